@@ -1,0 +1,147 @@
+# The commands of this project, and nothing else: CI calls only these.
+# Everything is built inside this folder: .venv, .venvs, target, docs/_build.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# Two cargo or pip runs at once would wait for each other's locks, or overwrite each other's work.
+.NOTPARALLEL:
+.SUFFIXES:
+
+# The Python that builds and runs the demo: python3, if it is new enough.
+find_python = for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+  "$$p" -c 'import sys; print(sys.executable)'; break; fi; done
+PYTHON ?= $(shell $(find_python))
+# The minor versions to test on, of those that the machine has.
+MINORS ?= 3.11 3.12 3.13
+# More arguments for pytest, for `manyhands demo` and for the benchmarks.
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+ENVIRONMENT = "$(PYTHON)" tools/environment.py
+CARGO_TEST := cargo test --locked --workspace --exclude manyhands-python
+WHEELS := target/wheels
+PYTEST_LIMIT_S ?= 1800
+
+.PHONY: help
+help: ## Show these commands
+	@echo 'manyhands: one interface for every kind of worker'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12 | sed 's/^/  make /'
+	@echo
+	@echo 'Variables: PYTHON=python3.12 (builds and runs), MINORS="3.11 3.13" (tested), ARGS="-k map" (passed on)'
+
+# ------------------------------------------------------------------ building
+
+.PHONY: rust
+rust:
+	@command -v cargo >/dev/null || { \
+	  echo 'cargo is missing: install a stable Rust toolchain, see https://rustup.rs' >&2; exit 1; }
+
+.PHONY: python
+python:
+	@test -n '$(PYTHON)' || { \
+	  echo 'no Python >= 3.11 found: install one (Debian: apt-get install python3) or say which: make PYTHON=...' >&2; exit 1; }
+
+.PHONY: wheel
+wheel: rust python
+	@$(ENVIRONMENT) .venv "$(PYTHON)" requirements/build.txt
+	@rm -rf $(WHEELS)
+	@.venv/bin/maturin build --release --locked --strip --out $(WHEELS) --interpreter .venv/bin/python
+	@$(ENVIRONMENT) .venv "$(PYTHON)" requirements/build.txt --wheel $(WHEELS)/*.whl
+
+.PHONY: demo
+demo: wheel ## Build, and run the main job on this machine's own Python library
+	@.venv/bin/manyhands demo $(ARGS)
+
+.PHONY: dist
+dist: wheel ## Build the wheel and the source archive into dist/
+	@mkdir -p dist
+	@cp $(WHEELS)/*.whl dist/
+	@.venv/bin/maturin sdist --quiet --out dist
+	@ls -l dist
+
+# ------------------------------------------------------------------ checking
+
+.PHONY: lint
+lint: rust python ## Check format, lints, types and the rules of the house
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	@$(ENVIRONMENT) .venvs/lint "$(PYTHON)" requirements/lint.txt
+	.venvs/lint/bin/ruff format --check --quiet
+	.venvs/lint/bin/ruff check --quiet
+	.venvs/lint/bin/mypy
+	.venvs/lint/bin/python -m pytest -q -p no:cacheprovider tests/test_tidy.py
+
+.PHONY: format
+format: rust python ## Format the Rust and the Python code
+	@$(ENVIRONMENT) .venvs/lint "$(PYTHON)" requirements/lint.txt
+	cargo fmt --all
+	.venvs/lint/bin/ruff check --quiet --fix
+	.venvs/lint/bin/ruff format
+
+.PHONY: test
+test: test-rust loom test-python ## Run all tests, on every Python of 3.11 to 3.13 found here
+
+.PHONY: test-rust
+test-rust: rust ## Run the Rust tests only
+	$(CARGO_TEST) --quiet
+
+.PHONY: loom
+loom: rust ## Check the lock-free protocols in every interleaving
+	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked --quiet --release --tests \
+	  -p manyhands-sync -p manyhands-channel
+
+# Every Python gets its own environment and the same wheel; the tests import what was installed,
+# not this folder. A failure on one does not hide what happens on the next.
+.PHONY: test-python
+test-python: wheel ## Run the Python tests only
+	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; \
+	while read -r minor python <&3; do \
+	  echo "=== CPython $$minor: $$python"; \
+	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
+	  timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest $(ARGS) || failed="$$failed $$minor"; \
+	done 3< target/interpreters; \
+	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
+
+.PHONY: storm
+storm: wheel ## Kill workers by the thousand for several minutes
+	@$(ENVIRONMENT) .venvs/storm "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
+	timeout --kill-after=20 3600 .venvs/storm/bin/python -m pytest -m storm -o faulthandler_timeout=1800 $(ARGS)
+
+.PHONY: miri
+miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)
+	@cargo +nightly miri --version >/dev/null 2>&1 || { \
+	  echo 'Miri is missing: rustup toolchain install nightly --component miri,rust-src' >&2; exit 1; }
+	CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked -p manyhands-sync -p manyhands-channel -p manyhands-pool
+
+# ------------------------------------------------------------------ measuring, writing
+
+.PHONY: bench
+bench: wheel ## Measure against other pools; BENCH_RAY=1 adds Ray
+	@$(ENVIRONMENT) .venvs/bench$(if $(BENCH_RAY),-ray) "$(PYTHON)" requirements/bench.txt \
+	  $(if $(BENCH_RAY),requirements/ray.txt) --wheel $(WHEELS)/*.whl
+	.venvs/bench$(if $(BENCH_RAY),-ray)/bin/python -m benches $(ARGS)
+
+.PHONY: docs
+docs: wheel ## Build the documentation into docs/_build/html
+	@$(ENVIRONMENT) .venvs/docs "$(PYTHON)" requirements/docs.txt --wheel $(WHEELS)/*.whl
+	.venvs/docs/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo 'open docs/_build/html/index.html'
+
+.PHONY: pins
+pins: python ## Choose the newest versions for requirements/*.txt
+	@$(ENVIRONMENT) .venvs/pins "$(PYTHON)"
+	@.venvs/pins/bin/python -m pip install --quiet pip-tools
+	@for file in build test lint docs bench ray; do \
+	  .venvs/pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
+	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --annotation-style=line --output-file requirements/$$file.txt requirements/$$file.in; \
+	done
+
+.PHONY: clean
+clean: ## Remove everything that these commands made
+	rm -rf .venv .venvs target dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Benchmarks of manyhands against the libraries people use today: `python -m benches --help`."""

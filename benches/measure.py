@@ -1,0 +1,75 @@
+"""What a benchmark is: a name, a unit, and one way of driving any contender."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from benches.contender import Contender, Kind
+
+# SI units; `quantity.shown` turns them into what people read.
+Unit = Literal["1/s", "s", "B", "x"]
+# Number of workers -> a pool of the library under test, not yet started.
+Make = Callable[[int], Contender]
+
+
+class WrongResult(Exception):
+    """A library returned something else than it was asked for."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement: the value in the benchmark's unit, and what lies behind it."""
+
+    value: float
+    detail: dict[str, float | list[float]] = field(default_factory=dict)
+
+
+class Measure(abc.ABC):
+    """One benchmark. Each sample is taken in a process of its own."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    about: ClassVar[str]
+    unit: ClassVar[Unit]
+    higher_is_better: ClassVar[bool] = False
+    kind: ClassVar[Kind] = "process"
+    workers: ClassVar[int] = 2
+    # Processes started per round and contender, their median being the round's value.
+    repeats: ClassVar[int] = 1
+    # A sample that takes longer has hung.
+    timeout_s: ClassVar[float] = 90.0
+    # The name of the plot of what lies behind the value, where there is one.
+    curve: ClassVar[str | None] = None
+
+    @abc.abstractmethod
+    def run(self, make: Make, scale: float) -> Sample:
+        """Measure one contender; `scale` shortens the work (1.0: full, 0.1: a tenth).
+
+        Raises WrongResult when a result is not what was asked for.
+        """
+
+
+def check(right: bool, what: str) -> None:
+    """Raise WrongResult naming `what` unless `right`."""
+    if not right:
+        raise WrongResult(what)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return how long `call` takes, in seconds."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def repeated(once: Callable[[], float], seconds: float, at_least: int, at_most: int) -> list[float]:
+    """Call `once` until `seconds` have passed, within the two bounds; return what it returned."""
+    end = time.perf_counter() + seconds
+    values = [once() for _ in range(at_least)]
+    while len(values) < at_most and time.perf_counter() < end:
+        values.append(once())
+    return values

@@ -1,0 +1,117 @@
+"""How long 64 MB take to reach a task, and to come back."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, ClassVar
+
+from benches import work
+from benches.measure import Make, Measure, Sample, Unit, check, repeated, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benches.contender import Array
+
+# Elements of 8 bytes: 64 MB.
+LENGTH = 8_000_000
+
+
+def made_array(scale: float) -> Array:
+    """Return the array to ship; `scale` below 1 makes it shorter, one megabyte at least."""
+    import numpy
+
+    return numpy.arange(max(131_072, int(LENGTH * min(1.0, scale))), dtype=numpy.float64)
+
+
+def median_call(call: Callable[[int], float], scale: float, at_most: int) -> Sample:
+    """Time `call(n)` repeatedly and check that it returns n; warm up with two calls."""
+    number = 0
+    result = 0.0
+
+    def once() -> None:
+        nonlocal result
+        result = call(number)
+
+    def wait() -> float:
+        nonlocal number
+        number += 1
+        taken = timed(once)
+        check(result == number, "the task saw another array than the one sent")
+        return taken
+
+    for _ in range(2):
+        wait()
+    waits = repeated(wait, 1.0 * scale, at_least=3, at_most=at_most)
+    return Sample(median(waits), {"waits": waits})
+
+
+class ArrayArgument(Measure):
+    """A 64 MB array as the argument of a task that returns one element."""
+
+    name = "array"
+    title = "Array: 64 MB of float64 as an argument"
+    about = "a fresh 64 MB ndarray per task; the task returns its last element"
+    unit: ClassVar[Unit] = "s"
+
+    def run(self, make: Make, scale: float) -> Sample:
+        """Return the seconds from submit to result."""
+        array = made_array(scale)
+
+        def call(number: int) -> float:
+            array[-1] = number
+            # A view is a new object: joblib would send an array it knows by identity only once.
+            return pool.call(work.last_element, array[:])
+
+        with make(self.workers) as pool:
+            return median_call(call, scale, at_most=50)
+
+
+class ArrayShared(Measure):
+    """The same array, placed once in memory that workers see."""
+
+    name = "array_shared"
+    title = "Shared array: 64 MB placed once, then passed to tasks"
+    about = (
+        "the array is placed before the clock starts; submit and result of one task that reads it"
+    )
+    unit: ClassVar[Unit] = "s"
+
+    def run(self, make: Make, scale: float) -> Sample:
+        """Return the seconds from submit to result."""
+        array = made_array(scale)
+        array[-1] = -1.0
+        with make(self.workers) as pool:
+            task, argument = pool.shared(array)
+            try:
+                # Both workers attach before the clock starts.
+                pool.submit_all(task, [argument] * 16)
+
+                def call(number: int) -> float:
+                    return number if pool.call(task, argument) == -1.0 else -1
+
+                return median_call(call, scale, at_most=5_000)
+            finally:
+                pool.unshare()
+
+
+class ArrayResult(Measure):
+    """A 64 MB array as the result of a task."""
+
+    name = "array_result"
+    title = "Array: 64 MB of float64 as a result"
+    about = "the task returns a 64 MB ndarray it keeps; the caller reads its last element"
+    unit: ClassVar[Unit] = "s"
+
+    def run(self, make: Make, scale: float) -> Sample:
+        """Return the seconds from submit to result."""
+        length = len(made_array(scale))
+
+        def call(number: int) -> float:
+            array = pool.call(work.kept_array, (length, float(number)))
+            check(len(array) == length and array[1] == 1.0, "the array came back damaged")
+            return float(array[-1])
+
+        with make(self.workers) as pool:
+            pool.submit_all(work.kept_array, [(length, 0.0)] * 4)
+            return median_call(call, scale, at_most=50)

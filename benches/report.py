@@ -1,0 +1,70 @@
+"""What is written: the terminal's table, the README's table, and docs/benchmarks/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benches import charts, page, summary
+from benches.run import ROOT, Results
+from benches.tables import machine_line, markdown, ratio_rows, target_rows, value_rows
+from benches.targets import verdicts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+DOCS = ROOT / "docs" / "benchmarks"
+
+
+def terminal(results: Results) -> str:
+    """Return what a run prints: values, ratios, targets, machine, failures."""
+    parts = [markdown(value_rows(results))]
+    ratios, found = ratio_rows(results), verdicts(results)
+    if len(ratios) > 1:
+        parts.append(markdown(ratios))
+    if found:
+        parts.append(markdown(target_rows(found)))
+    parts.append(machine_line(results))
+    parts.append("\n".join(f"failed: {line}" for line in summary.errors(results)))
+    return "\n\n".join(filter(None, parts))
+
+
+def readme_part(results: Results) -> str:
+    """Return what stands between README's marks."""
+    found = verdicts(results)
+    met = sum(verdict.met is True for verdict in found)
+    more = (
+        "Every library's figures, the plots and how each is called: "
+        "[docs/benchmarks](docs/benchmarks/README.md)."
+    )
+    return "\n\n".join(
+        (
+            markdown(target_rows(found)),
+            f"{met} of {len(found)} met. {machine_line(results)}",
+            "![Measured against wanted](docs/benchmarks/targets.svg)",
+            more,
+        )
+    )
+
+
+def with_part(text: str, part: str) -> str:
+    """Return `text` with `part` between the marks.
+
+    Raises ValueError if the text does not hold both marks, in order.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text holds no {BEGIN} followed by {END}")
+    return f"{head}{BEGIN}\n{part}\n{END}{tail}"
+
+
+def write(results: Results, folder: Path, readme: Path | None) -> None:
+    """Write results, plots and page to `folder`, and the table into `readme` if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(results.to_json() + "\n")
+    for name, svg in charts.plots(results, verdicts(results)).items():
+        (folder / name).write_text(svg)
+    (folder / "README.md").write_text(page.written(results))
+    if readme is not None:
+        readme.write_text(with_part(readme.read_text(), readme_part(results)))

@@ -1,0 +1,97 @@
+"""What a run's samples say: medians, and ratios taken round by round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from benches.contenders import NAMES, OURS, contender
+from benches.measures import MEASURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benches.run import Results
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle of a handful of values and how far they lie apart."""
+
+    median: float
+    low: float
+    high: float
+    first_quartile: float
+    third_quartile: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Return the spread of at least one value."""
+        ordered = sorted(values)
+        if len(ordered) == 1:
+            return cls(*(ordered * 5))
+        first, _, third = quantiles(ordered, n=4, method="inclusive")
+        return cls(median(ordered), ordered[0], ordered[-1], first, third)
+
+
+def label(benchmark: str, name: str) -> str:
+    """Return what a contender is called where a benchmark is shown."""
+    return contender(name).labels[MEASURES[benchmark].kind]
+
+
+def by_round(results: Results, benchmark: str, name: str) -> dict[int, float]:
+    """Return a contender's values, round by round; rounds that failed are left out."""
+    return {
+        entry.round: entry.value
+        for entry in results.entries
+        if entry.benchmark == benchmark and entry.contender == name and entry.value is not None
+    }
+
+
+def benchmarks(results: Results) -> list[str]:
+    """Return the benchmarks of a run, in their order."""
+    there = {entry.benchmark for entry in results.entries}
+    return [name for name in MEASURES if name in there]
+
+
+def values(results: Results, benchmark: str) -> dict[str, Spread]:
+    """Return contender → spread of its values, for those that have any, in their order."""
+    found = {name: by_round(results, benchmark, name) for name in NAMES}
+    return {name: Spread.of(rounds.values()) for name, rounds in found.items() if rounds}
+
+
+def ratios(results: Results, benchmark: str, rival: str) -> Spread | None:
+    """Return how many times better than `rival` ours is, each ratio taken within one round.
+
+    Better means more where more is better, else less. None where a side was not measured.
+    """
+    ours, theirs = (by_round(results, benchmark, name) for name in (OURS, rival))
+    higher = MEASURES[benchmark].higher_is_better
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        return None
+    return Spread.of(
+        ours[number] / theirs[number] if higher else theirs[number] / ours[number]
+        for number in common
+    )
+
+
+def errors(results: Results) -> list[str]:
+    """Return one line per sample that failed: what, whose, and the last line of the reason."""
+    return [
+        f"{entry.benchmark} {entry.contender}, round {entry.round + 1}: "
+        f"{entry.error.strip().splitlines()[-1]}"
+        for entry in results.entries
+        if entry.error
+    ]
+
+
+def curve(results: Results, benchmark: str, name: str, x: str, y: str) -> list[tuple[float, float]]:
+    """Return a contender's curve: the x values of its detail, each with its median y."""
+    columns: dict[float, list[float]] = {}
+    for entry in results.entries:
+        if entry.benchmark == benchmark and entry.contender == name and entry.value is not None:
+            for abscissa, ordinate in zip(entry.detail[x], entry.detail[y], strict=True):
+                columns.setdefault(abscissa, []).append(ordinate)
+    return [(abscissa, median(columns[abscissa])) for abscissa in sorted(columns)]

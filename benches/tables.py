@@ -1,0 +1,94 @@
+"""The tables of a run, as rows of cells and as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benches import summary
+from benches.contenders import NAMES, OURS
+from benches.measures import MEASURES
+from benches.quantity import digits, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benches.run import Results
+    from benches.targets import Verdict
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a Markdown table, the first row its head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    return "\n".join(
+        (lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:])
+    )
+
+
+def machine_line(results: Results) -> str:
+    """Return one sentence on what was measured, where and how."""
+    machine = results.machine
+    return (
+        f"{machine.date}, {machine.cpu}, {machine.cpus} CPUs, "
+        f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}, Linux {machine.kernel}, "
+        f"{machine.python}; {results.rounds} interleaved rounds; other processes took "
+        f"{100 * results.disturbance:.0f} % of the CPU time."
+    )
+
+
+def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
+    """Return the head and one row per target: work, bar, measured, spread, met or missed."""
+    rows = [["work", "bar", "measured (median)", "least … most of the rounds", ""]]
+    for verdict in found:
+        spread, target = verdict.measured, verdict.target
+        if spread is None:
+            rows.append([target.work, target.wanted, "-", "-", "not measured"])
+            continue
+        if target.rival is None:
+            unit = MEASURES[target.benchmark].unit
+            extremes = f"{shown(spread.low, unit)} … {shown(spread.high, unit)}"
+        else:
+            extremes = f"{digits(spread.low)} … {digits(spread.high)}×"
+        met = "met" if verdict.met else "**missed**"
+        rows.append([target.work, target.wanted, verdict.words, extremes, met])
+    return rows
+
+
+def value_rows(results: Results) -> list[list[str]]:
+    """Return the head and one row per benchmark: every contender's median."""
+    names = [n for n in NAMES if any(e.contender == n for e in results.entries)]
+    heads = {"stdlib": "concurrent.futures", "mp_pool": "mp.Pool", "ray": "Ray"}
+    rows = [["benchmark", *(heads.get(name, name) for name in names)]]
+    for benchmark in summary.benchmarks(results):
+        spreads = summary.values(results, benchmark)
+        unit = MEASURES[benchmark].unit
+        cells = [shown(spreads[n].median, unit) if n in spreads else "-" for n in names]
+        rows.append([benchmark, *cells])
+    return rows
+
+
+def ratio_rows(results: Results) -> list[list[str]]:
+    """Return the head and one row per benchmark and rival: ratio, quartiles, extremes."""
+    rows = [["benchmark", "against", "ours", "theirs", "ratio", "quartiles", "least … most"]]
+    for benchmark in summary.benchmarks(results):
+        spreads = summary.values(results, benchmark)
+        unit = MEASURES[benchmark].unit
+        for rival in spreads:
+            ratio = summary.ratios(results, benchmark, rival)
+            if rival == OURS or ratio is None:
+                continue
+            rows.append(
+                [
+                    benchmark,
+                    summary.label(benchmark, rival),
+                    shown(spreads[OURS].median, unit),
+                    shown(spreads[rival].median, unit),
+                    f"{digits(ratio.median)}×",
+                    f"{digits(ratio.first_quartile)} … {digits(ratio.third_quartile)}",
+                    f"{digits(ratio.low)} … {digits(ratio.high)}",
+                ]
+            )
+    return rows

@@ -1,0 +1,91 @@
+//! What happens to the memory of a participant that died.
+//!
+//! A process can be killed between any two instructions. So every step above leaves behind, at each moment, either a
+//! chunk or a block that names who is at work on it, or a state that anyone can complete:
+//!
+//! | it died … | what is left | what is done |
+//! |---|---|---|
+//! | holding blocks | its bits | cleared; who is last frees the block |
+//! | after a hand-over that nobody accepted | a note of the transit | cleared, the same |
+//! | between letting go and freeing | a used block that nobody holds | freed |
+//! | between freeing and telling the owner | a free block that is not noted | noted |
+//! | while it made a run or a slab | chunks claimed by it, tails without a head | pages discarded, chunks free |
+//! | while it freed a run | a head whose block says who frees it | finished |
+//! | owning slabs | its list of free blocks is gone with it | adopted by participant 0, who sees it in the headers |
+//!
+//! Others allocate and free meanwhile. The two things that must not change under the reader's eyes do not: a slab that
+//! is being read is pinned, and a run is touched only at its header, where every chunk has the header of a block.
+
+use super::chunks::Chunk;
+use super::header::{BlockHeader, Phase, SlabHeader, acquire};
+use super::layout::blocks;
+use super::{Inner, Participant};
+
+impl Inner {
+    /// Frees all that `dead` held, and takes over what it owned.
+    pub(super) fn reclaim(&self, dead: Participant) {
+        for chunk in self.chunks.touched() {
+            match self.chunks.load(chunk) {
+                Chunk::Claimed { by } if by == dead => {
+                    self.chunks.chill(chunk, dead);
+                }
+                Chunk::Slab { owner, class, .. } if owner == dead => {
+                    self.reclaim_blocks(chunk, class, dead);
+                    self.local().slabs.adopt(chunk, dead, class);
+                }
+                slab @ Chunk::Slab { owner, class, .. } => {
+                    let pinned = Chunk::Slab { owner, class, pinned: true };
+                    // Where this fails, the slab was empty and is gone.
+                    if self.chunks.swap(chunk, slab, pinned) {
+                        self.reclaim_blocks(chunk, class, dead);
+                        self.chunks.swap(chunk, pinned, slab);
+                    }
+                }
+                Chunk::Head { owner, len } => self.reclaim_run(chunk, owner, len, dead),
+                tail @ Chunk::Tail { owner, back } if owner == dead => {
+                    let head = self.chunks.load(chunk.saturating_sub(back));
+                    let complete = matches!(head, Chunk::Head { owner, len } if owner == dead && len > back);
+                    if !complete && self.chunks.swap(chunk, tail, Chunk::Claimed { by: dead }) {
+                        self.chunks.chill(chunk, dead);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn reclaim_blocks(&self, chunk: usize, class: usize, dead: Participant) {
+        let slab = SlabHeader::at(self.segment(), self.chunks.layout.chunk(chunk));
+        for index in 0..acquire(slab.carved()).min(blocks(class)) {
+            let offset = self.chunks.layout.block(chunk, class, index);
+            let header = BlockHeader::at(self.segment(), offset);
+            match header.load().map(|state| state.phase) {
+                Some(Phase::Used) => self.reclaim_block(chunk, offset, dead),
+                Some(Phase::Free) => slab.note_freed(index),
+                _ => {}
+            }
+        }
+    }
+
+    fn reclaim_run(&self, head: usize, owner: Participant, len: usize, dead: Participant) {
+        let offset = self.chunks.layout.block(head, 0, 0);
+        match BlockHeader::at(self.segment(), offset).load().map(|state| state.phase) {
+            Some(Phase::Used) => self.reclaim_block(head, offset, dead),
+            Some(Phase::Freeing { who }) if who == dead => self.chunks.release_run(head, owner, len),
+            _ => {}
+        }
+    }
+
+    fn reclaim_block(&self, chunk: usize, offset: usize, dead: Participant) {
+        let header = BlockHeader::at(self.segment(), offset);
+        let (kind, state) = (self.chunks.load(chunk), header.load());
+        if header.is_held_by(dead) {
+            header.let_go(dead);
+        }
+        header.forget_transits(dead);
+        if let Some(state) = state {
+            // As if by a stranger, also in our own slabs: no need for the lock, which allocations wait for.
+            self.free_if_unheld(offset, chunk, kind, state, None);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What may be typed after `manyhands`: commands, options, their help texts and their errors.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::ink::Ink;
+
+/// Many hands make light work: run Python in threads and processes through one interface.
+#[derive(Debug, Parser)]
+#[command(name = "manyhands", bin_name = "manyhands", version, max_term_width = 100)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+struct Arguments {
+    #[command(subcommand)]
+    request: Request,
+}
+
+/// A command with its options, as the user asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Request {
+    /// Measure on this machine what threads and processes are good for
+    ///
+    /// Does three jobs on real input, the standard library of the Python that runs it: parse
+    /// computes under the GIL, compress runs native code without it, fetch waits for a local
+    /// server. Each job runs sequentially, on threads, on processes and with workers="auto"; the
+    /// results are compared and the times are shown, with what "auto" chose and why. Takes about
+    /// 20 seconds.
+    #[command(after_help = "\
+Exit status: 0 when all results are equal, 1 when they are not or the jobs cannot be run, 2 for \
+wrong arguments, 130 when interrupted.")]
+    Demo(DemoOptions),
+}
+
+/// Options of `manyhands demo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct DemoOptions {
+    /// Run only these jobs, in this order [default: all]
+    #[arg(long, value_name = "JOB,…", value_delimiter = ',')]
+    #[arg(default_values_t = Job::ALL, hide_default_value = true)]
+    pub jobs: Vec<Job>,
+
+    /// Workers of every kind [default: what each kind takes by itself]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// Write one JSON object instead of the table
+    ///
+    /// Its fields are described in `help(manyhands.demo)`.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Do a small part of each job: shows that everything works, its times mean little
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// A job of the demonstration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Job {
+    /// ast.parse of source files: computes under the GIL
+    Parse,
+    /// zlib of source files: native code that releases the GIL
+    Compress,
+    /// pages from a local server that answers after 20 ms: waits
+    Fetch,
+}
+
+impl Job {
+    /// Every job, in the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Parse, Self::Compress, Self::Fetch];
+
+    /// The job's name, as it is typed and shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Compress => "compress",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The answer to words that ask for a text rather than for work, or that are wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What to write, newline included.
+    pub text: String,
+    /// Whether it is what the user asked for (standard output) or a complaint (standard error).
+    pub asked_for: bool,
+    /// Exit status of the command.
+    pub status: u8,
+}
+
+/// Understands a command line; the first word is the program's own name.
+///
+/// # Errors
+/// An [`Answer`] for `--help` and `--version` (status 0) and for words that make no sense
+/// (status 2). Its text is coloured for the stream it belongs to: `out`, or `err` for complaints.
+pub fn parse(words: impl IntoIterator<Item = OsString>, out: Ink, err: Ink) -> Result<Request, Answer> {
+    let error = match Arguments::try_parse_from(words) {
+        Ok(Arguments { request: Request::Demo(mut options) }) => {
+            let mut kept = Vec::with_capacity(options.jobs.len());
+            for job in options.jobs {
+                if !kept.contains(&job) {
+                    kept.push(job);
+                }
+            }
+            options.jobs = kept;
+            return Ok(Request::Demo(options));
+        }
+        Err(error) => error,
+    };
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let rendered = error.render();
+    let text = match if asked_for { out } else { err } {
+        Ink::Coloured => rendered.ansi().to_string(),
+        Ink::Colourless => rendered.to_string(),
+    };
+    Err(Answer { text, asked_for, status: if asked_for { 0 } else { 2 } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Arguments, DemoOptions, Job, Request, parse};
+    use crate::ink::Ink;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Request, Answer> {
+        let words = std::iter::once("/usr/lib/manyhands/__main__.py").chain(line.split_whitespace());
+        parse(words.map(Into::into), Ink::Colourless, Ink::Colourless)
+    }
+
+    fn complaint(line: &str) -> String {
+        let answer = read(line).expect_err(line);
+        assert_eq!((answer.status, answer.asked_for), (2, false), "{line}");
+        answer.text
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_has_defaults() {
+        let expected = DemoOptions { jobs: Job::ALL.to_vec(), ..DemoOptions::default() };
+        assert_eq!(read("demo"), Ok(Request::Demo(expected)));
+    }
+
+    #[test]
+    fn demo_takes_its_options() {
+        let expected =
+            DemoOptions { jobs: vec![Job::Fetch, Job::Parse], workers: Some(3), json: true, quick: true };
+        assert_eq!(
+            read("demo --jobs fetch,parse,fetch --workers 3 --json --quick"),
+            Ok(Request::Demo(expected))
+        );
+    }
+
+    #[test]
+    fn help_and_version_are_answers_not_complaints() {
+        for line in ["--help", "-h", "help", "demo --help", "help demo", "--version", "-V"] {
+            let answer = read(line).expect_err(line);
+            assert_eq!((answer.status, answer.asked_for), (0, true), "{line}");
+        }
+        let version = read("--version").expect_err("a text");
+        assert_eq!(version.text, format!("manyhands {}\n", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn usage_names_the_command_and_not_the_file_it_lives_in() {
+        let help = read("demo --help").expect_err("a text").text;
+        assert!(help.contains("Usage: manyhands demo [OPTIONS]"), "{help}");
+        assert!(help.contains("in this order [default: all]"), "{help}");
+        assert!(help.contains("130 when interrupted"), "{help}");
+    }
+
+    #[test]
+    fn no_command_shows_the_help_as_a_complaint() {
+        assert!(complaint("").contains("Usage: manyhands <COMMAND>"));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        assert!(complaint("dance").contains("unrecognized subcommand 'dance'"));
+        assert!(complaint("demo --jobs sing").contains("[possible values: parse, compress, fetch]"));
+        assert!(complaint("demo --workers 0").contains("0 is not in 1..=256"));
+        assert!(complaint("demo --workers many").contains("invalid value 'many'"));
+        assert!(complaint("demo --jobs").contains("a value is required"));
+        assert!(complaint("demo extra").contains("unexpected argument 'extra'"));
+    }
+
+    #[test]
+    fn colours_belong_to_the_stream_they_are_for() {
+        let help =
+            |out, err| parse(["manyhands".into(), "--help".into()], out, err).expect_err("a text").text;
+        assert!(help(Ink::Coloured, Ink::Colourless).contains("\x1b["));
+        assert!(!help(Ink::Colourless, Ink::Coloured).contains("\x1b["));
+    }
+}

@@ -1,0 +1,31 @@
+//! The only system calls of manyhands.
+//!
+//! Everything above this crate is arithmetic over memory and messages; whoever wants the time, a page, a signal, a
+//! process or a file descriptor asks here. That buys two things: another operating system is one crate's work, and the
+//! state machines above can be tested without one. The Python package's own calls (through CPython) are the one
+//! exception, and they stay in Python.
+//!
+//! | module | what it gives | kernel interface |
+//! |---|---|---|
+//! | [`memory`] | a segment of memory several processes map | `memfd_create`, `mmap`, `fallocate`, seals |
+//! | [`park`] | sleeping on a word until somebody wakes it | `futex` |
+//! | [`clock`] | the time that all processes of a machine agree on | `clock_gettime(CLOCK_MONOTONIC)` |
+//! | [`process`] | starting, signalling, reaping; names; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `prctl` |
+//! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
+//! | [`socket`] | packets with descriptors between two processes; pipes | `AF_UNIX SOCK_SEQPACKET`, `SCM_RIGHTS`, `pipe2` |
+//! | [`procfs`] | what a process uses and what the machine has | `/proc`, cgroup files, `sched_getaffinity` |
+//! | [`terminal`] | how wide the terminal behind a stream is | `ioctl(TIOCGWINSZ)` |
+//!
+//! Linux 5.15 or newer. Descriptors made here are close-on-exec, always. Times are nanoseconds, sizes are bytes.
+//!
+//! No function here retries on `EINTR` where a caller may want to look at signals first ([`park::wait`],
+//! [`poll::Poller::wait`]); where no caller could want that, the call is repeated here.
+
+pub mod clock;
+pub mod memory;
+pub mod park;
+pub mod poll;
+pub mod process;
+pub mod procfs;
+pub mod socket;
+pub mod terminal;

@@ -1,0 +1,356 @@
+//! Memory that several processes map: an anonymous file (memfd), sealed, mapped once at its full length.
+//!
+//! The file is sparse. Its length is a limit on addresses, not on memory: a page costs nothing until it is committed,
+//! and [`commit`](Segment::commit) is where running out of memory becomes an error that somebody can handle. Touching a
+//! page that was never committed works too, but when memory is short the kernel answers it with SIGBUS; so commit
+//! first. The seals forbid everyone to shrink or grow the file, which is the other way to a SIGBUS. Nothing has a name
+//! in the file system: when the last process is gone, so is the memory.
+
+use std::ffi::CStr;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// Length of a page, the unit in which memory is committed and discarded, in bytes.
+///
+/// ```
+/// assert!(manyhands_os::memory::page_size().is_power_of_two());
+/// ```
+#[must_use]
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// A piece of memory shared by every process that has its descriptor.
+///
+/// ```
+/// use manyhands_os::memory::Segment;
+///
+/// let segment = Segment::create(c"example", 1 << 20)?;
+/// segment.commit(0..4096)?;
+/// segment.copy_in(100, b"hello");
+///
+/// let other = Segment::attach(segment.fd().try_clone_to_owned()?)?; // in another process, as a rule
+/// let mut text = [0; 5];
+/// other.copy_out(100, &mut text);
+/// assert_eq!(&text, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Segment {
+    fd: OwnedFd,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and lives as long as the value.
+unsafe impl Send for Segment {}
+// SAFETY: through a shared reference one gets atomics, plain copies of bytes, and raw pointers whose use is the
+// caller's `unsafe`.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    /// Makes a segment of `len` bytes (rounded up to pages), all zero, nothing committed. `name` shows in
+    /// `/proc/*/maps` and need not be unique.
+    ///
+    /// # Errors
+    /// When descriptors or addresses run out.
+    pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
+        let len = len.max(1).next_multiple_of(page_size());
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // Kernels before 6.3 do not know NOEXEC_SEAL; some later ones are set up to insist on it.
+        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+            outcome => outcome?,
+        };
+        rustix::fs::ftruncate(&fd, len as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Self::map(fd, len)
+    }
+
+    /// Maps a segment that another process made.
+    ///
+    /// # Errors
+    /// `InvalidData` when the descriptor is not one of a segment (not sealed against shrinking, or empty), otherwise
+    /// what the kernel says.
+    pub fn attach(fd: OwnedFd) -> io::Result<Self> {
+        let len = rustix::fs::fstat(&fd)?.st_size as usize;
+        let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if !sealed || len == 0 {
+            let text = "not a shared segment: the descriptor is no sealed memfd";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Self::map(fd, len)
+    }
+
+    fn map(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, &fd, 0) }?;
+        // A core dump of a worker is not to contain everybody's data. Only advice: failure changes nothing.
+        // SAFETY: the range is the mapping just made, and DONTDUMP does not change its contents.
+        let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
+        let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { fd, base, len })
+    }
+
+    /// The descriptor to pass to other processes.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Length in bytes: the limit up to which memory can be committed.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a segment is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Makes sure that the pages of `range` exist, so that touching them cannot fail. Committed pages keep their
+    /// contents, new ones are zero.
+    ///
+    /// # Errors
+    /// `StorageFull` or `OutOfMemory` when memory is short: nothing is lost, a part may have been committed.
+    ///
+    /// # Panics
+    /// When `range` is not inside the segment.
+    pub fn commit(&self, range: Range<usize>) -> io::Result<()> {
+        self.in_steps(range, |start, len| {
+            rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), start, len)
+        })
+    }
+
+    /// Maps the pages of `range` into this process at once, which costs far less than the page faults of a first write:
+    /// right before a large copy. Only a saving: whatever goes wrong, page faults will do the same.
+    ///
+    /// # Panics
+    /// When `range` is not inside the segment.
+    pub fn premap(&self, range: Range<usize>) {
+        let _ = self.in_steps(range, |start, len| {
+            let address = self.pointer(start as usize, len as usize).as_ptr();
+            // SAFETY: the range is inside the mapping, and POPULATE_WRITE does not change its contents.
+            unsafe { rustix::mm::madvise(address.cast(), len as usize, Advice::LinuxPopulateWrite) }
+        });
+    }
+
+    /// Gives the pages of `range` back to the system; they read as zero from now on. Pages that lie in `range` only in
+    /// part are kept.
+    ///
+    /// # Errors
+    /// What the kernel says; the range is then unchanged.
+    ///
+    /// # Panics
+    /// When `range` is not inside the segment.
+    pub fn discard(&self, range: Range<usize>) -> io::Result<()> {
+        let start = range.start.next_multiple_of(page_size());
+        let end = range.end - range.end % page_size();
+        if start >= end {
+            return Ok(());
+        }
+        self.in_steps(start..end, |start, len| {
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&self.fd, mode, start, len)
+        })
+    }
+
+    /// Calls `step` for consecutive parts of `range` widened to whole pages. A signal makes the kernel give a step up
+    /// (and undo it), so a step is small enough for the next signal to come after it, and is repeated.
+    fn in_steps(
+        &self,
+        range: Range<usize>,
+        step: impl Fn(u64, u64) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
+        const STEP: usize = 16 << 20;
+        self.check(range.start, range.end.saturating_sub(range.start));
+        let mut start = range.start - range.start % page_size();
+        let end = range.end.next_multiple_of(page_size());
+        while start < end {
+            let len = STEP.min(end - start);
+            match step(start as u64, len as u64) {
+                Ok(()) => start += len,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The 32-bit word at byte `offset`.
+    ///
+    /// # Panics
+    /// When it is not inside the segment or `offset` is not a multiple of 4.
+    #[inline]
+    #[must_use]
+    pub fn word32(&self, offset: usize) -> &AtomicU32 {
+        self.check(offset, 4);
+        assert!(offset.is_multiple_of(4), "offset {offset} is not a multiple of 4");
+        // SAFETY: inside the segment, checked above.
+        let address = unsafe { self.base.add(offset) };
+        // SAFETY: aligned (the base is page-aligned), mapped as long as `self`, and every bit pattern is a value.
+        unsafe { AtomicU32::from_ptr(address.as_ptr().cast()) }
+    }
+
+    /// The 64-bit word at byte `offset`.
+    ///
+    /// # Panics
+    /// When it is not inside the segment or `offset` is not a multiple of 8.
+    #[inline]
+    #[must_use]
+    pub fn word64(&self, offset: usize) -> &AtomicU64 {
+        self.check(offset, 8);
+        assert!(offset.is_multiple_of(8), "offset {offset} is not a multiple of 8");
+        // SAFETY: inside the segment, checked above.
+        let address = unsafe { self.base.add(offset) };
+        // SAFETY: aligned (the base is page-aligned), mapped as long as `self`, and every bit pattern is a value.
+        unsafe { AtomicU64::from_ptr(address.as_ptr().cast()) }
+    }
+
+    /// Copies `bytes` to byte `offset`.
+    ///
+    /// Somebody who reads the same bytes meanwhile sees a mixture of old and new; agreeing who may touch what is the
+    /// business of the protocols above.
+    ///
+    /// # Panics
+    /// When the target is not inside the segment.
+    #[inline]
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        let target = self.pointer(offset, bytes.len()).as_ptr();
+        // SAFETY: the target is inside the mapping, and `bytes`, being a Rust slice, is not: nobody makes slices of a
+        // segment as long as others may write to it.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+    }
+
+    /// Copies what is at byte `offset` to `bytes`. See [`copy_in`](Self::copy_in) about races.
+    ///
+    /// # Panics
+    /// When the source is not inside the segment.
+    #[inline]
+    pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        let source = self.pointer(offset, bytes.len()).as_ptr();
+        // SAFETY: as in `copy_in`.
+        unsafe { std::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    /// Sets `len` bytes from byte `offset` to zero.
+    ///
+    /// # Panics
+    /// When the target is not inside the segment.
+    #[inline]
+    pub fn zero(&self, offset: usize, len: usize) {
+        let target = self.pointer(offset, len).as_ptr();
+        // SAFETY: the target is inside the mapping.
+        unsafe { std::ptr::write_bytes(target, 0, len) };
+    }
+
+    /// The address of `len` bytes at byte `offset`, valid as long as the segment.
+    ///
+    /// # Panics
+    /// When they are not inside the segment.
+    #[inline]
+    #[must_use]
+    pub fn pointer(&self, offset: usize, len: usize) -> NonNull<u8> {
+        self.check(offset, len);
+        // SAFETY: inside the segment, checked above.
+        unsafe { self.base.add(offset) }
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, len: usize) {
+        let inside = offset <= self.len && len <= self.len - offset;
+        assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.len);
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`; whoever still has a pointer into it broke the promise of `pointer`.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    fn segment(len: usize) -> Segment {
+        Segment::create(c"test", len).expect("a small segment")
+    }
+
+    #[test]
+    fn two_mappings_are_one_memory() {
+        let segment = segment(3 * page_size() + 1);
+        assert_eq!(segment.len(), 4 * page_size());
+        let fd = segment.fd().try_clone_to_owned().expect("a duplicate");
+        let other = Segment::attach(fd).expect("attached");
+        assert_eq!(other.len(), segment.len());
+        segment.word64(16).store(0x1234_5678_9abc_def0, Ordering::Relaxed);
+        assert_eq!(other.word32(16).load(Ordering::Relaxed), 0x9abc_def0);
+        other.copy_in(4095, &[1, 2, 3]);
+        let mut bytes = [0; 5];
+        segment.copy_out(4094, &mut bytes);
+        assert_eq!(bytes, [0, 1, 2, 3, 0]);
+        segment.zero(4096, 1);
+        other.copy_out(4094, &mut bytes);
+        assert_eq!(bytes, [0, 1, 0, 3, 0]);
+    }
+
+    #[test]
+    fn discarded_pages_are_zero_and_partial_ones_kept() {
+        let page = page_size();
+        let segment = segment(4 * page);
+        segment.commit(0..4 * page).expect("committed");
+        segment.copy_in(0, &vec![7; 4 * page]);
+        segment.discard(1..3 * page - 1).expect("discarded");
+        let mut bytes = vec![0; 4 * page];
+        segment.copy_out(0, &mut bytes);
+        assert!(bytes[..page].iter().all(|byte| *byte == 7));
+        assert!(bytes[page..2 * page].iter().all(|byte| *byte == 0));
+        assert!(bytes[2 * page..].iter().all(|byte| *byte == 7));
+        segment.commit_and_map(0..4 * page).expect("committed again");
+        segment.copy_out(0, &mut bytes);
+        assert!(bytes[..page].iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_plain_file_is_refused() {
+        let file = std::fs::File::open("/proc/self/exe").expect("our own binary");
+        let error = Segment::attach(file.into()).expect_err("not a memfd");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn nobody_can_shrink_a_segment() {
+        let segment = segment(page_size());
+        assert!(rustix::fs::ftruncate(segment.fd(), 0).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a segment")]
+    fn a_word_outside_is_refused() {
+        let segment = segment(page_size());
+        let _ = segment.word64(page_size());
+    }
+
+    #[test]
+    #[should_panic(expected = "multiple of 8")]
+    fn a_crooked_word_is_refused() {
+        let segment = segment(page_size());
+        let _ = segment.word64(4);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a segment")]
+    fn a_length_that_wraps_is_refused() {
+        let segment = segment(page_size());
+        let _ = segment.pointer(8, usize::MAX);
+    }
+}

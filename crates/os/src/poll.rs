@@ -1,0 +1,229 @@
+//! Waiting for many descriptors at once, and waking somebody who waits so.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, epoll};
+use rustix::io::Errno;
+
+use crate::clock::{Deadline, to_timespec, until};
+
+/// A counter that is readable while it is not zero: wakes a [`Poller`], or an asyncio loop, from any thread.
+///
+/// ```
+/// use manyhands_os::poll::EventFd;
+///
+/// let bell = EventFd::new()?;
+/// bell.signal();
+/// bell.signal();
+/// assert_eq!(bell.drain(), 2);
+/// assert_eq!(bell.drain(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct EventFd {
+    fd: OwnedFd,
+}
+
+impl EventFd {
+    /// A new counter at zero, nonblocking.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self { fd: rustix::event::eventfd(0, flags)? })
+    }
+
+    /// Adds one. Never blocks: a counter that is full is readable, which is all that matters.
+    pub fn signal(&self) {
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes()));
+    }
+
+    /// Sets the counter back to zero; returns what it was.
+    #[expect(clippy::must_use_candidate, reason = "mostly called to make the descriptor unreadable")]
+    pub fn drain(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count)) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        }
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What a descriptor is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// A read would not wait (there is something, or the end).
+    pub readable: bool,
+    /// A write would not wait.
+    pub writable: bool,
+    /// The other end is closed, or the descriptor is in error.
+    pub closed: bool,
+}
+
+/// What a caller wants to know about a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// When it can be read. Process descriptors become readable when their process ends.
+    Readable,
+    /// When it can be written.
+    Writable,
+    /// Either.
+    Both,
+}
+
+/// A set of descriptors to wait for; level-triggered: what was not dealt with is reported again.
+///
+/// ```
+/// use manyhands_os::poll::{EventFd, Interest, Poller};
+///
+/// let (poller, bell) = (Poller::new()?, EventFd::new()?);
+/// poller.add(&bell, 7, Interest::Readable)?;
+/// bell.signal();
+/// let events = poller.wait(None)?;
+/// assert_eq!(events[0].0, 7);
+/// assert!(events[0].1.readable);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Poller {
+    fd: OwnedFd,
+}
+
+/// How many events one [`Poller::wait`] reports at most; the others come with the next call.
+const BATCH: usize = 64;
+
+impl Poller {
+    /// A new, empty set.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { fd: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+    }
+
+    /// Adds `fd` under a name of the caller's choice. Remove it before it is closed: the kernel watches the open file,
+    /// which lives on while another process has a duplicate.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when it is in the set, otherwise what the kernel says.
+    pub fn add(&self, fd: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
+        let (data, flags) = (epoll::EventData::new_u64(key), interest.flags());
+        Ok(epoll::add(&self.fd, fd, data, flags)?)
+    }
+
+    /// Changes what is wanted of a descriptor in the set.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not in the set.
+    pub fn modify(&self, fd: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
+        let (data, flags) = (epoll::EventData::new_u64(key), interest.flags());
+        Ok(epoll::modify(&self.fd, fd, data, flags)?)
+    }
+
+    /// Takes `fd` out of the set.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not in the set.
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.fd, fd)?)
+    }
+
+    /// Waits until something is ready or `deadline` passes (`None`: for ever). Empty when the deadline passed or a
+    /// signal handler ran.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&self, deadline: Option<Deadline>) -> io::Result<Vec<(u64, Readiness)>> {
+        let timeout = deadline.map(|deadline| to_timespec(whole_milliseconds(until(deadline))));
+        let mut space = [MaybeUninit::uninit(); BATCH];
+        let events = match epoll::wait(&self.fd, &mut space, timeout.as_ref()) {
+            Ok((events, _)) => &*events,
+            Err(Errno::INTR) => &[],
+            Err(error) => return Err(error.into()),
+        };
+        let with_key = events.iter().map(|event| {
+            let flags = event.flags;
+            let closed = epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            let readiness = Readiness {
+                readable: flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP),
+                writable: flags.contains(epoll::EventFlags::OUT),
+                closed: flags.intersects(closed),
+            };
+            (event.data.u64(), readiness)
+        });
+        Ok(with_key.collect())
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Interest {
+    fn flags(self) -> epoll::EventFlags {
+        match self {
+            Self::Readable => epoll::EventFlags::IN,
+            Self::Writable => epoll::EventFlags::OUT,
+            Self::Both => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        }
+    }
+}
+
+/// `epoll_wait` counts milliseconds: up, so that nobody wakes before the deadline and turns in circles until it, and
+/// at most a day at a time, which fits in its argument.
+fn whole_milliseconds(nanoseconds: u64) -> u64 {
+    const DAY: u64 = 86_400_000 * crate::clock::MILLISECOND;
+    nanoseconds.min(DAY).next_multiple_of(crate::clock::MILLISECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn a_deadline_is_not_missed_nor_early() {
+        let poller = Poller::new().expect("a poller");
+        let deadline = clock::now() + 3 * clock::MILLISECOND / 2;
+        assert_eq!(poller.wait(Some(deadline)).expect("waited"), []);
+        assert!(clock::now() >= deadline);
+    }
+
+    #[test]
+    fn the_end_of_a_pipe_is_seen() {
+        let (reader, writer) = crate::socket::pipe().expect("a pipe");
+        let poller = Poller::new().expect("a poller");
+        poller.add(&reader, 1, Interest::Readable).expect("added");
+        poller.add(&writer, 2, Interest::Writable).expect("added");
+        let events = poller.wait(None).expect("waited");
+        assert_eq!(events.len(), 1);
+        assert!(events[0].0 == 2 && events[0].1.writable && !events[0].1.closed);
+        poller.remove(&writer).expect("removed");
+        drop(writer);
+        let events = poller.wait(None).expect("waited");
+        assert!(events[0].0 == 1 && events[0].1.readable && events[0].1.closed);
+    }
+
+    #[test]
+    fn a_bell_rung_by_a_thread_wakes() {
+        let (poller, bell) = (Poller::new().expect("a poller"), EventFd::new().expect("a bell"));
+        poller.add(&bell, 9, Interest::Readable).expect("added");
+        std::thread::scope(|scope| {
+            scope.spawn(|| bell.signal());
+            while poller.wait(None).expect("waited").is_empty() {}
+        });
+        assert_eq!(bell.drain(), 1);
+        assert_eq!(poller.wait(Some(clock::now())).expect("waited"), []);
+    }
+}

@@ -1,0 +1,244 @@
+//! Where the parts of a pool lie in its block of shared memory.
+//!
+//! | byte | part | set by |
+//! |---|---|---|
+//! | 0, 64 | *work*: event that there is a task (sequence, sleepers) | parent notifies, workers wait |
+//! | 128, 192 | *leader*: event for the thread that waits for a result (sequence, sleepers) | workers and driver notify |
+//! | 256, 320 | *collector*: event for the collector thread (sequence, sleepers) | workers and driver notify |
+//! | 384 | flags: [`STOP`] | parent |
+//! | 448 | leader present: 1 while a thread leads | parent |
+//! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
+//! | 1024 | ring | |
+//! | then | slots | |
+//!
+//! Each seat (a worker's place) has a block of its own: see [`SeatRecord`].
+
+use std::sync::Arc;
+
+use manyhands_channel::lane::Lane;
+use manyhands_channel::ring::Ring;
+use manyhands_channel::words::{SegmentWords, Words};
+use manyhands_os::memory::Segment;
+use manyhands_sync::EventCount;
+use manyhands_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::slots::{SLOT_WORDS, Slots};
+
+/// Slots of a pool: how many tasks are in shared memory at one time; the rest waits in the backlog.
+pub const SLOTS: usize = 2048;
+// Withdrawn tasks leave stale entries behind until a worker passes them: room for those too.
+const RING_ENTRIES: usize = 2 * SLOTS;
+
+const WORK: usize = 0;
+const LEADER: usize = 128;
+const COLLECTOR: usize = 256;
+const FLAGS: usize = 384;
+const LEADER_PRESENT: usize = 448;
+const HUNGRY: usize = 512;
+const RING: usize = 1024;
+
+/// Flag: workers end as soon as they have no task.
+pub const STOP: u32 = 1;
+
+/// The block that all of a pool's processes share.
+#[derive(Clone)]
+pub struct Control {
+    segment: Arc<Segment>,
+    offset: usize,
+}
+
+impl Control {
+    /// Bytes that a pool's control block takes.
+    #[must_use]
+    pub fn size() -> usize {
+        RING + 8 * Ring::<SegmentWords>::words(RING_ENTRIES) + 8 * SLOT_WORDS * SLOTS
+    }
+
+    /// The control block at byte `offset` of `segment`: zeroed by the parent, or in use.
+    #[must_use]
+    pub fn new(segment: Arc<Segment>, offset: usize) -> Self {
+        Self { segment, offset }
+    }
+
+    /// Sets everything to zero: a reused block may hold anything.
+    pub fn clear(&self) {
+        let words = SegmentWords::new(Arc::clone(&self.segment), self.offset, Self::size() / 8);
+        for index in 0..words.count() {
+            words.word(index).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Byte offset of the block in the segment: how a worker finds it.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The segment the block lies in.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    fn event(&self, at: usize) -> EventCount<'_> {
+        let sequence = self.segment.word32(self.offset + at);
+        EventCount::new(sequence, self.segment.word32(self.offset + at + 64))
+    }
+
+    /// Workers wait here for tasks.
+    #[must_use]
+    pub fn work(&self) -> EventCount<'_> {
+        self.event(WORK)
+    }
+
+    /// The thread that waits for a result, waits here.
+    #[must_use]
+    pub fn leader(&self) -> EventCount<'_> {
+        self.event(LEADER)
+    }
+
+    /// The collector thread waits here.
+    #[must_use]
+    pub fn collector(&self) -> EventCount<'_> {
+        self.event(COLLECTOR)
+    }
+
+    /// Bits such as [`STOP`].
+    #[must_use]
+    pub fn flags(&self) -> &AtomicU32 {
+        self.segment.word32(self.offset + FLAGS)
+    }
+
+    /// 1 while the parent has tasks that found no slot.
+    #[must_use]
+    pub fn hungry(&self) -> &AtomicU32 {
+        self.segment.word32(self.offset + HUNGRY)
+    }
+
+    fn leader_present(&self) -> &AtomicU32 {
+        self.segment.word32(self.offset + LEADER_PRESENT)
+    }
+
+    /// Tells the parent that something has finished: the leader if there is one, else the collector.
+    ///
+    /// The caller has published what finished before. A leader that leaves looks once more after
+    /// [`Control::leave`], and both sides have a full fence between, so one of them sees the other.
+    pub fn announce(&self) {
+        fence(Ordering::SeqCst);
+        if self.leader_present().load(Ordering::Relaxed) != 0 {
+            self.leader().notify(1);
+        } else {
+            self.collector().notify(1);
+        }
+    }
+
+    /// Parent: a thread takes the lead.
+    pub fn lead(&self) {
+        self.leader_present().store(1, Ordering::SeqCst);
+    }
+
+    /// Parent: the leader goes; it must look for finished tasks once more after this.
+    pub fn leave(&self) {
+        self.leader_present().store(0, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The order of queued slots.
+    #[must_use]
+    pub fn ring(&self) -> Ring<SegmentWords> {
+        let count = Ring::<SegmentWords>::words(RING_ENTRIES);
+        Ring::new(SegmentWords::new(Arc::clone(&self.segment), self.offset + RING, count))
+    }
+
+    /// The slots.
+    #[must_use]
+    pub fn slots(&self) -> Slots {
+        let first = self.offset + RING + 8 * Ring::<SegmentWords>::words(RING_ENTRIES);
+        Slots::new(SegmentWords::new(Arc::clone(&self.segment), first, SLOTS * SLOT_WORDS))
+    }
+}
+
+/// A worker's own block: what it does now, and its lane.
+///
+/// | word | name | set by |
+/// |---|---|---|
+/// | 0 | current: `generation << 32 \| slot + 1`, 0 when idle | worker |
+/// | 1 | started: clock in ns when a timed task began | worker, before the task runs |
+/// | 2 | tasks done | worker |
+/// | 3 | retire: 1 when the worker is to end after its task | parent |
+/// | 4 | resident bytes, when last looked at | worker |
+/// | 16… | lane | worker |
+#[derive(Clone)]
+pub struct SeatRecord {
+    words: SegmentWords,
+}
+
+const CURRENT: usize = 0;
+const STARTED: usize = 1;
+const TASKS_DONE: usize = 2;
+const RETIRE: usize = 3;
+const LANE: usize = 16;
+
+impl SeatRecord {
+    /// Bytes of a seat's block.
+    #[must_use]
+    pub fn size() -> usize {
+        8 * (LANE + Lane::<SegmentWords>::words(SLOTS))
+    }
+
+    /// The record at byte `offset` of `segment`.
+    #[must_use]
+    pub fn new(segment: Arc<Segment>, offset: usize) -> Self {
+        Self { words: SegmentWords::new(segment, offset, Self::size() / 8) }
+    }
+
+    /// Parent: makes it ready for a new worker. The lane goes on where it stands.
+    pub fn reset(&self) {
+        for word in [CURRENT, STARTED, TASKS_DONE, RETIRE] {
+            self.words.word(word).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Parent: sets everything to zero, the lane included.
+    pub fn clear(&self) {
+        for index in 0..self.words.count() {
+            self.words.word(index).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Byte offset of the record in its segment: how a worker finds it.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.words.offset_of(0)
+    }
+
+    /// What the worker runs: see the table.
+    #[must_use]
+    pub fn current(&self) -> &AtomicU64 {
+        self.words.word(CURRENT)
+    }
+
+    /// When the running timed task began.
+    #[must_use]
+    pub fn started(&self) -> &AtomicU64 {
+        self.words.word(STARTED)
+    }
+
+    /// Tasks this worker has finished.
+    #[must_use]
+    pub fn tasks_done(&self) -> &AtomicU64 {
+        self.words.word(TASKS_DONE)
+    }
+
+    /// Whether the worker is to end.
+    #[must_use]
+    pub fn retire(&self) -> &AtomicU64 {
+        self.words.word(RETIRE)
+    }
+
+    /// The worker's finished slots.
+    #[must_use]
+    pub fn lane(&self) -> Lane<SegmentWords> {
+        Lane::new(self.words.part(LANE, Lane::<SegmentWords>::words(SLOTS)))
+    }
+}

@@ -1,0 +1,289 @@
+//! The driver: the thread that does for [`crate::state`] what needs the system.
+//!
+//! It starts the zygote, has workers forked, hears of their deaths, sends signals, keeps deadlines and
+//! reads what workers say. It holds the pool's lock only while it decides, and never waits for the
+//! interpreter.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use manyhands_channel::arena::Block;
+use manyhands_os::poll::Interest;
+use manyhands_os::process::{self, Pidfd, Spawn};
+use manyhands_os::{clock, socket};
+
+use crate::control::SeatRecord;
+use crate::pool::Shared;
+use crate::state::plan::Action;
+use crate::zygote::{self, News};
+
+const BELL: u64 = 0;
+const CONTROL: u64 = 1;
+/// Keys from here on belong to [`crate::voices::Voices`].
+pub(crate) const FIRST_VOICE: u64 = 2;
+
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+/// How long a zygote whose parent's end has closed may take to kill its workers and exit.
+const ZYGOTE_GRACE: u64 = clock::SECOND;
+
+/// How the zygote is started.
+pub struct Launch {
+    /// The interpreter.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Changes to its environment.
+    pub environment: Vec<(OsString, Option<OsString>)>,
+    /// What the zygote and its workers need to know, in a block.
+    pub set_up: Block,
+    /// Descriptors it inherits after the control socket and the segment.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// The zygote as the driver holds it.
+struct ZygoteHandle {
+    process: Pidfd,
+    control: OwnedFd,
+}
+
+/// The driver's own things.
+pub(crate) struct Driver<T> {
+    shared: Arc<Shared<T>>,
+    zygote: Option<ZygoteHandle>,
+    // By seat.
+    workers: HashMap<usize, (u32, Pidfd)>,
+}
+
+impl<T: Send + 'static> Driver<T> {
+    pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self { shared, zygote: None, workers: HashMap::new() }
+    }
+
+    /// Runs until the pool has ended.
+    pub(crate) fn run(mut self) {
+        // Signals are for the threads of the program.
+        process::block_signals();
+        process::set_name(c"manyhands-pool");
+        let poller = &Arc::clone(&self.shared).poller;
+        if poller.add(&self.shared.bell, BELL, Interest::Readable).is_err() {
+            self.shared.lock().break_down("its driver thread cannot watch descriptors");
+        }
+        loop {
+            let (actions, deadline) = self.shared.lock().plan(clock::now());
+            let ends = actions.contains(&Action::End);
+            let again = self.perform(&actions);
+            if self.shared.has_news() {
+                self.shared.control.announce();
+            }
+            if ends {
+                break;
+            }
+            if again {
+                continue;
+            }
+            for (key, _) in poller.wait(deadline).unwrap_or_default() {
+                self.attend(key);
+            }
+        }
+        let _ = poller.remove(&self.shared.bell);
+        self.shared.ended();
+    }
+
+    /// Carries out what was decided; true when there is to be a new decision at once.
+    fn perform(&mut self, actions: &[Action]) -> bool {
+        let mut again = false;
+        for action in actions {
+            let result = match *action {
+                Action::StartZygote => self.start_zygote(),
+                Action::AddSeat => {
+                    again = true;
+                    self.add_seat()
+                }
+                Action::Fork(seat, generation) => self.fork(seat, generation),
+                Action::Interrupt(seat) => self.signal(seat, SIGINT),
+                Action::Kill(seat) => self.signal(seat, SIGKILL),
+                Action::WakeWorkers => {
+                    self.shared.control.work().notify_all();
+                    Ok(())
+                }
+                Action::QuitZygote => self.send(zygote::QUIT),
+                Action::KillZygote => {
+                    self.bury_zygote();
+                    again = true;
+                    Ok(())
+                }
+                Action::End => Ok(()),
+            };
+            if let Err(error) = result {
+                self.shared.lock().break_down(&format!("no worker can be started: {error}"));
+            }
+        }
+        again
+    }
+
+    fn start_zygote(&mut self) -> io::Result<()> {
+        let launch = &self.shared.launch;
+        let (control, theirs) = socket::seqpacket_pair()?;
+        let mut fds = vec![theirs.as_fd(), self.shared.ground.segment().fd()];
+        fds.extend(launch.descriptors.iter().map(AsFd::as_fd));
+        let started = process::spawn(&Spawn {
+            program: &launch.program,
+            args: &launch.arguments,
+            env: &launch.environment,
+            fds: &fds,
+        });
+        let process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                self.shared.lock().zygote_gone();
+                return Err(error);
+            }
+        };
+        self.shared.poller.add(&control, CONTROL, Interest::Readable)?;
+        self.zygote = Some(ZygoteHandle { process, control });
+        self.send(&zygote::set_up(self.shared.launch.set_up.reference().to_bits()))
+    }
+
+    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        let Some(zygote) = &self.zygote else { return Ok(()) };
+        match socket::send_packet(&zygote.control, packet, &[]) {
+            // Its end will be heard of from the socket.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    fn add_seat(&mut self) -> io::Result<()> {
+        let ground = &self.shared.ground;
+        let block = ground.allocate(SeatRecord::size())?;
+        let participant = ground
+            .enroll()
+            .ok_or_else(|| io::Error::other("511 workers are the most that one program can have"))?;
+        self.shared.lock().add_seat(block, participant);
+        Ok(())
+    }
+
+    fn fork(&mut self, index: usize, generation: u32) -> io::Result<()> {
+        let (participant, record) = {
+            let state = self.shared.lock();
+            let seat = &state.seats[index];
+            (seat.participant, seat.record.offset())
+        };
+        let control = self.shared.control.offset();
+        let packet = zygote::fork(participant, generation, control, record);
+        let pipes = self.shared.voices().add(&self.shared.poller, index)?;
+        let Some(zygote) = &self.zygote else { return Ok(()) };
+        let fds = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
+        match socket::send_packet(&zygote.control, &packet, &fds) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    fn signal(&mut self, seat: usize, signal: i32) -> io::Result<()> {
+        if let Some((_, worker)) = self.workers.get(&seat) {
+            // A worker that is gone already needs no signal.
+            let _ = worker.send_signal(signal);
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self, key: u64) {
+        match key {
+            BELL => {
+                self.shared.bell.drain();
+            }
+            CONTROL => self.hear_zygote(),
+            voice => {
+                let mut heard = Vec::new();
+                self.shared.voices().read(&self.shared.poller, voice, &mut heard);
+                self.shared.take_in(heard);
+            }
+        }
+    }
+
+    fn hear_zygote(&mut self) {
+        let mut packet = vec![0; zygote::MOST_BYTES];
+        let Some(zygote) = &self.zygote else { return };
+        let received = socket::recv_packet(&zygote.control, &mut packet);
+        match received {
+            Ok((length, _)) if length > 0 => {
+                if let Some(news) = zygote::parse(&packet[..length]) {
+                    self.hear(news);
+                }
+            }
+            _ => self.bury_zygote(),
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Ready => {}
+            News::Failed(text) => self.shared.lock().break_down(&text),
+            News::Started { participant, generation, pid } => {
+                let mut state = self.shared.lock();
+                let Some(seat) = state.seat_of(participant) else { return };
+                state.worker_started(seat, generation, pid);
+                drop(state);
+                self.shared.voices().set_pid(seat, pid);
+                // It is not reaped before its end has been sent to us, so this is the process meant.
+                if let Ok(worker) = Pidfd::open(pid) {
+                    self.workers.insert(seat, (generation, worker));
+                }
+            }
+            News::Ended { participant, generation, wait_status, rss_bytes } => {
+                let Some(seat) = self.shared.lock().seat_of(participant) else { return };
+                if self.workers.get(&seat).is_some_and(|(of, _)| *of == generation) {
+                    self.workers.remove(&seat);
+                }
+                self.listen_to(&[seat]);
+                let mut state = self.shared.lock();
+                state.worker_gone(seat, generation, Some(wait_status), Some(rss_bytes));
+                state.refill();
+                drop(state);
+                self.shared.control.work().notify_all();
+            }
+        }
+    }
+
+    /// Reads what is left in the pipes of workers, so that it comes before news of their end.
+    fn listen_to(&mut self, seats: &[usize]) {
+        let mut heard = Vec::new();
+        self.shared.voices().read_seats(&self.shared.poller, seats, &mut heard);
+        self.shared.take_in(heard);
+    }
+
+    /// Sees to it that the zygote and all its workers are gone.
+    fn bury_zygote(&mut self) {
+        if let Some(ZygoteHandle { process, control }) = self.zygote.take() {
+            let _ = self.shared.poller.remove(&control);
+            drop(control);
+            wait_or_kill(&process);
+        }
+        self.workers.clear();
+        let mut heard = Vec::new();
+        self.shared.voices().close(&self.shared.poller, &mut heard);
+        self.shared.take_in(heard);
+        self.shared.lock().zygote_gone();
+    }
+}
+
+/// Waits for a zygote that has been told to go; kills it when it does not.
+fn wait_or_kill(zygote: &Pidfd) {
+    let deadline = clock::now() + ZYGOTE_GRACE;
+    while !zygote.has_ended() && clock::now() < deadline {
+        clock::sleep_until(clock::now() + clock::MILLISECOND);
+    }
+    if !zygote.has_ended() {
+        let _ = zygote.send_signal(SIGKILL);
+    }
+    while !zygote.has_ended() {
+        clock::sleep_until(clock::now() + clock::MILLISECOND);
+    }
+    // Someone else may have waited for it: then there is nothing left to reap.
+    let _ = process::reap(zygote);
+}

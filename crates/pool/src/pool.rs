@@ -1,0 +1,412 @@
+//! The handle of a pool of worker processes.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use manyhands_channel::arena::Block;
+use manyhands_os::poll::{EventFd, Poller};
+use manyhands_os::{clock, procfs};
+use manyhands_sync::{SpinBudget, Wait};
+
+use crate::control::Control;
+use crate::driver::{Driver, FIRST_VOICE, Launch};
+use crate::ground::Ground;
+use crate::state::seat::LaneTable;
+use crate::state::{Cancelled, Openness, Refused, Settings, State};
+use crate::statistics::Statistics;
+use crate::task::{Arguments, Function, Harvest, Options, Speech, Stream, Token};
+use crate::voices::{Voices, kind};
+
+/// What the handle and its driver share.
+pub(crate) struct Shared<T> {
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) control: Control,
+    _control_block: Block,
+    pub(crate) launch: Launch,
+    pub(crate) bell: EventFd,
+    pub(crate) poller: Poller,
+    state: Mutex<State<T>>,
+    voices: Mutex<Voices>,
+    lanes: Arc<LaneTable>,
+    stash_filled: Arc<AtomicBool>,
+    has_ended: Mutex<bool>,
+    end: Condvar,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Taken before the state's lock, never after it.
+    pub(crate) fn voices(&self) -> MutexGuard<'_, Voices> {
+        self.voices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        // pairs with: State::deliver, State::hear (Release)
+        self.stash_filled.load(Ordering::Acquire) || self.lanes.has_news()
+    }
+
+    /// Passes on what workers said, and acts on what is meant for the pool itself.
+    pub(crate) fn take_in(&self, heard: Vec<Speech>) {
+        let mut state = self.lock();
+        for speech in heard {
+            match (speech.stream, speech.bytes.first()) {
+                (Stream::Records, Some(&kind::HUNGRY)) => {
+                    if state.collect() {
+                        self.control.work().notify_all();
+                    }
+                }
+                (Stream::Records, Some(&kind::BROKEN)) => {
+                    let text = String::from_utf8_lossy(&speech.bytes[1..]);
+                    state.break_down(&text);
+                }
+                _ => state.hear(speech),
+            }
+        }
+    }
+
+    pub(crate) fn ended(&self) {
+        *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.end.notify_all();
+        self.control.announce();
+        self.control.collector().notify_all();
+    }
+}
+
+/// Why a wait for news returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roused {
+    /// There is something to harvest, or the caller's condition holds.
+    News,
+    /// The deadline has passed.
+    TimedOut,
+    /// A signal handler has run.
+    Interrupted,
+    /// Another thread leads: wait for the future itself.
+    Led,
+    /// The pool has ended and there is nothing left.
+    Ended,
+}
+
+/// A pool of worker processes, seen from its parent.
+pub struct Pool<T> {
+    shared: Arc<Shared<T>>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+    leads: AtomicBool,
+    spin: SpinBudget,
+}
+
+impl<T: Send + 'static> Pool<T> {
+    /// A pool on this ground. Nothing is started before the first task.
+    ///
+    /// # Errors
+    /// When memory or descriptors run out.
+    pub fn new(ground: Arc<Ground>, settings: Settings, launch: Launch) -> io::Result<Self> {
+        let block = ground.allocate(Control::size())?;
+        let control = Control::new(Arc::clone(ground.segment()), block.offset());
+        control.clear();
+        let lanes = Arc::new(LaneTable::default());
+        let stash_filled = Arc::new(AtomicBool::new(false));
+        let state = State::new(
+            control.clone(),
+            Arc::clone(ground.arena()),
+            Arc::clone(&lanes),
+            Arc::clone(&stash_filled),
+            settings,
+        );
+        let shared = Shared {
+            ground,
+            control,
+            _control_block: block,
+            launch,
+            bell: EventFd::new()?,
+            poller: Poller::new()?,
+            state: Mutex::new(state),
+            voices: Mutex::new(Voices::new(FIRST_VOICE)),
+            lanes,
+            stash_filled,
+            has_ended: Mutex::new(false),
+            end: Condvar::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            driver: Mutex::new(None),
+            leads: AtomicBool::new(false),
+            spin: SpinBudget::new(procfs::cpus()),
+        })
+    }
+
+    fn start_driver(&self) -> io::Result<()> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if driver.is_none() {
+            let worker = Driver::new(Arc::clone(&self.shared));
+            let thread = std::thread::Builder::new().name("manyhands-pool".into());
+            *driver = Some(thread.spawn(move || worker.run())?);
+        }
+        Ok(())
+    }
+
+    /// Gives the pool a task.
+    ///
+    /// # Errors
+    /// [`Refused`] with the ticket when the pool is closed or broken.
+    pub fn submit(
+        &self,
+        ticket: T,
+        function: Arc<Function>,
+        arguments: Arguments<'_>,
+        flags: u8,
+        options: Option<Box<Options>>,
+    ) -> Result<Token, (Refused, T)> {
+        let timed = options.as_ref().is_some_and(|options| options.timeout.is_some());
+        let mut state = self.shared.lock();
+        let token = state.submit(ticket, function, arguments, flags, options)?;
+        let short_of_hands = state.is_short_of_hands();
+        drop(state);
+        self.shared.control.work().notify(1);
+        if short_of_hands || timed {
+            self.rouse_driver();
+        }
+        Ok(token)
+    }
+
+    /// Has the driver look at the state again; starts it if it is not there.
+    fn rouse_driver(&self) {
+        match self.start_driver() {
+            Ok(()) => self.shared.bell.signal(),
+            Err(error) => {
+                self.shared.lock().break_down(&format!("no driver thread can be started: {error}"));
+            }
+        }
+    }
+
+    /// Whether there is something to harvest.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.shared.has_news()
+    }
+
+    /// Moves all that has finished or been said into an empty harvest.
+    pub fn harvest(&self, harvest: &mut Harvest<T>) {
+        let mut state = self.shared.lock();
+        let mut wake = state.collect();
+        let spoken = state.take_spoken();
+        if !spoken.is_empty() {
+            // What a task printed comes before its result.
+            drop(state);
+            let mut heard = Vec::new();
+            self.shared.voices().read_seats(&self.shared.poller, &spoken, &mut heard);
+            self.shared.take_in(heard);
+            state = self.shared.lock();
+            wake |= state.collect();
+        }
+        state.take(harvest);
+        let idle = state.is_at_rest();
+        drop(state);
+        if wake {
+            self.shared.control.work().notify_all();
+        }
+        if idle {
+            // Closing, or time to note since when nothing has been to do.
+            self.shared.bell.signal();
+        }
+    }
+
+    /// As the leader, waits until there is news, `is_done` holds or the deadline passes.
+    ///
+    /// There is one leader at a time: other threads get [`Roused::Led`] at once.
+    pub fn wait_as_leader(&self, is_done: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+        if self.leads.swap(true, Ordering::Acquire) {
+            return Roused::Led;
+        }
+        self.shared.control.lead();
+        let roused = self.wait_leading(&is_done, deadline);
+        self.shared.control.leave();
+        // pairs with: the swap above (Acquire)
+        self.leads.store(false, Ordering::Release);
+        // What finished while we were leaving was announced to us.
+        if roused != Roused::News && self.has_news() { Roused::News } else { roused }
+    }
+
+    fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+        let ready = || self.has_news() || is_done();
+        if self.spin.look(|| ready().then_some(())).is_some() {
+            return Roused::News;
+        }
+        self.sleep(true, ready, deadline)
+    }
+
+    fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+        let control = &self.shared.control;
+        let event = if leading { control.leader() } else { control.collector() };
+        loop {
+            let key = event.prepare();
+            if ready() {
+                return Roused::News;
+            }
+            let wait = event.wait(key, deadline);
+            if ready() {
+                return Roused::News;
+            }
+            match wait {
+                Wait::TimedOut => return Roused::TimedOut,
+                Wait::Interrupted => return Roused::Interrupted,
+                _ => {}
+            }
+        }
+    }
+
+    /// As the collector, waits until there is news, the pool has ended or `is_called` holds (see
+    /// [`Pool::call_collector`]).
+    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool) -> Roused {
+        let ready = || self.has_news() || is_called() || self.has_ended();
+        match self.sleep(false, ready, None) {
+            Roused::News if !self.has_news() && !is_called() => Roused::Ended,
+            roused => roused,
+        }
+    }
+
+    /// Has the collector look whether it is called.
+    pub fn call_collector(&self) {
+        self.shared.control.collector().notify(1);
+    }
+
+    /// Looks at the ticket of an unfinished task; it must not call back into the pool.
+    pub fn with_ticket<R>(&self, token: Token, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.shared.lock().tasks.get(token).map(|task| look(&task.ticket))
+    }
+
+    /// After a thread that does not lead has settled futures: lets the leader look whether its own is
+    /// among them.
+    pub fn tell_leader(&self) {
+        if self.leads.load(Ordering::SeqCst) {
+            self.shared.control.leader().notify_all();
+        }
+    }
+
+    /// Whether a worker has begun the task.
+    #[must_use]
+    pub fn is_running(&self, token: Token) -> bool {
+        self.shared.lock().is_running(token)
+    }
+
+    /// Withdraws a task, or, if `running` may be ended, has its worker stopped.
+    pub fn cancel(&self, token: Token, running: bool) -> Cancelled<T> {
+        let cancelled = self.shared.lock().cancel(token, running, clock::now());
+        if !matches!(cancelled, Cancelled::TooLate) {
+            self.rouse_driver();
+        }
+        cancelled
+    }
+
+    /// See [`State::judge`].
+    pub fn judge(&self, token: Token, retry: bool) -> Option<T> {
+        let mut state = self.shared.lock();
+        let ticket = state.judge(token, retry);
+        let idle = state.is_at_rest();
+        drop(state);
+        self.shared.control.work().notify(1);
+        if idle {
+            self.shared.bell.signal();
+        }
+        ticket
+    }
+
+    /// Has at most this many workers from now on; running tasks are not disturbed.
+    pub fn resize(&self, workers: usize) {
+        self.shared.lock().settings.workers = workers;
+        self.rouse_driver();
+    }
+
+    /// What the pool has done and is doing.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared.lock().statistics()
+    }
+
+    /// Process ids of the workers that are there.
+    #[must_use]
+    pub fn pids(&self) -> HashSet<i32> {
+        self.shared.lock().seats.iter().filter_map(crate::state::seat::Seat::pid).collect()
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.shared.lock().tasks.len()
+    }
+
+    /// Why the pool is broken, if it is.
+    #[must_use]
+    pub fn broken(&self) -> Option<Arc<str>> {
+        self.shared.lock().broken.clone()
+    }
+
+    /// Whether tasks are taken.
+    ///
+    /// # Errors
+    /// [`Refused`] when they are not.
+    pub fn check_open(&self) -> Result<(), Refused> {
+        self.shared.lock().check_open()
+    }
+
+    /// Takes no more tasks; the pool ends when those it has are done.
+    pub fn close(&self) {
+        self.shared.lock().close();
+        self.rouse_driver();
+    }
+
+    /// Withdraws every task that has not begun; their tickets.
+    pub fn withdraw_all(&self) -> Vec<T> {
+        self.shared.lock().withdraw_all()
+    }
+
+    /// Ends the pool at once, killing its workers; tickets of all unfinished tasks.
+    pub fn terminate(&self) -> Vec<T> {
+        let tickets = self.shared.lock().terminate();
+        self.rouse_driver();
+        tickets
+    }
+
+    /// Whether the pool has ended: no worker, no zygote, no driver.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        *self.shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end until `deadline`; whether it has come.
+    pub fn join(&self, deadline: u64) -> bool {
+        let mut ended = self.shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ended {
+            let left = std::time::Duration::from_nanos(clock::until(deadline));
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.end.wait_timeout(ended, left);
+            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(ended);
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(driver) = driver {
+            let _ = driver.join();
+        }
+        true
+    }
+
+    /// Whether the pool is open, closing or at its end.
+    #[must_use]
+    pub fn openness(&self) -> Openness {
+        self.shared.lock().openness
+    }
+
+    /// The ground it stands on.
+    #[must_use]
+    pub fn ground(&self) -> &Arc<Ground> {
+        &self.shared.ground
+    }
+}

@@ -1,0 +1,614 @@
+//! What the parent of a pool knows: tasks, slots, seats. Events come in, actions go out; nothing
+//! here waits, reads a clock or makes a system call.
+//!
+//! - this file: tasks - submit, refill, cancel, judge, harvest;
+//! - [`seat`]: workers - who is alive, what a death means;
+//! - [`plan`]: what the driver is to do next, and when to look again.
+
+pub mod backlog;
+pub mod plan;
+pub mod seat;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use manyhands_channel::arena::{Arena, BlockRef};
+use manyhands_channel::ring::{Entry, Ring};
+use manyhands_channel::words::SegmentWords;
+use slotmap::SlotMap;
+
+use crate::control::{Control, SLOTS};
+use crate::slots::{Encoding, Phase, Slots, flag};
+use crate::task::{
+    Arguments, Finished, Function, Harvest, Kept, Options, Outcome, Place, Speech, Task, Token,
+};
+use backlog::Backlog;
+use plan::Doom;
+use seat::{LaneTable, Seat};
+
+/// Why a task was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The pool has been shut down.
+    Closed,
+    /// The pool cannot run anything; the text says why.
+    Broken(Arc<str>),
+}
+
+/// What a cancellation came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cancelled<T> {
+    /// It never ran and never will; its ticket.
+    Withdrawn(T),
+    /// It was running; its worker is being stopped; its ticket.
+    Ending(T),
+    /// It has finished, or was never there.
+    TooLate,
+}
+
+/// Whether the pool takes tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Openness {
+    /// It does.
+    Open,
+    /// It finishes what it has, then ends.
+    Closing,
+    /// It ends at once; workers are killed.
+    Terminating,
+    /// It has ended: no worker, no zygote, no driver.
+    Ended,
+}
+
+/// Counters since the pool began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tasks that returned.
+    pub done: u64,
+    /// Tasks that raised, timed out or lost their worker, for good.
+    pub failed: u64,
+    /// Runs after the first one.
+    pub retried: u64,
+    /// Tasks cancelled.
+    pub cancelled: u64,
+}
+
+/// The settings that decisions depend on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most workers at one time.
+    pub workers: usize,
+    /// Nanoseconds without any task after which all workers end; `None`: never.
+    pub idle_timeout: Option<u64>,
+    /// Nanoseconds between asking a task to stop and killing its worker.
+    pub grace: u64,
+}
+
+/// The state of one pool.
+pub struct State<T> {
+    pub(crate) control: Control,
+    slots: Slots,
+    ring: Ring<SegmentWords>,
+    pub(crate) arena: Arc<Arena>,
+    pub(crate) tasks: SlotMap<Token, Task<T>>,
+    backlog: Backlog,
+    free_slots: Vec<u32>,
+    generations: Vec<u32>,
+    occupants: Vec<Option<Token>>,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) lanes: Arc<LaneTable>,
+    stash: Harvest<T>,
+    stash_filled: Arc<AtomicBool>,
+    pub(crate) counts: Counts,
+    sequence: u64,
+    prioritized: usize,
+    timeouts: BTreeMap<u64, usize>,
+    pub(crate) settings: Settings,
+    pub(crate) openness: Openness,
+    pub(crate) broken: Option<Arc<str>>,
+    dooms: Vec<Doom>,
+    pub(crate) zygote: plan::Zygote,
+    stillborn: usize,
+    // The newest task when the driver last found none unfinished, and when that was.
+    quiet: Option<(u64, u64)>,
+}
+
+impl<T> State<T> {
+    /// A pool with no task and no worker. `control` is zeroed.
+    #[must_use]
+    pub fn new(
+        control: Control,
+        arena: Arc<Arena>,
+        lanes: Arc<LaneTable>,
+        stash_filled: Arc<AtomicBool>,
+        settings: Settings,
+    ) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
+        let free_slots = (0..SLOTS as u32).rev().collect();
+        Self {
+            slots: control.slots(),
+            ring: control.ring(),
+            control,
+            arena,
+            tasks: SlotMap::with_key(),
+            backlog: Backlog::default(),
+            free_slots,
+            generations: vec![0; SLOTS],
+            occupants: vec![None; SLOTS],
+            seats: Vec::new(),
+            lanes,
+            stash: Harvest::default(),
+            stash_filled,
+            counts: Counts::default(),
+            sequence: 0,
+            prioritized: 0,
+            timeouts: BTreeMap::new(),
+            settings,
+            openness: Openness::Open,
+            broken: None,
+            dooms: Vec::new(),
+            zygote: plan::Zygote::None,
+            stillborn: 0,
+            quiet: None,
+        }
+    }
+
+    /// Whether a task can be taken now.
+    ///
+    /// # Errors
+    /// [`Refused`] when the pool is closed or broken.
+    pub fn check_open(&self) -> Result<(), Refused> {
+        if let Some(reason) = &self.broken {
+            return Err(Refused::Broken(Arc::clone(reason)));
+        }
+        if self.openness == Openness::Open { Ok(()) } else { Err(Refused::Closed) }
+    }
+
+    /// Takes a task. It is queued in a slot if there is one, else it waits in the backlog.
+    ///
+    /// # Errors
+    /// [`Refused`] with the ticket when the pool is closed or broken.
+    pub fn submit(
+        &mut self,
+        ticket: T,
+        function: Arc<Function>,
+        arguments: Arguments<'_>,
+        flags: u8,
+        options: Option<Box<Options>>,
+    ) -> Result<Token, (Refused, T)> {
+        if let Err(refused) = self.check_open() {
+            return Err((refused, ticket));
+        }
+        self.sequence += 1;
+        let mut flags = flags;
+        if let Some(options) = &options {
+            if options.retries > 0 {
+                flags |= flag::RETRIED;
+            }
+            if let Some(timeout) = options.timeout {
+                flags |= flag::TIMED;
+                *self.timeouts.entry(timeout).or_default() += 1;
+            }
+            if options.priority != 0 {
+                self.prioritized += 1;
+                self.make_way(options.priority);
+            }
+        }
+        let direct = self.backlog.is_empty() && self.has_room();
+        let kept = match arguments {
+            Arguments::Block(block) => Kept::Block(block),
+            Arguments::Inline(encoding, bytes) if direct => {
+                // `direct` says that `place` below takes this very slot.
+                let slot = *self.free_slots.last().expect("has_room found a free slot");
+                self.slots.write_arguments(slot, encoding, flags, bytes);
+                Kept::InSlot
+            }
+            Arguments::Inline(encoding, bytes) => Kept::Bytes(encoding, bytes.into()),
+        };
+        let task = Task {
+            ticket,
+            function,
+            kept,
+            flags,
+            options,
+            place: Place::Backlog,
+            attempt: 0,
+            sequence: self.sequence,
+        };
+        let priority = task.priority();
+        let token = self.tasks.insert(task);
+        if direct {
+            self.place(token);
+        } else {
+            self.backlog.push(priority, self.sequence, token);
+            self.refill();
+        }
+        Ok(token)
+    }
+
+    /// How many slots may be in use now: few while priorities matter, since a task in a slot cannot
+    /// be overtaken by one that comes later.
+    fn window(&self) -> usize {
+        if self.prioritized == 0 { SLOTS } else { 2 * self.settings.workers }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.free_slots.is_empty() && SLOTS - self.free_slots.len() < self.window()
+    }
+
+    /// Puts a task into a free slot and lets workers claim it.
+    fn place(&mut self, token: Token) {
+        let slot = self.free_slots.pop().expect("the caller looked for room");
+        let task = &mut self.tasks[token];
+        match &task.kept {
+            Kept::InSlot => {}
+            Kept::Bytes(encoding, bytes) => {
+                self.slots.write_arguments(slot, *encoding, task.flags, bytes);
+                task.kept = Kept::InSlot;
+            }
+            Kept::Block(block) => {
+                self.slots.write_arguments_block(slot, task.flags, block.reference().to_bits());
+            }
+        }
+        let function = &task.function;
+        self.slots.write_call(slot, function.id, function.block.reference().to_bits(), function.length);
+        self.occupants[slot as usize] = Some(token);
+        self.queue(slot, token);
+    }
+
+    /// Queues a filled slot in a new generation.
+    fn queue(&mut self, slot: u32, token: Token) {
+        self.tasks[token].place = Place::Slot(slot);
+        let entry = self.next_life(slot);
+        self.slots.publish(entry);
+        if !self.ring.push(entry) {
+            self.compact_ring();
+        }
+    }
+
+    fn next_life(&mut self, slot: u32) -> Entry {
+        let generation = &mut self.generations[slot as usize];
+        *generation = generation.wrapping_add(1);
+        Entry { slot, generation: *generation }
+    }
+
+    fn entry(&self, slot: u32) -> Entry {
+        Entry { slot, generation: self.generations[slot as usize] }
+    }
+
+    /// Rids the ring of stale entries: takes back every queued slot and queues it again.
+    ///
+    /// There are twice as many entries as slots, so afterwards all fit.
+    fn compact_ring(&mut self) {
+        while self.ring.pop(|_| false).is_some() {}
+        let mut queued: Vec<u32> = self.withdraw_where(|_| true);
+        queued.sort_by_key(|&slot| self.occupant(slot).map_or(0, |task| task.sequence));
+        for slot in queued {
+            let entry = self.next_life(slot);
+            self.slots.publish(entry);
+            let pushed = self.ring.push(entry);
+            debug_assert!(pushed, "the ring was just emptied");
+        }
+    }
+
+    fn occupant(&self, slot: u32) -> Option<&Task<T>> {
+        self.occupants[slot as usize].and_then(|token| self.tasks.get(token))
+    }
+
+    /// Name of the task in a slot.
+    pub(crate) fn occupant_name(&self, slot: u32) -> Option<String> {
+        let token = (*self.occupants.get(slot as usize)?)?;
+        self.tasks.get(token).map(|task| task.name().to_owned())
+    }
+
+    /// Withdraws all queued slots whose task `wanted` picks.
+    fn withdraw_where(&mut self, wanted: impl Fn(&Task<T>) -> bool) -> Vec<u32> {
+        #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
+        let slots = 0..SLOTS as u32;
+        slots
+            .filter(|&slot| self.occupant(slot).is_some_and(&wanted))
+            .filter(|&slot| self.slots.withdraw(self.entry(slot)))
+            .collect()
+    }
+
+    /// Takes queued tasks of lower priority out of their slots, so that a new one comes first.
+    fn make_way(&mut self, priority: i32) {
+        for slot in self.withdraw_where(|task| task.priority() < priority) {
+            let token = self.occupants[slot as usize].take().expect("withdrawn slots are occupied");
+            self.keep_outside_slot(token, slot);
+            self.free_slot(slot);
+            let task = &mut self.tasks[token];
+            task.place = Place::Backlog;
+            let (priority, sequence) = (task.priority(), task.sequence);
+            self.backlog.put_back(priority, sequence, token);
+        }
+    }
+
+    /// Copies inline arguments out of the slot, so that it can serve another task.
+    fn keep_outside_slot(&mut self, token: Token, slot: u32) {
+        let task = &mut self.tasks[token];
+        if matches!(task.kept, Kept::InSlot) {
+            let mut bytes = Vec::new();
+            let (head, _) = self.slots.read_arguments(slot, &mut bytes);
+            task.kept = Kept::Bytes(head.encoding, bytes.into());
+        }
+    }
+
+    fn free_slot(&mut self, slot: u32) {
+        self.slots.release(slot);
+        self.occupants[slot as usize] = None;
+        self.free_slots.push(slot);
+    }
+
+    /// Moves tasks from the backlog into slots while there is room; true when any moved.
+    pub fn refill(&mut self) -> bool {
+        let mut moved = false;
+        while self.has_room() {
+            let Some(token) = self.backlog.pop(|token| self.tasks.contains_key(token)) else { break };
+            self.place(token);
+            moved = true;
+        }
+        let hungry = u32::from(!self.backlog.is_empty());
+        self.control.hungry().store(hungry, manyhands_sync::atomic::Ordering::Relaxed);
+        moved
+    }
+
+    /// Whether one more worker is wanted: there are more tasks than hands.
+    #[must_use]
+    pub fn is_short_of_hands(&self) -> bool {
+        let workers = self.settings.workers;
+        let staff = self.staff();
+        staff < workers && staff < self.tasks.len()
+    }
+
+    /// Whether a closing pool has no task left, so that the driver is to end it.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.openness != Openness::Open
+            && self.tasks.is_empty() && self.zygote != plan::Zygote::None
+    }
+
+    /// Whether tasks wait that found no slot.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Whether a worker has begun the task.
+    #[must_use]
+    pub fn is_running(&self, token: Token) -> bool {
+        match self.tasks.get(token).map(|task| task.place) {
+            Some(Place::Slot(slot)) => self.slots.state(slot).phase != Phase::Queued,
+            // A task that is not known any more has ended.
+            Some(Place::Judged(_)) | None => true,
+            Some(Place::Backlog) => false,
+        }
+    }
+
+    /// Withdraws a task, or, if `running` may be ended, has its worker stopped.
+    ///
+    /// `now` is the clock's time in nanoseconds.
+    pub fn cancel(&mut self, token: Token, running: bool, now: u64) -> Cancelled<T> {
+        let Some(place) = self.tasks.get(token).map(|task| task.place) else {
+            return Cancelled::TooLate;
+        };
+        match place {
+            Place::Backlog => self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn),
+            Place::Slot(slot) if self.slots.withdraw(self.entry(slot)) => {
+                self.free_slot(slot);
+                self.refill();
+                self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn)
+            }
+            Place::Slot(slot) if running && self.doom(slot, now) => {
+                self.occupants[slot as usize] = None;
+                self.forget(token).map_or(Cancelled::TooLate, Cancelled::Ending)
+            }
+            Place::Slot(_) | Place::Judged(_) => Cancelled::TooLate,
+        }
+    }
+
+    fn forget(&mut self, token: Token) -> Option<T> {
+        self.counts.cancelled += 1;
+        self.remove(token).map(|task| task.ticket)
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Task<T>> {
+        let task = self.tasks.remove(token)?;
+        if let Some(options) = &task.options {
+            if options.priority != 0 {
+                self.prioritized -= 1;
+            }
+            if let Some(timeout) = options.timeout {
+                let count = self.timeouts.get_mut(&timeout).expect("counted at submit");
+                *count -= 1;
+                if *count == 0 {
+                    self.timeouts.remove(&timeout);
+                }
+            }
+        }
+        Some(task)
+    }
+
+    /// Collects what workers have finished into the stash and refills the slots.
+    /// True when workers must be woken for newly queued tasks.
+    pub fn collect(&mut self) -> bool {
+        for index in 0..self.seats.len() {
+            self.collect_lane(index);
+        }
+        self.refill()
+    }
+
+    fn collect_lane(&mut self, index: usize) {
+        let lanes = Arc::clone(&self.lanes);
+        let Some(lane) = lanes.get(index) else { return };
+        let mut position = lane.position.load(Ordering::Relaxed);
+        while let Some(slot) = lane.lane.pop(&mut position) {
+            lane.position.store(position, Ordering::Relaxed);
+            if (slot as usize) < SLOTS && self.slots.state(slot).phase == Phase::Done {
+                self.collect_slot(slot, index);
+            }
+        }
+    }
+
+    /// Takes the result out of a slot that is Done.
+    fn collect_slot(&mut self, slot: u32, seat: usize) {
+        self.stillborn = 0;
+        let start = self.stash.bytes.len();
+        let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
+        if head.flags & flag::PRINTED != 0 {
+            self.seats[seat].has_spoken = true;
+        }
+        let outcome = if head.encoding == Encoding::Block {
+            match self.arena.accept(BlockRef::from_bits(block)) {
+                Ok(block) => Outcome::Block(head, block),
+                Err(_) => Outcome::Corrupted,
+            }
+        } else {
+            Outcome::Inline(head, start..self.stash.bytes.len())
+        };
+        // A task cancelled while it ran has no occupant: its result is nobody's.
+        let Some(token) = self.occupants[slot as usize] else {
+            self.free_slot(slot);
+            return;
+        };
+        let raised = head.flags & flag::RAISED != 0;
+        if raised && self.tasks[token].may_retry() {
+            self.tasks[token].place = Place::Judged(slot);
+            self.deliver(Finished { token, ticket: None, outcome });
+            return;
+        }
+        self.free_slot(slot);
+        self.settle(token, outcome, raised);
+    }
+
+    /// Ends a task with its outcome.
+    fn settle(&mut self, token: Token, outcome: Outcome, failed: bool) {
+        let Some(task) = self.remove(token) else { return };
+        if failed {
+            self.counts.failed += 1;
+        } else {
+            self.counts.done += 1;
+        }
+        self.deliver(Finished { token, ticket: Some(task.ticket), outcome });
+    }
+
+    fn deliver(&mut self, finished: Finished<T>) {
+        self.stash.finished.push(finished);
+        // pairs with: Pool::has_news (Acquire)
+        self.stash_filled.store(true, Ordering::Release);
+    }
+
+    /// Adds what a worker said to the stash.
+    pub fn hear(&mut self, speech: Speech) {
+        self.stash.speech.push(speech);
+        // pairs with: Pool::has_news (Acquire)
+        self.stash_filled.store(true, Ordering::Release);
+    }
+
+    /// Seats whose tasks printed something since the last call: their pipes are to be read before
+    /// the results are shown.
+    pub fn take_spoken(&mut self) -> Vec<usize> {
+        let spoken = self.seats.iter_mut().enumerate();
+        spoken.filter_map(|(index, seat)| std::mem::take(&mut seat.has_spoken).then_some(index)).collect()
+    }
+
+    /// Exchanges the stash with an empty harvest.
+    pub fn take(&mut self, harvest: &mut Harvest<T>) {
+        debug_assert!(harvest.is_empty(), "a harvest is delivered before the next one");
+        harvest.clear();
+        std::mem::swap(&mut self.stash, harvest);
+        self.stash_filled.store(false, Ordering::Relaxed);
+    }
+
+    /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
+    /// its ticket back. `None`: it runs again (or was cancelled meanwhile).
+    pub fn judge(&mut self, token: Token, retry: bool) -> Option<T> {
+        let Some(Place::Judged(slot)) = self.tasks.get(token).map(|task| task.place) else {
+            return None;
+        };
+        if retry && self.openness != Openness::Terminating && self.broken.is_none() {
+            self.run_again(token, slot);
+            return None;
+        }
+        self.free_slot(slot);
+        self.counts.failed += 1;
+        self.refill();
+        self.remove(token).map(|task| task.ticket)
+    }
+
+    fn run_again(&mut self, token: Token, slot: u32) {
+        self.tasks[token].attempt += 1;
+        self.counts.retried += 1;
+        self.queue(slot, token);
+    }
+
+    /// A slot whose worker has died before it finished.
+    pub(crate) fn lose(&mut self, slot: u32, death: impl FnOnce(String) -> crate::task::Death) {
+        let Some(token) = self.occupants[slot as usize] else {
+            self.free_slot(slot);
+            return;
+        };
+        let task = &self.tasks[token];
+        let retry = task.may_retry()
+            && task.options.as_ref().is_some_and(|options| options.retry_deaths)
+            && self.broken.is_none();
+        if retry {
+            self.run_again(token, slot);
+        } else {
+            let death = death(task.name().to_owned());
+            self.free_slot(slot);
+            self.settle(token, Outcome::Died(Box::new(death)), true);
+        }
+    }
+
+    /// No task can run any more: all that are known fail with `reason`.
+    pub fn break_down(&mut self, reason: &str) {
+        if self.broken.is_some() {
+            return;
+        }
+        let reason: Arc<str> = reason.into();
+        self.broken = Some(Arc::clone(&reason));
+        let tokens: Vec<Token> = self.tasks.keys().collect();
+        for token in tokens {
+            if let Place::Slot(slot) | Place::Judged(slot) = self.tasks[token].place {
+                self.occupants[slot as usize] = None;
+                if self.slots.withdraw(self.entry(slot)) {
+                    self.free_slot(slot);
+                }
+            }
+            self.settle(token, Outcome::Broken(Arc::clone(&reason)), true);
+        }
+        self.backlog = Backlog::default();
+    }
+
+    /// Takes no more tasks; the pool ends when those it has are done.
+    pub fn close(&mut self) {
+        if self.openness == Openness::Open {
+            self.openness = Openness::Closing;
+        }
+    }
+
+    /// Withdraws every task that has not begun; their tickets.
+    pub fn withdraw_all(&mut self) -> Vec<T> {
+        let tokens: Vec<Token> = self.tasks.keys().collect();
+        let mut tickets = Vec::new();
+        for token in tokens {
+            if let Cancelled::Withdrawn(ticket) = self.cancel(token, false, 0) {
+                tickets.push(ticket);
+            }
+        }
+        tickets
+    }
+
+    /// Ends the pool at once: gives the tickets of all unfinished tasks; workers will be killed.
+    pub fn terminate(&mut self) -> Vec<T> {
+        if self.openness == Openness::Ended {
+            return Vec::new();
+        }
+        self.openness = Openness::Terminating;
+        let tokens: Vec<Token> = self.tasks.keys().collect();
+        self.occupants.fill(None);
+        self.backlog = Backlog::default();
+        tokens.into_iter().filter_map(|token| self.forget(token)).collect()
+    }
+}

@@ -1,0 +1,270 @@
+//! What the driver is to do next, and when it must look again.
+
+use std::sync::atomic::Ordering;
+
+use manyhands_channel::ring::Entry;
+
+use super::seat::{Life, MOST_SEATS};
+use super::{Openness, State};
+use crate::slots::Phase;
+use crate::task::{Outcome, Place, Token};
+
+/// The process that forks workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zygote {
+    /// Not there.
+    None,
+    /// Started; packets may be sent.
+    Running,
+    /// Told to quit once its workers are gone.
+    Quitting,
+}
+
+/// Something for the driver to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a zygote.
+    StartZygote,
+    /// Add a seat; then plan again.
+    AddSeat,
+    /// Have a worker forked for this seat, in this generation.
+    Fork(usize, u32),
+    /// Send SIGINT to the worker of this seat.
+    Interrupt(usize),
+    /// Send SIGKILL to the worker of this seat.
+    Kill(usize),
+    /// Wake all workers: some are to end.
+    WakeWorkers,
+    /// Tell the zygote to quit.
+    QuitZygote,
+    /// Kill the zygote and with it all workers.
+    KillZygote,
+    /// The pool has ended; so does the driver.
+    End,
+}
+
+/// A running task that has been asked to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doom {
+    entry: Entry,
+    participant: u16,
+    asked: bool,
+    kill_at: u64,
+}
+
+/// Deaths of workers that never finished a task after which the pool gives up, per worker.
+const STILLBORN_PER_WORKER: usize = 3;
+
+impl<T> State<T> {
+    /// Decides what is to be done now; the second value is when to look again at the latest.
+    pub fn plan(&mut self, now: u64) -> (Vec<Action>, Option<u64>) {
+        let mut actions = Vec::new();
+        if self.openness == Openness::Terminating {
+            return (self.plan_termination(), None);
+        }
+        let mut next = self.check_timeouts(now);
+        next = earliest(next, self.carry_out_dooms(now, &mut actions));
+        if self.stillborn > STILLBORN_PER_WORKER * self.settings.workers + 2 {
+            self.break_down("its workers die as soon as they start; see what they print");
+        }
+        if self.openness == Openness::Closing && self.tasks.is_empty() {
+            self.plan_end(&mut actions);
+            return (actions, next);
+        }
+        self.plan_staff(&mut actions);
+        next = earliest(next, self.plan_idleness(now, &mut actions));
+        (actions, next)
+    }
+
+    fn plan_termination(&mut self) -> Vec<Action> {
+        if self.zygote == Zygote::None {
+            self.openness = Openness::Ended;
+            vec![Action::End]
+        } else {
+            vec![Action::KillZygote]
+        }
+    }
+
+    /// All tasks are done and no more will come.
+    fn plan_end(&mut self, actions: &mut Vec<Action>) {
+        self.control.flags().store(crate::control::STOP, Ordering::Relaxed);
+        match (self.zygote, self.is_deserted()) {
+            (Zygote::None, _) => {
+                self.openness = Openness::Ended;
+                actions.push(Action::End);
+            }
+            (Zygote::Running, true) => {
+                self.zygote = Zygote::Quitting;
+                actions.push(Action::QuitZygote);
+            }
+            (Zygote::Running, false) => actions.push(Action::WakeWorkers),
+            (Zygote::Quitting, _) => {}
+        }
+    }
+
+    /// Forks workers while there are more tasks than hands.
+    fn plan_staff(&mut self, actions: &mut Vec<Action>) {
+        if self.broken.is_some() {
+            return;
+        }
+        let wanted = self.tasks.len().min(self.settings.workers);
+        let mut staff = self.staff();
+        while staff < wanted {
+            if self.zygote == Zygote::None {
+                actions.push(Action::StartZygote);
+                self.zygote = Zygote::Running;
+            }
+            let Some(index) = self.seats.iter().position(|seat| seat.life == Life::Empty) else {
+                if self.seats.len() < MOST_SEATS {
+                    actions.push(Action::AddSeat);
+                }
+                return;
+            };
+            let seat = &mut self.seats[index];
+            seat.record.reset();
+            seat.restarts += u64::from(seat.generation > 0);
+            seat.generation += 1;
+            seat.life = Life::Starting;
+            actions.push(Action::Fork(index, seat.generation));
+            staff += 1;
+        }
+        if staff > self.settings.workers {
+            let surplus = staff - self.settings.workers;
+            let seats = self.seats.iter().enumerate().rev();
+            let leaving: Vec<usize> = seats
+                .filter(|(_, seat)| seat.life != Life::Empty && !seat.retiring)
+                .map(|(index, _)| index)
+                .take(surplus)
+                .collect();
+            leaving.into_iter().for_each(|index| self.retire(index));
+            actions.push(Action::WakeWorkers);
+        }
+    }
+
+    /// Lets all workers go after a time without tasks. Nobody tells the driver that the last task has
+    /// ended, which would cost each lone task a wake-up: it looks from time to time whether any came.
+    fn plan_idleness(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
+        let timeout = self.settings.idle_timeout?;
+        if self.staff() == 0 {
+            return None;
+        }
+        let busy = !self.tasks.is_empty();
+        if busy || self.quiet.is_none_or(|(sequence, _)| sequence != self.sequence) {
+            self.quiet = (!busy).then_some((self.sequence, now));
+            return Some(now.saturating_add(timeout));
+        }
+        let since = self.quiet.map_or(now, |(_, since)| since);
+        let end = since.saturating_add(timeout);
+        if now < end {
+            return Some(end);
+        }
+        self.quiet = None;
+        (0..self.seats.len()).for_each(|index| self.retire(index));
+        actions.push(Action::WakeWorkers);
+        None
+    }
+
+    /// Fails running tasks that are past their timeout; gives the time of the next check.
+    fn check_timeouts(&mut self, now: u64) -> Option<u64> {
+        let (shortest, _) = self.timeouts.first_key_value()?;
+        // A task that is queued now cannot be overdue before the shortest timeout has passed.
+        let mut next = Some(now.saturating_add(*shortest));
+        for index in 0..self.seats.len() {
+            let Some((token, slot, started)) = self.timed_task(index) else { continue };
+            let options = self.tasks[token].options.as_ref();
+            let Some(timeout) = options.and_then(|options| options.timeout) else { continue };
+            let end = started.saturating_add(timeout);
+            if now < end {
+                next = earliest(next, Some(end));
+            } else if self.doom(slot, now) {
+                self.time_out(token, slot, timeout);
+                self.retire(index);
+            }
+        }
+        next
+    }
+
+    /// The timed task that the worker of a seat is running, with its start.
+    fn timed_task(&self, index: usize) -> Option<(Token, u32, u64)> {
+        let record = &self.seats[index].record;
+        // pairs with: WorkerSide::begin (Release)
+        let current = record.current().load(Ordering::Acquire);
+        let started = record.started().load(Ordering::Relaxed);
+        #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
+        let (generation, slot) = ((current >> 32) as u32, (current as u32).checked_sub(1)?);
+        let token = (*self.occupants.get(slot as usize)?)?;
+        let same = self.generations[slot as usize] == generation
+            && record.current().load(Ordering::Acquire) == current
+            && started != 0;
+        same.then_some((token, slot, started))
+    }
+
+    fn time_out(&mut self, token: Token, slot: u32, timeout: u64) {
+        let task = &self.tasks[token];
+        let retry = task.may_retry()
+            && task.options.as_ref().is_some_and(|options| options.retry_timeouts);
+        self.occupants[slot as usize] = None;
+        if !retry {
+            let outcome = Outcome::TimedOut(task.name().to_owned(), timeout);
+            self.settle(token, outcome, true);
+            return;
+        }
+        // The slot belongs to a worker that is about to end: the task goes on without it.
+        self.keep_outside_slot(token, slot);
+        self.counts.retried += 1;
+        let task = &mut self.tasks[token];
+        task.attempt += 1;
+        task.place = Place::Backlog;
+        let (priority, sequence) = (task.priority(), task.sequence);
+        self.backlog.put_back(priority, sequence, token);
+        self.refill();
+    }
+
+    /// Condemns the task in a slot, if it runs; the driver does the rest.
+    pub(super) fn doom(&mut self, slot: u32, now: u64) -> bool {
+        let entry = self.entry(slot);
+        let Some(participant) = self.slots.condemn(entry) else { return false };
+        let kill_at = now.saturating_add(self.settings.grace);
+        self.dooms.push(Doom { entry, participant, asked: false, kill_at });
+        true
+    }
+
+    fn carry_out_dooms(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
+        let mut next = None;
+        for mut doom in std::mem::take(&mut self.dooms) {
+            let state = self.slots.state(doom.entry.slot);
+            let runs = state.generation == doom.entry.generation && state.phase == Phase::Condemned;
+            let Some(seat) = self.seat_of(doom.participant).filter(|_| runs) else { continue };
+            if now >= doom.kill_at && doom.asked {
+                if self.slots.kill(doom.entry) {
+                    actions.push(Action::Kill(seat));
+                }
+                continue;
+            }
+            if !doom.asked {
+                doom.asked = true;
+                actions.push(Action::Interrupt(seat));
+            }
+            next = earliest(next, Some(doom.kill_at));
+            self.dooms.push(doom);
+        }
+        next
+    }
+
+    /// The zygote has gone, and its workers with it.
+    pub fn zygote_gone(&mut self) {
+        self.zygote = Zygote::None;
+        for index in 0..self.seats.len() {
+            let generation = self.seats[index].generation;
+            self.worker_gone(index, generation, None, None);
+        }
+    }
+}
+
+/// The earlier of two times, where `None` is never.
+fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

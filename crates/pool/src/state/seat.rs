@@ -1,0 +1,189 @@
+//! Seats: the places of workers in a pool, and what becomes of what they held when they die.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use manyhands_channel::arena::Block;
+use manyhands_channel::lane::Lane;
+use manyhands_channel::words::SegmentWords;
+
+use super::State;
+use crate::control::{SLOTS, SeatRecord};
+use crate::slots::Phase;
+use crate::task::Death;
+
+/// Most workers of one pool.
+pub const MOST_SEATS: usize = 511;
+
+/// Who sits in a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Nobody.
+    Empty,
+    /// The zygote has been asked to fork a worker for it.
+    Starting,
+    /// A worker with this process id.
+    Alive(i32),
+}
+
+/// A worker's place.
+pub struct Seat {
+    pub(crate) record: SeatRecord,
+    // Keeps the record's memory.
+    _block: Block,
+    pub(crate) participant: u16,
+    pub(crate) generation: u32,
+    pub(crate) life: Life,
+    pub(crate) retiring: bool,
+    pub(crate) restarts: u64,
+    pub(crate) has_spoken: bool,
+}
+
+impl Seat {
+    pub(crate) fn pid(&self) -> Option<i32> {
+        match self.life {
+            Life::Alive(pid) => Some(pid),
+            Life::Empty | Life::Starting => None,
+        }
+    }
+}
+
+/// A lane with the parent's position in it.
+pub struct LaneView {
+    pub(crate) lane: Lane<SegmentWords>,
+    pub(crate) position: AtomicU64,
+}
+
+/// The lanes of all seats, readable without the pool's lock: how a waiting thread sees news.
+pub struct LaneTable {
+    views: Vec<OnceLock<LaneView>>,
+    count: AtomicUsize,
+}
+
+impl Default for LaneTable {
+    fn default() -> Self {
+        let views = (0..MOST_SEATS).map(|_| OnceLock::new()).collect();
+        Self { views, count: AtomicUsize::new(0) }
+    }
+}
+
+impl LaneTable {
+    pub(crate) fn get(&self, seat: usize) -> Option<&LaneView> {
+        self.views.get(seat)?.get()
+    }
+
+    fn add(&self, seat: usize, lane: Lane<SegmentWords>) {
+        let position = AtomicU64::new(lane.tail());
+        let _ = self.views[seat].set(LaneView { lane, position });
+        // pairs with: has_news (Acquire)
+        self.count.store(seat + 1, Ordering::Release);
+    }
+
+    /// Whether some worker has finished something that has not been collected.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        // pairs with: add (Release)
+        let count = self.count.load(Ordering::Acquire);
+        self.views[..count].iter().filter_map(OnceLock::get).any(|view| {
+            view.lane.has_more(view.position.load(Ordering::Relaxed))
+        })
+    }
+}
+
+impl<T> State<T> {
+    /// Adds a seat whose record lies in `block`, for a new participant.
+    pub fn add_seat(&mut self, block: Block, participant: u16) -> usize {
+        let segment = std::sync::Arc::clone(self.control.segment());
+        let record = SeatRecord::new(segment, block.offset());
+        record.clear();
+        let seat = self.seats.len();
+        self.lanes.add(seat, record.lane());
+        self.seats.push(Seat {
+            record,
+            _block: block,
+            participant,
+            generation: 0,
+            life: Life::Empty,
+            retiring: false,
+            restarts: 0,
+            has_spoken: false,
+        });
+        seat
+    }
+
+    /// The seat of a participant.
+    #[must_use]
+    pub fn seat_of(&self, participant: u16) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.participant == participant)
+    }
+
+    /// The zygote has forked a worker.
+    pub fn worker_started(&mut self, index: usize, generation: u32, pid: i32) {
+        let seat = &mut self.seats[index];
+        if seat.generation == generation && seat.life == Life::Starting {
+            seat.life = Life::Alive(pid);
+        }
+    }
+
+    /// A worker has ended, with the status that `waitpid` gave and its largest resident size.
+    ///
+    /// What it had finished is kept; the task it was running fails or runs again; its memory is
+    /// taken back.
+    pub fn worker_gone(
+        &mut self,
+        index: usize,
+        generation: u32,
+        wait_status: Option<i32>,
+        rss_bytes: Option<u64>,
+    ) {
+        let seat = &self.seats[index];
+        if seat.generation != generation || seat.life == Life::Empty {
+            return;
+        }
+        let (participant, pid) = (seat.participant, seat.pid().unwrap_or(0));
+        let worked = seat.record.tasks_done().load(Ordering::Relaxed) > 0;
+        self.collect_lane(index);
+        let mut lost = false;
+        #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
+        for slot in 0..SLOTS as u32 {
+            let state = self.slots.state(slot);
+            if state.participant != participant {
+                continue;
+            }
+            match state.phase {
+                Phase::Done => self.collect_slot(slot, index),
+                Phase::Running | Phase::Condemned | Phase::Killed => {
+                    lost = true;
+                    self.lose(slot, |task| Death { task, pid, wait_status, rss_bytes });
+                }
+                Phase::Free | Phase::Queued => {}
+            }
+        }
+        self.arena.reclaim(participant.into());
+        let seat = &mut self.seats[index];
+        let retired = std::mem::take(&mut seat.retiring);
+        seat.life = Life::Empty;
+        if !worked && !lost && !retired {
+            self.stillborn += 1;
+        }
+    }
+
+    /// Workers that are there or on their way, without those that are to end.
+    pub(crate) fn staff(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.life != Life::Empty && !seat.retiring).count()
+    }
+
+    /// Whether no seat is taken.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.seats.iter().all(|seat| seat.life == Life::Empty)
+    }
+
+    /// Lets the worker in a seat end after its task. The caller wakes the workers.
+    pub(crate) fn retire(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        if seat.life != Life::Empty {
+            seat.retiring = true;
+            seat.record.retire().store(1, Ordering::Relaxed);
+        }
+    }
+}

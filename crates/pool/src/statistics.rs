@@ -1,0 +1,92 @@
+//! What a pool has done and is doing.
+
+use manyhands_os::procfs;
+use manyhands_sync::atomic::Ordering;
+
+use crate::slots::Phase;
+use crate::state::State;
+use crate::state::seat::Life;
+use crate::task::Place;
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerStatistics {
+    /// Process id; 0 while it starts.
+    pub pid: i32,
+    /// `starting`, `idle`, `running` or `ending`.
+    pub state: &'static str,
+    /// Name of the task it runs.
+    pub task: Option<String>,
+    /// Tasks it has finished.
+    pub tasks_done: u64,
+    /// CPU time it has used, in seconds.
+    pub cpu_s: f64,
+    /// Resident memory now, in bytes.
+    pub rss_bytes: u64,
+    /// How many workers sat in its seat before it.
+    pub restarts: u64,
+}
+
+/// A pool at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// Tasks that no worker has begun.
+    pub queued: usize,
+    /// Tasks in a worker's hands.
+    pub running: usize,
+    /// Tasks that returned.
+    pub done: u64,
+    /// Tasks that failed for good.
+    pub failed: u64,
+    /// Runs of tasks after their first.
+    pub retried: u64,
+    /// Tasks cancelled.
+    pub cancelled: u64,
+    /// The workers.
+    pub workers: Vec<WorkerStatistics>,
+}
+
+impl<T> State<T> {
+    /// The pool now. Looks into `/proc` for each worker.
+    pub fn statistics(&mut self) -> Statistics {
+        self.collect();
+        let slots = self.control.slots();
+        let running = self.tasks.values().filter(|task| match task.place {
+            Place::Slot(slot) => slots.state(slot).phase == Phase::Running,
+            Place::Backlog | Place::Judged(_) => false,
+        });
+        let running = running.count();
+        let taken = self.seats.iter().filter(|seat| seat.life != Life::Empty);
+        let workers = taken.map(|seat| {
+            let pid = seat.pid();
+            // The low half of the word is the slot + 1; see SeatRecord.
+            let current = seat.record.current().load(Ordering::Acquire) & 0xffff_ffff;
+            let slot = u32::try_from(current).ok().and_then(|slot| slot.checked_sub(1));
+            let task = slot.and_then(|slot| self.occupant_name(slot));
+            let state = match (seat.life, seat.retiring, slot) {
+                (Life::Starting, ..) => "starting",
+                (_, true, _) => "ending",
+                (_, _, Some(_)) => "running",
+                _ => "idle",
+            };
+            WorkerStatistics {
+                pid: pid.unwrap_or(0),
+                state,
+                task,
+                tasks_done: seat.record.tasks_done().load(Ordering::Relaxed),
+                cpu_s: pid.and_then(procfs::cpu_seconds).unwrap_or(0.0),
+                rss_bytes: pid.and_then(procfs::rss_bytes).unwrap_or(0),
+                restarts: seat.restarts,
+            }
+        });
+        Statistics {
+            workers: workers.collect(),
+            queued: self.tasks.len() - running,
+            running,
+            done: self.counts.done,
+            failed: self.counts.failed,
+            retried: self.counts.retried,
+            cancelled: self.counts.cancelled,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a worker does: wait for a task, claim it, read it, publish its result.
+//!
+//! A worker may be killed at any instruction here. What it has not published is found by the parent
+//! through the slot's state word, which names the worker from the moment of the claim.
+
+use std::sync::Arc;
+
+use manyhands_channel::lane::Lane;
+use manyhands_channel::ring::{Entry, Ring};
+use manyhands_channel::words::SegmentWords;
+use manyhands_os::{clock, procfs};
+use manyhands_os::memory::Segment;
+use manyhands_sync::SpinBudget;
+use manyhands_sync::atomic::Ordering;
+
+use crate::control::{Control, SLOTS, STOP, SeatRecord};
+use crate::slots::{Finish, Phase, SlotState, Slots};
+
+/// What there is for a worker to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It has claimed this task.
+    Task(Entry),
+    /// It is to end.
+    End,
+    /// A signal came while it waited: look at it, then ask again.
+    Interrupted,
+}
+
+/// One worker's side of a pool.
+pub struct WorkerSide {
+    control: Control,
+    slots: Slots,
+    ring: Ring<SegmentWords>,
+    record: SeatRecord,
+    lane: Lane<SegmentWords>,
+    participant: u16,
+    spin: SpinBudget,
+}
+
+impl WorkerSide {
+    /// The side of `participant`, whose pool and seat lie at these offsets of the segment.
+    #[must_use]
+    pub fn new(segment: &Arc<Segment>, participant: u16, control: usize, record: usize) -> Self {
+        let control = Control::new(Arc::clone(segment), control);
+        let record = SeatRecord::new(Arc::clone(segment), record);
+        Self {
+            slots: control.slots(),
+            ring: control.ring(),
+            lane: record.lane(),
+            control,
+            record,
+            participant,
+            spin: SpinBudget::new(procfs::cpus()),
+        }
+    }
+
+    /// The slots, for reading arguments and writing results.
+    #[must_use]
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    fn is_over(&self) -> bool {
+        self.record.retire().load(Ordering::Relaxed) != 0
+            || self.control.flags().load(Ordering::Relaxed) & STOP != 0
+    }
+
+    fn claim(&self) -> Option<Entry> {
+        self.ring.pop(|entry| {
+            // What stands in shared memory is believed only as far as it can be true.
+            (entry.slot as usize) < SLOTS && self.slots.claim(entry, self.participant)
+        })
+    }
+
+    /// Claims a task if one is queued, without waiting.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Next> {
+        if self.is_over() {
+            return Some(Next::End);
+        }
+        self.claim().map(Next::Task)
+    }
+
+    /// Waits for a task and claims it.
+    #[must_use]
+    pub fn wait_next(&self) -> Next {
+        let found = self.control.work().wait_for(&self.spin, None, || self.try_next());
+        found.unwrap_or(Next::Interrupted)
+    }
+
+    /// Notes that the worker runs this task from now on. `timed`: the parent wants to know since when.
+    pub fn begin(&self, entry: Entry, timed: bool) {
+        let started = if timed { clock::now() } else { 0 };
+        self.record.started().store(started, Ordering::Relaxed);
+        let current = u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1);
+        // Release: the start time. pairs with: State::timed_task (Acquire)
+        self.record.current().store(current, Ordering::Release);
+    }
+
+    /// Publishes the result that has been written to the slot.
+    #[must_use]
+    pub fn finish(&self, entry: Entry) -> Finish {
+        self.record.current().store(0, Ordering::Relaxed);
+        let finish = self.slots.finish(entry, self.participant);
+        if finish == Finish::Published {
+            let done = self.record.tasks_done();
+            done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.lane.push(entry.slot);
+            self.control.announce();
+        }
+        finish
+    }
+
+    /// Whether the parent has asked this task to stop.
+    #[must_use]
+    pub fn is_condemned(&self, entry: Entry) -> bool {
+        let condemned = SlotState {
+            generation: entry.generation,
+            participant: self.participant,
+            phase: Phase::Condemned,
+        };
+        self.slots.state(entry.slot) == condemned
+    }
+
+    /// Whether the parent should be told that tasks run low: at most one worker gets a yes.
+    #[must_use]
+    pub fn takes_hunger(&self) -> bool {
+        self.control.hungry().load(Ordering::Relaxed) != 0
+            && self.ring.len() < SLOTS / 4
+            && self.control.hungry().swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Tasks this worker has finished.
+    #[must_use]
+    pub fn tasks_done(&self) -> u64 {
+        self.record.tasks_done().load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,135 @@
+//! The only unsafe code of this crate: what PyO3 offers no safe way for.
+
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use manyhands_channel::arena::Block;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PySystemError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+
+use crate::future::FutureBase;
+
+/// A Python class that extends [`FutureBase`], ready to be instantiated without a call through Python.
+pub(crate) struct FutureClass {
+    class: Py<PyType>,
+    new: ffi::newfunc,
+    no_arguments: Py<PyTuple>,
+}
+
+static FUTURE_CLASS: PyOnceLock<FutureClass> = PyOnceLock::new();
+
+impl FutureClass {
+    /// Takes `class`, once per process, as the class of all futures that Rust makes.
+    pub(crate) fn register(class: &Bound<'_, PyType>) -> PyResult<()> {
+        let py = class.py();
+        if !class.is_subclass_of::<FutureBase>()? {
+            return Err(PySystemError::new_err("the class of futures must extend FutureBase"));
+        }
+        // SAFETY: `class` is a live type object; the slot of that number holds a `newfunc` or nothing.
+        let slot = unsafe { ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_new) };
+        if slot.is_null() {
+            return Err(PySystemError::new_err("the class of futures cannot be instantiated"));
+        }
+        // SAFETY: CPython stores a `newfunc` in `tp_new` and nothing else; it is not null.
+        let new = unsafe { std::mem::transmute::<*mut std::ffi::c_void, ffi::newfunc>(slot) };
+        let no_arguments = PyTuple::empty(py).unbind();
+        _ = FUTURE_CLASS.set(py, Self { class: class.clone().unbind(), new, no_arguments });
+        Ok(())
+    }
+
+    /// A new, pending future.
+    ///
+    /// `__init__` is not called: the class has nothing to do there, and the detour through `type.__call__` costs as
+    /// much as all the rest.
+    pub(crate) fn instantiate(py: Python<'_>) -> PyResult<Bound<'_, FutureBase>> {
+        let Some(this) = FUTURE_CLASS.get(py) else {
+            return Err(PySystemError::new_err("manyhands.Future has not been imported"));
+        };
+        let (class, arguments) = (this.class.as_ptr().cast(), this.no_arguments.as_ptr());
+        // SAFETY: `new` came from the `tp_new` slot of `class`, which lives as long as the process, as the empty tuple
+        // does; a null for keyword arguments means that there are none. We are attached (`py`).
+        let instance = unsafe { (this.new)(class, arguments, std::ptr::null_mut()) };
+        // SAFETY: `tp_new` returns a new reference, or null with an exception set.
+        let instance = unsafe { Bound::from_owned_ptr_or_err(py, instance) }?;
+        // SAFETY: `class` extends FutureBase (checked when it was registered), and so its instances are FutureBases.
+        Ok(unsafe { instance.cast_into_unchecked::<FutureBase>() })
+    }
+}
+
+/// A part of a block of shared memory that Python reads, and unless it is read-only writes, in place.
+///
+/// Holds the block for as long as it lives; a memoryview of it holds *it*.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct BlockBuffer {
+    block: Block,
+    offset: usize,
+    length: usize,
+    read_only: bool,
+}
+
+impl BlockBuffer {
+    /// `None` when the part does not lie inside the block.
+    pub(crate) fn new(block: Block, offset: usize, length: usize, read_only: bool) -> Option<Self> {
+        let inside = offset.checked_add(length).is_some_and(|end| end <= block.len());
+        inside.then_some(Self { block, offset, length, read_only })
+    }
+}
+
+#[pymethods]
+impl BlockBuffer {
+    /// # Safety
+    /// Called by CPython with a view to fill in.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: std::ffi::c_int) -> PyResult<()> {
+        let this = slf.get();
+        // SAFETY: `new` has checked that the part lies inside the block, which `this` holds.
+        let start = unsafe { this.block.pointer().as_ptr().add(this.offset) };
+        let length = ffi::Py_ssize_t::try_from(this.length)?;
+        // SAFETY: CPython gave the view; the memory lives as long as the block, the block as long as `slf`, and
+        // FillInfo makes the view hold `slf`.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), length, this.read_only.into(), flags)
+        };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+/// Memory from here on is copied without the interpreter: others may run meanwhile.
+const LONG_COPY: usize = 256 * 1024;
+
+/// Copies a buffer into a block, from byte `at` on. Panics when it does not fit.
+pub(crate) fn copy_buffer(py: Python<'_>, buffer: &PyBuffer<u8>, block: &Block, at: usize) {
+    let length = buffer.len_bytes();
+    assert!(buffer.is_c_contiguous(), "buffers out of pickles are contiguous");
+    if length == 0 {
+        return;
+    }
+    // SAFETY: a contiguous buffer of that many bytes, which `buffer` holds. That another thread writes to an array while
+    // it is being submitted is the same race that it is under pickle: what arrives is some mixture of both.
+    let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), length) };
+    if length < LONG_COPY {
+        block.write(at, bytes);
+    } else {
+        py.detach(|| block.write(at, bytes));
+    }
+}
+
+/// Takes over a descriptor that another program part opened for us and will not close.
+pub(crate) fn take_descriptor(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller was told this number as its own: by exec, from the parent's spawn.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A duplicate of a descriptor that Python knows by number.
+pub(crate) fn duplicate_descriptor(fd: RawFd) -> std::io::Result<OwnedFd> {
+    borrow_descriptor(fd).try_clone_to_owned()
+}
+
+/// A descriptor that stays open while the worker lives.
+pub(crate) fn borrow_descriptor(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: used for one call at a time; should the number be closed behind our back, that call fails with EBADF or
+    // goes to a file of the same process, as any write by number in Python would.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}

@@ -1,0 +1,282 @@
+//! What Python sees of a future: the methods and attributes of `concurrent.futures.Future`.
+
+use std::sync::TryLockError;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use super::{CancelAnswer, Ended, FutureBase, State, log_callback_error};
+use crate::imports;
+
+#[pymethods]
+impl FutureBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { state: AtomicU32::new(State::Pending as u32), cells: Default::default(), source: Default::default() }
+    }
+
+    /// Cancel the task if possible; see `manyhands.Future.cancel`.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let this = slf.get();
+        loop {
+            let state = this.state_now();
+            if state.is_done() {
+                return Ok(state.is_cancelled());
+            }
+            let Some((source, token)) = this.source.get() else {
+                return match state {
+                    State::Running => Ok(false),
+                    _ => Self::cancel_pending(slf),
+                };
+            };
+            let running = state == State::Running;
+            match source.cancel(slf, *token, running) {
+                CancelAnswer::Withdrawn | CancelAnswer::Ending => {
+                    return Ok(Self::force_cancelled(slf) || this.state().is_cancelled());
+                }
+                CancelAnswer::Refused if running || this.state().is_done() => {
+                    return Ok(this.state().is_cancelled());
+                }
+                // It began to run while we asked.
+                CancelAnswer::Refused => {}
+            }
+        }
+    }
+
+    /// Whether the future was cancelled.
+    fn cancelled(&self) -> bool {
+        self.state().is_cancelled()
+    }
+
+    /// Whether the task is being executed now.
+    fn running(&self) -> bool {
+        self.state_now() == State::Running
+    }
+
+    /// Whether the future was cancelled or its task has ended.
+    fn done(&self) -> bool {
+        self.state().is_done()
+    }
+
+    /// Call `function` with the future once it is done; at once if it is.
+    fn add_done_callback(slf: &Bound<'_, Self>, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.state().is_done() {
+            let fresh = PyList::empty(slf.py()).unbind();
+            let mut cells = this.lock();
+            if !this.state().is_done() {
+                let callbacks = cells.callbacks.get_or_insert(fresh);
+                return callbacks.bind(slf.py()).append(function);
+            }
+        }
+        match function.call1((slf,)) {
+            Err(error) if error.is_instance_of::<PyException>(slf.py()) => log_callback_error(slf, &error),
+            called => called.map(drop),
+        }
+    }
+
+    /// Wait for the task's result, at most `timeout` seconds, and return it or raise its exception.
+    #[pyo3(signature = (timeout=None))]
+    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let state = Self::wait_until_done(slf, timeout)?;
+        if state.is_cancelled() {
+            return Err(imports::error(py, imports::cancelled_error, None));
+        }
+        let cells = slf.get().lock();
+        match &cells.exception {
+            None => Ok(cells.result.as_ref().map_or_else(|| py.None(), |result| result.clone_ref(py))),
+            Some(exception) => {
+                let exception = exception.clone_ref(py).into_bound(py);
+                drop(cells);
+                Err(PyErr::from_value(exception))
+            }
+        }
+    }
+
+    /// Wait for the task to end, at most `timeout` seconds, and return its exception, or None.
+    #[pyo3(signature = (timeout=None))]
+    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        if Self::wait_until_done(slf, timeout)?.is_cancelled() {
+            return Err(imports::error(py, imports::cancelled_error, None));
+        }
+        Ok(slf.get().lock().exception.as_ref().map(|exception| exception.clone_ref(py)))
+    }
+
+    /// Mark the future as running, or tell those who wait that it was cancelled; for executors and tests.
+    fn set_running_or_notify_cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if Self::settle(slf, &[State::Pending], State::Running, None)?.is_some() {
+            return Ok(true);
+        }
+        if Self::settle(slf, &[State::Cancelled], State::CancelledAndNotified, None)?.is_some() {
+            return Ok(false);
+        }
+        let (py, state) = (slf.py(), slf.get().state().name());
+        let text = "Future %s in unexpected state: %s";
+        imports::logger(py)?.call_method1("critical", (text, slf.as_ptr() as usize, state))?;
+        Err(PyRuntimeError::new_err("Future in unexpected state"))
+    }
+
+    /// Complete the future with a result; for executors and tests.
+    fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
+        Self::finish_or_raise(slf, Ok(result))
+    }
+
+    /// Complete the future with an exception; for executors and tests.
+    fn set_exception(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
+        Self::finish_or_raise(slf, Err(exception))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (py, this) = (slf.py(), slf.get());
+        let state = this.state_now();
+        let ended = (state == State::Finished).then(|| {
+            let cells = this.lock();
+            match &cells.exception {
+                Some(exception) => (" raised ", Some(exception.clone_ref(py))),
+                None => (" returned ", cells.result.as_ref().map(|result| result.clone_ref(py))),
+            }
+        });
+        let ending = match ended {
+            Some((verb, Some(object))) => format!("{verb}{}", object.bind(py).get_type().name()?),
+            Some((verb, None)) => format!("{verb}NoneType"),
+            None => String::new(),
+        };
+        let (class, word) = (slf.get_type().name()?, state.description());
+        Ok(format!("<{class} at {:#x} state={word}{ending}>", slf.as_ptr() as usize))
+    }
+
+    #[getter(_state)]
+    fn get_state(&self) -> &'static str {
+        self.state_now().name()
+    }
+
+    #[setter(_state)]
+    fn set_state(&self, name: &str) -> PyResult<()> {
+        let Some(state) = State::ALL.into_iter().find(|state| state.name() == name) else {
+            return Err(PyValueError::new_err(format!("{name:?} is not the state of a future")));
+        };
+        let mut cells = self.lock();
+        self.state.store(state as u32, Ordering::Release);
+        let parked = std::mem::take(&mut cells.parked);
+        drop(cells);
+        for parker in parked {
+            parker.call();
+        }
+        Ok(())
+    }
+
+    #[getter(_result)]
+    fn get_result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().result.as_ref().map(|result| result.clone_ref(py))
+    }
+
+    #[setter(_result)]
+    fn set_result_cell(&self, result: Option<Py<PyAny>>) {
+        let replaced = std::mem::replace(&mut self.lock().result, result);
+        drop(replaced);
+    }
+
+    #[getter(_exception)]
+    fn get_exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().exception.as_ref().map(|exception| exception.clone_ref(py))
+    }
+
+    #[setter(_exception)]
+    fn set_exception_cell(&self, exception: Option<Py<PyAny>>) {
+        let replaced = std::mem::replace(&mut self.lock().exception, exception);
+        drop(replaced);
+    }
+
+    #[getter(_waiters)]
+    fn get_waiters<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
+        self.list(py, |cells| &mut cells.waiters)
+    }
+
+    #[setter(_waiters)]
+    fn set_waiters(&self, waiters: Py<PyList>) {
+        let replaced = self.lock().waiters.replace(waiters);
+        drop(replaced);
+    }
+
+    #[getter(_done_callbacks)]
+    fn get_callbacks<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
+        self.list(py, |cells| &mut cells.callbacks)
+    }
+
+    #[setter(_done_callbacks)]
+    fn set_callbacks(&self, callbacks: Py<PyList>) {
+        let replaced = self.lock().callbacks.replace(callbacks);
+        drop(replaced);
+    }
+
+    #[getter(_condition)]
+    fn get_condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(condition) = &self.lock().condition {
+            return Ok(condition.clone_ref(py));
+        }
+        let fresh = imports::condition(py)?.call0()?.unbind();
+        let mut cells = self.lock();
+        let condition = cells.condition.get_or_insert_with(|| fresh.clone_ref(py)).clone_ref(py);
+        drop(cells);
+        Ok(condition)
+    }
+
+    #[setter(_condition)]
+    fn set_condition(&self, condition: Py<PyAny>) {
+        let replaced = self.lock().condition.replace(condition);
+        drop(replaced);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A future whose lock is taken is in use, and what it refers to is alive.
+        let cells = match self.cells.try_lock() {
+            Ok(cells) => cells,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        visit.call(&cells.result)?;
+        visit.call(&cells.exception)?;
+        visit.call(&cells.condition)?;
+        visit.call(&cells.waiters)?;
+        visit.call(&cells.callbacks)
+    }
+
+    fn __clear__(&self) {
+        let cells = std::mem::take(&mut *self.lock());
+        drop(cells);
+    }
+}
+
+impl FutureBase {
+    fn finish_or_raise(slf: &Bound<'_, Self>, ended: Ended) -> PyResult<()> {
+        const BEFORE: [State; 2] = [State::Pending, State::Running];
+        match Self::settle(slf, &BEFORE, State::Finished, Some(ended))? {
+            Some(mut aftermath) => {
+                aftermath.call_waiters();
+                aftermath.run_callbacks(slf)
+            }
+            None => {
+                let text = format!("{}: {}", slf.get().state().name(), slf.repr()?);
+                Err(imports::error(slf.py(), imports::invalid_state_error, Some(text)))
+            }
+        }
+    }
+
+    /// Cancels a future that nobody works for; those in `wait()` hear of it when an executor comes across it, as in
+    /// the standard library.
+    fn cancel_pending(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let Some(mut aftermath) = Self::settle(slf, &[State::Pending], State::Cancelled, None)? else {
+            return Ok(slf.get().state().is_cancelled());
+        };
+        aftermath.call_waiters();
+        aftermath.run_callbacks(slf)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,71 @@
+//! Python objects that Rust code uses by name, each looked up once.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+macro_rules! imports {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+            static OBJECT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            OBJECT.import(py, $module, $attribute)
+        }
+    )*};
+}
+
+imports! {
+    /// Raised by `result()` of a cancelled future.
+    cancelled_error = "concurrent.futures"."CancelledError";
+    /// Raised when a future is completed twice.
+    invalid_state_error = "concurrent.futures"."InvalidStateError";
+    /// Where everything about futures is logged, as in the standard library.
+    logger = "concurrent.futures._base"."LOGGER";
+    /// Raised by `submit` of a thread pool whose initializer failed.
+    broken_thread_pool = "concurrent.futures.thread"."BrokenThreadPool";
+    /// The base class of our own errors.
+    manyhands_error = "manyhands._errors"."ManyhandsError";
+    /// Raised inside a task that should stop.
+    task_cancelled = "manyhands._errors"."TaskCancelled";
+    /// What a task fails with that takes too long.
+    task_timeout = "manyhands._errors"."TaskTimeout";
+    /// Copies the context of the calling thread.
+    copy_context = "contextvars"."copy_context";
+    /// What `_condition` of a future is made of, once somebody asks.
+    condition = "threading"."Condition";
+    /// A new, empty context for a task.
+    context = "contextvars"."Context";
+    /// The picklable part of the context.
+    dump_context = "manyhands._context"."dump_context";
+    dumps = "manyhands._pickling"."dumps";
+    loads = "manyhands._pickling"."loads";
+    load_exception = "manyhands._remote_error"."load_exception";
+    /// As `load_exception`, for a pickle in a block.
+    load_raised = "manyhands._remote_error"."load_raised";
+    function_key = "manyhands._function_key"."function_key";
+    /// Whether what a function carries along is still the same.
+    guard_holds = "manyhands._function_key"."holds";
+    broken_process_pool = "concurrent.futures.process"."BrokenProcessPool";
+    worker_died = "manyhands._errors"."WorkerDied";
+    make_worker_died = "manyhands._failures"."worker_died";
+    make_task_timeout = "manyhands._failures"."task_timeout";
+    memoryview = "builtins"."memoryview";
+    bytes = "builtins"."bytes";
+    bytearray = "builtins"."bytearray";
+    issubclass = "builtins"."issubclass";
+}
+
+/// An exception of the class that `class` looks up, made from one message.
+pub(crate) fn error(
+    py: Python<'_>,
+    class: fn(Python<'_>) -> PyResult<&Bound<'_, PyAny>>,
+    message: Option<String>,
+) -> PyErr {
+    let made = class(py).and_then(|class| match message {
+        Some(message) => class.call1((message,)),
+        None => class.call0(),
+    });
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,21 @@
+//! The only crate that knows Python: everything that crosses between the two languages crosses here.
+
+mod command;
+mod ffi;
+mod future;
+mod imports;
+mod parker;
+mod process;
+mod thread_pool;
+
+use pyo3::prelude::*;
+
+/// The native half of `manyhands`; its Python half lives in `python/manyhands`.
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    command::register(module)?;
+    future::register(module)?;
+    process::register(module)?;
+    thread_pool::register(module)?;
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Pools of worker processes: the parent's engine, the worker's loop, and how values travel between.
+//!
+//! - [`codec`]: small immutable values without pickle; [`payload`]: everything else, big buffers apart;
+//! - [`functions`]: which function a worker knows already;
+//! - [`engine`]: submit, wait, deliver, cancel - the parent;
+//! - [`runner`]: claim, call, answer - the worker;
+//! - [`ground`]: the shared memory both stand on.
+
+mod codec;
+mod deliver;
+mod engine;
+mod functions;
+pub(crate) mod ground;
+mod payload;
+mod runner;
+
+use pyo3::prelude::*;
+
+/// Adds everything about processes to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<engine::ProcessEngine>()?;
+    module.add_class::<runner::WorkerLoop>()?;
+    module.add_class::<crate::ffi::BlockBuffer>()?;
+    module.add_class::<ground::SharedBlock>()?;
+    module.add_function(wrap_pyfunction!(ground::attach, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::read_block, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::set_parent_death_signal, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::set_shared_memory_limit, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::shared_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::share_buffer, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::open_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)
+}

@@ -1,0 +1,361 @@
+//! The parent's engine of a pool of worker processes, as Python sees it.
+
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use manyhands_channel::arena::Block;
+use manyhands_os::clock::{self, Deadline, MILLISECOND};
+use manyhands_pool::driver::Launch;
+use manyhands_pool::pool::{Pool, Roused};
+use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
+use manyhands_pool::state::{Cancelled, Refused, Settings};
+use manyhands_pool::task::{Arguments, Options, Token};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use slotmap::{Key, KeyData};
+
+use super::functions::Functions;
+use super::payload::Pickled;
+use super::{codec, ground};
+use crate::ffi::FutureClass;
+use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
+use crate::imports;
+use crate::parker::Expect;
+
+/// A signal that another thread of the program received does not end our sleep; this does.
+const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
+/// How often a submit that waits for shared memory looks again.
+const MEMORY_SLICE: u64 = 5 * MILLISECOND;
+
+/// What travels with a task through the pool and comes back with its outcome.
+pub(super) struct Ticket {
+    pub(super) future: Py<FutureBase>,
+    /// Exceptions worth another try; None when there is none.
+    pub(super) retry_on: Option<Py<PyAny>>,
+    /// Shared arrays among the arguments: they must not go before the worker has opened them.
+    _shared: Vec<Block>,
+}
+
+/// What the engine, its futures and its collector share.
+pub(super) struct Core {
+    pub(super) pool: Pool<Ticket>,
+    functions: Functions,
+    /// `manyhands._forward.Forwarder`.
+    pub(super) forwarder: Py<PyAny>,
+    /// Futures whose callbacks are still to be run; the collector does that.
+    pub(super) callbacks: Mutex<Vec<(Py<FutureBase>, Aftermath)>>,
+    pub(super) has_callbacks: AtomicBool,
+}
+
+fn token_of(bits: u64) -> Token {
+    Token::from(KeyData::from_ffi(bits))
+}
+
+impl Source for Core {
+    fn wait(&self, future: &Bound<'_, FutureBase>, _token: u64, deadline: Option<Deadline>) -> PyResult<()> {
+        let py = future.py();
+        let this = future.get();
+        let slice = clock::now() + SIGNAL_SLICE;
+        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+        match py.detach(|| self.pool.wait_as_leader(|| this.state().is_done(), Some(until))) {
+            Roused::News => self.deliver(py),
+            Roused::Led => {
+                FutureBase::park(future, Some(until), Expect::Perhaps)?;
+            }
+            Roused::TimedOut | Roused::Interrupted | Roused::Ended => py.check_signals()?,
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, token: u64) -> bool {
+        self.pool.is_running(token_of(token))
+    }
+
+    fn cancel(&self, _future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
+        match self.pool.cancel(token_of(token), running) {
+            Cancelled::Withdrawn(_) => CancelAnswer::Withdrawn,
+            Cancelled::Ending(_) => CancelAnswer::Ending,
+            Cancelled::TooLate => CancelAnswer::Refused,
+        }
+    }
+}
+
+impl Core {
+    /// Encodes a call and gives it to the pool.
+    fn submit<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        callable: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        options: Option<(Box<Options>, Option<Py<PyAny>>)>,
+    ) -> PyResult<Bound<'py, FutureBase>> {
+        let arena = self.pool.ground().arena();
+        let function = self.functions.get(callable, arena)?;
+        let context = imports::copy_context(py)?.call0()?;
+        let has_context = context.len()? > 0;
+        let mut bytes = Vec::with_capacity(ARGUMENTS_INLINE);
+        let compact = !has_context && codec::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE);
+        let mut flags = 0;
+        let mut shared = Vec::new();
+        let pickled;
+        let arguments = if compact {
+            Arguments::Inline(Encoding::Compact, &bytes)
+        } else {
+            let sent = if has_context { imports::dump_context(py)?.call0()? } else { PyBytes::new(py, b"").into_any() };
+            if sent.len()? > 0 {
+                flags |= flag::CONTEXT;
+            }
+            let call = (args, kwargs, sent);
+            drop(ground::take_referenced());
+            pickled = Pickled::from_dumps(&imports::dumps(py)?.call1((call, "the call"))?)?;
+            shared = ground::take_referenced();
+            if pickled.fits(ARGUMENTS_INLINE) {
+                Arguments::Inline(Encoding::Pickle, pickled.data.as_bytes())
+            } else {
+                Arguments::Block(self.write_waiting(py, &pickled)?)
+            }
+        };
+        let future = FutureClass::instantiate(py)?;
+        let (options, retry_on) = match options {
+            Some((options, retry_on)) => (Some(options), retry_on),
+            None => (None, None),
+        };
+        let ticket = Ticket { future: future.clone().unbind(), retry_on, _shared: shared };
+        match self.pool.submit(ticket, function, arguments, flags, options) {
+            Ok(token) => {
+                let source: Arc<dyn Source> = Arc::clone(self) as _;
+                future.get().attach(source, token.data().as_ffi());
+                Ok(future)
+            }
+            Err((refused, _)) => Err(refusal(py, &refused)),
+        }
+    }
+
+    /// Writes a call into shared memory; waits while that is full and running tasks will make room.
+    fn write_waiting(&self, py: Python<'_>, pickled: &Pickled<'_>) -> PyResult<Block> {
+        let arena = self.pool.ground().arena();
+        loop {
+            let error = match pickled.write(py, arena) {
+                Ok(block) => return Ok(block),
+                Err(error) => error,
+            };
+            let hopeless = pickled.size() > arena.limit() || self.pool.unfinished() == 0;
+            if hopeless || !error.is_instance_of::<PyMemoryError>(py) {
+                return Err(error);
+            }
+            py.detach(|| {
+                let until = Some(clock::now() + MEMORY_SLICE);
+                self.pool.wait_as_leader(|| false, until)
+            });
+            self.deliver(py);
+            py.check_signals()?;
+        }
+    }
+}
+
+/// The exception for a task that was not taken.
+fn refusal(py: Python<'_>, refused: &Refused) -> PyErr {
+    match refused {
+        Refused::Closed => PyRuntimeError::new_err("cannot schedule new futures after shutdown"),
+        Refused::Broken(reason) => imports::error(py, imports::broken_process_pool, Some(reason.to_string())),
+    }
+}
+
+/// The native half of `manyhands.ProcessPoolExecutor`.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct ProcessEngine {
+    core: Arc<Core>,
+}
+
+#[pymethods]
+impl ProcessEngine {
+    /// A pool that starts nothing before its first task.
+    ///
+    /// `program`, `arguments`, `environment` (None: unset) and `descriptors` start the zygote; `set_up`
+    /// is what it reads first. Times in seconds.
+    #[new]
+    #[pyo3(signature = (*, program, arguments, environment, set_up, descriptors, workers, idle_timeout, grace, forwarder))]
+    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, and called from one place")]
+    fn new(
+        program: OsString,
+        arguments: Vec<OsString>,
+        environment: Vec<(OsString, Option<OsString>)>,
+        set_up: &[u8],
+        descriptors: Vec<i32>,
+        workers: usize,
+        idle_timeout: Option<f64>,
+        grace: f64,
+        forwarder: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let ground = ground::own()?;
+        let block = ground.allocate(set_up.len()).map_err(PyErr::from)?;
+        block.write(0, set_up);
+        let launch = Launch {
+            program,
+            arguments,
+            environment,
+            set_up: block,
+            descriptors: ground::duplicate(&descriptors)?,
+        };
+        let settings = Settings {
+            workers,
+            idle_timeout: idle_timeout.map(nanoseconds),
+            grace: nanoseconds(grace),
+        };
+        let core = Core {
+            pool: Pool::new(ground, settings, launch).map_err(PyErr::from)?,
+            functions: Functions::default(),
+            forwarder,
+            callbacks: Mutex::new(Vec::new()),
+            has_callbacks: AtomicBool::new(false),
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Schedules `function(*args, **kwargs)`; its future.
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, FutureBase>> {
+        let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+        self.core.submit(py, function, args, kwargs, None)
+    }
+
+    /// As `submit`, with options; `timeout` in seconds, `retry_on` what `except` takes.
+    #[pyo3(signature = (function, args, kwargs, *, timeout, retries, retry_on, priority, name))]
+    #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, and called from one place")]
+    fn submit_with<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        timeout: Option<f64>,
+        retries: u32,
+        retry_on: &Bound<'py, PyTuple>,
+        priority: i32,
+        name: Option<String>,
+    ) -> PyResult<Bound<'py, FutureBase>> {
+        let retries_failure = |class: &Bound<'py, PyAny>| -> PyResult<bool> {
+            imports::issubclass(py)?.call1((class, retry_on))?.is_truthy()
+        };
+        let options = Options {
+            timeout: timeout.map(nanoseconds),
+            retries,
+            retry_deaths: retries > 0 && retries_failure(imports::worker_died(py)?)?,
+            retry_timeouts: retries > 0 && retries_failure(imports::task_timeout(py)?)?,
+            priority,
+            name,
+        };
+        let retry_on = (retries > 0).then(|| retry_on.clone().into_any().unbind());
+        let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+        self.core.submit(py, function, args, kwargs, Some((Box::new(options), retry_on)))
+    }
+
+    /// The collector thread: completes futures until the pool has ended.
+    fn collect(&self, py: Python<'_>) {
+        self.core.collect(py);
+    }
+
+    /// Takes no more tasks; the pool ends when those it has are done.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.core.pool.close());
+    }
+
+    /// Cancels the futures of all tasks that no worker has begun.
+    fn cancel_queued(&self, py: Python<'_>) {
+        for ticket in py.detach(|| self.core.pool.withdraw_all()) {
+            FutureBase::force_cancelled(ticket.future.bind(py));
+        }
+    }
+
+    /// Ends the pool at once: workers are killed, futures of unfinished tasks are cancelled.
+    fn terminate(&self, py: Python<'_>) {
+        for ticket in py.detach(|| self.core.pool.terminate()) {
+            FutureBase::force_cancelled(ticket.future.bind(py));
+        }
+    }
+
+    /// Waits up to `timeout` seconds for the end of the pool; whether it has come. Signal handlers run
+    /// after this, not during it: call it in slices.
+    fn join(&self, py: Python<'_>, timeout: f64) -> bool {
+        let deadline = clock::after(timeout).unwrap_or(u64::MAX);
+        py.detach(|| self.core.pool.join(deadline))
+    }
+
+    /// Has at most `workers` workers from now on.
+    fn resize(&self, py: Python<'_>, workers: usize) {
+        py.detach(|| self.core.pool.resize(workers));
+    }
+
+    /// Process ids of the workers.
+    fn pids(&self) -> Vec<i32> {
+        self.core.pool.pids().into_iter().collect()
+    }
+
+    /// Number of tasks that have not ended.
+    fn unfinished(&self) -> usize {
+        self.core.pool.unfinished()
+    }
+
+    /// Why the pool is broken, or None.
+    fn broken(&self) -> Option<String> {
+        self.core.pool.broken().map(|reason| reason.to_string())
+    }
+
+    /// Whether the pool has ended.
+    fn has_ended(&self) -> bool {
+        self.core.pool.has_ended()
+    }
+
+    /// What the pool has done and is doing, as `Executor.statistics` describes it.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = py.detach(|| self.core.pool.statistics());
+        let all = PyDict::new(py);
+        all.set_item(intern!(py, "queued"), statistics.queued)?;
+        all.set_item(intern!(py, "running"), statistics.running)?;
+        all.set_item(intern!(py, "done"), statistics.done)?;
+        all.set_item(intern!(py, "failed"), statistics.failed)?;
+        all.set_item(intern!(py, "retried"), statistics.retried)?;
+        all.set_item(intern!(py, "cancelled"), statistics.cancelled)?;
+        let workers = PyList::empty(py);
+        for worker in statistics.workers {
+            let one = PyDict::new(py);
+            one.set_item(intern!(py, "pid"), worker.pid)?;
+            one.set_item(intern!(py, "state"), worker.state)?;
+            one.set_item(intern!(py, "task"), worker.task)?;
+            one.set_item(intern!(py, "tasks_done"), worker.tasks_done)?;
+            one.set_item(intern!(py, "cpu_s"), worker.cpu_s)?;
+            one.set_item(intern!(py, "rss_bytes"), worker.rss_bytes)?;
+            one.set_item(intern!(py, "restarts"), worker.restarts)?;
+            workers.append(one)?;
+        }
+        all.set_item(intern!(py, "workers"), workers)?;
+        Ok(all)
+    }
+
+    /// After a fork, in the child: the pool is the parent's. What this process holds of it is left
+    /// alone for ever, since releasing it would release what the parent uses.
+    fn abandon(&self) {
+        std::mem::forget(Arc::clone(&self.core));
+    }
+}
+
+impl Core {
+    pub(super) fn take_callbacks(&self) -> Vec<(Py<FutureBase>, Aftermath)> {
+        self.has_callbacks.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.callbacks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is checked in Python")]
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}

@@ -1,0 +1,100 @@
+//! Functions on their way to workers: pickled once, sent as an id from then on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use manyhands_channel::arena::Arena;
+use manyhands_pool::task::Function;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes};
+
+use crate::imports;
+
+/// Set in the id of a function that is pickled anew for every task: a worker does not keep it.
+pub(super) const ONCE: u64 = 1 << 63;
+/// More functions than this are not kept; a program that makes a new lambda per task never reuses one.
+const MOST: usize = 512;
+
+struct Known {
+    // Holds the object, so that its address stays its own.
+    _callable: Py<PyAny>,
+    function: Arc<Function>,
+    // None: the pickle holds for ever. Else what `_function_key.holds` checks.
+    guard: Option<Py<PyAny>>,
+}
+
+/// The functions that a pool has met.
+#[derive(Default)]
+pub(super) struct Functions {
+    known: Mutex<HashMap<usize, Known>>,
+    next: AtomicU64,
+}
+
+impl Functions {
+    /// The pickled form of `callable`, from before if that still holds.
+    ///
+    /// # Errors
+    /// TypeError when it is not callable, what pickling raises, MemoryError.
+    pub(super) fn get(&self, callable: &Bound<'_, PyAny>, arena: &Arena) -> PyResult<Arc<Function>> {
+        let address = callable.as_ptr() as usize;
+        let py = callable.py();
+        let (function, guard) = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            match known.get(&address) {
+                Some(known) => {
+                    (Some(Arc::clone(&known.function)), known.guard.as_ref().map(|guard| guard.clone_ref(py)))
+                }
+                None => (None, None),
+            }
+        };
+        match (function, guard) {
+            (Some(function), None) => Ok(function),
+            (Some(function), Some(guard)) if imports::guard_holds(py)?.call1((&guard,))?.is_truthy()? => {
+                Ok(function)
+            }
+            _ => self.add(callable, address, arena),
+        }
+    }
+
+    fn add(&self, callable: &Bound<'_, PyAny>, address: usize, arena: &Arena) -> PyResult<Arc<Function>> {
+        let py = callable.py();
+        if !callable.is_callable() {
+            let kind = callable.get_type().qualname()?;
+            return Err(PyTypeError::new_err(format!("a task is made of a callable, not of {kind}: {callable}")));
+        }
+        let (data, guard): (Bound<'_, PyBytes>, Bound<'_, PyAny>) =
+            imports::function_key(py)?.call1((callable,))?.extract()?;
+        let once = guard.cast_exact::<PyBool>().is_ok();
+        let id = self.next.fetch_add(1, Ordering::Relaxed) | if once { ONCE } else { 0 };
+        let block = arena.allocate(data.as_bytes().len().max(1)).map_err(|full| {
+            PyMemoryError::new_err(format!("no shared memory for a function: {full}"))
+        })?;
+        block.write(0, data.as_bytes());
+        let function = Arc::new(Function { id, block, length: data.as_bytes().len(), name: name_of(callable) });
+        if !once {
+            let known = Known {
+                _callable: callable.clone().unbind(),
+                function: Arc::clone(&function),
+                guard: (!guard.is_none()).then(|| guard.unbind()),
+            };
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let forgotten = if all.len() >= MOST { std::mem::take(&mut *all) } else { HashMap::new() };
+            let replaced = all.insert(address, known);
+            drop(all);
+            // Dropping runs Python code, which may come back here.
+            drop((forgotten, replaced));
+        }
+        Ok(function)
+    }
+}
+
+fn name_of(callable: &Bound<'_, PyAny>) -> String {
+    let py = callable.py();
+    let name = callable
+        .getattr(intern!(py, "__qualname__"))
+        .or_else(|_| callable.get_type().qualname().map(Bound::into_any));
+    name.map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}

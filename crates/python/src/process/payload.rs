@@ -1,0 +1,136 @@
+//! Pickles and their buffers in blocks of shared memory.
+//!
+//! A block holds, in this order: the number of buffers and the length of the pickle (u64 each); for
+//! each buffer its offset in the block, its length and whether it is read-only (u64 each); the pickle;
+//! the buffers, each at a multiple of 64. The receiver's objects are made *over* the buffers: an array
+//! is a view of the block, and holds it.
+
+use manyhands_channel::arena::{Arena, Block};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::ffi::{self, BlockBuffer};
+use crate::imports;
+
+const ALIGNMENT: usize = 64;
+const WORD: usize = 8;
+
+/// A pickle and the buffers that were kept out of it.
+pub(super) struct Pickled<'py> {
+    pub(super) data: Bound<'py, PyBytes>,
+    buffers: Vec<PyBuffer<u8>>,
+}
+
+impl<'py> Pickled<'py> {
+    /// Takes apart what `_pickling.dumps` returned.
+    pub(super) fn from_dumps(pair: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let (data, list): (Bound<'py, PyBytes>, Bound<'py, PyList>) = pair.extract()?;
+        let mut buffers = Vec::with_capacity(list.len());
+        for buffer in list.iter() {
+            // raw(): one dimension of bytes, whatever the object's own shape and order.
+            let raw = buffer.call_method0(intern!(buffer.py(), "raw"))?;
+            buffers.push(PyBuffer::get(&raw)?);
+        }
+        Ok(Self { data, buffers })
+    }
+
+    /// A pickle without buffers.
+    pub(super) fn plain(data: Bound<'py, PyBytes>) -> Self {
+        Self { data, buffers: Vec::new() }
+    }
+
+    /// Whether there is nothing but the pickle, in at most `most` bytes.
+    pub(super) fn fits(&self, most: usize) -> bool {
+        self.buffers.is_empty() && self.data.as_bytes().len() <= most
+    }
+
+    fn layout(&self) -> (Vec<usize>, usize) {
+        let head = WORD * (2 + 3 * self.buffers.len());
+        let mut end = head + self.data.as_bytes().len();
+        let mut offsets = Vec::with_capacity(self.buffers.len());
+        for buffer in &self.buffers {
+            let offset = end.next_multiple_of(ALIGNMENT);
+            offsets.push(offset);
+            end = offset + buffer.len_bytes();
+        }
+        (offsets, end)
+    }
+
+    /// Bytes of the block that [`Pickled::write`] makes.
+    pub(super) fn size(&self) -> usize {
+        self.layout().1
+    }
+
+    /// Copies everything into a new block.
+    pub(super) fn write(&self, py: Python<'py>, arena: &Arena) -> PyResult<Block> {
+        let (offsets, size) = self.layout();
+        let block = arena
+            .allocate(size)
+            .map_err(|full| PyMemoryError::new_err(format!("no shared memory for {size} bytes: {full}")))?;
+        let data = self.data.as_bytes();
+        let mut head = Vec::with_capacity(WORD * (2 + 3 * self.buffers.len()));
+        head.extend((self.buffers.len() as u64).to_ne_bytes());
+        head.extend((data.len() as u64).to_ne_bytes());
+        for (buffer, offset) in self.buffers.iter().zip(&offsets) {
+            head.extend((*offset as u64).to_ne_bytes());
+            head.extend((buffer.len_bytes() as u64).to_ne_bytes());
+            head.extend(u64::from(buffer.readonly()).to_ne_bytes());
+        }
+        block.write(0, &head);
+        block.write(head.len(), data);
+        for (buffer, offset) in self.buffers.iter().zip(offsets) {
+            ffi::copy_buffer(py, buffer, &block, offset);
+        }
+        Ok(block)
+    }
+}
+
+/// Loads what [`Pickled::write`] wrote: `loads(data, buffers)` over views of the block.
+///
+/// `own`: the receiver gets buffers of its own instead of views (the block will be read again).
+pub(super) fn load<'py>(py: Python<'py>, loads: &Bound<'py, PyAny>, block: Block, own: bool) -> PyResult<Bound<'py, PyAny>> {
+    let word = |index: usize| -> PyResult<usize> {
+        let mut bytes = [0; WORD];
+        let at = index * WORD;
+        if at + WORD > block.len() {
+            return Err(damaged());
+        }
+        block.read(at, &mut bytes);
+        usize::try_from(u64::from_ne_bytes(bytes)).map_err(|_| damaged())
+    };
+    let (count, length) = (word(0)?, word(1)?);
+    let start = count.checked_mul(3).and_then(|words| words.checked_add(2)).ok_or_else(damaged)?;
+    let data = view(py, &block, start.saturating_mul(WORD), length, true)?;
+    let buffers = PyList::empty(py);
+    for index in 0..count {
+        let entry = 2 + 3 * index;
+        let read_only = word(entry + 2)? != 0;
+        let buffer = view(py, &block, word(entry)?, word(entry + 1)?, read_only)?;
+        if own {
+            buffers.append(own_copy(&buffer, read_only)?)?;
+        } else {
+            buffers.append(buffer)?;
+        }
+    }
+    let loaded = loads.call1((&data, buffers))?;
+    // The pickle itself is read: whatever refers to it now would only keep the block.
+    data.call_method0(intern!(py, "release"))?;
+    Ok(loaded)
+}
+
+fn own_copy<'py>(view: &Bound<'py, PyAny>, read_only: bool) -> PyResult<Bound<'py, PyAny>> {
+    if read_only { imports::bytes(view.py())?.call1((view,)) } else { imports::bytearray(view.py())?.call1((view,)) }
+}
+
+fn damaged() -> PyErr {
+    PyValueError::new_err("a block of shared memory has been overwritten by something that is not manyhands")
+}
+
+/// A memoryview of a part of a block, which holds the block.
+fn view<'py>(py: Python<'py>, block: &Block, offset: usize, length: usize, read_only: bool) -> PyResult<Bound<'py, PyAny>> {
+    let buffer = BlockBuffer::new(block.clone(), offset, length, read_only).ok_or_else(damaged)?;
+    imports::memoryview(py)?.call1((Bound::new(py, buffer)?,))
+}

@@ -1,0 +1,330 @@
+//! The worker's loop: claim a task, call its function, answer.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use manyhands_channel::arena::{Arena, BlockRef};
+use manyhands_channel::ring::Entry;
+use manyhands_os::{clock, process, procfs, socket};
+use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
+use manyhands_pool::voices::kind;
+use manyhands_pool::worker::{Next, WorkerSide};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use super::functions::ONCE;
+use super::payload::{self, Pickled};
+use super::{codec, ground};
+use crate::{ffi, imports};
+
+/// Functions that a worker keeps; beyond that it starts afresh.
+const MOST_FUNCTIONS: usize = 1024;
+
+/// This process's worker, and what it runs: `generation << 32 | slot + 1`, 0 between tasks. The handler
+/// of SIGINT looks here.
+static SIDE: OnceLock<Arc<WorkerSide>> = OnceLock::new();
+static RUNNING: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the function that runs at this moment belongs to a task that has been asked to stop.
+#[pyfunction]
+pub(super) fn cancel_requested() -> bool {
+    let running = RUNNING.load(Ordering::Relaxed);
+    if running == 0 {
+        return false;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    let entry = Entry { slot: (running as u32) - 1, generation: (running >> 32) as u32 };
+    SIDE.get().is_some_and(|side| side.is_condemned(entry))
+}
+
+/// Runs tasks in a worker process.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct WorkerLoop {
+    side: Arc<WorkerSide>,
+    arena: Arc<Arena>,
+    records_fd: RawFd,
+    most_tasks: u64,
+    most_bytes: u64,
+}
+
+/// The Python functions that a worker needs, bound once.
+struct Hooks<'py> {
+    loads: Bound<'py, PyAny>,
+    dumps: Bound<'py, PyAny>,
+    dump_exception: Bound<'py, PyAny>,
+    apply_context: Bound<'py, PyAny>,
+    finish_task: Bound<'py, PyAny>,
+    idle: Bound<'py, PyAny>,
+    fresh_context: Bound<'py, PyAny>,
+    functions: HashMap<u64, Bound<'py, PyAny>>,
+}
+
+/// A task, read.
+struct Call<'py> {
+    function: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    kwargs: Option<Bound<'py, PyDict>>,
+    context: Bound<'py, PyAny>,
+}
+
+#[pymethods]
+impl WorkerLoop {
+    /// The loop of one worker. `control` and `record` are offsets of the pool's and the seat's block;
+    /// `most_tasks` and `most_bytes` (resident) are limits after which it ends, 0 for none.
+    #[new]
+    fn new(
+        participant: u16,
+        control: usize,
+        record: usize,
+        records_fd: RawFd,
+        most_tasks: u64,
+        most_bytes: u64,
+    ) -> PyResult<Self> {
+        // The zygote's parent is the root of the segment; the zygote's child is us.
+        let arena = ground::join_parent(participant)?;
+        let side = Arc::new(WorkerSide::new(ground::parent_segment()?, participant, control, record));
+        if SIDE.set(Arc::clone(&side)).is_err() {
+            return Err(PyRuntimeError::new_err("this process is a worker already"));
+        }
+        Ok(Self { side, arena, records_fd, most_tasks, most_bytes })
+    }
+
+    /// Runs tasks until there are to be no more.
+    fn run(&self, py: Python<'_>, hooks: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut hooks = Hooks::bind(hooks)?;
+        loop {
+            let next = match self.side.try_next() {
+                Some(next) => next,
+                None => {
+                    hooks.idle.call0()?;
+                    py.detach(|| self.side.wait_next())
+                }
+            };
+            match next {
+                Next::End => return Ok(()),
+                Next::Interrupted => py.check_signals()?,
+                Next::Task(entry) => {
+                    self.run_task(py, &mut hooks, entry);
+                    if self.is_spent() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl WorkerLoop {
+    fn is_spent(&self) -> bool {
+        let tasks = self.most_tasks != 0 && self.side.tasks_done() >= self.most_tasks;
+        tasks || self.most_bytes != 0 && procfs::rss_bytes(process::pid()).is_some_and(|rss| rss > self.most_bytes)
+    }
+
+    fn run_task<'py>(&self, py: Python<'py>, hooks: &mut Hooks<'py>, entry: Entry) {
+        let mut bytes = Vec::new();
+        let (head, block) = self.side.slots().read_arguments(entry.slot, &mut bytes);
+        self.side.begin(entry, head.flags & flag::TIMED != 0);
+        let mut name = None;
+        let result = self.call(py, hooks, entry, head, block, &bytes, &mut name);
+        self.answer(py, hooks, entry, result, name.as_ref());
+        if self.side.finish(entry) == Finish::Killed {
+            // The parent's SIGKILL is on its way; nothing more may come from this worker.
+            loop {
+                py.detach(|| clock::sleep_until(clock::now() + clock::SECOND));
+            }
+        }
+        if self.side.takes_hunger() {
+            let _ = socket::write(ffi::borrow_descriptor(self.records_fd), &[1, 0, 0, 0, kind::HUNGRY]);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one task's parts, read by the caller")]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        hooks: &mut Hooks<'py>,
+        entry: Entry,
+        head: Head,
+        block: u64,
+        bytes: &[u8],
+        name: &mut Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function(py, hooks, entry.slot)?;
+        *name = Some(function.clone());
+        let call = self.arguments(py, hooks, function, head, block, bytes)?;
+        RUNNING.store(u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1), Ordering::Relaxed);
+        let result = call.run();
+        // From here on SIGINT is too late: the task has ended.
+        RUNNING.store(0, Ordering::Relaxed);
+        result
+    }
+
+    fn function<'py>(&self, py: Python<'py>, hooks: &mut Hooks<'py>, slot: u32) -> PyResult<Bound<'py, PyAny>> {
+        let id = self.side.slots().function(slot);
+        if let Some(function) = hooks.functions.get(&id) {
+            return Ok(function.clone());
+        }
+        let (reference, length) = self.side.slots().function_block(slot);
+        let block = self.arena.open(BlockRef::from_bits(reference)).map_err(ground::bad_block)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(block.len());
+        let data = PyBytes::new_with(py, length, |bytes| {
+            block.read(0, bytes);
+            Ok(())
+        })?;
+        let function = hooks.loads.call1((data,))?;
+        if id & ONCE == 0 {
+            if hooks.functions.len() >= MOST_FUNCTIONS {
+                hooks.functions.clear();
+            }
+            hooks.functions.insert(id, function.clone());
+        }
+        Ok(function)
+    }
+
+    fn arguments<'py>(
+        &self,
+        py: Python<'py>,
+        hooks: &Hooks<'py>,
+        function: Bound<'py, PyAny>,
+        head: Head,
+        block: u64,
+        bytes: &[u8],
+    ) -> PyResult<Call<'py>> {
+        if head.encoding == Encoding::Compact {
+            let decoded = codec::Decoder::new(bytes).call(py);
+            let (args, kwargs) =
+                decoded.ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
+            let context = hooks.fresh_context.call0()?;
+            return Ok(Call { function, args, kwargs, context });
+        }
+        let loaded = if head.encoding == Encoding::Pickle {
+            hooks.loads.call1((PyBytes::new(py, bytes),))?
+        } else {
+            let block = self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?;
+            payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?
+        };
+        let (args, kwargs, sent) =
+            loaded.extract::<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>, Bound<'py, PyBytes>)>()?;
+        let context = if sent.as_bytes().is_empty() {
+            hooks.fresh_context.call0()?
+        } else {
+            hooks.apply_context.call1((sent,))?
+        };
+        Ok(Call { function, args, kwargs, context })
+    }
+
+    /// Writes a result or an exception to the slot. Whatever goes wrong becomes the task's exception.
+    fn answer(
+        &self,
+        py: Python<'_>,
+        hooks: &Hooks<'_>,
+        entry: Entry,
+        result: PyResult<Bound<'_, PyAny>>,
+        name: Option<&Bound<'_, PyAny>>,
+    ) {
+        let error = result.as_ref().err().map(|error| error.value(py));
+        let printed = hooks.finish_task.call1((error,)).and_then(|touched| touched.is_truthy());
+        let flags = if printed.unwrap_or(true) { flag::PRINTED } else { 0 };
+        let written = match &result {
+            Ok(value) => self.write_result(py, hooks, entry, value, flags),
+            Err(error) => self.write_error(py, hooks, entry, error, flags, name),
+        };
+        if let Err(error) = written {
+            let again = self.write_error(py, hooks, entry, &error, flags, name);
+            if again.is_err() {
+                self.write_last_word(entry, flags, &error.to_string());
+            }
+        }
+        // The traceback of an exception holds its frames, and those the arguments.
+        drop(result);
+    }
+
+    fn write_result(
+        &self,
+        py: Python<'_>,
+        hooks: &Hooks<'_>,
+        entry: Entry,
+        value: &Bound<'_, PyAny>,
+        flags: u8,
+    ) -> PyResult<()> {
+        let mut bytes = Vec::with_capacity(RESULT_INLINE);
+        if codec::encode(value, &mut bytes, RESULT_INLINE) {
+            self.side.slots().write_result(entry.slot, Encoding::Compact, flags, &bytes);
+            return Ok(());
+        }
+        let pickled = Pickled::from_dumps(&hooks.dumps.call1((value, "the result"))?)?;
+        self.write_pickled(py, entry, &pickled, flags)
+    }
+
+    fn write_error(
+        &self,
+        py: Python<'_>,
+        hooks: &Hooks<'_>,
+        entry: Entry,
+        error: &PyErr,
+        flags: u8,
+        function: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let name = function.map_or_else(
+            || Ok("?".into()),
+            |function| function.getattr(intern!(py, "__qualname__")).map_or_else(|_| function.repr().map(|r| r.to_string()), |name| Ok(name.to_string())),
+        )?;
+        let data = hooks.dump_exception.call1((error.value(py), name))?.cast_into::<PyBytes>()?;
+        self.write_pickled(py, entry, &Pickled::plain(data), flags | flag::RAISED)
+    }
+
+    fn write_pickled(&self, py: Python<'_>, entry: Entry, pickled: &Pickled<'_>, flags: u8) -> PyResult<()> {
+        if pickled.fits(RESULT_INLINE) {
+            let bytes = pickled.data.as_bytes();
+            self.side.slots().write_result(entry.slot, Encoding::Pickle, flags, bytes);
+        } else {
+            let block = pickled.write(py, &self.arena)?;
+            let reference = block.hand_over(0_u16.into());
+            self.side.slots().write_result_block(entry.slot, flags, reference.to_bits());
+        }
+        Ok(())
+    }
+
+    /// There is no memory even for an exception: its text, cut to what a slot holds, as a plain string
+    /// that the parent makes an exception of.
+    fn write_last_word(&self, entry: Entry, flags: u8, text: &str) {
+        let end = text.char_indices().map(|(at, _)| at).take_while(|&at| at <= RESULT_INLINE - 8).last().unwrap_or(0);
+        let mut bytes = Vec::with_capacity(RESULT_INLINE);
+        codec::encode_text(&text[..end], &mut bytes);
+        self.side.slots().write_result(entry.slot, Encoding::Compact, flags | flag::RAISED, &bytes);
+    }
+}
+
+impl<'py> Hooks<'py> {
+    fn bind(hooks: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = hooks.py();
+        Ok(Self {
+            loads: hooks.getattr("loads")?,
+            dumps: hooks.getattr("dumps")?,
+            dump_exception: hooks.getattr("dump_exception")?,
+            apply_context: hooks.getattr("apply_context")?,
+            finish_task: hooks.getattr("finish_task")?,
+            idle: hooks.getattr("idle")?,
+            fresh_context: imports::context(py)?.clone(),
+            functions: HashMap::new(),
+        })
+    }
+}
+
+impl<'py> Call<'py> {
+    /// Calls the function in the task's own context.
+    fn run(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.function.py();
+        let mut arguments = Vec::with_capacity(self.args.len() + 1);
+        arguments.push(self.function);
+        arguments.extend(self.args.iter());
+        let arguments = PyTuple::new(py, arguments)?;
+        // The caller's only references to the arguments go with the call.
+        drop(self.args);
+        self.context.call_method(intern!(py, "run"), arguments, self.kwargs.as_ref())
+    }
+}

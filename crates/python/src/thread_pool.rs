@@ -1,0 +1,333 @@
+//! Pools of threads: the native half of `manyhands.ThreadPoolExecutor`.
+//!
+//! Threads are Python's own (`threading.Thread`), each running [`ThreadWorker::run`]; who is woken for what is decided
+//! in Rust. Where an executor's time goes is in waking threads and in handing the interpreter from one to the other:
+//!
+//! - A worker takes the next task without letting go of the interpreter, so a thousand tiny tasks cost one handover.
+//! - A submit wakes one worker at most, and none when one is on its way; that one wakes the next if there is more.
+//! - An idle worker spins for a moment before it sleeps, and asks for the interpreter only when the submitter has let
+//!   go of it; in the same way, a waiter hears of its result when the worker has let go. See `parker`.
+
+mod backlog;
+mod deadlines;
+mod pool;
+mod seat;
+mod task;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use manyhands_os::{clock, process, procfs};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use self::pool::{Blocked, Pool};
+use self::task::{Options, Task};
+use self::worker::{Counts, Worker};
+use crate::future::FutureBase;
+use crate::imports;
+use crate::parker::{Expect, Parker, Roused};
+
+pub(crate) use self::worker::Waiting;
+
+/// Adds what thread pools need to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ThreadPoolBase>()?;
+    module.add_class::<ThreadWorker>()?;
+    module.add_function(wrap_pyfunction!(check_cancelled, module)?)?;
+    module.add_function(wrap_pyfunction!(sleep, module)?)?;
+    module.add_function(wrap_pyfunction!(rss_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(thread_cpu_s, module)?)?;
+    module.add_function(wrap_pyfunction!(close_thread_pools, module)?)?;
+    module.add_function(wrap_pyfunction!(stop_deadlines, module)?)?;
+    module.add_function(wrap_pyfunction!(restart_thread_pools, module)?)
+}
+
+/// Every pool there is. Locked only by attached threads, so that `fork()` cannot catch it locked.
+static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
+/// Whether the interpreter is going down.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+fn is_exiting() -> bool {
+    EXITING.load(Ordering::Relaxed)
+}
+
+fn pools() -> Vec<Arc<Pool>> {
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.retain(|pool| pool.strong_count() > 0);
+    pools.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Resident memory of this process, in bytes, or None if the system does not say.
+#[pyfunction]
+fn rss_bytes() -> Option<u64> {
+    procfs::rss_bytes(process::pid())
+}
+
+/// CPU time of the thread that the system calls `thread_id`, in seconds, or None if it has ended.
+#[pyfunction]
+fn thread_cpu_s(thread_id: i32) -> Option<f64> {
+    procfs::thread_cpu_seconds(thread_id)
+}
+
+/// Closes every pool: the interpreter is going down, and what is queued is still done.
+#[pyfunction]
+fn close_thread_pools() {
+    EXITING.store(true, Ordering::Relaxed);
+    for pool in pools() {
+        pool.close();
+    }
+}
+
+/// Stops the thread that watches deadlines, once all workers have ended.
+#[pyfunction]
+fn stop_deadlines(py: Python<'_>) {
+    deadlines::stop(py);
+}
+
+/// Gives every pool a fresh start in the child of a fork, where their threads are not.
+#[pyfunction]
+fn restart_thread_pools(py: Python<'_>) {
+    deadlines::restart();
+    for pool in pools() {
+        pool.restart(py);
+    }
+}
+
+/// Raise TaskCancelled if the running task has been asked to stop.
+#[pyfunction]
+fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    worker::check_cancelled(py)
+}
+
+/// Sleep for `seconds`; raise TaskCancelled as soon as the running task is asked to stop.
+#[pyfunction]
+fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(PyValueError::new_err("sleep length must be non-negative"));
+    }
+    let deadline = clock::after(seconds);
+    let parker = Parker::own();
+    loop {
+        parker.reset();
+        let waiting = Waiting::begin(py)?;
+        let roused = parker.wait(py, deadline, Expect::Nothing);
+        waiting.end(py)?;
+        if roused? == Roused::TimedOut {
+            return Ok(());
+        }
+    }
+}
+
+/// The native half of `manyhands.ThreadPoolExecutor`.
+#[pyclass(frozen, subclass, module = "manyhands._native")]
+struct ThreadPoolBase {
+    pool: Arc<Pool>,
+}
+
+impl Drop for ThreadPoolBase {
+    fn drop(&mut self) {
+        // Nobody can submit any more: workers leave when the backlog is done.
+        self.pool.close();
+    }
+}
+
+impl ThreadPoolBase {
+    fn enqueue(
+        &self,
+        call: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        options: Option<Box<Options>>,
+    ) -> PyResult<Py<FutureBase>> {
+        let py = call.py();
+        self.pool.submit(py, |token, future| {
+            let context = imports::copy_context(py)?.call0()?.unbind();
+            let keywords = keywords.map(|keywords| keywords.clone().unbind());
+            Ok(Task::new(token, future, context, call.clone().unbind(), keywords, options))
+        })
+    }
+}
+
+#[pymethods]
+impl ThreadPoolBase {
+    /// `max_workers` threads at most, each of which leaves when it was idle for `idle_timeout` seconds.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        let pool = Arc::<Pool>::default();
+        POOLS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pool));
+        Self { pool }
+    }
+
+    /// Sets the pool up. `crew` is a weak reference to an object that starts a thread in its method
+    /// `start(worker)`.
+    fn _open(&self, max_workers: usize, idle_timeout: f64, crew: Py<PyAny>) {
+        self.pool.open(max_workers, idle_timeout, crew);
+    }
+
+    /// Schedule ``fn(*args, **kwargs)`` to run in a worker thread and return its `Future`.
+    ///
+    /// The task runs in a copy of the caller's context (see `contextvars`).
+    ///
+    /// Raises RuntimeError after `shutdown`, BrokenThreadPool if an initializer has failed.
+    #[pyo3(signature = (*call, **keywords), text_signature = "($self, fn, /, *args, **kwargs)")]
+    fn submit(
+        &self,
+        call: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<FutureBase>> {
+        if call.is_empty() {
+            return Err(PyTypeError::new_err("submit() missing 1 required positional argument: 'fn'"));
+        }
+        self.enqueue(call, keywords, None)
+    }
+
+    /// As `submit`, with options.
+    fn _submit(
+        &self,
+        options: &Bound<'_, PyAny>,
+        function: Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<FutureBase>> {
+        let call = PyTuple::new(options.py(), std::iter::once(function).chain(arguments.iter()).collect::<Vec<_>>())?;
+        let keywords = (!keywords.is_empty()).then_some(keywords);
+        self.enqueue(&call, keywords, Options::read(options)?)
+    }
+
+    /// Have `max_workers` threads at most from now on.
+    fn _resize(&self, py: Python<'_>, max_workers: usize) -> PyResult<()> {
+        self.pool.resize(py, max_workers)
+    }
+
+    /// Take no more tasks; cancel what is queued if `cancel_futures`.
+    fn _close(&self, py: Python<'_>, cancel_futures: bool) {
+        self.pool.close();
+        if cancel_futures {
+            for task in self.pool.clear() {
+                FutureBase::force_cancelled(task.future.bind(py));
+            }
+        }
+    }
+
+    #[getter]
+    fn _max_workers(&self) -> usize {
+        self.pool.lock().limit
+    }
+
+    #[getter]
+    fn _shutdown(&self) -> bool {
+        self.pool.lock().closing
+    }
+
+    /// Why the pool is broken, or False.
+    #[getter]
+    fn _broken<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let broken = self.pool.lock().broken.clone();
+        match broken {
+            Some(message) => Ok(message.into_pyobject(py)?.into_any()),
+            None => Ok(false.into_pyobject(py)?.to_owned().into_any()),
+        }
+    }
+
+    /// Counts of tasks, and under "workers" a list of (thread, task name or None, tasks ended).
+    fn _counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let total = Counts::default();
+        let (queued, workers) = {
+            let inner = self.pool.lock();
+            total.add(&inner.departed);
+            (inner.backlog.len(), inner.workers.clone())
+        };
+        let listed = PyList::empty(py);
+        let mut running = 0;
+        for worker in &workers {
+            total.add(&worker.counts);
+            running += worker.seat.depth();
+            // One that is still being started has nothing to tell yet.
+            if let Some(thread) = worker.thread.get(py) {
+                listed.append((thread, worker.seat.label(py)?, worker.counts.ended()))?;
+            }
+        }
+        let counts = PyDict::new(py);
+        counts.set_item("queued", queued)?;
+        counts.set_item("running", running)?;
+        counts.set_item("done", total.done.load(Ordering::Relaxed))?;
+        counts.set_item("failed", total.failed.load(Ordering::Relaxed))?;
+        counts.set_item("retried", total.retried.load(Ordering::Relaxed))?;
+        counts.set_item("workers", listed)?;
+        Ok(counts)
+    }
+
+    /// A context manager for waits of a worker of this pool for tasks of this pool: one more thread may run
+    /// meanwhile. None for other threads.
+    #[staticmethod]
+    fn _blocked(py: Python<'_>) -> PyResult<Option<BlockedWorker>> {
+        let Some(worker) = Worker::current() else { return Ok(None) };
+        let blocked = Blocked::enter(py, &worker.pool)?;
+        Ok(Some(BlockedWorker { blocked: Mutex::new(Some(blocked)) }))
+    }
+}
+
+/// Ends, when it is left or dropped, what `ThreadPoolBase._blocked` began.
+#[pyclass(frozen, module = "manyhands._native")]
+struct BlockedWorker {
+    blocked: Mutex<Option<Blocked>>,
+}
+
+#[pymethods]
+impl BlockedWorker {
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(blocked);
+    }
+}
+
+/// A worker of a thread pool, for the thread that is to be it.
+#[pyclass(frozen, module = "manyhands._native")]
+struct ThreadWorker {
+    worker: Arc<Worker>,
+}
+
+impl ThreadWorker {
+    fn of(worker: &Arc<Worker>) -> Self {
+        Self { worker: Arc::clone(worker) }
+    }
+}
+
+#[pymethods]
+impl ThreadWorker {
+    /// The worker's place in the pool: the smallest number that was free.
+    #[getter]
+    fn number(&self) -> usize {
+        self.worker.number
+    }
+
+    /// Whether the pool has been closed.
+    #[getter]
+    fn closing(&self) -> bool {
+        self.worker.pool.lock().closing
+    }
+
+    /// Runs tasks in the calling `thread` until there is no more to do.
+    fn run(&self, py: Python<'_>, thread: Py<PyAny>) {
+        _ = self.worker.thread.set(py, thread);
+        self.worker.run(py);
+    }
+
+    /// Breaks the pool: the worker could not be set up. False when it was broken already.
+    fn break_pool(&self, py: Python<'_>, message: &str) -> bool {
+        self.worker.pool.break_with(py, message)
+    }
+
+    /// The thread ends, for whatever reason.
+    fn dismiss(&self) {
+        self.worker.pool.dismiss(&self.worker);
+    }
+}

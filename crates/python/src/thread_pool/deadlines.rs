@@ -1,0 +1,204 @@
+//! Tasks that may run only so long, and the thread that tells them when their time is up.
+//!
+//! The thread is a Rust one: it sleeps without the interpreter, blocks all signals, and attaches only when a deadline
+//! has passed. There is one per process, from the first task with a timeout on; it is stopped before the interpreter
+//! goes down. The table is locked only by attached threads, so `fork()` cannot catch it locked.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use manyhands_os::clock::{self, Deadline};
+use manyhands_os::process;
+use pyo3::prelude::*;
+
+use super::task::Task;
+use super::worker::Worker;
+use crate::future::FutureBase;
+use crate::imports;
+use crate::parker::{Expect, Parker};
+
+/// When an alarm rings, and a number that no other has.
+pub(super) type Key = (Deadline, u64);
+
+struct Alarm {
+    worker: Arc<Worker>,
+    task: Task,
+    seconds: f64,
+}
+
+#[derive(Default)]
+struct Table {
+    alarms: BTreeMap<Key, Alarm>,
+    last_number: u64,
+    watch: Option<Watch>,
+}
+
+/// The thread's end of things.
+struct Watch {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+struct Shared {
+    parker: Parker,
+    stop: AtomicBool,
+    /// The first deadline of the table, `u64::MAX` for none. Written under the table's lock.
+    first: AtomicU64,
+    /// What the thread sleeps until.
+    sleeps_until: AtomicU64,
+}
+
+static TABLE: Mutex<Option<Table>> = Mutex::new(None);
+
+fn lock() -> MutexGuard<'static, Option<Table>> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets the alarm of a task that is about to run, if it has a timeout.
+///
+/// # Errors
+/// RuntimeError when the thread cannot be started.
+pub(super) fn begin(py: Python<'_>, worker: &Arc<Worker>, task: &Task) -> PyResult<Option<Key>> {
+    let Some(seconds) = task.timeout() else { return Ok(None) };
+    let Some(deadline) = clock::after(seconds) else { return Ok(None) };
+    let alarm = Alarm { worker: Arc::clone(worker), task: task.clone_ref(py), seconds };
+    let mut table = lock();
+    let table = table.get_or_insert_default();
+    let watch = match &mut table.watch {
+        Some(watch) => watch,
+        none => none.insert(Watch::start()?),
+    };
+    table.last_number += 1;
+    let key = (deadline, table.last_number);
+    table.alarms.insert(key, alarm);
+    watch.shared.first.store(first(&table.alarms), Ordering::SeqCst);
+    if deadline < watch.shared.sleeps_until.load(Ordering::SeqCst) {
+        watch.shared.parker.call();
+    }
+    Ok(Some(key))
+}
+
+/// The task has ended in time.
+pub(super) fn end(key: Key) {
+    let mut guard = lock();
+    let Some(table) = guard.as_mut() else { return };
+    let ended = table.alarms.remove(&key);
+    if let Some(watch) = &table.watch {
+        watch.shared.first.store(first(&table.alarms), Ordering::SeqCst);
+    }
+    drop(guard);
+    drop(ended);
+}
+
+/// Ends the thread: the interpreter is about to go.
+pub(super) fn stop(py: Python<'_>) {
+    let watch = lock().as_mut().and_then(|table| table.watch.take());
+    let Some(watch) = watch else { return };
+    watch.shared.stop.store(true, Ordering::Release);
+    watch.shared.parker.call();
+    // Detached: the thread may be waiting for the interpreter. That it panicked has been said already.
+    _ = py.detach(|| watch.thread.join());
+}
+
+/// Starts afresh in the child of a fork, where neither the thread nor the tasks are.
+pub(super) fn restart() {
+    let table = lock().take();
+    if let Some(Table { alarms, watch, .. }) = table {
+        drop(alarms);
+        // Its thread does not exist here, and cannot be joined.
+        std::mem::forget(watch);
+    }
+}
+
+fn first(alarms: &BTreeMap<Key, Alarm>) -> u64 {
+    alarms.first_key_value().map_or(u64::MAX, |((deadline, _), _)| *deadline)
+}
+
+impl Watch {
+    fn start() -> PyResult<Self> {
+        let shared = Arc::new(Shared {
+            parker: Parker::default(),
+            stop: AtomicBool::new(false),
+            first: AtomicU64::new(u64::MAX),
+            sleeps_until: AtomicU64::new(u64::MAX),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("mh-deadlines".to_owned()).spawn(move || theirs.watch())?;
+        Ok(Self { shared, thread })
+    }
+}
+
+impl Shared {
+    fn watch(&self) {
+        process::block_signals();
+        loop {
+            self.parker.reset();
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            // "For ever", until we know better: whoever sets an earlier deadline meanwhile calls us.
+            self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
+            let first = self.first.load(Ordering::SeqCst);
+            self.sleeps_until.store(first, Ordering::SeqCst);
+            if first <= clock::now() {
+                if Python::try_attach(ring).is_none() {
+                    return;
+                }
+                continue;
+            }
+            self.parker.wait_detached((first < u64::MAX).then_some(first), Expect::Nothing);
+        }
+    }
+}
+
+/// Tells every task whose time is up.
+fn ring(py: Python<'_>) {
+    while let Some(due) = take_due() {
+        due.ring(py);
+    }
+}
+
+fn take_due() -> Option<Alarm> {
+    let mut table = lock();
+    let table = table.as_mut()?;
+    let entry = table.alarms.first_entry().filter(|entry| entry.key().0 <= clock::now());
+    let due = entry.map(OccupiedEntry::remove);
+    if let Some(watch) = &table.watch {
+        watch.shared.first.store(first(&table.alarms), Ordering::SeqCst);
+    }
+    due
+}
+
+impl Alarm {
+    /// Fails the future, or tries again, and asks the task to stop.
+    fn ring(self, py: Python<'_>) {
+        if !self.worker.seat.expire(self.task.token) {
+            return;
+        }
+        let error = self.error(py);
+        if self.task.may_retry(&error, py) {
+            let requeued = self.task.next_attempt(py).and_then(|next| self.worker.pool.requeue(py, next));
+            // A pool that has been closed meanwhile tries nothing again.
+            if requeued.is_ok() {
+                self.worker.counts.retried.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.worker.counts.failed.fetch_add(1, Ordering::Relaxed);
+        FutureBase::complete(self.task.future.bind(py), Err(error.into_value(py)));
+    }
+
+    fn error(&self, py: Python<'_>) -> PyErr {
+        let made = self.task.label(py).text(py).and_then(|name| {
+            let text = format!("task {name} did not end within {} s", self.seconds);
+            imports::task_timeout(py)?.call1((text, name, self.seconds))
+        });
+        match made {
+            Ok(exception) => PyErr::from_value(exception),
+            Err(error) => error,
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The shared state of a thread pool: its backlog, its workers, and who is to be woken for what.
+//!
+//! Everything is guarded by one lock that only threads attached to the interpreter take, and never across Python code
+//! or anything else that may let go of the interpreter.
+//! So `fork()`, which runs attached as well, can never catch it locked, and a waiting worker can only be called through
+//! its parker.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use manyhands_os::clock::{self, Deadline};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::ThreadWorker;
+use super::backlog::Backlog;
+use super::task::Task;
+use super::worker::{Counts, Worker};
+use crate::future::{CancelAnswer, FutureBase, Source, State};
+use crate::imports;
+use crate::parker::{self, Expect, Parker};
+
+/// A wait inside a wait inside a wait … runs awaited tasks on one stack only up to here.
+const DEEPEST_HELP: usize = 32;
+/// How long a spinning worker waits for the submitter to let go of the interpreter, in nanoseconds.
+const PATIENCE: u64 = 5_000;
+
+/// A pool of threads, shared by the executor, its workers and its futures.
+#[derive(Default)]
+pub(super) struct Pool {
+    inner: Mutex<Inner>,
+    /// [`parker::detachments`] at the last submit: a worker that spins takes the interpreter when that has moved on.
+    kick: AtomicU32,
+    /// Whether the worker that was called last was awake, and so has begun already.
+    prompt: AtomicBool,
+    house: OnceLock<House>,
+}
+
+/// What never changes about a pool.
+struct House {
+    /// How many seconds a worker may be idle before it leaves.
+    idle_timeout: f64,
+    /// A weak reference to the Python object that starts threads; each worker thread keeps that object alive.
+    crew: Py<PyAny>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) backlog: Backlog,
+    /// All workers whose thread runs or is being started.
+    pub(super) workers: Vec<Arc<Worker>>,
+    /// Workers that wait to be called; the last one is called first, and may be spinning.
+    idle: Vec<Arc<Worker>>,
+    /// Workers that have been called, or started, and have not yet looked at the backlog.
+    coming: usize,
+    pub(super) limit: usize,
+    /// Workers that wait for a queued task of this very pool, each of which may be replaced by one more.
+    blocked: usize,
+    last_token: u64,
+    pub(super) closing: bool,
+    pub(super) broken: Option<String>,
+    /// What workers did that have left since.
+    pub(super) departed: Counts,
+    /// Grows when the process forks: workers of an earlier epoch are in another process.
+    epoch: u32,
+}
+
+/// What has to be done, once the lock is free, so that the backlog gets done.
+#[must_use]
+enum Summons {
+    Nobody,
+    Call(Arc<Worker>),
+    Start(Arc<Worker>),
+}
+
+/// Why a pool takes no more tasks.
+enum Refusal {
+    Broken(String),
+    Closed,
+}
+
+impl Inner {
+    /// Finds somebody for what is in the backlog.
+    fn summon(&mut self, pool: &Arc<Pool>) -> Summons {
+        let waiting = self.backlog.len();
+        let ready = self.idle.len() + self.coming;
+        if waiting > ready && self.workers.len() < self.limit + self.blocked {
+            let number = (0..).find(|number| self.workers.iter().all(|worker| worker.number != *number));
+            let worker = Arc::new(Worker::new(Arc::clone(pool), number.unwrap_or_default(), self.epoch));
+            self.workers.push(Arc::clone(&worker));
+            self.coming += 1;
+            return Summons::Start(worker);
+        }
+        // One at a time: whoever comes calls the next if there is still work.
+        if waiting == 0 || self.coming > 0 {
+            return Summons::Nobody;
+        }
+        match self.idle.pop() {
+            Some(worker) => {
+                self.coming += 1;
+                Summons::Call(worker)
+            }
+            None => Summons::Nobody,
+        }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        match &self.broken {
+            Some(message) => Some(Refusal::Broken(message.clone())),
+            None => self.closing.then_some(Refusal::Closed),
+        }
+    }
+
+    fn new_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// Takes a worker off the books.
+    fn strike(&mut self, worker: &Arc<Worker>) {
+        let before = self.workers.len();
+        self.workers.retain(|other| !Arc::ptr_eq(other, worker));
+        self.idle.retain(|other| !Arc::ptr_eq(other, worker));
+        if self.workers.len() < before {
+            self.departed.add(&worker.counts);
+        }
+    }
+}
+
+impl Pool {
+    /// Says how many workers there may be, how many seconds one may be idle, and who starts threads: a weak reference
+    /// to an object with a method `start(worker)`.
+    pub(super) fn open(&self, limit: usize, idle_timeout: f64, crew: Py<PyAny>) {
+        self.lock().limit = limit;
+        _ = self.house.set(House { idle_timeout, crew });
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a task; `make` builds it around its new future.
+    ///
+    /// # Errors
+    /// When the pool takes no more tasks, when `make` fails, or when no thread can be started at all.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        make: impl FnOnce(u64, Py<FutureBase>) -> PyResult<Task>,
+    ) -> PyResult<Py<FutureBase>> {
+        let token = {
+            let mut inner = self.lock();
+            match inner.refusal() {
+                Some(refusal) => {
+                    drop(inner);
+                    return Err(refusal.error(py));
+                }
+                None => inner.new_token(),
+            }
+        };
+        let source: Arc<dyn Source> = Arc::<Self>::clone(self);
+        let future = FutureBase::of_source(py, source, token)?;
+        let task = make(token, future.clone().unbind())?;
+        self.enqueue(py, token, task)?;
+        Ok(future.unbind())
+    }
+
+    fn enqueue(self: &Arc<Self>, py: Python<'_>, key: u64, task: Task) -> PyResult<()> {
+        let token = task.token;
+        let mut inner = self.lock();
+        // Building the task may have run Python code, which may have closed the pool.
+        if let Some(refusal) = inner.refusal() {
+            drop(inner);
+            return Err(refusal.error(py));
+        }
+        inner.backlog.push(key, task);
+        self.kick.store(parker::detachments(), Ordering::Relaxed);
+        let summons = inner.summon(self);
+        drop(inner);
+        let Err(error) = self.obey(py, summons) else { return Ok(()) };
+        let mut inner = self.lock();
+        if !inner.workers.is_empty() {
+            return Ok(());
+        }
+        let withdrawn = inner.backlog.take(token);
+        drop(inner);
+        drop(withdrawn);
+        Err(error)
+    }
+
+    fn obey(&self, py: Python<'_>, summons: Summons) -> PyResult<()> {
+        match summons {
+            Summons::Nobody => Ok(()),
+            Summons::Call(worker) => {
+                self.prompt.store(worker.parker().is_awake(), Ordering::Relaxed);
+                worker.call();
+                Ok(())
+            }
+            Summons::Start(worker) => self.start(py, &worker).inspect_err(|_| {
+                let mut inner = self.lock();
+                inner.coming = inner.coming.saturating_sub(1);
+                inner.strike(&worker);
+            }),
+        }
+    }
+
+    fn start(&self, py: Python<'_>, worker: &Arc<Worker>) -> PyResult<()> {
+        let crew = match self.house.get() {
+            Some(house) => house.crew.call0(py)?,
+            None => py.None(),
+        };
+        if crew.is_none(py) {
+            return Err(PyRuntimeError::new_err("cannot schedule new futures after shutdown"));
+        }
+        crew.call_method1(py, "start", (ThreadWorker::of(worker),)).map(drop)
+    }
+
+    /// Starts or calls whoever is needed after more workers have become allowed.
+    fn summon_all(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let summons = self.lock().summon(self);
+            match summons {
+                Summons::Start(_) => self.obey(py, summons)?,
+                _ => return self.obey(py, summons),
+            }
+        }
+    }
+
+    /// The next task for `worker`, which waits for one if need be; `None` when the worker is to leave.
+    ///
+    /// `uncalled` are waiters whose futures this worker has completed. They need the interpreter: they are called when
+    /// this worker lets go of it, or before it begins another task.
+    pub(super) fn next(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        worker: &Arc<Worker>,
+        uncalled: &mut Vec<Arc<Parker>>,
+    ) -> Option<Task> {
+        let mut comes = worker.arrive();
+        let idle_until = self.house.get().and_then(|house| clock::after(house.idle_timeout));
+        loop {
+            let mut inner = self.lock();
+            if inner.epoch != worker.epoch {
+                return None;
+            }
+            if std::mem::take(&mut comes) {
+                inner.coming -= 1;
+            }
+            if inner.workers.len() > inner.limit + inner.blocked {
+                inner.strike(worker);
+                let summons = inner.summon(self);
+                drop(inner);
+                _ = self.obey(py, summons);
+                return None;
+            }
+            if let Some(task) = inner.backlog.pop() {
+                let summons = inner.summon(self);
+                drop(inner);
+                // No thread for it now: the task stays in the backlog, where this worker finds it.
+                _ = self.obey(py, summons);
+                call_all(uncalled);
+                return Some(task);
+            }
+            let out_of_time = idle_until.is_some_and(|until| clock::now() >= until);
+            if inner.closing || out_of_time {
+                inner.strike(worker);
+                return None;
+            }
+            let spin = worker.rest(&mut inner.idle);
+            drop(inner);
+            py.detach(|| {
+                parker::count_detachment();
+                call_all(uncalled);
+                let expect = if spin { Expect::Perhaps } else { Expect::Nothing };
+                if worker.parker().wait_detached(idle_until, expect) && spin {
+                    self.await_kick();
+                }
+            });
+            let mut inner = self.lock();
+            let rested = inner.idle.len();
+            inner.idle.retain(|other| !Arc::ptr_eq(other, worker));
+            comes = inner.idle.len() == rested;
+        }
+    }
+
+    /// How soon a result may be there, as far as we know.
+    fn expectation(&self) -> Expect {
+        if self.prompt.load(Ordering::Relaxed) { Expect::Soon } else { Expect::Perhaps }
+    }
+
+    /// Waits a moment for whoever submitted to let go of the interpreter. Asking for it before costs both of us a
+    /// context switch.
+    fn await_kick(&self) {
+        let kick = self.kick.load(Ordering::Relaxed);
+        let end = clock::now() + PATIENCE;
+        while parker::detachments() == kick && clock::now() < end {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// A worker that never arrives, or whose thread ends early, is not counted on any more.
+    pub(super) fn dismiss(self: &Arc<Self>, worker: &Arc<Worker>) {
+        let mut inner = self.lock();
+        if inner.epoch != worker.epoch {
+            return;
+        }
+        if worker.arrive() {
+            inner.coming -= 1;
+        }
+        inner.strike(worker);
+    }
+
+    /// Puts a task whose time is up back for another attempt.
+    pub(super) fn requeue(self: &Arc<Self>, py: Python<'_>, task: Task) -> PyResult<()> {
+        let key = self.lock().new_token();
+        self.enqueue(py, key, task)
+    }
+
+    /// Takes no more tasks; workers leave when the backlog is done.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closing = true;
+        self.release_idle(&mut inner);
+    }
+
+    /// Calls every idle worker, so that each looks whether it is still wanted.
+    fn release_idle(&self, inner: &mut Inner) {
+        let idle = std::mem::take(&mut inner.idle);
+        inner.coming += idle.len();
+        for worker in idle {
+            worker.call();
+        }
+    }
+
+    /// Takes everything out of the backlog.
+    pub(super) fn clear(&self) -> Vec<Task> {
+        let mut inner = self.lock();
+        std::iter::from_fn(|| inner.backlog.pop()).collect()
+    }
+
+    pub(super) fn resize(self: &Arc<Self>, py: Python<'_>, limit: usize) -> PyResult<()> {
+        let mut inner = self.lock();
+        inner.limit = limit;
+        if inner.workers.len() > limit {
+            self.release_idle(&mut inner);
+        }
+        drop(inner);
+        self.summon_all(py)
+    }
+
+    /// A worker could not be set up: nothing queued will ever run. False when that was known already.
+    pub(super) fn break_with(&self, py: Python<'_>, message: &str) -> bool {
+        let mut inner = self.lock();
+        let first = inner.broken.is_none();
+        inner.broken.get_or_insert_with(|| message.to_owned());
+        drop(inner);
+        for task in self.clear() {
+            let broken = imports::error(py, imports::broken_thread_pool, Some(message.to_owned()));
+            FutureBase::complete(task.future.bind(py), Err(broken.into_value(py)));
+        }
+        first
+    }
+
+    /// Starts afresh in the child of a fork: no thread but the calling one has come along.
+    pub(super) fn restart(&self, py: Python<'_>) {
+        let mut inner = self.lock();
+        inner.epoch += 1;
+        let workers = std::mem::take(&mut inner.workers);
+        inner.idle.clear();
+        (inner.coming, inner.blocked) = (0, 0);
+        drop(inner);
+        let text = "the process that runs this task is the parent of this one, which was forked meanwhile";
+        for task in self.clear() {
+            FutureBase::orphan(task.future.bind(py), text);
+        }
+        for worker in workers {
+            // A task that forked goes on in the child.
+            if !worker.is_current() {
+                for frame in worker.seat.vacate() {
+                    FutureBase::orphan(frame.into_future().bind(py), text);
+                }
+            }
+        }
+    }
+}
+
+fn call_all(uncalled: &mut Vec<Arc<Parker>>) {
+    for parker in uncalled.drain(..) {
+        parker.call();
+    }
+}
+
+impl Refusal {
+    fn error(self, py: Python<'_>) -> PyErr {
+        let text = match self {
+            Self::Broken(message) => return imports::error(py, imports::broken_thread_pool, Some(message)),
+            Self::Closed if super::is_exiting() => "cannot schedule new futures after interpreter shutdown",
+            Self::Closed => "cannot schedule new futures after shutdown",
+        };
+        PyRuntimeError::new_err(text)
+    }
+}
+
+impl Source for Pool {
+    fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
+        let worker = Worker::current().filter(|worker| std::ptr::eq(&*worker.pool, self));
+        let Some(worker) = worker.filter(|_| future.get().state() == State::Pending) else {
+            return FutureBase::park(future, deadline, self.expectation()).map(drop);
+        };
+        // A worker that waits for its own pool must not keep the pool from doing what it waits for.
+        if deadline.is_none() && worker.seat.depth() < DEEPEST_HELP {
+            let awaited = self.lock().backlog.take(token);
+            if let Some(task) = awaited {
+                let mut uncalled = Vec::new();
+                worker.execute(future.py(), task, &mut uncalled);
+                call_all(&mut uncalled);
+                return Ok(());
+            }
+        }
+        let _blocked = Blocked::enter(future.py(), &worker.pool)?;
+        FutureBase::park(future, deadline, self.expectation()).map(drop)
+    }
+
+    fn is_running(&self, _token: u64) -> bool {
+        // The worker itself says so to the future.
+        false
+    }
+
+    fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
+        let mut inner = self.lock();
+        if !running {
+            let task = inner.backlog.take(token);
+            drop(inner);
+            drop(task);
+            // Even if a worker has taken it just now: it looks at the future before it begins.
+            return match FutureBase::withdraw(future) {
+                true => CancelAnswer::Withdrawn,
+                false => CancelAnswer::Refused,
+            };
+        }
+        if let Some(answer) = inner.workers.iter().find_map(|worker| worker.seat.ask(token)) {
+            return answer;
+        }
+        let task = inner.backlog.take_retry(token);
+        drop(inner);
+        match task {
+            Some(_) => CancelAnswer::Ending,
+            None => CancelAnswer::Refused,
+        }
+    }
+}
+
+/// While this lives, the pool may have one worker more: one of them waits for the others.
+pub(super) struct Blocked {
+    pool: Arc<Pool>,
+}
+
+impl Blocked {
+    pub(super) fn enter(py: Python<'_>, pool: &Arc<Pool>) -> PyResult<Self> {
+        pool.lock().blocked += 1;
+        let this = Self { pool: Arc::clone(pool) };
+        pool.summon_all(py)?;
+        Ok(this)
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        let mut inner = self.pool.lock();
+        // The count began anew if the process has forked meanwhile.
+        inner.blocked = inner.blocked.saturating_sub(1);
+    }
+}

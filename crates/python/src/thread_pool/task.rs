@@ -1,0 +1,154 @@
+//! One call to run, as a thread pool keeps it.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::future::FutureBase;
+
+/// One call to run and the future that waits for its outcome.
+pub(super) struct Task {
+    /// Grows with every task of a pool; the same for all attempts of a task.
+    pub(super) token: u64,
+    pub(super) future: Py<FutureBase>,
+    /// The context of whoever submitted the task, copied then.
+    context: Py<PyAny>,
+    /// The function, followed by its positional arguments.
+    call: Py<PyTuple>,
+    keywords: Option<Py<PyDict>>,
+    /// `None` for most tasks.
+    pub(super) options: Option<Box<Options>>,
+}
+
+/// How a task is to be run, where that differs from the usual.
+pub(super) struct Options {
+    /// Seconds that one attempt may take.
+    pub(super) timeout: Option<f64>,
+    pub(super) retries_left: u32,
+    /// Whether this is not the first attempt.
+    pub(super) is_retry: bool,
+    pub(super) retry_on: Py<PyAny>,
+    pub(super) priority: i32,
+    pub(super) name: Option<Py<PyString>>,
+}
+
+impl Options {
+    /// Reads a `TaskOptions`; `None` when nothing in it is out of the ordinary.
+    pub(super) fn read(options: &Bound<'_, PyAny>) -> PyResult<Option<Box<Self>>> {
+        let py = options.py();
+        let this = Self {
+            timeout: options.getattr(intern!(py, "timeout"))?.extract()?,
+            retries_left: options.getattr(intern!(py, "retries"))?.extract()?,
+            is_retry: false,
+            retry_on: options.getattr(intern!(py, "retry_on"))?.unbind(),
+            priority: options.getattr(intern!(py, "priority"))?.extract()?,
+            name: options.getattr(intern!(py, "name"))?.extract()?,
+        };
+        let plain = this.timeout.is_none() && this.retries_left == 0 && this.priority == 0 && this.name.is_none();
+        Ok((!plain).then(|| Box::new(this)))
+    }
+}
+
+impl Options {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            timeout: self.timeout,
+            retries_left: self.retries_left,
+            is_retry: self.is_retry,
+            retry_on: self.retry_on.clone_ref(py),
+            priority: self.priority,
+            name: self.name.as_ref().map(|name| name.clone_ref(py)),
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        token: u64,
+        future: Py<FutureBase>,
+        context: Py<PyAny>,
+        call: Py<PyTuple>,
+        keywords: Option<Py<PyDict>>,
+        options: Option<Box<Options>>,
+    ) -> Self {
+        Self { token, future, context, call, keywords, options }
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.options.as_ref().map_or(0, |options| options.priority)
+    }
+
+    /// Whether an earlier attempt has begun.
+    pub(super) fn is_retry(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.is_retry)
+    }
+
+    /// Calls the function in the task's context.
+    pub(super) fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let keywords = self.keywords.as_ref().map(|keywords| keywords.bind(py));
+        self.context.bind(py).getattr(intern!(py, "run"))?.call(self.call.bind(py), keywords)
+    }
+
+    /// What to call the task in errors and statistics.
+    pub(super) fn label(&self, py: Python<'_>) -> Label {
+        let name = self.options.as_ref().and_then(|options| options.name.as_ref());
+        Label { name: name.map(|name| name.clone_ref(py)), call: self.call.clone_ref(py) }
+    }
+
+    /// Whether another attempt may follow one that ended with `error`.
+    pub(super) fn may_retry(&self, error: &PyErr, py: Python<'_>) -> bool {
+        let Some(options) = &self.options else { return false };
+        options.retries_left > 0 && error.is_instance(py, options.retry_on.bind(py))
+    }
+
+    /// The same task for its next attempt, with a fresh copy of the context.
+    pub(super) fn next_attempt(&self, py: Python<'_>) -> PyResult<Self> {
+        let mut next = self.clone_ref(py);
+        next.context = self.context.call_method0(py, intern!(py, "copy"))?;
+        if let Some(options) = &mut next.options {
+            options.is_retry = true;
+            options.retries_left -= 1;
+        }
+        Ok(next)
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            token: self.token,
+            future: self.future.clone_ref(py),
+            context: self.context.clone_ref(py),
+            call: self.call.clone_ref(py),
+            keywords: self.keywords.as_ref().map(|keywords| keywords.clone_ref(py)),
+            options: self.options.as_ref().map(|options| Box::new(options.clone_ref(py))),
+        }
+    }
+
+    /// Seconds that one attempt may take.
+    pub(super) fn timeout(&self) -> Option<f64> {
+        self.options.as_ref()?.timeout
+    }
+}
+
+/// What a task is called; worked out only when somebody asks.
+pub(super) struct Label {
+    name: Option<Py<PyString>>,
+    call: Py<PyTuple>,
+}
+
+impl Label {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { name: self.name.as_ref().map(|name| name.clone_ref(py)), call: self.call.clone_ref(py) }
+    }
+
+    /// The task's own name, else that of its function, else the function's `repr`.
+    pub(super) fn text(&self, py: Python<'_>) -> PyResult<String> {
+        if let Some(name) = &self.name {
+            return name.extract(py);
+        }
+        let function = self.call.bind(py).get_item(0)?;
+        match function.getattr(intern!(py, "__qualname__")) {
+            Ok(name) => name.extract(),
+            Err(_) => Ok(function.repr()?.to_string()),
+        }
+    }
+}

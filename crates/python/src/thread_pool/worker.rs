@@ -1,0 +1,245 @@
+//! One worker of a thread pool: the loop that runs tasks, and what a task can ask about itself.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::deadlines;
+use super::pool::Pool;
+use super::seat::Seat;
+use super::task::Task;
+use crate::future::{FutureBase, Outcome};
+use crate::imports;
+use crate::parker::Parker;
+
+/// What has become of tasks, in numbers.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Tasks that returned.
+    pub(super) done: AtomicU64,
+    /// Tasks that raised, or ran out of time.
+    pub(super) failed: AtomicU64,
+    /// Attempts after the first one.
+    pub(super) retried: AtomicU64,
+}
+
+impl Counts {
+    /// Tasks that have ended, one way or the other.
+    pub(super) fn ended(&self) -> u64 {
+        self.done.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Adds another's numbers to these.
+    pub(super) fn add(&self, other: &Self) {
+        for (mine, theirs) in
+            [(&self.done, &other.done), (&self.failed, &other.failed), (&self.retried, &other.retried)]
+        {
+            mine.fetch_add(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A worker: what its thread and the pool both know of it.
+pub(super) struct Worker {
+    pub(super) pool: Arc<Pool>,
+    pub(super) number: usize,
+    /// The pool's when the worker was made.
+    pub(super) epoch: u32,
+    pub(super) seat: Seat,
+    pub(super) counts: Counts,
+    /// The `threading.Thread`, once it runs.
+    pub(super) thread: PyOnceLock<Py<PyAny>>,
+    arrived: AtomicBool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
+}
+
+impl Worker {
+    pub(super) fn new(pool: Arc<Pool>, number: usize, epoch: u32) -> Self {
+        Self {
+            pool,
+            number,
+            epoch,
+            seat: Seat::default(),
+            counts: Counts::default(),
+            thread: PyOnceLock::new(),
+            arrived: AtomicBool::new(false),
+        }
+    }
+
+    /// The worker whose thread this is.
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Option::clone)
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        CURRENT.with_borrow(|current| current.as_deref().is_some_and(|current| std::ptr::eq(current, self)))
+    }
+
+    /// Whether this is the first time that the worker looks for work.
+    pub(super) fn arrive(&self) -> bool {
+        !self.arrived.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn parker(&self) -> &Parker {
+        &self.seat.parker
+    }
+
+    pub(super) fn call(&self) {
+        self.parker().call();
+    }
+
+    /// Lies down among the idle workers; whether to spin before falling asleep. One at a time does, and stays on top,
+    /// to be called first.
+    pub(super) fn rest(self: &Arc<Self>, idle: &mut Vec<Arc<Self>>) -> bool {
+        self.parker().reset();
+        let spins = idle.last().is_none_or(|top| !top.parker().is_awake());
+        let at = if spins { idle.len() } else { idle.len() - 1 };
+        idle.insert(at, Arc::clone(self));
+        spins
+    }
+
+    /// Runs tasks in the calling thread until there is no more to do.
+    pub(super) fn run(self: &Arc<Self>, py: Python<'_>) {
+        self.seat.parker.adopt();
+        let before = CURRENT.replace(Some(Arc::clone(self)));
+        let mut uncalled = Vec::new();
+        while let Some(task) = self.pool.next(py, self, &mut uncalled) {
+            self.execute(py, task, &mut uncalled);
+        }
+        for parker in uncalled {
+            parker.call();
+        }
+        CURRENT.set(before);
+    }
+
+    /// Runs one task, all its attempts. Waiters that nothing stands in the way of go to `uncalled`.
+    pub(super) fn execute(self: &Arc<Self>, py: Python<'_>, task: Task, uncalled: &mut Vec<Arc<Parker>>) {
+        let mut task = task;
+        let outcome = loop {
+            let future = task.future.bind(py);
+            if if task.is_retry() { future.get().state().is_done() } else { !FutureBase::start(future) } {
+                return;
+            }
+            match self.attempt(py, &task) {
+                Ended::With(outcome) => break outcome,
+                Ended::Again(next) => task = next,
+                Ended::Stopped => {
+                    FutureBase::force_cancelled(task.future.bind(py));
+                    return;
+                }
+                Ended::Overdue => return,
+            }
+        };
+        let future = task.future.clone_ref(py).into_bound(py);
+        // Function and arguments go before anybody can have the result.
+        drop(task);
+        let Some(mut aftermath) = FutureBase::finish(&future, outcome) else { return };
+        if aftermath.has_callbacks() {
+            aftermath.call_waiters();
+            FutureBase::conclude(&future, aftermath);
+        } else {
+            uncalled.append(&mut aftermath.take_waiters());
+        }
+    }
+
+    fn attempt(self: &Arc<Self>, py: Python<'_>, task: &Task) -> Ended {
+        self.seat.begin(task, py);
+        let alarm = deadlines::begin(py, self, task);
+        let ended = match &alarm {
+            Ok(_) => task.call(py),
+            Err(error) => Err(error.clone_ref(py)),
+        };
+        if let Ok(Some(alarm)) = alarm {
+            deadlines::end(alarm);
+        }
+        let Some(frame) = self.seat.end() else { return Ended::Overdue };
+        if !frame.counts() {
+            return Ended::Overdue;
+        }
+        let error = match ended {
+            Ok(result) => {
+                self.counts.done.fetch_add(1, Ordering::Relaxed);
+                return Ended::With(Ok(result.unbind()));
+            }
+            Err(error) => error,
+        };
+        if frame.was_asked() {
+            let stop = imports::task_cancelled(py);
+            if stop.is_ok_and(|stop| error.is_instance(py, stop)) {
+                return Ended::Stopped;
+            }
+        } else if task.may_retry(&error, py) {
+            if let Ok(next) = task.next_attempt(py) {
+                self.counts.retried.fetch_add(1, Ordering::Relaxed);
+                return Ended::Again(next);
+            }
+        }
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        Ended::With(Err(error.into_value(py)))
+    }
+}
+
+/// How one attempt ended.
+enum Ended {
+    With(Outcome),
+    /// It failed and is to be tried again.
+    Again(Task),
+    /// It stopped because it was asked to.
+    Stopped,
+    /// Its time was up before: its outcome no longer counts.
+    Overdue,
+}
+
+/// Raises TaskCancelled if the task that the calling thread runs has been asked to stop.
+pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    let asked = CURRENT.with_borrow(|current| current.as_ref().is_some_and(|worker| worker.seat.is_asked()));
+    if asked { Err(stop(py)) } else { Ok(()) }
+}
+
+fn stop(py: Python<'_>) -> PyErr {
+    imports::error(py, imports::task_cancelled, Some("the task was asked to stop".to_owned()))
+}
+
+/// While this lives, the calling thread's task is in a wait of ours, and a request to stop ends that wait.
+pub(crate) struct Waiting {
+    worker: Option<Arc<Worker>>,
+}
+
+impl Waiting {
+    /// Begins a wait; the thread's parker has been reset already.
+    ///
+    /// # Errors
+    /// TaskCancelled when the task has been asked to stop.
+    pub(crate) fn begin(py: Python<'_>) -> PyResult<Self> {
+        let this = Self { worker: Worker::current() };
+        match &this.worker {
+            Some(worker) if worker.seat.set_waiting(true) => Err(stop(py)),
+            _ => Ok(this),
+        }
+    }
+
+    /// Ends the wait.
+    ///
+    /// # Errors
+    /// TaskCancelled when the task has been asked to stop meanwhile.
+    pub(crate) fn end(self, py: Python<'_>) -> PyResult<()> {
+        match &self.worker {
+            Some(worker) if worker.seat.set_waiting(false) => Err(stop(py)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.seat.set_waiting(false);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Sleeping until something may have changed.
+//!
+//! An event count sits beside a condition that lives elsewhere (a ring that is not empty, a slot that is done). Whoever
+//! wants to wait says so first ([`EventCount::prepare`]), then looks at the condition once more, and only then sleeps.
+//! Whoever makes the condition true calls [`EventCount::notify`] afterwards. No lock, and no system call where nobody
+//! waits.
+//!
+//! # Why no wake-up is lost
+//!
+//! Waiter: count itself in, *fence*, look at the condition, sleep. Notifier: make the condition true, *fence*, look
+//! whether somebody is counted in. The two fences are sequentially consistent, so at least one of the two sees what the
+//! other did: either the waiter sees the condition and does not sleep, or the notifier sees the waiter and wakes it. A
+//! waiter that is counted in but not yet asleep is reached through the sequence: the notifier changes it, and the
+//! kernel refuses to put anyone to sleep on a sequence that is not the one he read before he looked.
+//!
+//! # Why a death breaks nothing
+//!
+//! A process that is killed while it waits stays counted in. That only makes notifiers do a system call that wakes
+//! nobody, until the next notification of all ([`EventCount::notify_all`], or a [`notify`](EventCount::notify) for at
+//! least as many as are counted) starts a new *round*, in which nobody is counted in; who was counted in an earlier
+//! round does not count itself out. Who supervises the processes calls `notify_all` after each death; that also hands
+//! on the wake-up that the dead one may have taken along.
+
+use crate::atomic::{AtomicU32, Ordering, fence};
+use crate::parking::{self, Wait};
+
+/// One waiter in the low half of the word of sleepers.
+const ONE: u32 = 1;
+
+/// The low half: how many are counted in.
+const COUNT: u32 = 0xffff;
+
+/// One round in the high half of the word of sleepers.
+const ROUND: u32 = 1 << 16;
+
+/// A view of two words, in private or shared memory, both zero at first.
+///
+/// | word | bits | meaning | who changes it |
+/// |---|---|---|---|
+/// | `sequence` | all | what sleepers sleep on | a notifier that saw somebody: +1 |
+/// | `sleepers` | 0-15 | waiters counted in, asleep or about to be, in this round | waiter: +1, and -1 when it goes, if still in the same round; notifier of all: 0 |
+/// | `sleepers` | 16-31 | round | notifier of all: +1 (wraps) |
+///
+/// At most 65,535 may wait at a time.
+///
+/// ```
+/// use manyhands_sync::{EventCount, atomic::{AtomicU32, AtomicBool, Ordering}};
+///
+/// let (sequence, sleepers) = (AtomicU32::new(0), AtomicU32::new(0));
+/// let (events, ready) = (EventCount::new(&sequence, &sleepers), AtomicBool::new(false));
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         ready.store(true, Ordering::Release);
+///         events.notify(1);
+///     });
+///     loop {
+///         let key = events.prepare();
+///         if ready.load(Ordering::Acquire) {
+///             break;
+///         }
+///         events.wait(key, None);
+///     }
+/// });
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct EventCount<'a> {
+    sequence: &'a AtomicU32,
+    sleepers: &'a AtomicU32,
+}
+
+/// The right to sleep, from [`EventCount::prepare`]. Dropping it means not to sleep after all.
+#[must_use = "a waiter that is counted in makes every notification a system call"]
+#[derive(Debug)]
+pub struct Key<'a> {
+    events: EventCount<'a>,
+    sequence: u32,
+    round: u32,
+}
+
+impl<'a> EventCount<'a> {
+    /// A view of the two words. Everybody has to use the same two in the same roles.
+    #[must_use]
+    pub const fn new(sequence: &'a AtomicU32, sleepers: &'a AtomicU32) -> Self {
+        Self { sequence, sleepers }
+    }
+
+    /// Counts the caller in as a waiter. Look at the condition after this and before [`wait`](Self::wait).
+    pub fn prepare(&self) -> Key<'a> {
+        loop {
+            let round = self.sleepers.fetch_add(ONE, Ordering::Relaxed) & !COUNT;
+            // Acquire pairs with the Release in `notify`: who reads the new sequence also sees the condition it
+            // announces, and the round that began with it.
+            let sequence = self.sequence.load(Ordering::Acquire);
+            // pairs with: the fence in `notify`.
+            fence(Ordering::SeqCst);
+            // A round that ended after we were counted in but before we read the sequence took us off the list, and
+            // its wake-up will not reach us: count in again.
+            if self.sleepers.load(Ordering::Relaxed) & !COUNT == round {
+                return Key { events: *self, sequence, round };
+            }
+        }
+    }
+
+    /// Sleeps until notified, a signal handler has run, or `deadline` passes (`None`: for ever); not at all when there
+    /// was a notification since `key` was made. Whatever it returns, the condition may hold or not: look again.
+    pub fn wait(&self, key: Key<'a>, deadline: Option<u64>) -> Wait {
+        parking::wait(self.sequence, key.sequence, deadline)
+    }
+
+    /// Wakes `count` waiters, or all when there are no more than that. Call it after the condition was made true.
+    /// When nobody waits it costs a fence and a load. Returns whether there was somebody to wake.
+    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
+    pub fn notify(&self, count: u32) -> bool {
+        // pairs with: the fence in `prepare`.
+        fence(Ordering::SeqCst);
+        let mut sleepers = self.sleepers.load(Ordering::Relaxed);
+        loop {
+            if sleepers & COUNT == 0 {
+                return false;
+            }
+            if count < sleepers & COUNT {
+                // Those who wake count themselves out.
+                self.sequence.fetch_add(1, Ordering::Release);
+                parking::wake(self.sequence, count);
+                return true;
+            }
+            // Counting everybody out here, and not when they get to run, saves a system call for each notification
+            // that comes before they do.
+            let next_round = (sleepers & !COUNT).wrapping_add(ROUND);
+            // Not Release: the next line is, and it is what `prepare` acquires.
+            let taken = self.sleepers.compare_exchange_weak(
+                sleepers,
+                next_round,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match taken {
+                Ok(_) => break,
+                Err(changed) => sleepers = changed,
+            }
+        }
+        self.sequence.fetch_add(1, Ordering::Release);
+        // All, and not as many as were counted: one who came in between could take the place of one of them.
+        parking::wake(self.sequence, u32::MAX);
+        true
+    }
+
+    /// Wakes every waiter, and forgets those who died. Call it after the condition was made true, or after the death
+    /// of a process that may have waited here.
+    pub fn notify_all(&self) {
+        self.notify(u32::MAX);
+    }
+
+    /// Whether somebody waits or is about to (or died while waiting): a hint, out of date at once.
+    #[must_use]
+    pub fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Ordering::Relaxed) & COUNT != 0
+    }
+
+    /// Waits until `attempt` returns something: looks at once, then as long as `spin` finds it worth while, then
+    /// between sleeps. `Err` says why it stopped waiting: [`Wait::TimedOut`] or [`Wait::Interrupted`].
+    ///
+    /// # Errors
+    /// When the deadline has passed or a signal handler has run, and `attempt` still returned nothing.
+    pub fn wait_for<T>(
+        &self,
+        spin: &crate::SpinBudget,
+        deadline: Option<u64>,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Result<T, Wait> {
+        if let Some(value) = spin.look(&mut attempt) {
+            return Ok(value);
+        }
+        loop {
+            let key = self.prepare();
+            if let Some(value) = attempt() {
+                return Ok(value);
+            }
+            let outcome = self.wait(key, deadline);
+            if matches!(outcome, Wait::TimedOut | Wait::Interrupted) {
+                return attempt().ok_or(outcome);
+            }
+        }
+    }
+}
+
+impl Drop for Key<'_> {
+    fn drop(&mut self) {
+        let sleepers = self.events.sleepers;
+        let mut seen = sleepers.load(Ordering::Relaxed);
+        while seen & !COUNT == self.round {
+            let out = seen - ONE;
+            let counted_out = sleepers.compare_exchange_weak(seen, out, Ordering::Relaxed, Ordering::Relaxed);
+            match counted_out {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::SpinBudget;
+    use manyhands_os::clock;
+
+    #[derive(Default)]
+    struct Words {
+        sequence: AtomicU32,
+        sleepers: AtomicU32,
+    }
+
+    impl Words {
+        fn events(&self) -> EventCount<'_> {
+            EventCount::new(&self.sequence, &self.sleepers)
+        }
+    }
+
+    #[test]
+    fn nobody_waits_nothing_happens() {
+        let words = Words::default();
+        assert!(!words.events().notify(1));
+        assert_eq!(words.sequence.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_key_dropped_counts_out() {
+        let words = Words::default();
+        let key = words.events().prepare();
+        assert!(words.events().has_sleepers());
+        drop(key);
+        assert!(!words.events().has_sleepers());
+    }
+
+    #[test]
+    fn a_notification_after_prepare_forbids_the_sleep() {
+        let words = Words::default();
+        let key = words.events().prepare();
+        assert!(words.events().notify(1));
+        assert_eq!(words.events().wait(key, None), Wait::Changed);
+        assert!(!words.events().has_sleepers());
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let words = Words::default();
+        let nothing = words.events().wait_for(&SpinBudget::none(), Some(clock::now()), || None::<()>);
+        assert_eq!(nothing, Err(Wait::TimedOut));
+        assert!(!words.events().has_sleepers());
+    }
+
+    #[test]
+    fn the_dead_are_forgotten() {
+        let words = Words::default();
+        // A process that is killed here never runs the drop.
+        std::mem::forget(words.events().prepare());
+        let alive = words.events().prepare();
+        assert!(words.events().notify(1), "one of two");
+        assert!(words.events().has_sleepers());
+        words.events().notify_all();
+        assert!(!words.events().has_sleepers());
+        drop(alive);
+        assert!(!words.events().has_sleepers(), "the drop belongs to an earlier round");
+        let next = words.events().prepare();
+        assert!(words.events().has_sleepers());
+        drop(next);
+    }
+
+    #[test]
+    fn rounds_wrap() {
+        let words = Words::default();
+        words.sleepers.store(!COUNT, Ordering::Relaxed);
+        let key = words.events().prepare();
+        words.events().notify_all();
+        assert_eq!(words.sleepers.load(Ordering::Relaxed), 0);
+        drop(key);
+        assert_eq!(words.sleepers.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn two_threads_take_turns() {
+        const TURNS: u32 = 20_000;
+        let (turn, here, there) = (AtomicU32::new(0), Words::default(), Words::default());
+        let play = |parity: u32, mine: &Words, theirs: &Words| {
+            let spin = SpinBudget::none();
+            for _ in 0..TURNS / 2 {
+                let mine_now = || (turn.load(Ordering::Acquire) % 2 == parity).then_some(());
+                while mine.events().wait_for(&spin, None, mine_now).is_err() {}
+                turn.fetch_add(1, Ordering::Release);
+                theirs.events().notify(1);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| play(0, &here, &there));
+            play(1, &there, &here);
+        });
+        assert_eq!(turn.load(Ordering::Relaxed), TURNS);
+    }
+}

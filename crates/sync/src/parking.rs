@@ -1,0 +1,43 @@
+//! Sleeping on a word: the kernel's futex, or under loom a model of it.
+
+#[cfg(not(loom))]
+pub(crate) use manyhands_os::park::{wait, wake};
+
+pub use manyhands_os::park::Wait;
+
+#[cfg(loom)]
+pub(crate) use model::{wait, wake};
+
+/// A futex as the model checker can see it: comparing and falling asleep are one step (under the lock), and a wake-up
+/// reaches only those who sleep already. One queue for all words: a model uses one word at a time.
+#[cfg(loom)]
+mod model {
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    use loom::sync::{Condvar, Mutex};
+
+    use super::Wait;
+
+    loom::lazy_static! {
+        static ref QUEUE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Wait {
+        assert!(deadline.is_none(), "there is no time in a model");
+        let guard = QUEUE.0.lock().expect("no panic in the model");
+        if word.load(Ordering::Relaxed) != expected {
+            return Wait::Changed;
+        }
+        drop(QUEUE.1.wait(guard).expect("no panic in the model"));
+        Wait::Woken
+    }
+
+    pub(crate) fn wake(_word: &AtomicU32, count: u32) -> usize {
+        let _guard = QUEUE.0.lock().expect("no panic in the model");
+        if count == 1 {
+            QUEUE.1.notify_one();
+        } else {
+            QUEUE.1.notify_all();
+        }
+        0
+    }
+}

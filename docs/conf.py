@@ -1,0 +1,30 @@
+"""How Sphinx builds these pages; `make docs` runs it."""
+
+import manyhands
+
+project = "manyhands"
+author = "the manyhands developers"
+copyright = "2026, the manyhands developers"  # noqa: A001 - Sphinx's name
+release = manyhands.__version__
+version = release
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+# Google-free plain docstrings: "Args:" and the like become definition lists.
+extensions.append("sphinx.ext.napoleon")
+napoleon_numpy_docstring = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "separated"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 80
+
+html_theme = "furo"
+html_title = "manyhands"
+html_show_sourcelink = False
+# The pages need no network: furo's own fonts are the system's.
+html_copy_source = False

@@ -1,0 +1,252 @@
+"""Which kind of worker a map needs: the arithmetic behind ``workers="auto"``.
+
+This file decides; `manyhands._pilot` measures. From what the first items cost it predicts how long
+the rest would take in the caller, on threads, and on processes:
+
+- in the caller, items follow one another;
+- threads share out the waiting, and of the computing only what does not hold the GIL;
+- processes share out everything, but have to start, and items and results have to be pickled.
+
+The caller wins unless another way is clearly shorter.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+__all__ = ["Choice", "Kind", "Measurements", "Resources", "choose", "last_choice", "remember"]
+
+Kind: TypeAlias = Literal["sequential", "thread", "process"]
+
+# Handing work to a pool and collecting it, in seconds. It is also what a prediction may be off by.
+THREAD_OVERHEAD: Final = 0.0003
+PROCESS_OVERHEAD: Final = 0.001
+# Another way has to be shorter than the simpler one by this factor to be worth it.
+CLEARLY: Final = 0.8
+# Two threads that come this close to twice the speed of one hold each other up nowhere.
+FREE_SPEEDUP: Final = 1.75
+# Input of unknown length counts as this many seconds of work: it may be endless.
+UNKNOWN_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What the first items of a map cost, per item.
+
+    Attributes:
+        items: how many were measured.
+        item_seconds: wall time.
+        cpu_seconds: CPU time; the rest of the wall time was spent waiting.
+        thread_speedup: how many times faster two threads were than one, from 1 (they hold the GIL)
+            to 2 (they do not), or None if that was not tried.
+        payload_bytes: pickled size of an item and its result, or None if that was not tried.
+        payload_seconds: time to pickle and unpickle them, or None.
+        unpicklable: why the work cannot go to a process, or None.
+        predicted: seconds that the rest would take, by kind.
+    """
+
+    items: int = 0
+    item_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    thread_speedup: float | None = None
+    payload_bytes: int | None = None
+    payload_seconds: float | None = None
+    unpicklable: str | None = None
+    predicted: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> float:
+        """What part of the wall time is waiting, from 0 to 1."""
+        if self.item_seconds <= 0:
+            return 0.0
+        return max(0.0, 1.0 - self.cpu_seconds / self.item_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What there is to choose from.
+
+    Attributes:
+        cpus: CPUs that this process may use.
+        thread_workers: workers that a thread pool would have.
+        process_workers: workers that a process pool would have.
+        process_start: seconds until a process pool could begin.
+        enforce_timeout: whether items have a timeout, which the caller itself cannot enforce.
+    """
+
+    cpus: int
+    thread_workers: int
+    process_workers: int
+    process_start: float
+    enforce_timeout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a map was run, and why; see `last_choice`.
+
+    Attributes:
+        kind: ``"sequential"`` (in the caller), ``"thread"`` or ``"process"``.
+        reason: one line for people.
+        measurements: the figures behind it.
+    """
+
+    kind: Kind
+    reason: str
+    measurements: Measurements
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+_last: ContextVar[Choice | None] = ContextVar("manyhands_last_choice", default=None)
+
+
+def last_choice() -> Choice | None:
+    """Return what the latest ``workers="auto"`` map of this context chose, None if there was none.
+
+    Each thread and each asyncio task has a context of its own.
+
+    Example:
+        >>> mh.map(abs, [-1, 2])
+        [1, 2]
+        >>> mh.last_choice().kind
+        'sequential'
+    """
+    return _last.get()
+
+
+def remember(choice: Choice) -> None:
+    """Make `choice` this context's last one."""
+    _last.set(choice)
+
+
+def predict(measured: Measurements, remaining: int | None, have: Resources) -> dict[str, float]:
+    """Return the seconds that `remaining` items (None: very many) would take, by kind."""
+    wall = max(measured.item_seconds, 1e-9)
+    cpu = min(measured.cpu_seconds, wall)
+    count = UNKNOWN_SECONDS / wall if remaining is None else remaining
+    predicted = {}
+    if not have.enforce_timeout:
+        predicted["sequential"] = count * wall
+    held = _seconds_under_gil(cpu, measured.thread_speedup)
+    threads = max(1, min(count, have.thread_workers))
+    shared = max(
+        wall * _rounds(count, threads), count * cpu / min(have.cpus, threads), count * held
+    )
+    predicted["thread"] = shared + THREAD_OVERHEAD
+    if measured.unpicklable is None:
+        processes = max(1, min(count, have.process_workers))
+        # Pickling is mostly the parent's work: it is not shared out.
+        transfer = count * (measured.payload_seconds or 0.0)
+        shared = max(
+            wall * _rounds(count, processes),
+            count * cpu / min(have.cpus, processes),
+        )
+        predicted["process"] = (
+            max(shared, transfer) + PROCESS_OVERHEAD + have.process_start + transfer / processes
+        )
+    return predicted
+
+
+def _rounds(count: float, workers: float) -> float:
+    """How many items the busiest worker gets; whole ones where there are few."""
+    return -(-count // workers) if count < 16 * workers else count / workers
+
+
+def _seconds_under_gil(cpu: float, speedup: float | None) -> float:
+    """Estimate for how much of an item's CPU time no other thread can compute."""
+    if speedup is None:
+        return cpu
+    if speedup >= FREE_SPEEDUP:
+        return 0.0
+    # Two items of `cpu` seconds each took 2 * cpu / speedup: the held parts, one after the other.
+    return cpu / max(1.0, speedup)
+
+
+def choose(measured: Measurements, remaining: int | None, have: Resources) -> Choice:
+    """Choose the kind of worker for `remaining` items (None if not known).
+
+    Example:
+        >>> waits = Measurements(items=1, item_seconds=0.02, cpu_seconds=0.0001)
+        >>> choose(waits, 100, Resources(2, 6, 2, 0.1)).kind
+        'thread'
+    """
+    predicted = predict(measured, remaining, have)
+    order: tuple[Kind, ...] = ("sequential", "thread", "process")
+    possible = [kind for kind in order if kind in predicted]
+    kind = possible[0]
+    for other in possible[1:]:
+        if predicted[other] < CLEARLY * predicted[kind]:
+            kind = other
+    measured = Measurements(
+        measured.items,
+        measured.item_seconds,
+        measured.cpu_seconds,
+        measured.thread_speedup,
+        measured.payload_bytes,
+        measured.payload_seconds,
+        measured.unpicklable,
+        predicted,
+    )
+    return Choice(kind, _reason(kind, measured, remaining, have), measured)
+
+
+def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> str:
+    each = _time(measured.item_seconds)
+    if kind == "process":
+        return f"items compute {_each(each, measured)}{_threads_tried(measured)}"
+    if kind == "thread":
+        if measured.waiting > 0.5:
+            return f"items wait for {measured.waiting:.0%} of the {each} that each takes"
+        if measured.thread_speedup is not None and measured.thread_speedup > 1.2:
+            return f"items compute, {each} each, without the GIL{_threads_tried(measured)}"
+        if measured.unpicklable is not None:
+            return f"items cannot go to a process: {measured.unpicklable}"
+        return f"items take {each} each, too little for processes; the timeout needs workers"
+    if remaining == 0:
+        return f"the {measured.items} items took {each} each, and none is left to share out"
+    total = measured.predicted["sequential"]
+    best = min((seconds, name) for name, seconds in measured.predicted.items())
+    if remaining is not None and total < 0.02:
+        return f"items take {each} each: too little in all to share out"
+    if have.cpus == 1:
+        return f"items compute, {each} each, and there is one CPU"
+    if measured.unpicklable is not None:
+        return f"items hold the GIL and cannot go to a process: {measured.unpicklable}"
+    payload = measured.payload_seconds or 0.0
+    if payload > 0.25 * measured.item_seconds:
+        return f"pickling an item and its result takes {_time(payload)}, computing it {each}"
+    return (
+        f"the rest takes {_time(total)} in the caller, {_time(best[0])} at best by {best[1]}"
+        if best[1] != "sequential"
+        else f"the rest takes {_time(total)} in the caller, and workers would not be faster"
+    )
+
+
+def _each(each: str, measured: Measurements) -> str:
+    if measured.payload_bytes is None:
+        return f"for {each} each"
+    return f"for {each} each, {_size(measured.payload_bytes)} pickled"
+
+
+def _threads_tried(measured: Measurements) -> str:
+    if measured.thread_speedup is None:
+        return ""
+    return f": two threads ran {measured.thread_speedup:.1f} times as fast as one"
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} bytes"

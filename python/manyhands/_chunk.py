@@ -1,0 +1,125 @@
+"""Several calls as one task: the part of a map that runs in the worker.
+
+Imported by workers, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from itertools import starmap
+from threading import Lock
+from time import perf_counter
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+__all__ = ["Failure", "Function", "Outcome", "ShippedFunction", "run_chunk"]
+
+T = TypeVar("T")
+
+
+class Failure:
+    """The exception that ended a chunk; it pickles whatever the exception is."""
+
+    __slots__ = ("exception", "task")
+
+    def __init__(self, exception: BaseException, task: str) -> None:
+        self.exception = exception
+        self.task = task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        from manyhands._remote_error import dump_exception
+
+        return (_load_failure, (dump_exception(self.exception, self.task), self.task))
+
+
+def _load_failure(data: bytes, task: str) -> Failure:
+    from manyhands._remote_error import load_exception
+
+    return Failure(load_exception(data), task)
+
+
+class ShippedFunction(Generic[T]):
+    """A function pickled once for all the chunks of a map, and unpickled once per worker."""
+
+    __slots__ = ("data", "key")
+
+    def __init__(self, key: bytes, data: bytes) -> None:
+        self.key = key
+        self.data = data
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ShippedFunction, (self.key, self.data))
+
+
+Function: TypeAlias = Callable[..., T] | ShippedFunction[T]
+# (results up to a failure, the failure or None, seconds spent in the function)
+Outcome: TypeAlias = tuple[list[T], Failure | None, float]
+
+# Functions that chunks brought, latest used last; a map needs one, so a few are plenty.
+_unpacked: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
+_unpacked_lock = Lock()
+_UNPACKED_LIMIT = 16
+
+
+def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
+    with _unpacked_lock:
+        known = _unpacked.get(shipped.key)
+        if known is not None:
+            _unpacked.move_to_end(shipped.key)
+            return known
+    from manyhands._pickling import loads
+
+    fn = cast("Callable[..., T]", loads(shipped.data))
+    with _unpacked_lock:
+        _unpacked[shipped.key] = fn
+        if len(_unpacked) > _UNPACKED_LIMIT:
+            _unpacked.popitem(last=False)
+    return fn
+
+
+def run_chunk(
+    fn: Function[T],
+    items: Iterable[Any],
+    star: bool,
+    retries: int = 0,
+    retry_on: tuple[type[BaseException], ...] = (Exception,),
+) -> Outcome[T]:
+    """Call `fn` on each of `items` (on ``*item`` with `star`) until one call fails.
+
+    Returns:
+        ``(results, failure, seconds)``: the results before the failure, the `Failure` or None,
+        and the seconds that the calls took.
+    """
+    function = _unpack(fn) if isinstance(fn, ShippedFunction) else fn
+    results: list[T] = []
+    failure = None
+    began = perf_counter()
+    try:
+        if retries:
+            for item in items:
+                results.append(_retried(function, item if star else (item,), retries, retry_on))
+        else:
+            # `extend` keeps what came before an exception, and loops in C.
+            results.extend(starmap(function, items) if star else map(function, items))
+    except BaseException as error:
+        from manyhands._errors import TaskCancelled
+
+        if isinstance(error, TaskCancelled):
+            raise
+        failure = Failure(error, getattr(function, "__qualname__", type(function).__qualname__))
+    return results, failure, perf_counter() - began
+
+
+def _retried(
+    function: Callable[..., T],
+    args: Iterable[Any],
+    retries: int,
+    retry_on: tuple[type[BaseException], ...],
+) -> T:
+    arguments = tuple(args)
+    for _ in range(retries):
+        try:
+            return function(*arguments)
+        except retry_on:
+            continue
+    return function(*arguments)

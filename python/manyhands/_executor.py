@@ -1,0 +1,367 @@
+"""What every executor can do, whatever its workers are.
+
+`Executor` extends `concurrent.futures.Executor`: a subclass says how one call is submitted, and
+gets maps, options, and the asyncio path from here.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from numbers import Real
+from operator import index
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
+
+from manyhands import _stream
+from manyhands._chunk import Function, Outcome, run_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from manyhands._future import Future
+
+__all__ = ["BoundExecutor", "Executor", "TaskOptions", "check_workers", "checked_options"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PRIORITY_LIMIT: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task is to be run; made and checked by `Executor.options`.
+
+    Attributes:
+        timeout: seconds that one attempt may run (waiting in the queue does not count), or None.
+        retries: how many more times a failed task is tried.
+        retry_on: exceptions that are worth another try.
+        priority: higher ones leave the queue first; equals in the order of submission.
+        name: what the task is called in errors and statistics; None means its function's name.
+    """
+
+    timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    priority: int = 0
+    name: str | None = None
+
+
+NO_OPTIONS: Final = TaskOptions()
+
+
+class Executor(concurrent.futures.Executor):
+    """Base class of the executors.
+
+    Subclasses implement `submit`, `_submit`, `_resize` and `statistics`, and set `_kind` and
+    `_max_workers`.
+    """
+
+    _kind: ClassVar[str]
+    _max_workers: int
+
+    @abstractmethod
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
+
+    @abstractmethod
+    def _submit(
+        self,
+        options: TaskOptions,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` as `options` say."""
+
+    @abstractmethod
+    def _resize(self, max_workers: int) -> None:
+        """Have `max_workers` workers from now on; running tasks are not disturbed."""
+
+    def _is_shut_down(self) -> bool:
+        """Say whether `shutdown` has been called."""
+        return bool(getattr(self, "_shutdown", False) or getattr(self, "_shut_down", False))
+
+    @abstractmethod
+    def statistics(self) -> dict[str, Any]:
+        """Return what the executor has done and is doing.
+
+        Keys: ``queued``, ``running``, ``done``, ``failed``, ``retried`` (counts of tasks) and
+        ``workers``, a list of dicts with ``pid``, ``state``, ``task``, ``tasks_done``, ``cpu_s``
+        (seconds), ``rss_bytes`` and ``restarts``.
+        """
+
+    def _map_chunk_submit(
+        self, options: TaskOptions, fn: Function[T], items: Sequence[Any], star: bool
+    ) -> Future[Outcome[T]]:
+        """Run ``fn`` on each of `items` as one task; with `star`, items are argument tuples.
+
+        The future's result is ``(results, failure, seconds)``, see `manyhands._chunk.run_chunk`.
+        It fails itself only if the chunk as a whole did (its worker died, it cannot be pickled).
+        """
+        args = (fn, items, star, options.retries, options.retry_on)
+        return self._submit(options, run_chunk, args, {})
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        priority: int = 0,
+        name: str | None = None,
+    ) -> BoundExecutor:
+        """Return a view of this executor whose tasks run with these options.
+
+        Args:
+            timeout: seconds that one attempt of a task may run; then it fails with `TaskTimeout`.
+            retries: how many more times a failed task is tried.
+            retry_on: the exception class, or tuple of them, worth another try.
+            priority: tasks of higher priority leave the queue first.
+            name: what the task is called in errors and statistics.
+
+        Raises:
+            TypeError, ValueError: an option makes no sense.
+
+        Example:
+            >>> with mh.ThreadPoolExecutor() as ex:
+            ...     ex.options(timeout=5, retries=2).submit(pow, 2, 10).result()
+            1024
+        """
+        return BoundExecutor(self, checked_options(timeout, retries, retry_on, priority, name))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
+
+        All calls are submitted at once, before the first result is asked for, unless `buffersize`
+        bounds how many may be ahead of the results taken. An exception is raised in the place of
+        its item; the items after it are then cancelled.
+
+        Args:
+            timeout: seconds, counted from this call, until `next` raises TimeoutError.
+            chunksize: how many items travel as one task. None means one at a time on threads; on
+                processes the size grows from few to many and shrinks again towards the end.
+            buffersize: at most this many items are submitted and not yet yielded.
+
+        Example:
+            >>> with mh.ProcessPoolExecutor() as ex:
+            ...     list(ex.map(pow, [2, 3], [10, 4]))
+            [1024, 81]
+        """
+        return _stream.eager_map(
+            self, NO_OPTIONS, fn, iterables, False, timeout, chunksize, buffersize
+        )
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As `map`, with each item unpacked into arguments: ``fn(*item)``.
+
+        Example:
+            >>> with mh.ThreadPoolExecutor() as ex:
+            ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
+            [(3, 1), (2, 1)]
+        """
+        return _stream.eager_map(
+            self, NO_OPTIONS, fn, (iterable,), True, timeout, chunksize, buffersize
+        )
+
+    def imap(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """As `map`, but lazily: input is read only as results are taken, so it may be endless.
+
+        Args:
+            buffersize: at most this many items are submitted and not yet yielded; None means a
+                few per worker.
+            chunksize: how many items travel as one task; None lets it follow what items cost.
+        """
+        return _stream.lazy_map(self, NO_OPTIONS, fn, iterables, True, chunksize, buffersize)
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """As `imap`, with results in the order in which they are ready."""
+        return _stream.lazy_map(self, NO_OPTIONS, fn, iterables, False, chunksize, buffersize)
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn(*args, **kwargs)`` in a worker and await its result.
+
+        Cancelling the awaiting asyncio task cancels the call.
+
+        Example:
+            >>> async def main():
+            ...     with mh.ProcessPoolExecutor() as ex:
+            ...         return await ex.run(pow, 2, 10)
+        """
+        from manyhands._run import completion
+
+        return await completion(self.submit(fn, *args, **kwargs))
+
+    def resize(self, max_workers: int) -> None:
+        """Have `max_workers` workers from now on; running tasks are not disturbed.
+
+        Raises:
+            TypeError: `max_workers` is not an integer.
+            ValueError: it is less than 1.
+        """
+        self._resize(check_workers(max_workers))
+
+
+class BoundExecutor:
+    """An executor seen through `TaskOptions`; made by `Executor.options`.
+
+    The options belong to the view, never to a call, so that ``fn`` keeps every keyword argument,
+    ``timeout=`` included.
+    """
+
+    __slots__ = ("_executor", "_options")
+
+    def __init__(self, executor: Executor, options: TaskOptions) -> None:
+        self._executor = executor
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self._executor).__name__} with {self._options}>"
+
+    def options(self, **changes: Any) -> BoundExecutor:
+        """Return a view with some options changed; see `Executor.options`."""
+        checked = self._executor.options(**changes)._options
+        changed = {name: getattr(checked, name) for name in changes}
+        return BoundExecutor(self._executor, replace(self._options, **changed))
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
+        return self._executor._submit(self._options, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As `Executor.map`; this `timeout` is the total one, the option's is per item.
+
+        With a per-item timeout each item is its own task, whatever `chunksize` says.
+        """
+        return _stream.eager_map(
+            self._executor, self._options, fn, iterables, False, timeout, chunksize, buffersize
+        )
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As `Executor.starmap`."""
+        return _stream.eager_map(
+            self._executor, self._options, fn, (iterable,), True, timeout, chunksize, buffersize
+        )
+
+    def imap(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """As `Executor.imap`."""
+        return _stream.lazy_map(
+            self._executor, self._options, fn, iterables, True, chunksize, buffersize
+        )
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """As `Executor.imap_unordered`."""
+        return _stream.lazy_map(
+            self._executor, self._options, fn, iterables, False, chunksize, buffersize
+        )
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Executor.run`."""
+        from manyhands._run import completion
+
+        return await completion(self.submit(fn, *args, **kwargs))
+
+
+def check_workers(max_workers: int | None, default: int | None = None) -> int:
+    """Return `max_workers` as an int, or `default` for None if there is one.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is less than 1 (the words are the stdlib's).
+    """
+    if max_workers is None and default is not None:
+        return default
+    try:
+        count = index(max_workers)  # type: ignore[arg-type]
+    except TypeError:
+        kind = type(max_workers).__name__
+        raise TypeError(f"max_workers must be an integer, not {kind}") from None
+    if count <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    return count
+
+
+def checked_options(
+    timeout: float | None = None,
+    retries: int = 0,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    priority: int = 0,
+    name: str | None = None,
+) -> TaskOptions:
+    """Return options that make sense; TypeError or ValueError for others."""
+    if timeout is not None:
+        if not isinstance(timeout, Real) or isinstance(timeout, bool):
+            raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+        timeout = float(timeout)
+        if not timeout > 0:
+            raise ValueError(f"timeout must be greater than 0, got {timeout}")
+        timeout = None if math.isinf(timeout) else timeout
+    if not isinstance(retries, int):
+        raise TypeError(f"retries must be an integer, not {type(retries).__name__}")
+    if retries < 0:
+        raise ValueError(f"retries must not be negative, got {retries}")
+    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"retry_on must be exception classes, got {each!r}")
+    if not isinstance(priority, int):
+        raise TypeError(f"priority must be an integer, not {type(priority).__name__}")
+    if not -_PRIORITY_LIMIT <= priority < _PRIORITY_LIMIT:
+        raise ValueError(f"priority must fit in 32 bits, got {priority}")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    return TaskOptions(timeout, retries, classes, priority, name)

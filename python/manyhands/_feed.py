@@ -1,0 +1,88 @@
+"""The input of a map, taken in pieces."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """The input of a map, taken in pieces. Slices of sequences cost next to nothing.
+
+    Attributes:
+        remaining: how many items are left, or None if the input does not say.
+        star: whether items are tuples of arguments.
+    """
+
+    __slots__ = ("_at", "_error", "_items", "_iterator", "remaining", "star")
+
+    def __init__(self, iterables: Sequence[Iterable[Any]], star: bool) -> None:
+        self._error: Exception | None = None
+        self._items: Sequence[Any] | None = None
+        self._iterator: Iterator[Any] | None = None
+        self._at = 0
+        self.remaining: int | None = None
+        self.star = star or len(iterables) != 1
+        if len(iterables) == 1 and type(iterables[0]) in (list, tuple, range):
+            self._items = iterables[0]  # type: ignore[assignment]
+            self.remaining = len(self._items)  # type: ignore[arg-type]
+        elif len(iterables) == 1:
+            self._iterator = iter(iterables[0])
+        else:
+            self._iterator = zip(*iterables, strict=False)
+            if iterables and all(type(each) in (list, tuple, range) for each in iterables):
+                self.remaining = min(len(each) for each in iterables)  # type: ignore[arg-type]
+
+    def read_all(self) -> int:
+        """Read the whole input into memory and return how many items it has."""
+        if self._iterator is not None:
+            self._items = list(self._iterator)
+            self._iterator = None
+            self.remaining = len(self._items)
+        assert self.remaining is not None
+        return self.remaining
+
+    def take(self, size: int) -> Sequence[Any]:
+        """Return the next `size` items, fewer at the end, none after it.
+
+        What the input raises is raised once the items before it have been taken.
+        """
+        if self._items is not None:
+            piece = self._items[self._at : self._at + size]
+            self._at += len(piece)
+        else:
+            piece = self._read(size)
+        if self.remaining is not None:
+            self.remaining -= len(piece)
+        return piece
+
+    def _read(self, size: int) -> list[Any]:
+        assert self._iterator is not None
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._iterator = iter(())
+            raise error
+        piece: list[Any] = []
+        try:
+            piece.extend(islice(self._iterator, size))
+        except Exception as error:
+            if not piece:
+                raise
+            self._error = error
+        return piece
+
+    def rest(self) -> Iterator[Any]:
+        """Iterate over what is left, reading the input as lazily as it allows."""
+        if self._items is not None:
+            rest = islice(self._items, self._at, None)
+            self._at = len(self._items)
+            return rest
+        assert self._iterator is not None
+        if self._error is not None:
+            return chain.from_iterable(iter(lambda: self.take(1), []))
+        return self._iterator

@@ -1,0 +1,40 @@
+"""Futures: the result of a task, to be."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import TypeVar
+
+from manyhands import _native
+
+__all__ = ["Future"]
+
+T = TypeVar("T")
+
+
+class Future(_native.FutureBase, concurrent.futures.Future[T]):
+    """The result of a task, to be.
+
+    It is a `concurrent.futures.Future` in every respect, and works with the standard library's
+    ``wait``, ``as_completed`` and ``asyncio.wrap_future``. ``result()`` and ``exception()`` take a
+    timeout in seconds and raise TimeoutError when it has passed, CancelledError when the task was
+    cancelled, and otherwise what the task raised. Ctrl-C interrupts them.
+
+    ``cancel()`` also works on a task that runs. It returns True if the task never ran and never
+    will, or if it is certain to be ended: the future is then cancelled at once, and what the task
+    still returns is dropped. It returns False if the task has ended, or runs and has only been
+    asked to stop (a thread cannot be stopped by force); if the task then stops with
+    `TaskCancelled`, the future is cancelled after all.
+
+    Example:
+        >>> with mh.ThreadPoolExecutor() as ex:
+        ...     ex.submit(pow, 2, 10).result()
+        1024
+    """
+
+    # All the state is in the native half, which has set it up before this is called.
+    def __init__(self) -> None:
+        pass
+
+
+_native.register_future(Future)

@@ -1,0 +1,360 @@
+"""Pools of worker processes: `ProcessPoolExecutor`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
+
+from manyhands import _native, _settings
+from manyhands._executor import Executor, check_workers
+from manyhands._forward import Forwarder
+from manyhands._future import Future
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.context import BaseContext
+
+    from manyhands._executor import TaskOptions
+
+__all__ = ["ProcessPoolExecutor"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOST_WORKERS: Final = 500
+_JOIN_SLICE: Final = 0.2  # seconds between two looks at signals
+_IDLE_TIMEOUT: Final = 60.0  # seconds
+_GRACE: Final = 1.0  # seconds
+
+# How many threads numeric libraries start; each worker gets its share of the CPUs.
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+_executors: weakref.WeakSet[ProcessPoolExecutor] = weakref.WeakSet()
+# Pools whose executor was dropped, or shut down without waiting, and that have not ended yet.
+_ending: set[_Running] = set()
+
+
+class _Running:
+    """A started pool: the engine and its collector thread. Knows nothing of its executor, so that
+    an executor which nobody uses any more can be collected while tasks still run."""
+
+    def __init__(self, engine: _native.ProcessEngine) -> None:
+        self.engine = engine
+        self.collector = threading.Thread(
+            target=engine.collect, name="manyhands-collector", daemon=True
+        )
+        self.collector.start()
+
+    def close(self) -> None:
+        _ending.add(self)
+        self.engine.close()
+
+    def join(self) -> None:
+        """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
+        while not self.engine.join(_JOIN_SLICE):
+            pass
+        if self.collector is not threading.current_thread():
+            self.collector.join()
+        _ending.discard(self)
+
+    def terminate(self) -> None:
+        _ending.add(self)
+        self.engine.terminate()
+
+
+class ProcessPoolExecutor(Executor):
+    """Runs tasks in worker processes; a replacement of `concurrent.futures.ProcessPoolExecutor`.
+
+    Workers are forked by a helper process that this program starts, so neither threads of the
+    program nor the absence of an ``if __name__ == "__main__"`` guard do any harm. Functions and
+    classes of ``__main__``, lambdas and closures can be submitted. When a worker dies, only the
+    task it was running fails, with `WorkerDied`; the others never notice.
+
+    Args:
+        max_workers: most workers at one time; None means one for each CPU that the program may use.
+        mp_context: accepted for compatibility; workers are always started in the same way.
+        initializer: called in every worker before its first task. If it fails, the pool is broken.
+        initargs: its arguments; locks and queues of multiprocessing's spawn context may be among
+            them.
+        max_tasks_per_child: a worker is replaced after so many tasks; None means never.
+        finalizer: called in every worker before it ends.
+        max_memory_per_child: a worker is replaced after a task that leaves it with more resident
+            memory, in bytes; None means never.
+        preload: names of modules to import once, before workers are forked.
+        idle_timeout: seconds without tasks after which the workers end, to be forked again when
+            needed; None means never.
+        grace: seconds that a cancelled or timed-out task has to end by itself before its worker is
+            killed.
+        output_prefix: put before each line that a worker prints; ``{worker}`` and ``{pid}`` in it
+            are replaced.
+        worker_threads: how many threads numeric libraries (OpenMP, BLAS) may start in each worker;
+            None means its share of the CPUs. Environment variables that you have set win.
+
+    Raises:
+        ValueError, TypeError: an argument makes no sense.
+
+    Example:
+        >>> with mh.ProcessPoolExecutor() as ex:
+        ...     ex.submit(lambda x: x * 2, 21).result()
+        42
+    """
+
+    _kind: ClassVar[str] = "process"
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        finalizer: Callable[[], object] | None = None,
+        max_memory_per_child: int | None = None,
+        preload: Sequence[str] = (),
+        idle_timeout: float | None = _IDLE_TIMEOUT,
+        grace: float = _GRACE,
+        output_prefix: str | None = None,
+        worker_threads: int | None = None,
+    ) -> None:
+        workers = default_workers() if max_workers is None else max_workers
+        self._max_workers = check_workers(workers)
+        if self._max_workers > MOST_WORKERS:
+            raise ValueError(f"max_workers must be <= {MOST_WORKERS}, not {self._max_workers}")
+        for name, function in (("initializer", initializer), ("finalizer", finalizer)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a callable")
+        _check_count("max_tasks_per_child", max_tasks_per_child)
+        _check_count("max_memory_per_child", max_memory_per_child)
+        _check_count("worker_threads", worker_threads)
+        if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
+            raise TypeError("preload must be a sequence of module names")
+        self._mp_context = mp_context
+        self._initializer = initializer
+        self._initargs = initargs
+        self._finalizer = finalizer
+        self._max_tasks_per_child = max_tasks_per_child
+        self._max_memory_per_child = max_memory_per_child
+        self._preload = tuple(preload)
+        self._idle_timeout = _seconds("idle_timeout", idle_timeout)
+        self._grace = _seconds("grace", grace) or 0.0
+        self._output_prefix = output_prefix
+        self._worker_threads = worker_threads
+        self._start_lock = threading.Lock()
+        self._running: _Running | None = None
+        self._shut_down = False
+        self._watch: weakref.finalize[Any, Any] | None = None
+        _executors.add(self)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        running = self._running
+        if running is None:
+            running = self._start()
+        return running.engine.submit(fn, args, kwargs)  # type: ignore[return-value]
+
+    submit.__doc__ = Executor.submit.__doc__
+
+    def _submit(
+        self,
+        options: TaskOptions,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[T]:
+        running = self._running
+        if running is None:
+            running = self._start()
+        return running.engine.submit_with(  # type: ignore[return-value]
+            fn,
+            args,
+            kwargs,
+            timeout=options.timeout,
+            retries=options.retries,
+            retry_on=options.retry_on,
+            priority=options.priority,
+            name=options.name,
+        )
+
+    def _start(self) -> _Running:
+        """Start the pool, unless another thread has done so."""
+        with self._start_lock:
+            if self._running is None:
+                if self._shut_down:
+                    raise RuntimeError("cannot schedule new futures after shutdown")
+                if _is_exiting:
+                    raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+                self._running = _Running(self._make_engine())
+                self._watch = weakref.finalize(self, self._running.close)
+                self._watch.atexit = False
+            return self._running
+
+    def _make_engine(self) -> _native.ProcessEngine:
+        threads = self._worker_threads or max(1, default_workers() // self._max_workers)
+        environment: dict[str, str | None] = {
+            name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ
+        }
+        settings, inherit = _settings.collect(
+            self._initializer,
+            self._initargs,
+            self._finalizer,
+            preload=self._preload,
+            max_tasks_per_child=self._max_tasks_per_child,
+            max_memory_per_child=self._max_memory_per_child,
+        )
+        # After its control socket and the segment, the zygote finds what it inherits from 5 on.
+        numbers = dict(enumerate(inherit, start=5))
+        home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        # Without the working directory, where a file may be called like a standard module.
+        code = (
+            f"import sys; sys.path[:] = [*filter(None, sys.path), {home!r}]; "
+            f"from manyhands._zygote import main; main(3, 4, {numbers!r})"
+        )
+        return _native.ProcessEngine(
+            program=sys.executable,
+            arguments=[*_interpreter_flags(), "-c", code],
+            environment=list(environment.items()),
+            set_up=pickle.dumps(settings, pickle.HIGHEST_PROTOCOL),
+            descriptors=inherit,
+            workers=self._max_workers,
+            idle_timeout=self._idle_timeout,
+            grace=self._grace,
+            forwarder=Forwarder(self._output_prefix),
+        )
+
+    def _resize(self, max_workers: int) -> None:
+        if max_workers > MOST_WORKERS:
+            raise ValueError(f"max_workers must be <= {MOST_WORKERS}, not {max_workers}")
+        self._max_workers = max_workers
+        if self._running is not None:
+            self._running.engine.resize(max_workers)
+
+    def statistics(self) -> dict[str, Any]:
+        if self._running is not None:
+            return self._running.engine.statistics()
+        counts = ("queued", "running", "done", "failed", "retried", "cancelled")
+        return {**dict.fromkeys(counts, 0), "workers": []}
+
+    statistics.__doc__ = Executor.statistics.__doc__
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, and free what the pool uses once those it has are done.
+
+        Args:
+            wait: whether to return only then. Otherwise this happens in the background.
+            cancel_futures: whether to cancel the tasks that no worker has begun.
+        """
+        with self._start_lock:
+            self._shut_down = True
+            running = self._running
+        if running is None:
+            return
+        if cancel_futures:
+            running.engine.cancel_queued()
+        running.close()
+        if self._watch is not None:
+            self._watch.detach()
+        if wait:
+            running.join()
+
+    def terminate(self) -> None:
+        """End at once: kill the workers, cancel every unfinished future."""
+        with self._start_lock:
+            self._shut_down = True
+            running = self._running
+        if running is not None:
+            running.terminate()
+            running.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            # Whoever presses Ctrl-C does not want to wait for what is still running.
+            self.terminate()
+        else:
+            self.shutdown(wait=True)
+        return None
+
+    def _after_fork_in_child(self) -> None:
+        self._start_lock = threading.Lock()
+        if self._running is not None:
+            self._running.engine.abandon()
+            self._running = None
+        if self._watch is not None:
+            self._watch.detach()
+
+
+def default_workers() -> int:
+    """Return the number of CPUs that this program may use, as far as affinity tells."""
+    return len(os.sched_getaffinity(0)) or 1
+
+
+def _check_count(name: str, value: int | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer")
+    if value <= 0:
+        raise ValueError(f"{name} must be >= 1")
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be >= 0, not {value}")
+    return min(float(value), 1e9)
+
+
+def _interpreter_flags() -> list[str]:
+    import subprocess
+
+    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+
+
+_is_exiting = False
+
+
+def _at_exit() -> None:
+    """Let tasks that are left finish, as the standard library does; after Ctrl-C, end them."""
+    global _is_exiting
+    _is_exiting = True
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    for executor in list(_executors):
+        if executor._running is not None:
+            _ending.add(executor._running)
+    for running in list(_ending):
+        if interrupted:
+            running.engine.terminate()
+        else:
+            running.engine.close()
+    for running in list(_ending):
+        try:
+            running.join()
+        except KeyboardInterrupt:
+            for left in list(_ending):
+                left.engine.terminate()
+            running.join()
+
+
+def _after_fork_in_child() -> None:
+    for executor in list(_executors):
+        executor._after_fork_in_child()
+    for running in list(_ending):
+        running.engine.abandon()
+    _ending.clear()
+
+
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,161 @@
+"""What a worker tells the parent beside results: log records, warnings, a broken initializer.
+
+A frame on the records pipe is a length (u32, little-endian, of what follows), one byte for the
+kind, and the payload:
+
+- ``L``: a pickled dict, the attributes of a ``logging.LogRecord``;
+- ``W``: a pickled tuple, text, category, file name, line and module of a warning;
+- ``B``: UTF-8 text, the traceback of an initializer that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from _thread import allocate_lock
+
+from manyhands import _import_watch, _pickling
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    import logging
+    from types import FrameType
+    from typing import TextIO
+
+__all__ = ["BROKEN", "LOG", "WARNING", "RecordPipe", "forward_logging", "forward_warnings"]
+
+LOG = b"L"
+WARNING = b"W"
+BROKEN = b"B"
+
+
+class RecordPipe:
+    """The worker's end of its records pipe; any thread of the worker may send."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = allocate_lock()
+        self._pid = os.getpid()
+
+    def send(self, kind: bytes, payload: bytes) -> bool:
+        """Sends one frame, waiting while the pipe is full.
+
+        Args:
+            kind: ``LOG``, ``WARNING`` or ``BROKEN``.
+            payload: the frame's content, shorter than 4 GiB.
+
+        Returns:
+            False if it could not be sent: the parent has gone, or this is a child that a task has
+            forked, whose frames would get mixed up with the worker's.
+        """
+        if os.getpid() != self._pid:
+            return False
+        frame = (len(payload) + 1).to_bytes(4, "little") + kind + payload
+        with self._lock:
+            view = memoryview(frame)
+            while view:
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except OSError:
+                    return False
+        return True
+
+
+def forward_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, label: str) -> None:
+    """Sends the worker's log records to the parent, from when ``logging`` is first imported.
+
+    Args:
+        pipe: where to.
+        levels: levels of the parent's loggers by name, the root logger's under ``""``: what the
+            parent would not show is not sent.
+        disabled: the parent's ``logging.disable`` level.
+        label: name of the worker, the records' ``processName``.
+    """
+    _import_watch.after_import("logging", lambda: _install_logging(pipe, levels, disabled, label))
+
+
+def _install_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, label: str) -> None:
+    import logging
+
+    class ForwardHandler(logging.Handler):
+        """Sends every record to the parent, whose handlers show it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "manyhands_told", False):
+                return
+            try:
+                sent = pipe.send(LOG, pickle_record(record, label))
+                if not sent and sys.stderr is not None:
+                    sys.stderr.write(self.format(record) + "\n")
+            except Exception:
+                self.handleError(record)
+
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.disable(disabled)
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.addHandler(ForwardHandler())
+
+
+def pickle_record(record: logging.LogRecord, label: str) -> bytes:
+    """Pickles a record's attributes; the message is made final, the traceback becomes text.
+
+    Args:
+        record: any log record. It is not changed.
+        label: name of the worker.
+    """
+    import logging
+
+    fields = dict(record.__dict__)
+    fields["msg"] = record.getMessage()
+    fields["args"] = None
+    fields["processName"] = label
+    if record.exc_info and not record.exc_text:
+        fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+    fields["exc_info"] = None
+    try:
+        return pickle.dumps(fields, 5)
+    except Exception:
+        # Something a caller has put in `extra`; it is shown as text.
+        return pickle.dumps({name: _plain(value) for name, value in fields.items()}, 5)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def forward_warnings(pipe: RecordPipe) -> None:
+    """Sends the warnings that the worker's filters let through to the parent."""
+    import warnings
+
+    show_here = warnings.showwarning
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is None:
+            told = (str(message), category, filename, lineno, _module_of(filename))
+            try:
+                payload = _pickling.dumps_in_band(told)
+            except Exception:  # a category that only this worker knows
+                payload = pickle.dumps((told[0], UserWarning, *told[2:]), 5)
+            if pipe.send(WARNING, payload):
+                return
+        show_here(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = showwarning
+
+
+def _module_of(filename: str) -> str | None:
+    """Name of the module that a warning is about: the one by which filters may select it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != filename:
+        frame = frame.f_back
+    return None if frame is None else frame.f_globals.get("__name__")

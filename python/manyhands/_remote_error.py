@@ -1,0 +1,126 @@
+"""Exceptions on their way from a worker to whoever waits for the task.
+
+The exception itself travels if it can be pickled *and* made anew; if not, an error that tells all
+about it takes its place, so that a future always ends. The worker's traceback goes along as text.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from manyhands import _pickling
+from manyhands._constants import is_constant
+
+__all__ = ["dump_exception", "load_exception", "load_raised"]
+
+
+def dump_exception(error: BaseException, task: str) -> bytes:
+    """Pickles an exception that a task has raised. Never fails.
+
+    Args:
+        error: the exception, of any type.
+        task: name of the task, for the error that stands in for one that cannot be pickled.
+
+    Returns:
+        The pickle, for ``load_exception``.
+
+    Example:
+        >>> load_exception(dump_exception(KeyError("k"), "demo"))
+        KeyError('k')
+    """
+    text = _traceback_text(error)
+    try:
+        pickled = _pickling.dumps_in_band(error)
+        if not _is_plain(error):
+            copy = pickle.loads(pickled)
+            if not isinstance(copy, BaseException):
+                raise TypeError(f"it is pickled as {_repr(copy)}")
+        reason = ""
+    except BaseException as problem:
+        # BaseException: pickling runs the exception's own code, which may even call sys.exit().
+        pickled = b""
+        reason = f"{type(problem).__name__}: {_str(problem)}"
+    summary = (task, _name_of(type(error)), _repr(error), reason)
+    return pickle.dumps((pickled, text, summary), 5)
+
+
+def load_exception(data: bytes | memoryview) -> BaseException:
+    """Makes the exception that ``dump_exception`` has pickled.
+
+    Its ``__cause__`` is a ``RemoteTraceback`` with the worker's traceback. Where the exception
+    cannot be made anew, a ``ManyhandsError`` tells its type, its repr and why. Never fails.
+
+    Args:
+        data: what ``dump_exception`` returned.
+
+    Example:
+        >>> error = load_exception(dump_exception(ValueError("no"), "demo"))
+        >>> "ValueError: no" in str(error.__cause__)
+        True
+    """
+    from manyhands._errors import RemoteTraceback
+
+    pickled, text, (task, kind, shown, reason) = pickle.loads(data)
+    error: BaseException | None = None
+    if pickled:
+        try:
+            loaded = pickle.loads(pickled)
+            if isinstance(loaded, BaseException):
+                error = loaded
+            else:
+                reason = f"it is pickled as {_repr(loaded)}"
+        except BaseException as problem:  # its own code runs here, too
+            reason = f"{type(problem).__name__}: {_str(problem)}"
+    if error is None:
+        error = _stand_in(task, kind, shown, reason)
+    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    return error
+
+
+def load_raised(data: memoryview, _buffers: object) -> BaseException:
+    """Makes the exception of a pickle in shared memory, which never has buffers apart."""
+    return load_exception(bytes(data))
+
+
+def _stand_in(task: str, kind: str, shown: str, reason: str) -> BaseException:
+    from manyhands._errors import ManyhandsError
+
+    return ManyhandsError(
+        f"task {task!r} raised {kind}, which cannot be handed over ({reason}): {shown}; "
+        "the worker's traceback is this error's __cause__"
+    )
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether an exception surely survives: a builtin one whose arguments are constants."""
+    return type(error).__module__ == "builtins" and not error.__dict__ and is_constant(error.args)
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        import traceback
+
+        return "".join(traceback.format_exception(error))
+    except BaseException as problem:  # a __str__ or __cause__ of the task's own making
+        return f"{_name_of(type(error))}: no traceback, {_name_of(type(problem))} while making it\n"
+
+
+def _name_of(kind: type) -> str:
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _repr(obj: object) -> str:
+    try:
+        text = repr(obj)
+    except BaseException:
+        text = object.__repr__(obj)
+    return text if len(text) <= 1000 else text[:997] + "..."
+
+
+def _str(obj: object) -> str:
+    try:
+        return str(obj)
+    except BaseException:
+        return object.__repr__(obj)

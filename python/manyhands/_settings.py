@@ -1,0 +1,158 @@
+"""What a worker has to know about the parent; collected there, applied in zygote and worker.
+
+The settings are one plain pickled dict of builtin types, so that the zygote can load them without
+importing anything of the user's. What needs user code to load - the initializer - is a pickle
+within the pickle, which only workers open.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from manyhands import _pickling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Settings", "collect"]
+
+
+class Settings(TypedDict):
+    """The content of a set-up block."""
+
+    sys_path: list[str]
+    cwd: str | None
+    argv: list[str]
+    env: dict[str, str | None]  # None: to be unset
+    preload: list[str]
+    log_levels: dict[str, int]  # by logger name; the root logger's under ""
+    log_disabled: int
+    faulthandler: bool  # is to show the stacks of a worker that crashes
+    warning_filters: bytes | None  # pickle of `warnings.filters`
+    authkey: bytes | None  # multiprocessing's
+    tracker_fd: int | None  # of multiprocessing's resource tracker
+    setup: bytes | None  # pickle of (initializer, initargs, finalizer)
+    max_tasks_per_child: int  # 0: no limit
+    max_memory_per_child: int  # bytes resident; 0: no limit
+
+
+def collect(
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    finalizer: Callable[[], object] | None = None,
+    preload: Sequence[str] = (),
+    env: dict[str, str | None] | None = None,
+    max_tasks_per_child: int | None = None,
+    max_memory_per_child: int | None = None,
+) -> tuple[Settings, list[int]]:
+    """Describes this process, the parent, to the workers of a pool that is about to start.
+
+    Args:
+        initializer: called with ``initargs`` in every worker before its first task, or None.
+        initargs: its arguments; multiprocessing's locks and queues may be among them.
+        finalizer: called in every worker before it ends, or None.
+        preload: names of modules that the zygote imports before it forks workers.
+        env: environment variables to set (or with None, to unset) in the zygote before it
+            imports anything.
+        max_tasks_per_child: a worker ends after so many tasks; None: never.
+        max_memory_per_child: a worker ends after the task that leaves it with more resident
+            memory, in bytes; None: never.
+
+    Returns:
+        The settings, to be pickled plainly, and the file descriptors that the zygote must inherit
+        under the same numbers.
+
+    Raises:
+        TypeError, pickle.PicklingError, RuntimeError: the initializer, its arguments or the
+            finalizer cannot be pickled; as ``_pickling.dumps_for_spawn``.
+
+    Example:
+        >>> collect(preload=["json"])[0]["preload"]
+        ['json']
+    """
+    setup: bytes | None = None
+    inherit: list[int] = []
+    if initializer is not None or finalizer is not None:
+        setup, inherit = _pickling.dumps_for_spawn((initializer, initargs, finalizer))
+    tracker_fd = _tracker_fd()
+    if tracker_fd is not None:
+        inherit.append(tracker_fd)
+    wanted = list(preload)
+    # Whoever has pickled by value will do so again: better imported once than in every worker.
+    if "manyhands._by_value" in sys.modules:
+        wanted.insert(0, "manyhands._by_value")
+    settings: Settings = {
+        "sys_path": [path for path in sys.path if isinstance(path, str)],
+        "cwd": _directory(),
+        "argv": list(sys.argv),
+        "env": dict(env or {}),
+        "preload": wanted,
+        "log_levels": _log_levels(),
+        "log_disabled": _log_disabled(),
+        "faulthandler": faulthandler.is_enabled(),
+        "warning_filters": _warning_filters(),
+        "authkey": _authkey(),
+        "tracker_fd": tracker_fd,
+        "setup": setup,
+        "max_tasks_per_child": max_tasks_per_child or 0,
+        "max_memory_per_child": max_memory_per_child or 0,
+    }
+    return settings, sorted(set(inherit))
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - fails where Path.cwd() does, without the import
+    except OSError:  # it has been removed
+        return None
+
+
+def _log_levels() -> dict[str, int]:
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return {}
+    levels = {"": logging.getLogger().level}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        level = getattr(logger, "level", 0)  # a placeholder has none
+        if level:
+            levels[name] = level
+    return levels
+
+
+def _log_disabled() -> int:
+    logging = sys.modules.get("logging")
+    return 0 if logging is None else logging.root.manager.disable
+
+
+def _warning_filters() -> bytes | None:
+    warnings = sys.modules.get("warnings")
+    if warnings is None:
+        return None
+    filters = []
+    for item in warnings.filters:
+        try:
+            filters.append(_pickling.dumps_in_band(item))
+        except Exception:
+            continue  # a category that cannot travel: no task can raise it either
+    return pickle.dumps(filters, _pickling.PROTOCOL)
+
+
+def _authkey() -> bytes | None:
+    process = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
+
+
+def _tracker_fd() -> int | None:
+    """Descriptor of multiprocessing's resource tracker, if one runs.
+
+    A worker that started a tracker of its own would have shared memory unlinked under the parent.
+    """
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is None:
+        return None
+    descriptor = tracker._resource_tracker._fd
+    return descriptor if isinstance(descriptor, int) else None

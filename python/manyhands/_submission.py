@@ -1,0 +1,107 @@
+"""How pieces of a map's input become tasks, and their futures results."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from manyhands._chunk import Function, Outcome, ShippedFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
+
+    from manyhands._executor import Executor, TaskOptions
+
+__all__ = ["Submission", "taken", "wait_done", "withdraw"]
+
+T = TypeVar("T")
+
+# A function that pickles to more than this goes with each chunk through shared memory instead.
+_SHIPPED_LIMIT: Final = 1 << 16
+
+_map_numbers = count()
+
+
+class Submission(Generic[T]):
+    """How pieces of the input become tasks.
+
+    Args:
+        executor: where they run.
+        options: how they run; a per-task timeout makes each item its own task.
+        fn: the function.
+        star: whether items are tuples of arguments.
+        single: whether each item is to be its own task.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        options: TaskOptions,
+        fn: Callable[..., T],
+        star: bool,
+        single: bool,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
+        self.single = single or options.timeout is not None
+        self._executor = executor
+        self._options = options
+        self._fn = fn
+        self._star = star
+        self._shipped: Function[T] = fn
+        if not self.single and executor._kind == "process":
+            self._shipped = _shipped(fn)
+
+    def submit(self, items: Sequence[Any]) -> Future[Any]:
+        """Submit one piece; with `single` it holds one item."""
+        if not self.single:
+            return self._executor._map_chunk_submit(self._options, self._shipped, items, self._star)
+        args = tuple(items[0]) if self._star else (items[0],)
+        return self._executor._submit(self._options, self._fn, args, {})
+
+    def outcome(self, value: Any) -> Outcome[T]:
+        """Return the results in a future's `value`."""
+        if self.single:
+            return [value], None, 0.0
+        return value  # type: ignore[no-any-return]
+
+
+def _shipped(fn: Callable[..., T]) -> Function[T]:
+    from manyhands._pickling import dumps
+
+    data, buffers = dumps(fn)
+    if buffers or len(data) > _SHIPPED_LIMIT:
+        return fn
+    # A key of its own for each map: what the function keeps in itself must not outlive the map.
+    return ShippedFunction(next(_map_numbers).to_bytes(8), data)
+
+
+def wait_done(future: Future[Any], seconds: float | None) -> bool:
+    """Wait until `future` is done, or `seconds` have passed; return whether it is done."""
+    try:
+        future.exception(seconds)
+    except (TimeoutError, CancelledError):
+        pass
+    return future.done()
+
+
+def withdraw(futures: Iterable[Future[Any]]) -> None:
+    """Cancel those of `futures` that are not running: what runs is left to finish."""
+    for future in futures:
+        if not future.running():
+            future.cancel()
+
+
+def taken(future: Future[T], deadline: float | None) -> T:
+    """Return the result; once the deadline is past, raise TimeoutError and withdraw the future."""
+    try:
+        if deadline is None:
+            return future.result()
+        return future.result(deadline - monotonic())
+    finally:
+        if not future.done():
+            withdraw((future,))
+        del future

@@ -1,0 +1,166 @@
+"""What a task may change about the process it runs in, and what is put right afterwards.
+
+Put right after every task: descriptors 0 to 2, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr``,
+the working directory, the handlers of SIGINT and SIGTERM, pending alarms and interval timers.
+Left alone, because code rightly keeps it from task to task: imported modules and their contents,
+``os.environ``, ``sys.path``, threads, open files, handlers of other signals.
+
+Looking at all of that after each task would cost more than a small task does. So the functions
+that change it are wrapped to leave a mark, and only after a task that left one is everything
+looked at. What happens behind Python's back (C code that calls ``chdir`` or closes descriptor 1)
+leaves none; the worker looks once more whenever it runs out of tasks.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of
+import os
+import posix
+import signal
+import sys
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any, TextIO
+
+    from manyhands._stdio import WorkerStreams
+
+__all__ = ["Surroundings"]
+
+
+class Surroundings:
+    """Knows how the process was before a task, and makes it so again.
+
+    Attributes:
+        touched: a task has written something or done what makes a closer look necessary.
+        stdout, stderr: what ``sys.stdout`` and ``sys.stderr`` should be.
+        forked: this is a child that a task has forked, not the worker.
+    """
+
+    def __init__(self) -> None:
+        self.touched = False
+        self.forked = False
+        self._marked = False
+        self.stdout: TextIO | None = None
+        self.stderr: TextIO | None = None
+        self._streams: WorkerStreams | None = None
+        self._directory: str | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def use_streams(self, streams: WorkerStreams) -> None:
+        """Takes these as the worker's standard streams."""
+        self._streams = streams
+        self.stdout, self.stderr = streams.stdout, streams.stderr
+
+    def has_streams(self) -> bool:
+        """Whether ``sys.stdout`` and ``sys.stderr`` are the worker's own."""
+        try:
+            return sys.stdout is self.stdout and sys.stderr is self.stderr
+        except AttributeError:  # deleted
+            return False
+
+    def note_output(self) -> None:
+        """Says that a task has written something, which is to be flushed when it ends."""
+        self.touched = True
+
+    def mark(self) -> None:
+        """Asks for a closer look when the current task ends."""
+        self._marked = True
+        self.touched = True
+
+    def remember(self) -> None:
+        """Takes the present state as the one to return to: call it when the worker is set up."""
+        try:
+            self._directory = os.getcwd()  # noqa: PTH109 - pathlib takes long to import
+        except OSError:  # it has been removed
+            self._directory = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Not signal.getsignal: that makes enumeration members, which takes a microsecond.
+            self._handlers[number] = _signal.getsignal(number)
+        self.touched = self._marked = False
+
+    def watch(self) -> None:
+        """Wraps the functions by which tasks change what is put right; forks are noticed, too."""
+        for name in ("chdir", "fchdir"):
+            self._wrap(posix, name, _always)
+        for name in ("close", "closerange", "dup2"):
+            self._wrap(posix, name, _concerns_streams)
+        for name in ("signal", "alarm", "setitimer"):
+            self._wrap(_signal, name, _always)
+            if name != "signal":  # signal.signal is a Python function that calls _signal's
+                setattr(signal, name, getattr(_signal, name))
+        os.register_at_fork(after_in_child=self._note_fork)
+
+    def _wrap(
+        self, module: ModuleType, name: str, concerns: Callable[[tuple[Any, ...]], bool]
+    ) -> None:
+        original = getattr(module, name)
+
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            if named or concerns(arguments):
+                self.mark()
+            return original(*arguments, **named)
+
+        wrapper.__name__ = name
+        wrapper.__qualname__ = name
+        wrapper.__doc__ = original.__doc__
+        wrapper.__module__ = module.__name__
+        setattr(module, name, wrapper)
+        if module is posix:
+            setattr(os, name, wrapper)
+
+    def _note_fork(self) -> None:
+        # A Ctrl-C is this process's business: the worker's handler would have it ignored.
+        if _signal.getsignal(signal.SIGINT) is self._handlers.get(signal.SIGINT):
+            _signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.forked = True
+        self.mark()
+
+    def finish_task(self) -> None:
+        """Flushes what the task has written, and puts right what it has left a mark of."""
+        if self._marked or not self.has_streams() or self._streams is None:
+            self.restore()
+        else:
+            self.touched = False  # first: another thread may write just after the flush
+            self._streams.flush()
+
+    def restore(self) -> None:
+        """Looks at everything and puts right what has changed."""
+        if self._streams is not None:
+            self._streams.flush()
+            self._streams.restore()
+            self.stdout, self.stderr = self._streams.stdout, self._streams.stderr
+        if self._directory is not None and _directory() != self._directory:
+            try:
+                os.chdir(self._directory)
+            except OSError:
+                pass  # the directory has gone; there is no better one to be in
+        for number, handler in self._handlers.items():
+            if _signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        if self._marked:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # alarm() is the same timer
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        self.touched = self._marked = False
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as below
+    except OSError:
+        return None
+
+
+def _always(_arguments: tuple[Any, ...]) -> bool:
+    return True
+
+
+def _concerns_streams(arguments: tuple[Any, ...]) -> bool:
+    """Whether descriptors up to 2 are meant by close(n), closerange(a, b) or dup2(a, b)."""
+    try:
+        return bool(arguments[0] <= 2 or arguments[-1] <= 2)
+    except (IndexError, TypeError):
+        return True  # the original will complain

@@ -1,0 +1,17 @@
+"""The exception by which a task is asked to stop.
+
+It has a module of its own because a worker's signal handler imports it: the other exceptions
+derive from the standard library's, whose import is long and may itself be what is interrupted.
+"""
+
+from __future__ import annotations
+
+__all__ = ["TaskCancelled"]
+
+
+class TaskCancelled(BaseException):
+    """Raised inside a task that has been asked to stop.
+
+    It is a BaseException, as asyncio's CancelledError is, so that a task's own
+    ``except Exception`` does not swallow it. Let it pass after cleaning up.
+    """

@@ -1,0 +1,261 @@
+"""The executor whose workers are threads of this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor as StdlibThreadPoolExecutor
+from concurrent.futures._base import LOGGER
+from itertools import count
+from math import isnan
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
+from weakref import WeakSet, ref
+
+from manyhands import _native
+from manyhands._executor import Executor, TaskOptions, check_workers
+
+# Rust makes futures of this class: it must be known before the first task.
+from manyhands._future import Future
+
+__all__ = ["ThreadPoolExecutor"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
+
+
+class _Crew:
+    """The threads of one executor, and how they are started.
+
+    It is alive as long as the executor or one of the threads is, and refers to neither.
+    """
+
+    def __init__(
+        self,
+        name_prefix: str,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        finalizer: Callable[[], object] | None,
+    ) -> None:
+        self.threads: set[threading.Thread] = set()
+        self.initializer = initializer
+        self.initargs = initargs
+        self.finalizer = finalizer
+        # Zero for the first one that fails, which is the one that says so.
+        self.failures = count()
+        self._name_prefix = name_prefix
+
+    def start(self, worker: _native.ThreadWorker) -> None:
+        """Start the thread of `worker`. Called by Rust, in any thread."""
+        name = f"{self._name_prefix}_{worker.number}"
+        thread = threading.Thread(name=name, target=_work, args=(self, worker))
+        self.threads.add(thread)
+        try:
+            thread.start()
+        except BaseException:
+            self.threads.discard(thread)
+            raise
+
+
+def _work(crew: _Crew, worker: _native.ThreadWorker) -> None:
+    """Be a worker: what each thread runs."""
+    thread = threading.current_thread()
+    try:
+        if _set_up(crew, worker):
+            try:
+                worker.run(thread)
+            finally:
+                _tear_down(crew)
+    except BaseException:
+        LOGGER.critical("Exception in worker", exc_info=True)
+    finally:
+        worker.dismiss()
+        # Whoever closes the pool walks through the set.
+        if not worker.closing:
+            crew.threads.discard(thread)
+
+
+def _set_up(crew: _Crew, worker: _native.ThreadWorker) -> bool:
+    if crew.initializer is None:
+        return True
+    try:
+        crew.initializer(*crew.initargs)
+    except BaseException:
+        if next(crew.failures) == 0:
+            LOGGER.critical("Exception in initializer:", exc_info=True)
+        worker.break_pool(_BROKEN)
+        return False
+    return True
+
+
+def _tear_down(crew: _Crew) -> None:
+    if crew.finalizer is None:
+        return
+    try:
+        crew.finalizer()
+    except BaseException:
+        LOGGER.critical("Exception in finalizer:", exc_info=True)
+
+
+_crews: WeakSet[_Crew] = WeakSet()
+
+
+def _at_exit() -> None:
+    # Nothing more can be submitted; what is queued is done first, as in the standard library.
+    _native.close_thread_pools()
+    for crew in list(_crews):
+        for thread in list(crew.threads):
+            thread.join()
+    _native.stop_deadlines()
+
+
+def _after_fork_in_child() -> None:
+    for crew in list(_crews):
+        crew.threads.clear()
+    _native.restart_thread_pools()
+
+
+# Runs before the interpreter joins its threads, unlike `atexit`, which would wait for ours for ever.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecutor):
+    """Runs calls in threads of this process.
+
+    A replacement for `concurrent.futures.ThreadPoolExecutor`, which it extends: anything that
+    asks for one, such as ``loop.set_default_executor``, takes it. Threads are started as they are
+    needed. Each task runs in a copy of the context of whoever submitted it.
+
+    A running task cannot be stopped by force. ``Future.cancel()``, and the ``timeout`` option,
+    ask it to stop: `manyhands.check_cancelled`, `manyhands.sleep` and waits for futures then
+    raise `TaskCancelled` in it.
+
+    A task may wait for tasks of its own pool. If the one it waits for is still queued, it is run
+    right there, in the thread that waits; where that is not possible (a wait with a timeout, or
+    for several futures), one more thread than `max_workers` may run meanwhile. So a pool never
+    waits for itself, but a task that holds a lock while it waits may find itself holding it in
+    the task it waits for.
+
+    After ``os.fork()``, parent and child both keep their executors; futures of unfinished tasks
+    fail in the child with `ManyhandsError`.
+
+    Args:
+        max_workers: how many threads there may be; None means CPUs + 4, at most 32.
+        thread_name_prefix: what the threads' names begin with.
+        initializer: called in each thread before its first task. If it raises, the pool is
+            broken: all that is queued fails with `concurrent.futures.BrokenExecutor`.
+        initargs: arguments of `initializer`.
+        finalizer: called in each thread after its last task.
+        idle_timeout: seconds after which a thread that has nothing to do ends; None means never.
+
+    Raises:
+        TypeError: `initializer` or `finalizer` is not callable, or a number is none.
+        ValueError: `max_workers` is less than 1, or `idle_timeout` is negative.
+
+    Example:
+        >>> with mh.ThreadPoolExecutor(max_workers=2) as ex:
+        ...     ex.submit(pow, 2, 10).result()
+        1024
+    """
+
+    _kind: ClassVar[str] = "thread"
+    _number: ClassVar[Callable[[], int]] = count().__next__
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        finalizer: Callable[[], object] | None = None,
+        idle_timeout: float | None = 60.0,
+    ) -> None:
+        if max_workers is None:
+            max_workers = min(32, _cpus() + 4)
+        for name, function in (("initializer", initializer), ("finalizer", finalizer)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a callable")
+        idle_s = float("inf") if idle_timeout is None else float(idle_timeout)
+        if isnan(idle_s) or idle_s < 0:
+            raise ValueError(f"idle_timeout must not be negative, got {idle_timeout}")
+        prefix = thread_name_prefix or f"ThreadPoolExecutor-{self._number()}"
+        self._crew = _Crew(prefix, initializer, initargs, finalizer)
+        _crews.add(self._crew)
+        self._open(check_workers(max_workers), idle_s, ref(self._crew))
+
+    if TYPE_CHECKING:
+        # Both are native; these are their signatures.
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+        def _submit(
+            self,
+            options: TaskOptions,
+            fn: Callable[..., T],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+        ) -> Future[T]: ...
+
+        def _resize(self, max_workers: int) -> None: ...
+
+    @property
+    def _threads(self) -> set[threading.Thread]:
+        return self._crew.threads
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what the executor has done and is doing.
+
+        Returns:
+            a dict with the counts of tasks ``queued``, ``running``, ``done`` (returned),
+            ``failed`` (raised or timed out) and ``retried`` (attempts after the first), and
+            ``workers``: one dict per thread with ``pid``, ``thread`` (its name), ``thread_id``
+            (the system's number for it), ``state`` ("busy" or "idle"), ``task`` (a name or None),
+            ``tasks_done``, ``cpu_s`` (CPU time in seconds, or None), ``rss_bytes`` (memory of the
+            whole process, which all threads share) and ``restarts`` (always 0: threads do not
+            die).
+        """
+        counts = self._counts()
+        rss_bytes = _native.rss_bytes()
+        listed = cast("list[tuple[threading.Thread, str | None, int]]", counts["workers"])
+        workers = [
+            {
+                "pid": os.getpid(),
+                "thread": thread.name,
+                "thread_id": thread.native_id,
+                "state": "idle" if task is None else "busy",
+                "task": task,
+                "tasks_done": tasks_done,
+                "cpu_s": _cpu_s(thread),
+                "rss_bytes": rss_bytes,
+                "restarts": 0,
+            }
+            for thread, task, tasks_done in listed
+        ]
+        return {**counts, "workers": workers}
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks.
+
+        Args:
+            wait: return only when all tasks have ended, and with them all threads.
+            cancel_futures: cancel what no thread has begun yet.
+
+        It is safe to call this several times.
+        """
+        self._close(cancel_futures)
+        if wait:
+            for thread in list(self._threads):
+                thread.join()
+
+
+def _cpu_s(thread: threading.Thread) -> float | None:
+    return None if thread.native_id is None else _native.thread_cpu_s(thread.native_id)
+
+
+def _cpus() -> int:
+    # `process_cpu_count`, which minds the CPU affinity, is new in Python 3.13.
+    counter: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
+    return counter() or 1

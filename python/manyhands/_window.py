@@ -1,0 +1,244 @@
+"""The tasks of a bounded map that are under way."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from operator import index
+from queue import Empty, SimpleQueue
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from manyhands._chunk import Failure, Outcome
+from manyhands._native import ThreadPoolBase, check_cancelled
+from manyhands._submission import Submission, taken, withdraw
+
+if TYPE_CHECKING:
+    from manyhands._feed import Feed
+    from manyhands._pace import Pace
+
+__all__ = ["Window", "checked_bound"]
+
+T = TypeVar("T")
+
+# How far to run ahead: enough chunks for each worker to have its next one waiting.
+_AHEAD: Final = 3
+# A task that waits for others looks up so often, in seconds, whether it has been asked to stop.
+LOOK_UP: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is known of a task: its place in the order, its size, and how to read its result."""
+
+    number: int
+    items: int
+    submit_seconds: float
+    single: bool
+
+
+class Window(Generic[T]):
+    """Submits pieces of the input as long as the bound allows, and collects their outcomes.
+
+    Args:
+        submission: how a piece becomes a task.
+        feed: the input.
+        workers: how many workers there are for it.
+        pace: how big the pieces are.
+        buffersize: at most this many items are submitted and not yet released; None bounds the
+            number of tasks instead, to a few per worker.
+        most: at most this many tasks are under way, whatever else is allowed.
+
+    Attributes:
+        ended: whether nothing more will be submitted.
+        error: what reading the input or submitting an item raised. It belongs in the place of that
+            item, after all results before it.
+    """
+
+    def __init__(
+        self,
+        submission: Submission[T],
+        feed: Feed,
+        workers: int,
+        pace: Pace,
+        buffersize: int | None = None,
+        most: int | None = None,
+    ) -> None:
+        self.error: Exception | None = None
+        self._submission = submission
+        self._feed = feed
+        self._workers = workers
+        self._pace = pace
+        self._buffersize = buffersize
+        self._most = most
+        self._items = 0
+        self._submitted = 0
+        self.ended = False
+        # In order of submission.
+        self._under_way: dict[Future[Any], _Entry] = {}
+        self._completed: SimpleQueue[Future[Any]] | None = None
+
+    def __bool__(self) -> bool:
+        """Say whether tasks are under way."""
+        return bool(self._under_way)
+
+    def watch(self) -> None:
+        """Make `next_completed` possible; to be called before anything is submitted."""
+        if self._completed is None:
+            self._completed = SimpleQueue()
+
+    def adopt(self, future: Future[Any], items: int, single: bool) -> None:
+        """Take in a task that was submitted elsewhere, as the latest one."""
+        self._add(future, _Entry(self._submitted, items, 0.0, single))
+
+    def _add(self, future: Future[Any], entry: _Entry) -> None:
+        self._under_way[future] = entry
+        self._submitted += 1
+        self._items += entry.items
+        if self._completed is not None:
+            future.add_done_callback(self._completed.put)
+
+    def fill(self) -> None:
+        """Submit as much as the bound allows."""
+        while not self.ended and (size := self._room()):
+            try:
+                items = self._feed.take(size)
+                if not items:
+                    self.ended = True
+                    return
+                began = perf_counter()
+                future = self._submission.submit(items)
+            except Exception as error:
+                self.error = error
+                self.ended = True
+                return
+            seconds = perf_counter() - began
+            single = self._submission.single
+            self._add(future, _Entry(self._submitted, len(items), seconds, single))
+
+    def fill_all(self) -> None:
+        """Submit all that is left, whatever the bound."""
+        self._buffersize = self._most = None
+        self._workers = sys.maxsize
+        self.fill()
+
+    def _room(self) -> int:
+        """Return the size of the next piece, 0 while the bound is reached."""
+        size = 1 if self._submission.single else self._pace.size(self._feed.remaining)
+        if self._most is not None and len(self._under_way) >= self._most:
+            return 0
+        if self._buffersize is None:
+            return size if len(self._under_way) < _AHEAD * self._workers else 0
+        # At least two pieces per worker have to fit, or workers wait for the consumer.
+        size = max(1, min(size, self._buffersize // (2 * self._workers)))
+        return size if self._items + size <= self._buffersize else 0
+
+    def oldest(self) -> Future[Any]:
+        """Return the task that was submitted first."""
+        return next(iter(self._under_way))
+
+    def next_completed(self, seconds: float | None = None) -> Future[Any]:
+        """Wait for a task to be done and return it.
+
+        Raises:
+            TimeoutError: none was done within `seconds`.
+        """
+        assert self._completed is not None
+        try:
+            return self._completed.get_nowait()
+        except Empty:
+            pass
+        blocked = ThreadPoolBase._blocked()
+        if blocked is None:
+            return _get(self._completed, seconds)
+        # This is a task of a thread pool, maybe of the one that it waits for: meanwhile that
+        # pool may have one more thread. The task may also be asked to stop.
+        deadline = None if seconds is None else monotonic() + seconds
+        with blocked:
+            while True:
+                check_cancelled()
+                left = LOOK_UP if deadline is None else min(LOOK_UP, deadline - monotonic())
+                try:
+                    return _get(self._completed, max(0.0, left))
+                except TimeoutError:
+                    if deadline is not None and monotonic() >= deadline:
+                        raise
+
+    def finish(
+        self, future: Future[Any], deadline: float | None = None
+    ) -> tuple[int, int, Outcome[T]]:
+        """Wait for `future` and return its number, its size, and its outcome.
+
+        A task that failed as a whole has an outcome of no results and that failure. Its items
+        count towards the bound until `release`.
+
+        Raises:
+            TimeoutError: the deadline passed first.
+        """
+        entry = self._under_way[future]
+        outcome: Outcome[T]
+        try:
+            value = taken(future, deadline)
+        except BaseException as error:
+            if not _is_outcome(future, error):
+                raise
+            outcome = ([], Failure(error, ""), 0.0)
+        else:
+            outcome = ([value], None, 0.0) if entry.single else value
+        if not entry.single:
+            self._pace.learn(len(outcome[0]), outcome[2], entry.submit_seconds)
+        del self._under_way[future]
+        return entry.number, entry.items, outcome
+
+    def release(self, items: int) -> None:
+        """Count `items` as handed on, which makes room in the buffer."""
+        self._items -= items
+
+    def stop(self, after: int = -1) -> None:
+        """Submit no more, and cancel what is not running and came later than number `after`."""
+        self.ended = True
+        self.error = None
+        withdraw(
+            future
+            for future, entry in reversed(list(self._under_way.items()))
+            if entry.number > after
+        )
+
+    def cancel(self) -> None:
+        """Submit no more, and cancel everything, what is running too."""
+        self.ended = True
+        for future in reversed(list(self._under_way)):
+            future.cancel()
+
+    def oldest_number(self) -> int:
+        """Return the number of the task that was submitted first."""
+        return self._under_way[self.oldest()].number
+
+
+def _get(completed: SimpleQueue[Future[Any]], seconds: float | None) -> Future[Any]:
+    try:
+        return completed.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+
+
+def _is_outcome(future: Future[Any], error: BaseException) -> bool:
+    """Say whether `error` came from the task, and not from waiting for it."""
+    if not future.done():
+        return False
+    return isinstance(error, CancelledError) if future.cancelled() else future.exception() is error
+
+
+def checked_bound(name: str, value: int | None) -> int | None:
+    """Return a chunk or buffer size as an int or None; TypeError or ValueError if it is neither."""
+    if value is None:
+        return None
+    try:
+        number = index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an integer or None, not {kind}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be >= 1.")
+    return number

@@ -1,0 +1,264 @@
+"""A worker process from its fork to its end.
+
+The zygote forks it and calls ``main``; the loop that claims and runs tasks is Rust's and comes back
+here only for what Python knows best, through the hooks of ``Hooks``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+
+from manyhands import _context, _import_watch, _pickling, _records, _remote_error, _stdio
+from manyhands._surroundings import Surroundings
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
+
+    from manyhands._settings import Settings
+    from manyhands._zygote import Assignment
+
+__all__ = ["Hooks", "main"]
+
+
+class Hooks:
+    """What the worker's loop calls.
+
+    Attributes:
+        loads: ``loads(data, buffers) -> object``.
+        dumps: ``dumps(result, place) -> (bytes, buffers)``.
+        dump_exception: ``dump_exception(error, task_name) -> bytes``; never raises.
+        apply_context: ``apply_context(bytes) -> contextvars.Context`` to run one task in; call it
+            after the task's function has been loaded, which may import the variables' modules.
+        settings: what the parent has said about itself.
+    """
+
+    loads = staticmethod(_pickling.loads)
+    dumps = staticmethod(_pickling.dumps)
+    dump_exception = staticmethod(_remote_error.dump_exception)
+    apply_context = staticmethod(_context.apply_context)
+
+    def __init__(self, surroundings: Surroundings, settings: Settings) -> None:
+        self.settings = settings
+        self._surroundings = surroundings
+
+    def finish_task(self, error: BaseException | None = None) -> bool:
+        """Puts right what the task has changed; call it before its result is handed over.
+
+        In a child that the task has forked it does not return: the child ends here, because it
+        is no worker.
+
+        Args:
+            error: what the task has raised, or None.
+
+        Returns:
+            True if the task has done anything that needed a closer look, for example printed.
+        """
+        surroundings = self._surroundings
+        if not surroundings.touched and surroundings.has_streams():
+            return False
+        if surroundings.forked:
+            _end_forked_child(error)
+        surroundings.finish_task()
+        return True
+
+    def idle(self) -> None:
+        """Looks at everything that a task may have changed; call it when there are no tasks."""
+        self._surroundings.restore()
+
+
+def main(
+    assignment: Assignment,
+    settings: Settings,
+    run_loop: Callable[[Assignment, Hooks], None],
+    cancel_requested: Callable[[], bool],
+) -> NoReturn:
+    """Runs a worker; never returns.
+
+    Args:
+        assignment: which worker this is, and its pipes.
+        settings: what the parent has said about itself.
+        run_loop: runs tasks until there are to be no more.
+        cancel_requested: whether the task that runs at this moment is to end.
+    """
+    code = 1
+    surroundings = Surroundings()
+    try:
+        pipe = _set_up(assignment, settings, surroundings)
+        _handle_signals(cancel_requested)
+        finalizer = _initialize(settings["setup"], pipe)
+        if surroundings.forked:  # by the initializer
+            _end_forked_child(None)
+        surroundings.remember()
+        run_loop(assignment, Hooks(surroundings, settings))
+        if finalizer is not None:
+            finalizer()
+        code = 0
+    except SystemExit as error:
+        code = exit_code(error)
+    except BaseException:
+        _print_exception()
+    finally:
+        _end(code)
+
+
+def _set_up(
+    assignment: Assignment, settings: Settings, surroundings: Surroundings
+) -> _records.RecordPipe:
+    label = f"worker-{assignment.participant}"
+    surroundings.use_streams(
+        _stdio.WorkerStreams(
+            assignment.stdout_fd, assignment.stderr_fd, surroundings.note_output, surroundings.mark
+        )
+    )
+    surroundings.watch()
+    if settings["faulthandler"]:
+        import faulthandler
+
+        faulthandler.enable(2)
+    pipe = _records.RecordPipe(assignment.records_fd)
+    _records.forward_logging(pipe, settings["log_levels"], settings["log_disabled"], label)
+    _records.forward_warnings(pipe)
+    _use_warning_filters(settings["warning_filters"])
+    _join_multiprocessing(settings, label)
+    _make_main()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # preloaded: every fork would draw the same numbers
+    return pipe
+
+
+def _use_warning_filters(pickled: bytes | None) -> None:
+    import warnings
+
+    if pickled is None:
+        return
+    filters = []
+    for item in pickle.loads(pickled):
+        try:
+            filters.append(pickle.loads(item))
+        except Exception:
+            continue  # its category cannot be imported here: no task here can raise it
+    warnings.filters[:] = filters  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _join_multiprocessing(settings: Settings, label: str) -> None:
+    """Makes this a process that multiprocessing's objects of the parent work in."""
+    authkey, tracker_fd = settings["authkey"], settings["tracker_fd"]
+
+    def introduce() -> None:
+        process = sys.modules["multiprocessing.process"].current_process()
+        process.name = label
+        if authkey is not None:
+            process.authkey = authkey
+
+    def share_tracker() -> None:
+        sys.modules["multiprocessing.resource_tracker"]._resource_tracker._fd = tracker_fd
+
+    _import_watch.after_import("multiprocessing.process", introduce)
+    if tracker_fd is not None:
+        _import_watch.after_import("multiprocessing.resource_tracker", share_tracker)
+
+
+def _make_main() -> None:
+    """Gives the worker a ``__main__`` of its own in place of the zygote's start-up code."""
+    module = type(sys)("__main__")
+    module.__dict__["__builtins__"] = sys.modules["builtins"]
+    sys.modules["__main__"] = module
+
+
+def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
+    from manyhands._task_cancelled import TaskCancelled
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        # Without a condemned task it is a Ctrl-C on the terminal, which is the parent's business.
+        if cancel_requested():
+            raise TaskCancelled("the task has been asked to stop")
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], object] | None:
+    """Runs the initializer; returns the finalizer. A failure is told, and ends the worker."""
+    if setup is None:
+        return None
+    finalizer: Callable[[], object] | None
+    try:
+        initializer, initargs, finalizer = pickle.loads(setup)
+        if initializer is not None:
+            initializer(*initargs)
+    except BaseException as error:
+        import logging
+        import traceback
+
+        # For handlers that the initializer itself has installed, as in the standard library. The
+        # parent logs it, too: once, however many workers have failed.
+        logging.getLogger("concurrent.futures").critical(
+            "Exception in initializer:", exc_info=True, extra={"manyhands_told": True}
+        )
+        text = "".join(traceback.format_exception(error))
+        pipe.send(_records.BROKEN, text.encode("utf-8", "backslashreplace"))
+        _end(1)
+    return finalizer
+
+
+def exit_code(error: SystemExit) -> int:
+    """The exit code that ``sys.exit(...)`` asks for; a message goes to ``sys.stderr``."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _end_forked_child(error: BaseException | None) -> NoReturn:
+    code = 0
+    if isinstance(error, SystemExit):
+        code = exit_code(error)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+        code = 1
+    _flush()
+    os._exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process as an interpreter would end, but for the zygote's half of it."""
+    try:
+        import atexit
+
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException:
+        _print_exception()
+    _flush()
+    os._exit(code)
+
+
+def _print_exception() -> None:
+    try:
+        import traceback
+
+        traceback.print_exc()
+    except BaseException:
+        pass  # there is nobody left to tell
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            continue  # closed, or the parent has gone

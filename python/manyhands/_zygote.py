@@ -1,0 +1,368 @@
+"""The zygote: a single-threaded process that forks workers on request.
+
+Forking a process with threads can leave the child with locks that nobody will ever release, and a
+parent that uses a pool has threads. So the parent starts this program, which imports what every
+worker needs, and asks it for workers over a socket of packets:
+
+- to the zygote: ``S`` + u64, settings are in that block; ``F`` + u32 participant, u32 generation,
+  u64 control offset, u64 record offset, with three descriptors, fork a worker; ``Q``, fork no more,
+  end with the last worker;
+- from the zygote: ``R`` ready; ``E`` + text, the set-up failed; ``W`` + u32 participant, u32
+  generation, i32 pid, a worker has started; ``X`` + the same + i32 wait status, u64 largest
+  resident size in bytes, it has ended.
+
+When the parent goes away, so does everything: the zygote kills its workers, and the kernel kills
+them should the zygote die.
+
+This module is imported in a fresh interpreter for every pool: it imports as little as it can.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import warnings
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from manyhands._settings import Settings
+
+__all__ = ["Assignment", "Zygote", "main"]
+
+_SETTINGS = struct.Struct("<Q")
+_FORK = struct.Struct("<IIQQ")
+_STARTED = struct.Struct("<IIi")
+_ENDED = struct.Struct("<IIiiQ")
+_PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
+_FORK_FDS = 3
+_NEVER_STARTED = 1 << 8  # the wait status of a process with exit code 1
+
+
+class Assignment:
+    """Which worker a new process is to be.
+
+    Attributes:
+        participant: number of the worker among the participants of the parent's segment.
+        generation: tells it from earlier workers of the same number.
+        control_offset: where in the segment the pool's block is, in bytes.
+        record_offset: where in the segment the worker's own record is, in bytes.
+        stdout_fd, stderr_fd, records_fd: write ends of its pipes to the parent.
+    """
+
+    __slots__ = (
+        "control_offset",
+        "generation",
+        "participant",
+        "record_offset",
+        "records_fd",
+        "stderr_fd",
+        "stdout_fd",
+    )
+
+    def __init__(
+        self,
+        participant: int,
+        generation: int,
+        control_offset: int,
+        record_offset: int,
+        pipes: list[int],
+    ) -> None:
+        self.participant = participant
+        self.generation = generation
+        self.control_offset = control_offset
+        self.record_offset = record_offset
+        self.stdout_fd, self.stderr_fd, self.records_fd = pipes
+
+
+class _Child:
+    """A worker as its zygote sees it."""
+
+    __slots__ = ("generation", "participant", "pid", "pidfd")
+
+    def __init__(self, participant: int, generation: int, pid: int, pidfd: int) -> None:
+        self.participant = participant
+        self.generation = generation
+        self.pid = pid
+        self.pidfd = pidfd
+
+
+class Zygote:
+    """Serves one parent.
+
+    Args:
+        control_fd: the zygote's end of a SEQPACKET socket pair.
+        read_block: gives the bytes of a block in the parent's segment.
+        run_worker: what a forked worker does, called with its assignment and the settings; the
+            process ends when it returns.
+    """
+
+    def __init__(
+        self,
+        control_fd: int,
+        read_block: Callable[[int], bytes],
+        run_worker: Callable[[Assignment, Settings], None],
+    ) -> None:
+        os.set_inheritable(control_fd, False)
+        self._control = _socket.socket(fileno=control_fd)
+        self._read_block = read_block
+        self._run_worker = run_worker
+        self._settings: Settings | None = None
+        self._children: dict[int, _Child] = {}  # by pidfd
+        self._quitting = False
+        self._pid = os.getpid()
+        self._poll = select.poll()
+        self._poll.register(control_fd, select.POLLIN)
+        # The socket alone would not do: a child that the parent has forked keeps it open.
+        self._parent = os.pidfd_open(os.getppid())
+        self._poll.register(self._parent, select.POLLIN)
+
+    def serve(self) -> int:
+        """Answers requests until the parent goes away, or until it is done.
+
+        Returns:
+            The exit code for the process: 0, or 1 if the set-up has failed.
+        """
+        control_fd = self._control.fileno()
+        while not (self._quitting and not self._children):
+            for descriptor, _ in self._poll.poll():
+                if descriptor == control_fd:
+                    if not self._answer():
+                        return 0 if self._settings is not None or self._quitting else 1
+                elif descriptor == self._parent:
+                    self._kill_all()
+                    return 0
+                else:
+                    self._reap(self._children[descriptor])
+        return 0
+
+    def _answer(self) -> bool:
+        """Does what one packet asks for; False when there is nothing more to do."""
+        try:
+            packet, attached, _, _ = self._control.recvmsg(
+                _PACKET, _socket.CMSG_SPACE(_FORK_FDS * 4), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            packet, attached = b"", []
+        if not packet:
+            self._kill_all()
+            return False
+        kind, content = packet[:1], packet[1:]
+        if kind == b"S":
+            return self._set_up(_SETTINGS.unpack(content)[0])
+        if kind == b"F":
+            self._fork(content, _descriptors(attached))
+        elif kind == b"Q":
+            self._quitting = True
+        else:
+            raise ValueError(f"the zygote got a packet of unknown kind {kind!r}")
+        return True
+
+    def _set_up(self, reference: int) -> bool:
+        try:
+            settings: Settings = pickle.loads(self._read_block(reference))
+            apply(settings)
+        except BaseException as error:  # a preloaded module may raise anything, also SystemExit
+            import traceback
+
+            text = "".join(traceback.format_exception(error))
+            self._send(b"E" + text.encode("utf-8", "backslashreplace")[-_PACKET + 1 :])
+            return False
+        self._settings = settings
+        # Objects that live already stay out of every worker's collections, which would only
+        # copy the pages they share with the zygote.
+        gc.freeze()
+        self._send(b"R")
+        return True
+
+    def _fork(self, content: bytes, pipes: list[int]) -> None:
+        participant, generation, control_offset, record_offset = _FORK.unpack(content)
+        try:
+            assignment = Assignment(participant, generation, control_offset, record_offset, pipes)
+            pid = self._fork_quietly()
+        except (OSError, ValueError) as error:  # too many processes, or too few descriptors
+            print(f"manyhands: cannot fork a worker: {error}", file=sys.stderr)
+            self._send(b"X" + _ENDED.pack(participant, generation, 0, _NEVER_STARTED, 0))
+            return
+        finally:
+            if os.getpid() == self._pid:
+                for pipe in pipes:
+                    os.close(pipe)
+        if pid == 0:
+            self._become_worker(assignment)
+        child = _Child(participant, generation, pid, os.pidfd_open(pid))
+        self._children[child.pidfd] = child
+        self._poll.register(child.pidfd, select.POLLIN)
+        self._send(b"W" + _STARTED.pack(participant, generation, pid))
+
+    @staticmethod
+    def _fork_quietly() -> int:
+        # Preloaded libraries may have threads of their own, which know about forks; CPython
+        # 3.12 and later would warn about them at every fork.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return os.fork()
+
+    def _become_worker(self, assignment: Assignment) -> NoReturn:
+        code = 1
+        try:
+            self._control.close()
+            os.close(self._parent)
+            for pidfd in self._children:
+                os.close(pidfd)
+            self._children.clear()
+            gc.enable()
+            if self._settings is None:
+                raise RuntimeError("the zygote was asked for a worker before it got its settings")
+            self._run_worker(assignment, self._settings)
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _reap(self, child: _Child) -> None:
+        self._poll.unregister(child.pidfd)
+        del self._children[child.pidfd]
+        os.close(child.pidfd)
+        _, status, usage = os.wait4(child.pid, 0)
+        resident = usage.ru_maxrss * 1024  # the kernel counts in KiB
+        self._send(
+            b"X" + _ENDED.pack(child.participant, child.generation, child.pid, status, resident)
+        )
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGKILL)
+        for child in self._children.values():
+            os.waitpid(child.pid, 0)
+        self._children.clear()
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            self._control.send(packet, _socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # the parent has gone; `serve` will hear of it
+
+
+def apply(settings: Settings) -> None:
+    """Makes this process like the parent: environment, directory, paths, preloaded modules.
+
+    Args:
+        settings: what the parent has said about itself.
+
+    Raises:
+        BaseException: whatever a preloaded module raises while it is imported.
+    """
+    for name, value in settings["env"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if settings["cwd"] is not None:
+        try:
+            os.chdir(settings["cwd"])
+        except OSError:
+            pass  # removed meanwhile: the parent works without it as well
+    sys.path[:] = settings["sys_path"]
+    sys.argv[:] = settings["argv"]
+    for name in settings["preload"]:
+        __import__(name)
+
+
+def prepare() -> None:
+    """Makes a fresh interpreter fit for being a zygote."""
+    gc.disable()  # nothing here becomes garbage; workers enable it again
+    # Where the parent had 0 to 2 closed, a pipe must not get one of these numbers.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    # A Ctrl-C on the terminal is the parent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoReturn:
+    """Runs the zygote; the program that the parent executes.
+
+    Args:
+        control_fd: the zygote's end of a SEQPACKET socket pair.
+        segment_fd: the parent's segment.
+        inherited: descriptors that objects of the parent refer to by number: the number here of
+            each, and the number that it has in the parent and is to have here.
+    """
+    control_fd, segment_fd = _arrange(control_fd, segment_fd, inherited)
+    prepare()
+    from manyhands import _native, _worker
+
+    _native.attach(segment_fd)
+    zygote = os.getpid()
+
+    def run_loop(assignment: Assignment, hooks: _worker.Hooks) -> None:
+        settings = hooks.settings
+        _native.WorkerLoop(
+            assignment.participant,
+            assignment.control_offset,
+            assignment.record_offset,
+            assignment.records_fd,
+            settings["max_tasks_per_child"],
+            settings["max_memory_per_child"],
+        ).run(hooks)
+
+    def run_worker(assignment: Assignment, settings: Settings) -> None:
+        _native.set_parent_death_signal()
+        if os.getppid() != zygote:
+            return  # it died before the signal was asked for
+        _worker.main(assignment, settings, run_loop, _native.cancel_requested)
+
+    code = 1
+    try:
+        code = Zygote(control_fd, _native.read_block, run_worker).serve()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _arrange(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> tuple[int, int]:
+    """Moves inherited descriptors to the numbers that their objects know them by.
+
+    Returns:
+        The new numbers of the control socket and the segment, out of the way of all the others.
+    """
+    if not inherited:
+        return control_fd, segment_fd
+    import fcntl
+
+    above = max(control_fd, segment_fd, *inherited, *inherited.values()) + 1
+    moved = {
+        number: fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, above)
+        for number in (control_fd, segment_fd, *inherited)
+    }
+    for number in moved:
+        os.close(number)
+    for number, wanted in inherited.items():
+        os.dup2(moved[number], wanted, inheritable=False)
+        os.close(moved[number])
+    return moved[control_fd], moved[segment_fd]
+
+
+def _descriptors(attached: list[tuple[int, int, bytes]]) -> list[int]:
+    """The file descriptors that came with a packet."""
+    for level, kind, data in attached:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            whole = len(data) - len(data) % 4
+            return memoryview(data[:whole]).cast("i").tolist()
+    return []

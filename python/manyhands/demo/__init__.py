@@ -1,0 +1,53 @@
+"""What threads and processes are good for, measured on this machine: ``manyhands demo``.
+
+Three jobs on real input, the standard library of the running Python: `parse` computes under the
+GIL, `compress` runs native code that releases it, `fetch` waits for a local server. Each runs
+sequentially, on threads, on processes and with ``workers="auto"``; the results have to be equal.
+
+    >>> import manyhands.demo
+    >>> report = manyhands.demo.run(["parse"])
+    >>> [(run.kind, run.speed_up) for run in report.jobs[0].runs]
+
+``manyhands demo --json`` writes one object:
+
+=====================  ======================================================================
+``setting``            ``manyhands``, ``python``, ``platform`` (strings), ``cpus`` (number this
+                       process may use), ``folder``, ``files``, ``bytes`` (the input)
+``jobs``               a list in the order run, of objects with the fields below
+``jobs[].name``        ``"parse"``, ``"compress"`` or ``"fetch"``
+``jobs[].description`` what the job does
+``jobs[].tasks``       tasks in each run
+``jobs[].runs``        a list of ``{"kind", "seconds", "speed_up"}``: kind is ``"sequential"``,
+                       ``"thread"``, ``"process"`` or ``"auto"``; speed_up is the sequential
+                       run's seconds divided by this one's
+``jobs[].choice``      the kind that ``"auto"`` chose
+``jobs[].reason``      why it did, one line
+``jobs[].differences`` a list of lines, one for each kind whose results differ from the
+                       sequential run's
+``jobs[].best``        ``"sequential"``, ``"thread"`` or ``"process"``: the kind to take, by
+                       the times measured
+``equal``              whether there were no differences
+``seconds``            time of the whole demonstration
+=====================  ======================================================================
+"""
+
+from manyhands.demo._jobs import Compressed, Page, Parsed, compress, fetch, parse
+from manyhands.demo._measure import View, run
+from manyhands.demo._report import Advice, DemoError, JobReport, Report, Run, Setting
+
+__all__ = [
+    "Advice",
+    "Compressed",
+    "DemoError",
+    "JobReport",
+    "Page",
+    "Parsed",
+    "Report",
+    "Run",
+    "Setting",
+    "View",
+    "compress",
+    "fetch",
+    "parse",
+    "run",
+]

@@ -1,0 +1,161 @@
+"""The three jobs, as functions of one item that run in any kind of worker."""
+
+from __future__ import annotations
+
+import ast
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from manyhands.demo._pages import PageServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+
+    from manyhands.demo._sources import Sources
+
+__all__ = ["JOBS", "Amounts", "Compressed", "Job", "Page", "Parsed", "compress", "fetch", "parse"]
+
+# Seconds after which the local server answers.
+PAGE_DELAY: Final = 0.020
+
+
+class Parsed(NamedTuple):
+    """What a source file holds: counts of definitions (of functions and classes) and of names."""
+
+    definitions: int
+    names: int
+
+
+class Compressed(NamedTuple):
+    """Sizes in bytes before and after compression, and the CRC-32 of the compressed bytes."""
+
+    before: int
+    after: int
+    crc32: int
+
+
+class Page(NamedTuple):
+    """An HTTP status, and size in bytes and CRC-32 of what came with it."""
+
+    status: int
+    size: int
+    crc32: int
+
+
+def parse(path: str) -> Parsed:
+    """Parse the source file at `path` and count what it holds: Python's own work, under the GIL.
+
+    Raises:
+        OSError, SyntaxError: the file cannot be read, or is not Python.
+
+    Example:
+        >>> mh.map(manyhands.demo.parse, [ast.__file__], workers="process")
+        [Parsed(definitions=229, names=2869)]
+    """
+    with open(path, "rb") as file:
+        tree = ast.parse(file.read(), path)
+    definitions = names = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names += 1
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            definitions += 1
+    return Parsed(definitions, names)
+
+
+def compress(paths: Sequence[str]) -> Compressed:
+    """Compress the files at `paths` together, zlib level 6: native code that releases the GIL.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    contents = []
+    for path in paths:
+        with open(path, "rb") as file:
+            contents.append(file.read())
+    content = b"".join(contents)
+    packed = zlib.compress(content, 6)
+    return Compressed(len(content), len(packed), zlib.crc32(packed))
+
+
+def fetch(url: str) -> Page:
+    """Get the page at the http `url` over a connection of its own: waiting, for the most part.
+
+    Raises:
+        OSError, http.client.HTTPException: there is no answer, or none in HTTP.
+    """
+    # Workers load this module for all three jobs, and this import takes longer than all the others.
+    import http.client
+
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    try:
+        connection.request("GET", parts.path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    return Page(answer.status, len(body), zlib.crc32(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much of each job is done; fixed, so that times compare between machines.
+
+    Attributes:
+        files: source files that are worked on.
+        parses: how many times each is parsed.
+        bundle: source files that are compressed together.
+        compressions: how many times each bundle is compressed.
+        pages: pages that are fetched.
+    """
+
+    files: int
+    parses: int
+    bundle: int
+    compressions: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One kind of work.
+
+    Attributes:
+        name: what it is called on the command line.
+        description: what it does, and what that means for workers.
+        function: called with each item.
+        items: makes the items; what they need for as long as they are worked on goes to the stack.
+    """
+
+    name: str
+    description: str
+    function: Callable[[Any], object]
+    items: Callable[[Sources, Amounts, ExitStack], list[Any]]
+
+
+def _files(sources: Sources, amounts: Amounts, _: ExitStack) -> list[Any]:
+    return list(sources.paths) * amounts.parses
+
+
+def _bundles(sources: Sources, amounts: Amounts, _: ExitStack) -> list[Any]:
+    starts = range(0, len(sources.paths), amounts.bundle)
+    return [sources.paths[at : at + amounts.bundle] for at in starts] * amounts.compressions
+
+
+def _urls(_: Sources, amounts: Amounts, stack: ExitStack) -> list[Any]:
+    server = stack.enter_context(PageServer(PAGE_DELAY))
+    return [f"{server.url}/page/{number}" for number in range(amounts.pages)]
+
+
+JOBS: Final = {
+    job.name: job
+    for job in (
+        Job("parse", "ast.parse: computes under the GIL", parse, _files),
+        Job("compress", "zlib: native code without the GIL", compress, _bundles),
+        Job("fetch", "answers come after 20 ms: waits", fetch, _urls),
+    )
+}

@@ -1,0 +1,156 @@
+"""Running the jobs: once in every kind of worker, timed and compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+import manyhands as mh
+from manyhands.demo._jobs import JOBS, Amounts, Job
+from manyhands.demo._report import JobReport, Report, Run, Setting
+from manyhands.demo._sources import Sources, find_sources
+
+__all__ = ["View", "run"]
+
+KINDS: Final = ("sequential", "thread", "process", "auto")
+_FULL: Final = Amounts(files=500, parses=2, bundle=20, compressions=12, pages=150)
+_QUICK: Final = Amounts(files=40, parses=1, bundle=10, compressions=2, pages=12)
+
+# Told how many tasks of a run are done, and how many there are.
+Progress = Callable[[int, int | None], None]
+
+
+class View(Protocol):
+    """Whoever watches the demonstration while it runs."""
+
+    def begin(self, setting: Setting) -> None:
+        """Jobs are about to run."""
+
+    def progress(self, job: str, kind: str, share: float, run: int, runs: int) -> None:
+        """A `share` (0..1) of the tasks of run number `run` of `runs` is done."""
+
+    def finish(self, job: JobReport) -> None:
+        """A job has run in every kind."""
+
+
+class _Nobody:
+    def begin(self, setting: Setting) -> None: ...
+    def progress(self, job: str, kind: str, share: float, run: int, runs: int) -> None: ...
+    def finish(self, job: JobReport) -> None: ...
+
+
+def run(
+    jobs: Sequence[str] = tuple(JOBS),
+    workers: int | None = None,
+    quick: bool = False,
+    view: View | None = None,
+) -> Report:
+    """Run `jobs` in every kind of worker and report times and differences.
+
+    Args:
+        jobs: names out of ``parse``, ``compress``, ``fetch``, in the order to run them.
+        workers: how many threads or processes to use; None leaves it to each kind.
+        quick: do a small part of each job.
+        view: told what goes on, as it goes on.
+
+    Raises:
+        DemoError: this machine's standard library has too few source files.
+        KeyError: there is no such job.
+
+    Example:
+        >>> report = manyhands.demo.run(["fetch"], quick=True)
+        >>> report.equal
+        True
+    """
+    started = perf_counter()
+    chosen = [JOBS[name] for name in jobs]
+    amounts = _QUICK if quick else _FULL
+    sources = find_sources(amounts.files)
+    setting = _setting(sources)
+    watcher = _Nobody() if view is None else view
+    watcher.begin(setting)
+    reports = []
+    for number, job in enumerate(chosen):
+        with ExitStack() as stack:
+            items = job.items(sources, amounts, stack)
+            report = _run_job(job, items, workers, watcher, number, len(chosen))
+        watcher.finish(report)
+        reports.append(report)
+    return Report(setting, tuple(reports), perf_counter() - started)
+
+
+def _run_job(
+    job: Job, items: list[Any], workers: int | None, view: View, number: int, jobs: int
+) -> JobReport:
+    runs: list[Run] = []
+    differences: list[str] = []
+    expected: list[object] = []
+    for kind in KINDS:
+        run_number = number * len(KINDS) + len(runs) + 1
+
+        def progress(
+            done: int, _: int | None, kind: str = kind, run_number: int = run_number
+        ) -> None:
+            share = done / len(items)
+            view.progress(job.name, kind, share, run_number, jobs * len(KINDS))
+
+        progress(0, None)
+        started = perf_counter()
+        results = _run_kind(kind, job.function, items, workers, progress)
+        seconds = perf_counter() - started
+        runs.append(Run(kind, seconds, runs[0].seconds / seconds if runs else 1.0))
+        if not expected:
+            expected = results
+        elif results != expected:
+            differences.append(f"{kind}, {_difference(expected, results)}")
+    choice = mh.last_choice()
+    assert choice is not None, "the last run was one whose kind is chosen"
+    return JobReport(
+        name=job.name,
+        description=job.description,
+        tasks=len(items),
+        runs=tuple(runs),
+        choice=choice.kind,
+        reason=choice.reason,
+        differences=tuple(differences),
+    )
+
+
+def _run_kind(
+    kind: str,
+    function: Callable[[Any], object],
+    items: list[Any],
+    workers: int | None,
+    progress: Progress,
+) -> list[object]:
+    if kind != "sequential":
+        return mh.map(function, items, workers=kind, max_workers=workers, progress=progress)
+    results = []
+    for item in items:
+        results.append(function(item))
+        progress(len(results), len(items))
+    return results
+
+
+def _difference(expected: list[object], results: list[object]) -> str:
+    if len(results) != len(expected):
+        return f"{len(results)} results instead of {len(expected)}"
+    pairs = enumerate(zip(expected, results, strict=True))
+    index, (right, wrong) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
+    return f"task {index}: {wrong!r} instead of {right!r}"
+
+
+def _setting(sources: Sources) -> Setting:
+    return Setting(
+        manyhands=mh.__version__,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        platform=platform.platform(),
+        cpus=len(os.sched_getaffinity(0)),
+        folder=sources.folder,
+        files=len(sources.paths),
+        bytes=sources.bytes,
+    )

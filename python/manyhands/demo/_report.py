@@ -1,0 +1,146 @@
+"""What the demonstration found out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from manyhands._errors import ManyhandsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Advice", "DemoError", "JobReport", "Report", "Run", "Setting"]
+
+# Below this speed-up workers do not repay their trouble, and within this factor of the fastest
+# kind a kind counts as fast as it: differences as small come and go from run to run.
+_WORTH_IT = 1.15
+_AS_FAST = 1.10
+
+
+class DemoError(ManyhandsError):
+    """The demonstration cannot be run on this machine; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and on what the jobs run.
+
+    Attributes:
+        manyhands: version of this package.
+        python: implementation and version of the interpreter, such as ``CPython 3.12.1``.
+        platform: system, release and machine.
+        cpus: CPUs that this process may use.
+        folder: where the source files are.
+        files: how many are worked on.
+        bytes: their size in all.
+    """
+
+    manyhands: str
+    python: str
+    platform: str
+    cpus: int
+    folder: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A job done once, in one kind of worker.
+
+    Attributes:
+        kind: ``sequential``, or what was given as ``workers=``: ``thread``, ``process``, ``auto``.
+        seconds: time from start to the last result, the start of workers included.
+        speed_up: time of the sequential run divided by this one's.
+    """
+
+    kind: str
+    seconds: float
+    speed_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The kind to take for a job, and the speed-up that was measured with it."""
+
+    job: str
+    kind: str
+    speed_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A job done in every kind of worker.
+
+    Attributes:
+        name: the job's name.
+        description: what it does.
+        tasks: tasks in each run.
+        runs: sequential first, then the others.
+        choice: the kind that ``workers="auto"`` chose.
+        reason: why it did.
+        differences: what differs from the sequential run's results; empty if nothing does.
+    """
+
+    name: str
+    description: str
+    tasks: int
+    runs: tuple[Run, ...]
+    choice: str
+    reason: str
+    differences: tuple[str, ...]
+
+    @property
+    def advice(self) -> Advice:
+        """The kind to take for this job, by the times measured."""
+        return advise(self.name, self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole demonstration.
+
+    Attributes:
+        setting: where it ran.
+        jobs: what was run.
+        seconds: how long all of it took.
+    """
+
+    setting: Setting
+    jobs: tuple[JobReport, ...]
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether every kind of worker gave the same results as the sequential run."""
+        return not any(job.differences for job in self.jobs)
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object; `manyhands.demo` describes its fields."""
+        fields = asdict(self)
+        fields["equal"] = self.equal
+        for job, written in zip(self.jobs, fields["jobs"], strict=True):
+            written["best"] = job.advice.kind
+        return json.dumps(fields, indent=2, ensure_ascii=False)
+
+
+def advise(job: str, runs: Sequence[Run]) -> Advice:
+    """Choose between no workers, threads and processes by their times.
+
+    Of two that are about as fast the simpler one is the better: no workers before threads, and
+    threads, to which nothing has to be sent, before processes.
+    """
+    sequential, thread, process = (
+        next(run for run in runs if run.kind == kind)
+        for kind in ("sequential", "thread", "process")
+    )
+    fastest = min(thread, process, key=lambda run: run.seconds)
+    if fastest.speed_up < _WORTH_IT:
+        best = sequential
+    elif thread.seconds <= fastest.seconds * _AS_FAST:
+        best = thread
+    else:
+        best = process
+    return Advice(job, best.kind, best.speed_up)

@@ -1,0 +1,167 @@
+"""Runs CPython's own tests against our classes: ``python runner.py thread|process|asyncio``.
+
+Prints what the tests print, and as its last line a JSON object: ``source`` (where the tests come
+from), ``ran``, ``failed`` (a list of test ids), ``skipped`` (test id → reason), ``absent``
+(entries of skips.toml that match no test). Exits with 0 if nothing failed and nothing is absent,
+with 77 if there are no tests on this machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sys
+import tomllib
+import unittest
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import substitution  # noqa: E402 - found by the line above
+
+NO_TESTS = 77
+
+# What is run of which modules, as patterns of "Class.method".
+CONCURRENT_FUTURES = [
+    f"test.{substitution.SUITE}.{name}"
+    for name in (
+        "test_as_completed",
+        "test_deadlock",
+        "test_future",
+        "test_init",
+        "test_process_pool",
+        "test_shutdown",
+        "test_thread_pool",
+        "test_wait",
+    )
+]
+PLAN: dict[str, tuple[list[str], list[str]]] = {
+    "thread": (CONCURRENT_FUTURES, ["ThreadPool*", "FutureTests.*"]),
+    "process": (CONCURRENT_FUTURES, ["ProcessPool*"]),
+    "asyncio": (
+        [
+            "test.test_asyncio.test_futures",
+            "test.test_asyncio.test_base_events",
+            "test.test_asyncio.test_events",
+        ],
+        ["*.test_wrap_future*", "*.test_*executor*"],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An entry of skips.toml."""
+
+    tests: str
+    reason: str
+    since: str | None = None
+
+    def applies(self) -> bool:
+        """Whether the interpreter is too old for these tests, or no age is named."""
+        if self.since is None:
+            return True
+        major, minor = self.since.split(".")
+        return sys.version_info < (int(major), int(minor))
+
+
+def skips_of(kind: str) -> list[Skip]:
+    """Return the entries for a kind of executor that apply to this interpreter."""
+    with (HERE / "skips.toml").open("rb") as file:
+        entries = [Skip(**entry) for entry in tomllib.load(file)[kind]]
+    return [entry for entry in entries if entry.applies()]
+
+
+def name_of(test: unittest.TestCase) -> str:
+    """Return "Class.method"."""
+    return ".".join(test.id().rsplit(".", 2)[1:])
+
+
+def flatten(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
+    """Yield the tests of a suite of suites."""
+    for each in suite:
+        if isinstance(each, unittest.TestSuite):
+            yield from flatten(each)
+        else:
+            yield each
+
+
+def modules_of(kind: str) -> list[Any]:
+    """Import the test modules; older interpreters have one for all of concurrent.futures."""
+    names = PLAN[kind][0]
+    if names is CONCURRENT_FUTURES:
+        package = importlib.import_module(f"test.{substitution.SUITE}")
+        if not hasattr(package, "__path__"):
+            return [package]
+    return [importlib.import_module(name) for name in names]
+
+
+def collect(kind: str, skips: list[Skip]) -> tuple[unittest.TestSuite, list[Skip]]:
+    """Return the tests to run, those to skip marked, and the entries that match none of them."""
+    loader = unittest.TestLoader()
+    patterns = PLAN[kind][1]
+    chosen = unittest.TestSuite()
+    unused = set(skips)
+    for module in modules_of(kind):
+        for test in flatten(loader.loadTestsFromModule(module)):
+            name = name_of(test)
+            if not any(fnmatchcase(name, pattern) for pattern in patterns):
+                continue
+            for skip in skips:
+                if fnmatchcase(name, skip.tests):
+                    unused.discard(skip)
+                    method = test.id().rsplit(".", 1)[1]
+                    setattr(test, method, unittest.skip(skip.reason)(getattr(test, method)))
+            chosen.addTest(test)
+    return chosen, [skip for skip in skips if skip in unused]
+
+
+def substitute_in_subprocesses(kind: str) -> None:
+    """Have the scripts that the tests run in fresh interpreters use our classes too."""
+    from test.support import script_helper
+
+    original = script_helper.assert_python_ok
+    paths = [str(HERE), *(each for each in sys.path if each)]
+    prologue = (
+        f"import sys; sys.path[:] = {paths!r}; import substitution; "
+        f"substitution.find_suite(); substitution.substitute({kind!r})\n"
+    )
+
+    @functools.wraps(original)
+    def assert_python_ok(*arguments: str, **environment: Any) -> Any:
+        option, script, *rest = arguments
+        return original(option, prologue + script, *rest, **environment)
+
+    script_helper.assert_python_ok = assert_python_ok
+
+
+def main(kind: str) -> int:
+    source = substitution.find_suite()
+    if source is None:
+        print(json.dumps({"source": None}))
+        return NO_TESTS
+    substitution.substitute(kind)
+    substitute_in_subprocesses(kind)
+    suite, absent = collect(kind, skips_of(kind))
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
+    failures = [*result.failures, *result.errors]
+    failed = sorted({test.id() for test, _ in failures} | {t.id() for t in result.unexpectedSuccesses})
+    summary = {
+        "source": source,
+        "ran": result.testsRun - len(result.skipped),
+        "failed": failed,
+        "skipped": {test.id(): reason for test, reason in result.skipped},
+        "absent": [skip.tests for skip in absent],
+    }
+    print(json.dumps(summary), flush=True)
+    return 1 if failed or absent else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

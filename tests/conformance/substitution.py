@@ -1,0 +1,94 @@
+"""Puts our classes in the place of the standard library's, and finds CPython's tests of them.
+
+The tests are those of the installed `test` package; nothing of them is copied. Some installations
+lack `test.test_concurrent_futures`: then another interpreter's on this machine are borrowed.
+
+This module is also imported by the subprocesses that the tests start.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import unittest
+from collections.abc import Callable, Iterator
+from concurrent.futures import _base
+from pathlib import Path
+from typing import Any
+
+SUITE = "test_concurrent_futures"
+# The minor version of Python 3 that the package was laid out for.
+OLDEST = 11
+
+# The classes to be tested, by the kind that the runner is given.
+CLASSES = {
+    "thread": ("ThreadPoolExecutor",),
+    "process": ("ProcessPoolExecutor",),
+    "asyncio": ("ThreadPoolExecutor", "ProcessPoolExecutor"),
+}
+
+
+def substitute(kind: str) -> None:
+    """Make `concurrent.futures` offer our classes; must come before the tests are imported."""
+    import manyhands
+
+    _base.Future = concurrent.futures.Future = manyhands.Future  # type: ignore[misc]
+    for name in CLASSES[kind]:
+        setattr(concurrent.futures, name, getattr(manyhands, name))
+
+
+def find_suite() -> str | None:
+    """Make `test.test_concurrent_futures` importable.
+
+    Returns:
+        where it comes from if it is another interpreter's, "" if it is this one's own, None if
+        there is none on this machine.
+    """
+    try:
+        import test.support
+    except ImportError:
+        return None
+    if importlib.util.find_spec(f"test.{SUITE}") is not None:
+        return ""
+    homes = sorted(set(_homes()), key=lambda home: (abs(home[0] - sys.version_info.minor), -home[0]))
+    if not homes:
+        return None
+    folder = homes[0][1]
+    # At the end: whatever this interpreter has itself comes first.
+    test.__path__.append(folder)
+    _complete(test.support)
+    return folder
+
+
+def _homes() -> Iterator[tuple[int, str]]:
+    """Yield (minor version, folder of its `test` package) of the other interpreters."""
+    prefixes = [Path(sys.base_prefix), Path("/usr"), Path("/usr/local")]
+    prefixes += Path(sys.base_prefix).parent.glob("3.*")
+    for folder in os.get_exec_path():
+        found = [shutil.which(f"python3.{minor}", path=folder) for minor in range(OLDEST, 20)]
+        prefixes += [Path(each).resolve().parent.parent for each in found if each]
+    for prefix in prefixes:
+        for folder in prefix.glob("lib/python3.*/test"):
+            minor = re.fullmatch(r"python3\.(\d+)", folder.parent.name)
+            has_suite = (folder / SUITE).is_dir() or (folder / f"{SUITE}.py").is_file()
+            if minor and int(minor[1]) >= OLDEST and has_suite:
+                yield int(minor[1]), str(folder)
+
+
+def _complete(support: Any) -> None:
+    """Give an older `test.support` what borrowed newer tests ask of it."""
+
+    def requires_gil_enabled(_reason: str) -> Callable[[Any], Any]:
+        return unittest.skipIf(False, "the interpreters that lack this name have a GIL")
+
+    missing = {
+        "Py_GIL_DISABLED": False,
+        "requires_gil_enabled": requires_gil_enabled,
+    }
+    for name, value in missing.items():
+        if not hasattr(support, name):
+            setattr(support, name, value)

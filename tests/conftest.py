@@ -1,0 +1,158 @@
+"""What holds for every test: nothing is left behind, nothing hangs.
+
+The watchdogs are pytest-timeout and faulthandler, set in pyproject.toml. This file checks, after
+each test, that no process, thread or file descriptor outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+with contextlib.suppress(ImportError):
+    import numpy as np  # noqa: F401 - its threads start now, not in the middle of a test
+
+# Every process that is exec'ed from here on carries this mark, however deep and however orphaned.
+MARK = "MANYHANDS_TEST_RUN"
+os.environ[MARK] = uuid.uuid4().hex
+
+# Ends after the test in its own time: what a pool that was shut down without waiting leaves.
+PATIENCE_S = 5.0
+
+# The stdlib keeps these two for the life of the process, and says so.
+STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+
+@dataclass
+class Belongings:
+    """What this process holds: processes as pid → (parent, what), threads, descriptors by kind."""
+
+    processes: dict[int, tuple[int, str]] = field(default_factory=dict)
+    threads: dict[int, str] = field(default_factory=dict)
+    descriptors: Counter[str] = field(default_factory=Counter)
+
+
+def text_of(path: str) -> str:
+    """Returns a file of /proc, or nothing if its owner is gone."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def marked_processes() -> dict[int, tuple[int, str]]:
+    """Returns the processes that started from this one, and its direct children even if dead."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found: dict[int, tuple[int, str]] = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or entry.name == str(os.getpid()):
+            continue
+        status = text_of(f"/proc/{entry.name}/stat")
+        if not status:
+            continue
+        state, parent = status.rpartition(")")[2].split()[:2]
+        try:
+            command = Path(f"/proc/{entry.name}/cmdline").read_bytes()
+            environment = Path(f"/proc/{entry.name}/environ").read_bytes()
+        except OSError:
+            command = environment = b""
+        if any(servant in command for servant in STDLIB_SERVANTS):
+            continue
+        if mark in environment or int(parent) == os.getpid():
+            what = command.replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+            what = what or status.split("(", 1)[1].rpartition(")")[0]
+            found[int(entry.name)] = (int(parent), f"{what}{' (zombie)' if state == 'Z' else ''}")
+    return found
+
+
+def belongings() -> Belongings:
+    """Looks at what this process holds now."""
+    threads = {
+        int(tid): text_of(f"/proc/self/task/{tid}/comm").strip()
+        for tid in os.listdir("/proc/self/task")
+    }
+    for thread in threading.enumerate():
+        if thread.native_id in threads:
+            threads[thread.native_id] = thread.name
+    descriptors: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/self/fd/{number}")
+            descriptors[re.sub(r"\[\d+\]|\d+", "", link)] += 1
+    return Belongings(marked_processes(), threads, descriptors)
+
+
+def left_behind(before: Belongings, now: Belongings, lent: bool) -> list[str]:
+    """Says what is there now and was not before.
+
+    `lent` means that a pool of a wider fixture is in use; it may start threads and open files, and
+    its processes may be replaced, as long as they remain its own.
+    """
+    old = {*before.processes, *before.threads}
+    found = [
+        f"process {pid} of parent {parent}: {what}"
+        for pid, (parent, what) in now.processes.items()
+        if pid not in before.processes and not (lent and parent in old and parent != os.getpid())
+    ]
+    if not lent:
+        more = now.descriptors - before.descriptors
+        found += [f"{count} more open: {kind}" for kind, count in more.items()]
+        new = {tid: name for tid, name in now.threads.items() if tid not in before.threads}
+        found += [f"thread {tid}: {name}" for tid, name in new.items()]
+    return found
+
+
+def is_lent_a_pool(request: pytest.FixtureRequest) -> bool:
+    """Tells whether the test uses a fixture of ours that lives longer than the test."""
+    definitions = request.node._fixtureinfo.name2fixturedefs
+    return any(
+        each[-1].scope != "function" and each[-1].baseid.startswith("tests") and name != "warm_up"
+        for name, each in definitions.items()
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_up() -> None:
+    """Has everything made that a process makes once and keeps: shared memory, imported modules."""
+    for name in ("ThreadPoolExecutor", "ProcessPoolExecutor"):
+        # What is missing or broken its own tests will say; others, as test_tidy, do not need it.
+        with contextlib.suppress(Exception):
+            import manyhands
+
+            with getattr(manyhands, name)(max_workers=1) as executor:
+                executor.submit(int, "3").result(timeout=30)
+
+
+def end_shared_pools() -> None:
+    """Ends the executors that the package keeps for later, if a test has started any."""
+    for name, kept in (("manyhands._shared_pool", "_pools"), ("manyhands.joblib", "_executors")):
+        executors = getattr(sys.modules.get(name), kept, {})
+        while executors:
+            executors.popitem()[1].shutdown(cancel_futures=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest, warm_up: None) -> Iterator[None]:
+    """Fails a test after which processes, zombies, threads or open files remain."""
+    lent = is_lent_a_pool(request)
+    before = belongings()
+    yield
+    end_shared_pools()
+    deadline = time.monotonic() + PATIENCE_S
+    while found := left_behind(before, belongings(), lent):
+        gc.collect()  # an executor in a reference cycle ends when it is collected
+        if time.monotonic() > deadline:
+            pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+        time.sleep(0.01)

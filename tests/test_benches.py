@@ -1,0 +1,359 @@
+"""The benchmarks: what they compute from samples, what they write, and one tiny real run."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import math
+import os
+import xml.etree.ElementTree as ElementTree
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benches import __main__ as command
+from benches import charts, machine, page, quantity, report, run, summary, work
+from benches.contender import pool_chunk
+from benches.contenders import NAMES, OURS, contender, installed
+from benches.measure import WrongResult, check, repeated
+from benches.measures import MEASURES, lengths, mapping, memory, recover, round_trip
+from benches.run import Entry, Results
+from benches.summary import Spread
+from benches.targets import TARGETS, Target, Verdict, verdicts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from benches.measure import Unit
+
+
+def sample(number: int, benchmark: str, name: str, value: float | None, **detail: Any) -> Entry:
+    error = None if value is not None else "Traceback ...\nOSError: gone"
+    return Entry(number, benchmark, name, value, detail, error)
+
+
+def results(*entries: Entry) -> Results:
+    here = machine.Machine(
+        date="2026-11-20 08:00 UTC",
+        cpu="a CPU",
+        cpus=2,
+        memory_bytes=24 * 2**30,
+        system="Debian",
+        kernel="6.1",
+        python="CPython 3.11.7",
+        versions={"loky": "3.5"},
+        load_before=0.1,
+    )
+    return Results(here, 2, 1.0, 0.01, list(entries))
+
+
+@pytest.fixture
+def whole_run() -> Results:
+    """Two rounds of every benchmark; ours is ten times better than everybody."""
+    entries = []
+    for number in range(2):
+        for name, measure in MEASURES.items():
+            for place, who in enumerate(run.offered(name, NAMES)):
+                best = 1e5 if measure.higher_is_better else 1e-5
+                worse = 1.0 if who == OURS else 10.0 + place
+                value = best / worse if measure.higher_is_better else best * worse
+                detail: dict[str, Any] = {}
+                if name == "round_trip":
+                    shares = list(round_trip.PERCENTILES)
+                    detail = {"percentiles": shares, "waits": [value * s for s in shares]}
+                if name == "task_length":
+                    detail = {
+                        "lengths_s": list(lengths.LENGTHS),
+                        "efficiencies": [1 / (1 + value / length) for length in lengths.LENGTHS],
+                    }
+                entries.append(sample(number, name, who, value * (1 + number / 10), **detail))
+    return results(*entries)
+
+
+@pytest.mark.parametrize("module", [quantity, charts, lengths, round_trip])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (999.6e3, "1/s", "1.00M/s"),
+        (12.0, "1/s", "12.0/s"),
+        (3.2e-8, "s", "0.0320 µs"),
+        (0.0999, "s", "99.9 ms"),
+        (5 * 2**20, "B", "5.00 MiB"),
+        (0.0, "s", "0 µs"),
+    ],
+)
+def test_quantities_are_shown_with_three_digits(value: float, unit: Unit, words: str) -> None:
+    assert quantity.shown(value, unit) == words
+
+
+def test_spread_of_one_and_of_many() -> None:
+    assert Spread.of([3.0]) == Spread(3.0, 3.0, 3.0, 3.0, 3.0)
+    assert Spread.of([5.0, 1.0, 4.0, 2.0, 3.0]) == Spread(3.0, 1.0, 5.0, 2.0, 4.0)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The machine is twice as slow in the second round: the ratio of medians would be 3, too, but
+    # with a spread that neither library has.
+    run_ = results(
+        sample(0, "submit", OURS, 300.0),
+        sample(0, "submit", "stdlib", 100.0),
+        sample(1, "submit", OURS, 150.0),
+        sample(1, "submit", "stdlib", 50.0),
+    )
+    assert summary.ratios(run_, "submit", "stdlib") == Spread(3.0, 3.0, 3.0, 3.0, 3.0)
+
+
+def test_ratios_of_waits_are_turned_round() -> None:
+    run_ = results(sample(0, "cold", OURS, 0.05), sample(0, "cold", "loky", 0.2))
+    ratio = summary.ratios(run_, "cold", "loky")
+    assert ratio is not None
+    assert ratio.median == pytest.approx(4.0)
+
+
+def test_ratios_leave_out_rounds_in_which_a_side_failed() -> None:
+    run_ = results(
+        sample(0, "submit", OURS, 300.0),
+        sample(0, "submit", "stdlib", None),
+        sample(1, "submit", OURS, 100.0),
+        sample(1, "submit", "stdlib", 50.0),
+    )
+    assert summary.ratios(run_, "submit", "stdlib") == Spread(2.0, 2.0, 2.0, 2.0, 2.0)
+    assert summary.ratios(run_, "submit", "loky") is None
+    assert summary.errors(run_) == ["submit stdlib, round 1: OSError: gone"]
+
+
+@pytest.mark.parametrize(
+    ("target", "measured", "met"),
+    [
+        (Target("w", "submit", "stdlib", 20.0), 20.0, True),
+        (Target("w", "submit", "stdlib", 20.0), 19.9, False),
+        (Target("w", "cold", None, 0.08), 0.079, True),
+        (Target("w", "cold", None, 0.08), 0.08, False),
+    ],
+)
+def test_a_target_is_met_by_the_median(target: Target, measured: float, met: bool) -> None:
+    verdict = Verdict(target, Spread.of([measured]))
+    assert verdict.met is met
+    assert verdict.headroom is not None
+    assert (verdict.headroom.median > 1.0 or math.isclose(verdict.headroom.median, 1.0)) or not met
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    found = verdicts(results(sample(0, "submit", "stdlib", 1.0)))
+    assert [verdict.met for verdict in found] == [None, None]
+    assert {verdict.words for verdict in found} == {"-"}
+
+
+def test_headroom_of_a_wait_keeps_low_below_high() -> None:
+    headroom = Verdict(
+        Target("w", "cold", None, 0.08), Spread(0.04, 0.01, 0.16, 0.02, 0.08)
+    ).headroom
+    assert headroom == Spread(2.0, 0.5, 8.0, 1.0, 4.0)
+
+
+def test_targets_name_benchmarks_and_rivals_that_take_part() -> None:
+    for target in TARGETS:
+        assert target.benchmark in MEASURES
+        if target.rival is not None:
+            assert target.rival in run.offered(target.benchmark, NAMES)
+
+
+def test_schedule_interleaves_and_begins_with_another_one_each_round() -> None:
+    plan = list(run.schedule(["submit", "cold"], ["stdlib", "mp_pool", "loky"], 3))
+    assert len(plan) == len(set(plan)) == 18
+    assert [name for number, what, name in plan if what == "submit" and number == 1] == [
+        "mp_pool",
+        "loky",
+        "stdlib",
+    ]
+    assert plan == sorted(plan, key=lambda place: place[0])
+
+
+def test_contenders_sit_out_what_they_do_not_offer() -> None:
+    assert "loky" not in run.offered("thread_submit", NAMES)
+    assert "joblib" not in run.offered("recover", NAMES)
+    assert OURS in run.offered("recover", NAMES)
+
+
+def test_every_contender_says_how_it_is_called() -> None:
+    for name in NAMES:
+        text = page.called(name)
+        for operation in ("pool", "submit", "map", "shared array"):
+            assert f"- {operation}: " in text
+
+
+def test_ray_takes_part_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.delenv("BENCH_RAY", raising=False)
+    assert installed() == [name for name in NAMES if name != "ray"]
+    monkeypatch.setenv("BENCH_RAY", "1")
+    assert installed() == list(NAMES)
+
+
+def test_absent_libraries_take_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert installed() == ["stdlib", "mp_pool"]
+
+
+def test_pool_chunk_is_that_of_multiprocessing() -> None:
+    assert [pool_chunk(length, 2) for length in (1, 8, 9, 1_000_000)] == [1, 1, 2, 125_000]
+
+
+def test_repeated_keeps_its_bounds() -> None:
+    assert repeated(lambda: 1.0, 0.0, at_least=3, at_most=9) == [1.0] * 3
+    assert repeated(lambda: 1.0, 60.0, at_least=1, at_most=4) == [1.0] * 4
+
+
+def test_check_raises_what_a_wrong_result_is() -> None:
+    check(True, "all is well")
+    with pytest.raises(WrongResult, match="not the argument"):
+        check(False, "not the argument")
+
+
+def test_half_way_at_the_ends_of_the_curve() -> None:
+    assert lengths.half_way([1.0, 10.0], [0.6, 0.9]) == 1.0
+    assert lengths.half_way([1.0, 10.0], [0.1, 0.2]) == 10.0
+
+
+def test_source_files_parse() -> None:
+    files = mapping.source_files(5)
+    assert len(files) == 5
+    assert all(definitions >= 0 and names > 0 for definitions, names in map(work.parse, files))
+
+
+def test_pss_and_descendants_of_this_process() -> None:
+    assert memory.pss(os.getpid()) > 1e6
+    assert os.getpid() in memory.descendants(os.getppid())
+
+
+def test_announced_reads_the_file_it_waits_for(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("4711")
+    assert recover.announced(path) == 4711
+
+
+def test_machine_is_described() -> None:
+    here = machine.described([OURS, "stdlib"])
+    assert here.cpu
+    assert here.cpus >= 1
+    assert here.memory_bytes > 2**28
+    assert list(here.versions) == ["manyhands"]
+    assert 0.0 <= machine.Disturbance().share() <= 1.0
+
+
+def test_results_survive_json(whole_run: Results) -> None:
+    assert Results.from_json(whole_run.to_json()) == whole_run
+
+
+def test_everything_is_written(whole_run: Results, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write(whole_run, tmp_path / "docs", readme)
+    wanted = {f"{name}.svg" for name in MEASURES} | {"latency.svg", "efficiency.svg", "targets.svg"}
+    assert {path.name for path in (tmp_path / "docs").glob("*.svg")} == wanted
+    for path in (tmp_path / "docs").glob("*.svg"):
+        root = ElementTree.fromstring(path.read_text())
+        words = " ".join(root.itertext())
+        assert "manyhands" in words or path.name == "targets.svg"
+        assert "nan" not in path.read_text()
+    text = (tmp_path / "docs" / "README.md").read_text()
+    for path in (tmp_path / "docs").glob("*.svg"):
+        assert f"({path.name})" in text
+    head, part, tail = readme.read_text().replace(report.END, report.BEGIN).split(report.BEGIN)
+    assert (head, tail) == ("before\n", "\nafter\n")
+    assert "\nold\n" not in part
+    for target in TARGETS:
+        assert target.wanted in part
+
+
+def test_a_missed_target_says_so(whole_run: Results) -> None:
+    part = report.readme_part(whole_run)
+    submit = next(line for line in part.splitlines() if "at least 20× ProcessPool" in line)
+    assert "| **missed** |" in submit
+    trip = next(line for line in part.splitlines() if "at least 8× ProcessPool" in line)
+    assert "| met " in trip
+
+
+def test_the_page_says_who_is_better(whole_run: Results) -> None:
+    assert "Better than manyhands here: none." in page.behind(whole_run)
+    slow = results(sample(0, "cold", OURS, 0.05), sample(0, "cold", "stdlib", 0.01))
+    assert "ProcessPoolExecutor in `cold`" in page.behind(slow)
+
+
+def test_readme_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="benchmarks:begin"):
+        report.with_part("no marks here", "part")
+
+
+def test_a_wait_far_beyond_the_others_does_not_hide_them() -> None:
+    spreads = [Spread.of([value]) for value in (1.0, 2.0, 3.0, 1000.0)]
+    assert charts.limit(spreads, higher_is_better=False) == 10.0
+    assert charts.limit(spreads, higher_is_better=True) == 1000.0
+
+
+def test_a_sample_that_fails_tells_why() -> None:
+    outcome = run.child("submit", "nobody", 0.01, timeout_s=50.0)
+    assert isinstance(outcome, str)
+    assert "KeyError: 'nobody'" in outcome
+
+
+def test_a_sample_that_hangs_is_ended() -> None:
+    outcome = run.child("submit", "stdlib", 1.0, timeout_s=0.0)
+    assert isinstance(outcome, str)
+    assert "no result within" in outcome
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--only", "nothing"], ["--against", "us"]])
+def test_nonsense_on_the_command_line_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(words)
+    assert words[0] in capsys.readouterr().err
+
+
+def test_a_tiny_run_writes_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "QUICK_SCALE", 0.01)
+    only = ("submit", "round_trip", "thread_submit", "cold")
+    words = ["--quick", "--rounds", "1", "--against", "stdlib", "--json", "--output", str(tmp_path)]
+    for name in only:
+        words += ["--only", name]
+    assert command.main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "results.json").read_text())
+    found = {(e["benchmark"], e["contender"]): e["value"] for e in printed["entries"]}
+    assert set(found) == {(name, who) for name in only for who in (OURS, "stdlib")}
+    assert all(value > 0 for value in found.values())
+    assert (tmp_path / "targets.svg").exists()
+
+
+@pytest.mark.parametrize("benchmark", ["map", "recover", "memory", "scaling", "task_length"])
+def test_a_benchmark_drives_the_stdlib_and_ours(benchmark: str) -> None:
+    for name in (OURS, "stdlib"):
+        entry = run.taken(0, benchmark, name, 0.01)
+        assert entry.error is None
+        assert entry.value is not None
+        assert entry.value > 0
+
+
+@pytest.mark.parametrize("benchmark", ["array", "array_shared", "array_result"])
+def test_arrays_reach_the_workers_of_the_stdlib_and_of_ours(benchmark: str) -> None:
+    pytest.importorskip("numpy")
+    for name in (OURS, "stdlib"):
+        assert run.taken(0, benchmark, name, 0.01).error is None
+
+
+def test_a_thread_contender_is_started_and_stopped() -> None:
+    with contender("stdlib")("thread", 2) as pool:
+        assert pool.submit_all(work.identity, range(5)) == [0, 1, 2, 3, 4]
+        assert pool.call(work.identity, 7) == 7
+        assert pool.map(work.identity, range(5)) == [0, 1, 2, 3, 4]

@@ -1,0 +1,340 @@
+"""What ``workers="auto"`` chooses: the arithmetic first, then real work."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import manyhands as mh
+from manyhands import _pilot
+from manyhands._choice import Choice, Measurements, Resources, choose, predict
+
+TWO_CPUS = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.08)
+
+
+def choice(remaining: int | None, have: Resources = TWO_CPUS, **measured: Any) -> Choice:
+    return choose(Measurements(items=10, **measured), remaining, have)
+
+
+# --- the arithmetic -----------------------------------------------------------------------------
+
+
+def test_waiting_goes_to_threads() -> None:
+    chosen = choice(100, item_seconds=0.02, cpu_seconds=0.0002)
+    assert chosen.kind == "thread"
+    assert chosen.reason == "items wait for 99% of the 20 ms that each takes"
+
+
+def test_computing_under_the_gil_goes_to_processes() -> None:
+    chosen = choice(
+        1000, item_seconds=0.005, cpu_seconds=0.005, thread_speedup=1.0,
+        payload_bytes=300, payload_seconds=1e-5,
+    )  # fmt: skip
+    assert chosen.kind == "process"
+    assert chosen.reason == (
+        "items compute for 5 ms each, 300 bytes pickled: two threads ran 1.0 times as fast as one"
+    )
+
+
+def test_computing_without_the_gil_goes_to_threads() -> None:
+    chosen = choice(
+        1000, item_seconds=0.005, cpu_seconds=0.005, thread_speedup=1.9,
+        payload_bytes=300_000, payload_seconds=1e-4,
+    )  # fmt: skip
+    assert chosen.kind == "thread"
+    assert "without the GIL: two threads ran 1.9 times as fast as one" in chosen.reason
+
+
+def test_little_work_stays_in_the_caller() -> None:
+    chosen = choice(100, item_seconds=1e-6, cpu_seconds=1e-6)
+    assert chosen.kind == "sequential"
+    assert chosen.reason == "items take 1 µs each: too little in all to share out"
+
+
+def test_nothing_left_stays_in_the_caller() -> None:
+    chosen = choice(0, item_seconds=1.0, cpu_seconds=1.0)
+    assert chosen.kind == "sequential"
+    assert "none is left" in chosen.reason
+
+
+def test_work_that_is_dearer_to_send_than_to_do_stays_in_the_caller() -> None:
+    chosen = choice(
+        None, item_seconds=1e-4, cpu_seconds=1e-4, thread_speedup=1.0,
+        payload_bytes=10**6, payload_seconds=1e-3,
+    )  # fmt: skip
+    assert chosen.kind == "sequential"
+    assert chosen.reason == "pickling an item and its result takes 1 ms, computing it 100 µs"
+
+
+def test_a_pool_that_has_to_start_first_needs_more_work() -> None:
+    work = {"item_seconds": 0.01, "cpu_seconds": 0.01, "thread_speedup": 1.0}
+    warm = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.0)
+    assert choice(10, **work).kind == "sequential"
+    assert choice(10, warm, **work).kind == "process"
+    assert choice(100, **work).kind == "process"
+
+
+def test_one_cpu_computes_in_the_caller_but_still_waits_on_threads() -> None:
+    one = Resources(cpus=1, thread_workers=32, process_workers=1, process_start=0.08)
+    chosen = choice(1000, one, item_seconds=0.01, cpu_seconds=0.01)
+    assert chosen.kind == "sequential"
+    assert chosen.reason == "items compute, 10 ms each, and there is one CPU"
+    assert choice(1000, one, item_seconds=0.01, cpu_seconds=0.0).kind == "thread"
+
+
+def test_what_cannot_be_pickled_does_not_go_to_processes() -> None:
+    chosen = choice(
+        1000, item_seconds=0.01, cpu_seconds=0.01, thread_speedup=1.0, unpicklable="no locks"
+    )
+    assert chosen.kind == "sequential"
+    assert chosen.reason == "items hold the GIL and cannot go to a process: no locks"
+    assert "process" not in chosen.measurements.predicted
+
+
+def test_a_timeout_needs_workers() -> None:
+    have = Resources(2, 32, 2, 0.08, enforce_timeout=True)
+    assert choice(10, have, item_seconds=1e-6, cpu_seconds=1e-6).kind == "thread"
+
+
+def test_few_long_items_count_as_whole_items() -> None:
+    predicted = predict(
+        Measurements(items=1, item_seconds=1.0, cpu_seconds=1.0, thread_speedup=1.0), 3, TWO_CPUS
+    )
+    assert predicted["sequential"] == 3
+    assert 2 < predicted["process"] < 2.2
+
+
+@given(
+    item_seconds=st.floats(0, 100),
+    share=st.floats(0, 1),
+    speedup=st.none() | st.floats(1, 2),
+    payload=st.none() | st.floats(0, 10),
+    remaining=st.none() | st.integers(0, 10**7),
+    cpus=st.integers(1, 128),
+)
+def test_the_choice_is_the_shortest_or_a_simpler_one(
+    item_seconds: float,
+    share: float,
+    speedup: float | None,
+    payload: float | None,
+    remaining: int | None,
+    cpus: int,
+) -> None:
+    have = Resources(cpus, 32, cpus, 0.08)
+    measured = Measurements(3, item_seconds, share * item_seconds, speedup, 10, payload, None)
+    chosen = choose(measured, remaining, have)
+    predicted = chosen.measurements.predicted
+    assert predicted[chosen.kind] <= min(predicted.values()) / 0.8**2
+    assert chosen.reason
+    assert "\n" not in chosen.reason
+    assert str(chosen).startswith(chosen.kind + ": ")
+
+
+# --- real work ----------------------------------------------------------------------------------
+
+
+def compute(number: int) -> int:
+    total = 0
+    for each in range(20_000):
+        total += each * number
+    return total
+
+
+def nap(number: int) -> int:
+    time.sleep(0.005)
+    return number
+
+
+def squeeze(data: bytes) -> int:
+    return len(zlib.compress(data))
+
+
+class Log:
+    """Remembers what it was called with; unpicklable, so that nothing runs out of sight."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.seen: list[int] = []
+
+    def __call__(self, number: int) -> int:
+        with self.lock:
+            self.seen.append(number)
+        return number + 1
+
+
+def last() -> Choice:
+    chosen = mh.last_choice()
+    assert chosen is not None
+    return chosen
+
+
+def test_a_few_small_items_stay_in_the_caller() -> None:
+    assert mh.map(abs, [-1, 2, -3]) == [1, 2, 3]
+    assert last().kind == "sequential"
+
+
+def test_no_items() -> None:
+    assert mh.map(abs, []) == []
+    assert last().kind == "sequential"
+    assert list(mh.imap(abs, [])) == []
+
+
+def test_waiting_items_run_on_threads() -> None:
+    assert mh.map(nap, range(60)) == list(range(60))
+    assert last().kind == "thread"
+    assert last().measurements.waiting > 0.5
+
+
+def test_computing_items_run_on_processes_if_there_are_cpus() -> None:
+    if _pilot_cpus() < 2:
+        pytest.skip("with one CPU, computing items rightly stay in the caller")
+    assert mh.map(compute, range(600)) == list(map(compute, range(600)))
+    assert last().kind == "process"
+    assert last().measurements.thread_speedup is not None
+
+
+def _pilot_cpus() -> int:
+    from manyhands._process import default_workers
+
+    return default_workers()
+
+
+def test_a_long_item_is_watched_while_it_runs() -> None:
+    began = time.perf_counter()
+    assert mh.map(time.sleep, [0.5] * 8) == [None] * 8
+    assert last().kind == "thread"
+    # All at once, although the first had not ended when the choice was made.
+    assert time.perf_counter() - began < 8 * 0.5
+
+
+def test_every_item_runs_exactly_once() -> None:
+    log = Log()
+    assert mh.map(log, range(50_000)) == list(range(1, 50_001))
+    assert sorted(log.seen) == list(range(50_000))
+
+
+def test_every_waiting_item_runs_exactly_once() -> None:
+    log = Log()
+
+    def work(number: int) -> int:
+        time.sleep(0.002)
+        return log(number)
+
+    assert mh.map(work, range(100)) == list(range(1, 101))
+    assert sorted(log.seen) == list(range(100))
+
+
+def test_items_that_become_dear_are_noticed() -> None:
+    def work(number: int) -> int:
+        if number >= 500:
+            time.sleep(0.01)
+        return number
+
+    assert mh.map(work, range(600)) == list(range(600))
+    assert last().kind == "thread"
+
+
+def test_the_first_failure_in_order_is_raised() -> None:
+    def work(number: int) -> int:
+        time.sleep(0.001)
+        if number in (0, 40, 90):
+            raise ValueError(number)
+        return number
+
+    with pytest.raises(ValueError, match="^0$"):
+        mh.map(work, range(100))
+    with pytest.raises(ValueError, match="^40$"):
+        mh.map(work, range(1, 100))
+
+
+def test_imap_chooses_too() -> None:
+    assert list(mh.imap(nap, range(40))) == list(range(40))
+    assert last().kind == "thread"
+    assert sorted(mh.imap(nap, range(40), ordered=False)) == list(range(40))
+
+
+def test_imap_keeps_to_its_buffer() -> None:
+    read = 0
+
+    def source() -> Iterator[int]:
+        nonlocal read
+        for read in count(1):
+            yield read
+
+    results = mh.imap(nap, source(), buffersize=3)
+    assert read <= 3
+    assert list(islice(results, 10)) == list(range(1, 11))
+    assert read <= 13
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_a_choice_belongs_to_its_context() -> None:
+    mh.map(abs, [1])
+    mine = mh.last_choice()
+    seen: list[Choice | None] = []
+
+    def other() -> None:
+        seen.append(mh.last_choice())
+        mh.map(nap, range(50))
+        seen.append(mh.last_choice())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen[0] is None
+    assert seen[1] is not None
+    assert seen[1].kind == "thread"
+    assert mh.last_choice() is mine
+
+
+def test_a_timeout_is_enforced() -> None:
+    with pytest.raises(mh.TaskTimeout):
+        mh.map(mh.sleep, [0, 30, 0], timeout=0.2)
+
+
+def test_retries_reach_the_pilot_and_the_rest() -> None:
+    tried: set[int] = set()
+
+    def work(number: int) -> int:
+        if number not in tried:
+            tried.add(number)
+            raise OSError(number)
+        return number
+
+    assert mh.map(work, range(2000), retries=1) == list(range(2000))
+    tried.clear()
+    assert list(mh.imap(work, range(2000), retries=1)) == list(range(2000))
+
+
+# --- the pair -----------------------------------------------------------------------------------
+
+
+def side_by_side(fn: Any, argument: Any) -> float | None:
+    meters = [_pilot.Meter(exact=False), _pilot.Meter(exact=False)]
+    pair = _pilot.Pair(meters)
+    with mh.ThreadPoolExecutor(2) as pool:
+        for meter in meters:
+            pool.submit(_pilot._metered_call, meter, fn, (argument,))
+        return pair.wait(30)
+
+
+def test_two_threads_under_the_gil_take_turns() -> None:
+    speedup = side_by_side(lambda count: sum(compute(each) for each in range(count)), 20)
+    assert speedup is not None
+    assert speedup < 1.2
+
+
+def test_a_meter_tells_waiting_from_computing() -> None:
+    meter = _pilot.Meter(exact=True)
+    _pilot._metered_call(meter, time.sleep, (0.05,))
+    assert meter.spent().wall >= 0.05
+    assert meter.spent().cpu < 0.03
+    assert not meter.running

@@ -1,0 +1,428 @@
+"""`manyhands demo`: its parts, its screens in a real terminal, and how it ends."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import urllib.error
+import urllib.request
+import zlib
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import manyhands as mh
+import manyhands.demo
+import pytest
+from manyhands.demo import DemoError, Run
+from manyhands.demo._jobs import JOBS, Amounts, Job
+from manyhands.demo._pages import PageServer
+from manyhands.demo._report import advise
+from manyhands.demo._sources import FEWEST_FILES, Sources, find_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+COMMAND = [sys.executable, "-m", "manyhands"]
+# A library with nothing in it, for the command that is started with it.
+EMPTY_LIBRARY = """
+import sys, sysconfig
+sysconfig.get_path = lambda name: sys.argv[1]
+from manyhands.__main__ import main
+sys.argv = ["manyhands", "demo"]
+sys.exit(main())
+"""
+# Every task says in which process it ran: the same in all threads, another one in a worker process.
+TELLTALE = """
+import os, sys
+from manyhands.demo._jobs import JOBS, Job
+JOBS["parse"] = Job("parse", "tells", lambda path: os.getpid(), JOBS["parse"].items)
+from manyhands.__main__ import main
+sys.argv = ["manyhands", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+def run_command(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, **settings)
+
+
+# -- the jobs ---------------------------------------------------------------------------------
+
+
+def test_parse_counts_definitions_and_names(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text("class A:\n    def f(self):\n        return a + b\nasync def g(): c = a\n")
+    assert manyhands.demo.parse(str(source)) == (3, 4)
+
+
+def test_parse_reads_the_declared_encoding(tmp_path: Path) -> None:
+    source = tmp_path / "latin.py"
+    source.write_bytes(b"# coding: latin-1\nname = '\xe9'\n")
+    assert manyhands.demo.parse(str(source)) == (0, 1)
+
+
+def test_compress_takes_files_together(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 1000)
+    packed = zlib.compress(b"a" * 1000 + b"b" * 1000, 6)
+    expected = (2000, len(packed), zlib.crc32(packed))
+    assert manyhands.demo.compress([str(path) for path in paths]) == expected
+
+
+def test_fetch_gets_a_page_and_waits_for_it() -> None:
+    with PageServer(0.05) as server:
+        started = perf_counter()
+        page = manyhands.demo.fetch(f"{server.url}/page/7")
+        assert perf_counter() - started >= 0.05
+        body = b"<p>Page 7 of many</p>\n" * 107
+        assert page == (200, len(body), zlib.crc32(body))
+        assert manyhands.demo.fetch(f"{server.url}/other") == (404, 0, 0)
+
+
+@pytest.mark.parametrize("name", list(JOBS))
+@pytest.mark.parametrize("kind", ["thread", "process", "auto"])
+def test_every_job_runs_in_every_kind_of_worker(name: str, kind: str) -> None:
+    job = JOBS[name]
+    amounts = Amounts(files=8, parses=1, bundle=2, compressions=1, pages=4)
+    with ExitStack() as stack:
+        items = job.items(find_sources(amounts.files), amounts, stack)
+        expected = [job.function(item) for item in items]
+        assert mh.map(job.function, items, workers=kind, max_workers=2) == expected
+
+
+# -- the input --------------------------------------------------------------------------------
+
+
+def test_sources_are_spread_over_the_library() -> None:
+    sources = find_sources(40)
+    assert len(set(sources.paths)) == 40
+    assert sources.bytes == sum(Path(path).stat().st_size for path in sources.paths)
+    assert len({path[len(sources.folder) + 1 :][0] for path in sources.paths}) > 10
+    for path in sources.paths:
+        ast.parse(Path(path).read_bytes(), path)
+
+
+def test_sources_leave_out_what_is_not_the_library(tmp_path: Path) -> None:
+    for folder in ["", "package", "test", "package/tests", "site-packages", "__pycache__"]:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(FEWEST_FILES):
+            (tmp_path / folder / f"m{number:03}.py").touch()
+    (tmp_path / "notes.txt").touch()
+    sources = find_sources(2 * FEWEST_FILES, str(tmp_path))
+    assert len(set(sources.paths)) == 2 * FEWEST_FILES
+    assert {Path(path).parent for path in sources.paths} == {tmp_path, tmp_path / "package"}
+
+
+def test_too_few_sources_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "only.py").touch()
+    with pytest.raises(DemoError, match=rf"at least {FEWEST_FILES} .* {tmp_path} has 1"):
+        find_sources(10, str(tmp_path))
+
+
+# -- the page server --------------------------------------------------------------------------
+
+
+def wait_for_end(pid: int) -> bool:
+    """Wait until process `pid` has ended; False if it is still there after ten seconds."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        ready, _, _ = select.select([watched], [], [], 10)
+        return bool(ready)
+    finally:
+        os.close(watched)
+
+
+def test_page_server_ends_with_its_context() -> None:
+    with PageServer(0.0) as server:
+        assert server._process is not None
+        pid = server._process.pid
+        with urllib.request.urlopen(f"{server.url}/page/1") as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{server.url}/page/x")
+    assert wait_for_end(pid)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"{server.url}/page/1")
+
+
+def test_page_server_ends_with_the_process_that_started_it() -> None:
+    program = """
+from manyhands.demo._pages import PageServer
+with PageServer(0.0) as server:
+    print(server._process.pid, flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+        assert wait_for_end(pid)
+
+
+# -- the report -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thread", "process", "expected"),
+    [
+        (2.2, 1.1, "process"),
+        (1.0, 1.1, "thread"),
+        (1.08, 1.0, "thread"),
+        (1.2, 1.0, "process"),
+        (1.9, 1.9, "sequential"),
+        (2.4, 2.3, "sequential"),
+    ],
+)
+def test_advice_prefers_the_simpler_of_equals(thread: float, process: float, expected: str) -> None:
+    times = {"sequential": 2.0, "thread": thread, "process": process, "auto": 0.1}
+    runs = [Run(kind, seconds, 2.0 / seconds) for kind, seconds in times.items()]
+    advice = advise("job", runs)
+    assert (advice.job, advice.kind) == ("job", expected)
+    assert advice.speed_up == 2.0 / times[expected]
+
+
+class Witness:
+    """A view that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.shares: dict[int, list[float]] = {}
+
+    def begin(self, setting: manyhands.demo.Setting) -> None:
+        self.told.append(f"begin {setting.files}")
+
+    def progress(self, job: str, kind: str, share: float, run: int, runs: int) -> None:
+        assert 1 <= run <= runs == 8
+        self.shares.setdefault(run, []).append(share)
+
+    def finish(self, job: manyhands.demo.JobReport) -> None:
+        self.told.append(job.name)
+
+
+def test_report_covers_every_kind_and_tells_its_view() -> None:
+    witness = Witness()
+    report = manyhands.demo.run(["fetch", "parse"], workers=2, quick=True, view=witness)
+    assert witness.told == [f"begin {report.setting.files}", "fetch", "parse"]
+    assert sorted(witness.shares) == list(range(1, 9))
+    for shares in witness.shares.values():
+        assert shares[0] == 0.0
+        assert shares[-1] == 1.0
+        assert shares == sorted(shares)
+    assert report.equal
+    for job in report.jobs:
+        assert [run.kind for run in job.runs] == ["sequential", "thread", "process", "auto"]
+        assert all(run.seconds > 0 for run in job.runs)
+        assert job.runs[0].speed_up == 1.0
+        assert job.choice in {"sequential", "thread", "process"}
+        assert job.reason
+        assert "\n" not in job.reason
+
+
+def test_unknown_jobs_are_errors() -> None:
+    with pytest.raises(KeyError, match="dance"):
+        manyhands.demo.run(["dance"])
+
+
+def test_differing_results_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def items(_: Sources, __: Amounts, ___: ExitStack) -> list[Any]:
+        return [1, 2, 3]
+
+    telltale: Callable[[Any], object] = lambda item: (item, os.getpid())  # noqa: E731
+    monkeypatch.setitem(JOBS, "parse", Job("parse", "tells", telltale, items))
+    report = manyhands.demo.run(["parse"], quick=True)
+    assert not report.equal
+    here = os.getpid()
+    expected = rf"process, task 0: \(1, \d+\) instead of \(1, {here}\)"
+    different = report.jobs[0].differences
+    assert different
+    assert re.fullmatch(expected, different[0])
+
+
+# -- the command ------------------------------------------------------------------------------
+
+
+def test_json_holds_what_the_documentation_says() -> None:
+    done = run_command("demo", "--quick", "--json", "--workers", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    documentation = manyhands.demo.__doc__ or ""
+    assert set(report) == {"setting", "jobs", "equal", "seconds"}
+    for field in [*report, *report["setting"], *report["jobs"][0]]:
+        assert re.search(rf"``(jobs\[\]\.)?{field}``", documentation), field
+    assert [job["name"] for job in report["jobs"]] == ["parse", "compress", "fetch"]
+    assert report["equal"] is True
+    assert report["setting"]["cpus"] >= 1
+    assert report["setting"]["manyhands"] == mh.__version__
+    for job in report["jobs"]:
+        assert job["best"] in {"sequential", "thread", "process"}
+        assert [set(run) for run in job["runs"]] == [{"kind", "seconds", "speed_up"}] * 4
+
+
+def test_piped_table_is_plain_and_80_columns_wide() -> None:
+    colourful = {**os.environ, "TERM": "xterm"}
+    done = run_command("demo", "--quick", "--jobs", "fetch,parse", env=colourful)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "\x1b" not in done.stdout
+    assert max(map(len, lines)) == 80
+    rows = [line.split()[0] for line in lines if re.search(r"\d\.\d\d s +\d+\.\d+.$", line)]
+    assert rows == ["sequential", "thread", "process", "auto"] * 2
+    titles = [line.split()[0] for line in lines if line.endswith("speed-up")]
+    assert titles == ["fetch", "parse"]
+    assert len([line for line in lines if line.startswith("  auto chose ")]) == 2
+    assert "All results are equal." in lines[-1]
+
+
+def test_version_and_usage() -> None:
+    assert run_command("--version").stdout == f"manyhands {mh.__version__}\n"
+    wrong = run_command("demo", "--jobs", "dance")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "possible values: parse, compress, fetch" in wrong.stderr
+    assert "Usage: manyhands demo [OPTIONS]" in run_command("demo", "--help").stdout
+
+
+def test_results_that_differ_make_the_command_fail() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TELLTALE, "demo", "--quick", "--jobs", "parse"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^  different: process, task 0: \d+ instead of \d+$", done.stdout, re.M)
+    assert "Results differ" in done.stdout
+
+
+def test_a_python_without_its_library_is_told_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EMPTY_LIBRARY, str(tmp_path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"manyhands: the demo works on at least .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("words", [["demo", "--quick"], ["demo", "--quick", "--json"], ["--help"]])
+def test_a_reader_that_leaves_is_no_error(words: Sequence[str]) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    with open(writable, "wb") as closed:
+        done = subprocess.run([*COMMAND, *words], stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+# -- in a terminal ----------------------------------------------------------------------------
+
+
+class Terminal:
+    """The command in a terminal of its own, and all that it wrote there."""
+
+    def __init__(self, columns: int, *words: str, **environment: str) -> None:
+        self.written = ""
+        self.mark = str(uuid4())
+        self._master, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        # A session's first process makes the terminal that it opens the session's own, so that
+        # Ctrl-C typed there goes to the command.
+        opening = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(follower)]
+        self._process = subprocess.Popen(
+            [*opening, *COMMAND, *words],
+            stdin=follower,
+            env={**inherited, "TERM": "xterm", "MARK": self.mark, **environment},
+            start_new_session=True,
+        )
+        os.close(follower)
+
+    def read_until(self, pattern: str) -> None:
+        """Read on until `pattern` has been written; fail if the command ends before."""
+        while not re.search(pattern, self.written):
+            assert self._read(), f"ended without {pattern}: {self.written!r}"
+
+    def press(self, key: bytes) -> None:
+        """Type `key`."""
+        os.write(self._master, key)
+
+    def end(self) -> int:
+        """Read until the command ends and return its exit status."""
+        while self._read():
+            pass
+        os.close(self._master)
+        return self._process.wait()
+
+    def left_over(self) -> Iterator[int]:
+        """Processes that the command started, directly or not, and that are still there."""
+        for entry in Path("/proc").iterdir():
+            try:
+                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+            except OSError:
+                continue
+            if f"MARK={self.mark}".encode() in environment.split(b"\0"):
+                yield int(entry.name)
+
+    def _read(self) -> bool:
+        try:
+            text = os.read(self._master, 65536)
+        except OSError:  # EIO: nobody has the other end open any more
+            return False
+        self.written += text.decode(errors="replace")
+        return bool(text)
+
+
+def test_terminal_shows_progress_and_colours() -> None:
+    terminal = Terminal(120, "demo", "--quick", "--jobs", "parse")
+    assert terminal.end() == 0
+    for number in range(1, 5):
+        assert f"run {number} of 4" in terminal.written
+    # What is left on the screen: each line as it was after its last erasure.
+    screen = [line.rsplit("\x1b[2K")[-1] for line in terminal.written.split("\r\n")]
+    assert not any("run " in line for line in screen)
+    assert any("\x1b[32m" in line for line in screen)
+    plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in screen]
+    assert max(map(len, plain)) == 100
+
+
+def test_terminal_without_colours() -> None:
+    terminal = Terminal(80, "demo", "--quick", "--jobs", "parse", NO_COLOR="1")
+    assert terminal.end() == 0
+    assert "run 4 of 4" in terminal.written
+    assert not re.search(r"\x1b\[[\d;]*m", terminal.written)
+
+
+@pytest.mark.parametrize(
+    ("job", "kind"),
+    [
+        ("fetch", "sequential"),
+        ("fetch", "thread"),
+        ("fetch", "process"),
+        ("parse", "thread"),
+        ("parse", "process"),
+        ("parse", "auto"),
+    ],
+)
+def test_ctrl_c_says_one_line_and_leaves_nobody(job: str, kind: str) -> None:
+    terminal = Terminal(80, "demo", "--jobs", job, NO_COLOR="1")
+    terminal.read_until(rf"{job} · {kind} .*[1-9] %")
+    terminal.press(b"\x03")
+    assert terminal.end() == 128 + signal.SIGINT
+    assert all(wait_for_end(pid) for pid in terminal.left_over())
+    after = terminal.written.rsplit("\x1b[2K")[-1]
+    assert after == "manyhands: interrupted\r\n"

@@ -1,0 +1,34 @@
+"""Every example runs, and says nothing on stderr but its progress."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+
+# A line of its output that shows that it did its work.
+SAYS = {
+    "async_service": "24 answers, the last one is 121393",
+    "endless": "10000000019",
+    "fetch_pages": "100 pages of 1490 bytes",
+    "fragile": "task 9 is done",
+    "mandelbrot": "@@@@@",
+    "word_count": "most frequent: ",
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert SAYS[path.stem] in done.stdout
+    assert all(line.startswith("counting") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_there_are_examples() -> None:
+    assert {path.stem for path in EXAMPLES} == set(SAYS)

@@ -1,0 +1,150 @@
+"""A worker is killed every 50 ms, and every result is right all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyhands as mh
+import tasks
+from eventually import eventually
+from manyhands._share import shared_memory
+
+RHYTHM_S = 0.05
+
+
+class Killer(threading.Thread):
+    """Kills a worker of a pool again and again; counts how often."""
+
+    def __init__(self, executor: mh.ProcessPoolExecutor) -> None:
+        super().__init__(name="killer")
+        self._executor = executor
+        self._choice = random.Random(20_000)
+        self.enough = threading.Event()
+        self.kills = 0
+
+    def run(self) -> None:
+        while not self.enough.wait(RHYTHM_S):
+            workers = self._executor.statistics()["workers"]
+            busy = [worker["pid"] for worker in workers if worker["state"] == "running"]
+            if busy and self._kill(self._choice.choice(busy)):
+                self.kills += 1
+
+    def _kill(self, pid: int) -> bool:
+        # Held by a descriptor, the process cannot be mistaken for a later one of the same number.
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                workers = self._executor.statistics()["workers"]
+                if pid in {worker["pid"] for worker in workers}:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    return True
+            finally:
+                os.close(descriptor)
+        return False
+
+
+@contextlib.contextmanager
+def killing(executor: mh.ProcessPoolExecutor) -> Iterator[Killer]:
+    killer = Killer(executor)
+    killer.start()
+    try:
+        yield killer
+    finally:
+        killer.enough.set()
+        killer.join()
+
+
+def work(number: int, seconds: float) -> int:
+    tasks.burn(seconds)
+    return number * number
+
+
+def work_on_array(array: np.ndarray[Any, Any], seconds: float) -> np.ndarray[Any, Any]:
+    tasks.burn(seconds)
+    return array * 2
+
+
+def storm(count: int, workers: int, seconds: float) -> Killer:
+    """Runs so many tasks of so many seconds while workers are killed; checks every result."""
+    completions: Counter[int] = Counter()
+    before = shared_memory()[0]
+    with mh.ProcessPoolExecutor(max_workers=workers) as executor:
+        view = executor.options(retries=1_000)
+        executor.submit(tasks.pid).result()
+        with killing(executor) as killer:
+            futures: list[Future[Any]] = []
+            for number in range(count):
+                if number % 20 == 7:
+                    # Ten thousand numbers: in a block of shared memory, both ways.
+                    array = np.arange(number, number + 10_000)
+                    future: Future[Any] = view.submit(work_on_array, array, seconds)
+                else:
+                    future = view.submit(work, number, seconds)
+                future.add_done_callback(lambda _, number=number: completions.update([number]))
+                futures.append(future)
+            for number, future in enumerate(futures):
+                result = future.result()
+                if number % 20 == 7:
+                    assert np.array_equal(result, 2 * np.arange(number, number + 10_000))
+                else:
+                    assert result == number * number
+                del result, future
+            futures.clear()
+        eventually(lambda: len(completions) == count, "every callback is called")
+        statistics = executor.statistics()
+    assert set(completions.values()) == {1}
+    # One more for the first task, that started a worker.
+    assert (statistics["done"], statistics["failed"]) == (count + 1, 0)
+    assert statistics["queued"] == statistics["running"] == statistics["cancelled"] == 0
+    assert 0 < statistics["retried"] <= killer.kills
+    eventually(lambda: shared_memory()[0] <= before, "shared memory is given back")
+    return killer
+
+
+def test_a_small_storm() -> None:
+    killer = storm(2_000, 2, 0.001)
+    assert killer.kills >= 10
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_storm(workers: int) -> None:
+    killer = storm(20_000, workers, 0.002)
+    assert killer.kills >= 100
+
+
+def test_a_storm_over_a_map_of_single_items() -> None:
+    with mh.ProcessPoolExecutor(max_workers=2) as executor:
+        view = executor.options(retries=1_000)
+        executor.submit(tasks.pid).result()
+        with killing(executor) as killer:
+            squares = list(view.map(work, range(600), [0.001] * 600, chunksize=1))
+    assert squares == [number * number for number in range(600)]
+    assert killer.kills >= 3
+
+
+def test_a_storm_without_retries_fails_only_what_was_hit() -> None:
+    with mh.ProcessPoolExecutor(max_workers=2) as executor:
+        executor.submit(tasks.pid).result()
+        with killing(executor) as killer:
+            futures = [executor.submit(work, number, 0.002) for number in range(500)]
+            errors = [future.exception() for future in futures]
+        statistics = executor.statistics()
+    lost = [error for error in errors if error is not None]
+    assert all(isinstance(error, mh.WorkerDied) for error in lost)
+    assert 0 < len(lost) <= killer.kills
+    for number, (future, error) in enumerate(zip(futures, errors, strict=True)):
+        assert error is not None or future.result() == number * number
+    assert (statistics["done"], statistics["failed"]) == (501 - len(lost), len(lost))

@@ -1,0 +1,252 @@
+"""The rules of the house that no other tool checks. Each says its reason when it is broken."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOP = ("crates", "python", "tests", "benches", "examples", "docs", "tools", "requirements", ".ci")
+TEXT = {".rs", ".py", ".pyi", ".md", ".toml", ".in", ".txt", ".yml", ".sh", ".css"}
+NAMELESS = {"Makefile", "run"}  # text files without a suffix
+MADE = {"__pycache__", "_build", "target", "node_modules"}
+
+
+def is_text(path: Path) -> bool:
+    return path.suffix in TEXT or path.name in NAMELESS
+
+
+def project_files() -> Iterator[Path]:
+    """Yields the text files of the project, without anything that was built."""
+    yield from (each for each in ROOT.iterdir() if each.is_file() and is_text(each))
+    for folder in TOP:
+        for path in sorted((ROOT / folder).rglob("*")):
+            inside = path.relative_to(ROOT).parts
+            if path.is_file() and is_text(path) and not MADE & set(inside):
+                yield path
+
+
+FILES = {path: path.read_text(encoding="utf-8") for path in project_files()}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def of_kind(*suffixes: str, under: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (name, text) of the files with these suffixes below a folder."""
+    for path, text in FILES.items():
+        if path.suffix in suffixes and named(path).startswith(under):
+            yield named(path), text
+
+
+def report(broken: list[str], reason: str) -> None:
+    if broken:
+        pytest.fail("\n".join([*broken, f"Why: {reason}"]), pytrace=False)
+
+
+def without_comments(line: str) -> str:
+    return line.split("//", 1)[0]
+
+
+def rust_functions(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yields (first line, length, name); relies on rustfmt's indentation."""
+    lines = text.splitlines()
+    opening = re.compile(r"^(\s*)(?:pub(?:\([^)]*\))? )?(?:const |unsafe |extern \"C\" )*fn (\w+)")
+    for first, line in enumerate(lines):
+        found = opening.match(line)
+        if found is None:
+            continue
+        end = found[1] + "}"
+        for last in range(first, len(lines)):
+            if lines[last] == end or (last == first and line.endswith(("}", ";"))):
+                yield first + 1, last - first + 1, found[2]
+                break
+
+
+def python_functions(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yields (first line, length without the docstring, name)."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if ast.get_docstring(node, clean=False) is not None:
+                docstring = node.body[0]
+                length -= (docstring.end_lineno or docstring.lineno) - docstring.lineno + 1
+            yield node.lineno, length, node.name
+
+
+def test_files_are_short() -> None:
+    broken = []
+    for name, text in of_kind(".rs", ".py", ".pyi"):
+        lines = text.splitlines()
+        is_test = name.startswith(("tests/", "benches/")) or "/tests/" in name
+        marks = (n for n, line in enumerate(lines) if re.match(r"#\[cfg\((all\()?test\b", line))
+        code = next(marks, len(lines))
+        if code > (800 if is_test else 500) or len(lines) > 800:
+            broken.append(f"{name}: {code} lines of code, {len(lines)} in all")
+    report(broken, "a file of more than 500 lines (800 with tests) is more than one noun; split it")
+
+
+def test_functions_are_short() -> None:
+    broken = [
+        f"{name}:{line}: {function} has {length} lines"
+        for suffix, functions in ((".rs", rust_functions), (".py", python_functions))
+        for name, text in of_kind(suffix)
+        for line, length, function in functions(text)
+        if length > 70
+    ]
+    report(broken, "a function of more than 70 lines cannot be seen at once; name its parts")
+
+
+def test_files_are_named_for_what_they_hold() -> None:
+    vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
+    broken = [
+        named(path)
+        for path in FILES
+        if vague & {part.split(".")[0].strip("_") for part in path.relative_to(ROOT).parts}
+    ]
+    report(broken, "these names fit everything, so everything ends up there")
+
+
+def test_unsafe_code_stays_where_it_is_looked_for() -> None:
+    homes = ("crates/os/", "crates/sync/", "crates/channel/", "crates/python/src/ffi.rs")
+    broken = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in of_kind(".rs")
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(r"\bunsafe\b", without_comments(line)) and not name.startswith(homes)
+    ]
+    report(broken, f"unsafe code is reviewed in {', '.join(homes)}; nobody looks elsewhere")
+
+
+def test_crates_above_os_make_no_system_calls() -> None:
+    calls = re.compile(
+        r"\b(Instant::now|SystemTime::now|std::(process|fs|net)|thread::sleep|libc::|rustix::)"
+    )
+    broken = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in of_kind(".rs", under="crates/")
+        if not name.startswith("crates/os/") and "/tests/" not in name
+        for number, line in enumerate(text.split("#[cfg(test)]")[0].splitlines(), 1)
+        if calls.search(without_comments(line))
+    ]
+    report(broken, "time and the system come from crates/os, so that one crate is to be ported")
+
+
+def test_dependencies_point_down() -> None:
+    allowed = {
+        "os": set(),
+        "sync": {"os"},
+        "channel": {"os", "sync"},
+        "pool": {"os", "sync", "channel"},
+        "cli": {"os"},
+    }
+    broken = []
+    for crate, below in allowed.items():
+        table = tomllib.loads((ROOT / "crates" / crate / "Cargo.toml").read_text())
+        ours = {name.removeprefix("manyhands-") for name in table.get("dependencies", {})}
+        wrong = {name for name in ours if (ROOT / "crates" / name).is_dir()} - below
+        broken += [f"crates/{crate} depends on crates/{name}" for name in sorted(wrong)]
+    report(broken, "a layer that knows the one above cannot be understood, or tested, alone")
+
+
+def test_each_release_names_its_acquire() -> None:
+    broken = []
+    layers = tuple(f"crates/{crate}/src/" for crate in ("os", "sync", "channel", "pool"))
+    for name, text in of_kind(".rs"):
+        if not name.startswith(layers):
+            continue
+        code = re.split(r"#\[cfg\((?:all\()?test\b", text)[0].splitlines()
+        for number, line in enumerate(code):
+            if re.search(r"\b(Release|AcqRel)\b", without_comments(line)) and "use " not in line:
+                nearby = "\n".join(code[max(0, number - 8) : number + 1])
+                if "pairs with" not in nearby:
+                    broken.append(f"{name}:{number + 1}: {line.strip()}")
+    report(broken, "a Release means nothing without its Acquire: say `// pairs with: function`")
+
+
+def test_nothing_is_left_to_do() -> None:
+    words = re.compile(
+        r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b|\b(un" + r"implemented|to" + r"do)!\("
+    )
+    broken = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in of_kind(".rs", ".py", ".pyi", ".md", ".toml")
+        for number, line in enumerate(text.splitlines(), 1)
+        if words.search(line)
+    ]
+    report(broken, "what is unfinished belongs on the tracker, where somebody sees it")
+
+
+def test_no_path_of_one_machine() -> None:
+    places = re.compile(r"(?<![\w.])/(work|ro" + r"ot|home|Users)/")
+    broken = [
+        f"{named(path)}:{number}: {line.strip()}"
+        for path, text in FILES.items()
+        if path.name != "test_tidy.py"
+        for number, line in enumerate(text.splitlines(), 1)
+        if places.search(line)
+    ]
+    report(broken, "what works only in one person's folder works for nobody else")
+
+
+def test_pins_are_exact_and_come_from_the_index() -> None:
+    broken = []
+    for name, text in of_kind(".txt", under="requirements/"):
+        entries = re.split(r"\n(?=\S)", text.strip())
+        for entry in entries:
+            if not re.match(r"[\w.-]+==\S+", entry) or "--hash=sha256:" not in entry:
+                broken.append(f"{name}: {entry.splitlines()[0]}")
+        if re.search(r"https?://|--(extra-)?index-url|--find-links", text):
+            broken.append(f"{name}: names an address")
+    report(broken, "only name==version with hashes installs the same thing everywhere")
+
+
+def test_one_version_everywhere() -> None:
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    package = (ROOT / "python/manyhands/__init__.py").read_text()
+    broken = []
+    if f'__version__ = "{cargo}"' not in package:
+        broken.append(f"python/manyhands/__init__.py: __version__ is not {cargo}")
+    if f"## {cargo}" not in (ROOT / "CHANGELOG.md").read_text():
+        broken.append(f"CHANGELOG.md: no section {cargo}")
+    report(broken, "a bug report that names a version must mean one state of the code")
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    pages = {name for name, _ in of_kind(".md", under="docs/")}
+    listed = {"docs/index.md"}
+    for _, text in of_kind(".md", under="docs/"):
+        for block in re.findall(r"```\{toctree\}(.*?)```", text, re.DOTALL):
+            for line in filter(None, block.split("\n")):
+                listed |= set(fnmatch.filter(pages, f"docs/{line.strip()}.md"))
+    report(sorted(pages - listed), "a page that no table of contents names is never found")
+
+
+def test_named_commands_exist() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    broken = [
+        f"{name}: make {command}"
+        for name, text in of_kind(".md")
+        for command in re.findall(r"(?:`|^\$ |^)make ([a-z][a-z-]*)", text, re.MULTILINE)
+        if command not in targets
+    ]
+    report(broken, "a reader types what is written; the Makefile must know it")
+
+
+def test_named_files_exist() -> None:
+    broken = []
+    for name, text in of_kind(".md"):
+        here = (ROOT / name).parent
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            if "://" not in link and not (here / link).exists():
+                broken.append(f"{name}: {link}")
+        places = re.findall(rf"`((?:{'|'.join(TOP)})/[\w./-]+)`", text)
+        broken += [f"{name}: {place}" for place in places if not (ROOT / place).exists()]
+    report(broken, "a map that names folders long gone leads astray")

@@ -1,0 +1,64 @@
+"""A zygote whose workers take their tasks from a socket: what test_zygote.py runs.
+
+It stands in for the native half of a worker - the loop that claims tasks in shared memory - and
+calls the same hooks at the same moments. Everything else is the real thing.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+from pathlib import Path
+
+from manyhands import _worker, _zygote
+from manyhands._settings import Settings
+
+LARGEST = 1 << 16  # bytes
+
+
+def run_loop(assignment: _zygote.Assignment, hooks: _worker.Hooks) -> None:
+    """Runs tasks until the tests close the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(os.environ["TASKS_ADDRESS"])
+        connection.send(assignment.participant.to_bytes(4, "little"))
+        while packet := connection.recv(LARGEST):
+            task, context, arguments = pickle.loads(packet)
+            if task == "idle":
+                hooks.idle()
+                connection.send(pickle.dumps((True, None, False)))
+                continue
+            error = None
+            answer: bytes | object
+            try:
+                fn = hooks.loads(task)
+                answer = hooks.apply_context(context).run(fn, *arguments)
+            except BaseException as raised:
+                error = raised
+            touched = hooks.finish_task(error)
+            if error is None:
+                connection.send(pickle.dumps((True, hooks.dumps(answer)[0], touched)))
+            else:
+                told = hooks.dump_exception(error, "task")
+                connection.send(pickle.dumps((False, told, touched)))
+
+
+def run_worker(assignment: _zygote.Assignment, settings: Settings) -> None:
+    """What a forked worker does."""
+    _worker.main(assignment, settings, run_loop, lambda: "CONDEMNED" in os.environ)
+
+
+def read_block(reference: int) -> bytes:
+    """The settings; their "block" is a file named for its reference."""
+    return Path(os.environ["BLOCKS"], str(reference)).read_bytes()
+
+
+def main() -> None:
+    """Runs the zygote as `_zygote.main` does, without a segment."""
+    _zygote.prepare()
+    os._exit(_zygote.Zygote(int(sys.argv[1]), read_block, run_worker).serve())
+
+
+if __name__ == "__main__":
+    main()

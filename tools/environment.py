@@ -1,0 +1,124 @@
+"""Creates or updates one private Python environment, and does nothing when it is up to date.
+
+Usage: ``python tools/environment.py FOLDER PYTHON [REQUIREMENTS.txt ...] [--wheel FILE]``
+
+Works where ``ensurepip`` is missing, as on a Debian without python3-venv: it borrows the pip of
+any interpreter that has one, and installs the Debian package if it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+STAMP = ".ready"
+
+
+def run(*command: str | Path) -> None:
+    """Runs a command, shows its output, raises if it fails."""
+    subprocess.run([str(part) for part in command], check=True)
+
+
+def answers(*command: str | Path) -> bool:
+    """Tells whether a command can be run and succeeds; its output is dropped."""
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def lender(python: str) -> list[str] | None:
+    """Returns a command that is a pip able to serve another interpreter, or None."""
+    for each in (python, sys.executable, "python3", "/usr/bin/python3"):
+        # --python came with pip 22.3.
+        if answers(each, "-m", "pip", "--python", python, "--version"):
+            return [each, "-m", "pip"]
+    return None
+
+
+def create(folder: Path, python: str) -> None:
+    """Makes an empty environment with pip in it; replaces what stands there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    if not answers(python, "-c", "import ensurepip"):
+        pip = lender(python)
+        if pip is not None:
+            run(python, "-m", "venv", "--without-pip", folder)
+            run(*pip, "--python", folder / "bin/python", "install", "--quiet", "pip")
+            return
+        install_ensurepip(python)
+    run(python, "-m", "venv", folder)
+
+
+def install_ensurepip(python: str) -> None:
+    """Installs Debian's package with ensurepip, or says which one to install."""
+    ask = "import sys; print('python%d.%d-venv' % sys.version_info[:2])"
+    package = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+    name = package.stdout.strip()
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit(
+            f"{python} has neither ensurepip nor pip, so no private environment can be made.\n"
+            f"Install them (on Debian and Ubuntu: sudo apt-get install {name}) and run make again."
+        )
+    print(f"installing {name} with apt-get, because {python} has no ensurepip", file=sys.stderr)
+    for command in (["update"], ["install", "-y", name]):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        full = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", *command]
+        subprocess.run(full, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def stamp(python: str, files: list[Path]) -> str:
+    """Returns a line that changes whenever the environment has to be made anew."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return f"{python} {digest.hexdigest()}\n"
+
+
+def contents(wheel: Path) -> str:
+    """Returns a line that changes whenever the files of a wheel do, but not with its build date."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = [each for each in archive.infolist() if ".dist-info/sboms/" not in each.filename]
+        sums = {each.filename: each.CRC for each in files if not each.filename.endswith("RECORD")}
+    return hashlib.sha256(repr((wheel.name, sums)).encode()).hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("python")
+    parser.add_argument("requirements", type=Path, nargs="*")
+    parser.add_argument("--wheel", type=Path, help="a wheel to install without its dependencies")
+    wanted = parser.parse_args()
+    folder: Path = wanted.folder
+    inside = folder / "bin/python"
+
+    ready = folder / STAMP
+    line = stamp(wanted.python, wanted.requirements)
+    if not (ready.exists() and ready.read_text() == line and answers(inside, "-c", "")):
+        create(folder, wanted.python)
+        for file in wanted.requirements:
+            run(inside, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", file)
+        ready.write_text(line)
+
+    if wanted.wheel is not None:
+        installed = folder / ".wheel"
+        line = contents(wanted.wheel)
+        if not (installed.exists() and installed.read_text() == line):
+            options = ("--quiet", "--force-reinstall", "--no-deps", "--no-index")
+            run(inside, "-m", "pip", "install", *options, wanted.wheel)
+            installed.write_text(line)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"failed with status {error.returncode}: {' '.join(error.cmd)}")
