@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benches import summary
-from benches.contenders import OURS
+from benches.contenders import NAMES, OURS
 from benches.measures import MEASURES
 from benches.quantity import digits, shown, tick
 from benches.svg import FAINT, INK, MET, MISSED, Drawing
@@ -45,7 +45,7 @@ def plots(results: Results, verdicts: Sequence[Verdict]) -> dict[str, str]:
     found = {f"{name}.svg": bars(results, name) for name in there}
     if "round_trip" in there:
         found["latency.svg"] = latency(results)
-    if "task_length" in there:
+    if any("efficiencies" in entry.detail for entry in results.entries):
         found["efficiency.svg"] = efficiency(results)
     if any(verdict.measured for verdict in verdicts):
         found["targets.svg"] = targets(verdicts)
@@ -158,7 +158,7 @@ def efficiency(results: Results) -> str:
     measure = MEASURES["task_length"]
     lines = {
         name: [(x, 100 * y) for x, y in points]
-        for name in summary.values(results, "task_length")
+        for name in NAMES
         if (points := summary.curve(results, "task_length", name, "lengths_s", "efficiencies"))
     }
     xs = [x for points in lines.values() for x, _ in points]

@@ -22,9 +22,12 @@ class WrongResult(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement: the value in the benchmark's unit, and what lies behind it."""
+    """One measurement: the value in the benchmark's unit, and what lies behind it.
 
-    value: float
+    No value: the contender never got where the value would have been read.
+    """
+
+    value: float | None
     detail: dict[str, float | list[float]] = field(default_factory=dict)
 
 

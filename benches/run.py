@@ -92,7 +92,13 @@ def measured(benchmarks: Sequence[str], names: Sequence[str], rounds: int, scale
     for place, (number, benchmark, name) in enumerate(plan, 1):
         entry = taken(number, benchmark, name, scale)
         entries.append(entry)
-        outcome = entry.error.splitlines()[-1] if entry.error else f"{entry.value:.4g}"
+        outcome = (
+            entry.error.splitlines()[-1]
+            if entry.error
+            else "not reached"
+            if entry.value is None
+            else f"{entry.value:.4g}"
+        )
         print(f"[{place}/{len(plan)}] {benchmark} {name}: {outcome}", file=sys.stderr, flush=True)
     return Results(machine, rounds, scale, disturbance.share(), entries)
 
@@ -105,11 +111,12 @@ def taken(number: int, benchmark: str, name: str, scale: float) -> Entry:
         if isinstance(outcome, str):
             return Entry(number, benchmark, name, None, {}, outcome)
         samples.append(outcome)
+    if len(samples) == 1:
+        return Entry(number, benchmark, name, samples[0]["value"], samples[0]["detail"])
     samples.sort(key=lambda sample: float(sample["value"]))
-    detail = samples[len(samples) // 2]["detail"]
-    if len(samples) > 1:
-        detail = {**detail, "repeats": [sample["value"] for sample in samples]}
-    return Entry(number, benchmark, name, median(s["value"] for s in samples), detail)
+    repeats = [sample["value"] for sample in samples]
+    detail = {**samples[len(samples) // 2]["detail"], "repeats": repeats}
+    return Entry(number, benchmark, name, median(repeats), detail)
 
 
 def child(benchmark: str, name: str, scale: float, timeout_s: float) -> dict[str, Any] | str:

@@ -91,7 +91,7 @@ def curve(results: Results, benchmark: str, name: str, x: str, y: str) -> list[t
     """Return a contender's curve: the x values of its detail, each with its median y."""
     columns: dict[float, list[float]] = {}
     for entry in results.entries:
-        if entry.benchmark == benchmark and entry.contender == name and entry.value is not None:
+        if entry.benchmark == benchmark and entry.contender == name and x in entry.detail:
             for abscissa, ordinate in zip(entry.detail[x], entry.detail[y], strict=True):
                 columns.setdefault(abscissa, []).append(ordinate)
     return [(abscissa, median(columns[abscissa])) for abscissa in sorted(columns)]

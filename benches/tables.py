@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from benches.run import Results
     from benches.targets import Verdict
 
+# Others' share of the CPU time up to which a run counts.
+QUIET = 0.05
+
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a Markdown table, the first row its head."""
@@ -31,11 +34,14 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def machine_line(results: Results) -> str:
     """Return one sentence on what was measured, where and how."""
     machine = results.machine
+    busy = results.disturbance > QUIET
     return (
         f"{machine.date}, {machine.cpu}, {machine.cpus} CPUs, "
         f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}, Linux {machine.kernel}, "
         f"{machine.python}; {results.rounds} interleaved rounds; other processes took "
         f"{100 * results.disturbance:.0f} % of the CPU time."
+        + (" **The machine was not quiet: these figures prove nothing.**" if busy else "")
+        + (" **Shortened work (--quick): a rough look only.**" if results.scale < 1.0 else "")
     )
 
 
@@ -52,8 +58,7 @@ def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
             extremes = f"{shown(spread.low, unit)} … {shown(spread.high, unit)}"
         else:
             extremes = f"{digits(spread.low)} … {digits(spread.high)}×"
-        met = "met" if verdict.met else "**missed**"
-        rows.append([target.work, target.wanted, verdict.words, extremes, met])
+        rows.append([target.work, target.wanted, verdict.words, extremes, verdict.outcome])
     return rows
 
 

@@ -50,6 +50,20 @@ class Verdict:
         return self.measured.median >= self.target.bar
 
     @property
+    def steady(self) -> bool:
+        """Whether every round is on the side of the bar that the median is on."""
+        headroom = self.headroom
+        return headroom is not None and (headroom.low >= 1.0 or headroom.high < 1.0)
+
+    @property
+    def outcome(self) -> str:
+        """Met or missed, and whether all rounds agree."""
+        if self.met is None:
+            return "not measured"
+        word = "met" if self.met else "**missed**"
+        return word if self.steady else f"{word}, not in every round"
+
+    @property
     def words(self) -> str:
         """The measured median in the words of the bar, or a dash."""
         if self.measured is None:

@@ -57,6 +57,11 @@ def last_element(array: Array) -> float:
     return float(array[-1])
 
 
+def sum_and_length(array: Array) -> tuple[float, int]:
+    """Return the sum of all elements and their number: the whole array is read."""
+    return float(array.sum()), len(array)
+
+
 def kept_array(request: tuple[int, float]) -> Array:
     """Return an array of (length, last element) that this worker made once and keeps.
 

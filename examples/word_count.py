@@ -12,8 +12,11 @@ def words(path: Path) -> Counter[str]:
     return Counter(re.findall(r"[a-z]+", path.read_text(errors="replace").lower()))
 
 
-files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-total: Counter[str] = sum(mh.map(words, files, progress="counting"), Counter())
+library = Path(sysconfig.get_path("stdlib"))
+files = [*library.glob("*.py"), *library.glob("*/*.py")]
+total: Counter[str] = Counter()
+for each in mh.map(words, files, progress="counting"):
+    total.update(each)
 
 print(f"{total.total():,} words in {len(files)} files")
 print("most frequent:", ", ".join(word for word, _ in total.most_common(8)))

@@ -132,7 +132,7 @@ def warm_up() -> None:
             import manyhands
 
             with getattr(manyhands, name)(max_workers=1) as executor:
-                executor.submit(int, "3").result(timeout=30)
+                executor.options(timeout=30).submit(int, "3").result(timeout=30)
 
 
 def end_shared_pools() -> None:
@@ -149,6 +149,9 @@ def nothing_left_behind(request: pytest.FixtureRequest, warm_up: None) -> Iterat
     lent = is_lent_a_pool(request)
     before = belongings()
     yield
+    # An executor that was shut down keeps its event descriptors while somebody refers to it; here
+    # that is pytest, with the values of fixtures that have ended.
+    request.node.funcargs.clear()
     end_shared_pools()
     deadline = time.monotonic() + PATIENCE_S
     while found := left_behind(before, belongings(), lent):

@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -75,11 +75,11 @@ def test_work_that_is_dearer_to_send_than_to_do_stays_in_the_caller() -> None:
 
 
 def test_a_pool_that_has_to_start_first_needs_more_work() -> None:
-    work = {"item_seconds": 0.01, "cpu_seconds": 0.01, "thread_speedup": 1.0}
+    work = Measurements(items=10, item_seconds=0.01, cpu_seconds=0.01, thread_speedup=1.0)
     warm = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.0)
-    assert choice(10, **work).kind == "sequential"
-    assert choice(10, warm, **work).kind == "process"
-    assert choice(100, **work).kind == "process"
+    assert choose(work, 10, TWO_CPUS).kind == "sequential"
+    assert choose(work, 10, warm).kind == "process"
+    assert choose(work, 100, TWO_CPUS).kind == "process"
 
 
 def test_one_cpu_computes_in_the_caller_but_still_waits_on_threads() -> None:
@@ -249,9 +249,9 @@ def test_the_first_failure_in_order_is_raised() -> None:
             raise ValueError(number)
         return number
 
-    with pytest.raises(ValueError, match="^0$"):
+    with pytest.raises(ValueError, match=r"^0$"):
         mh.map(work, range(100))
-    with pytest.raises(ValueError, match="^40$"):
+    with pytest.raises(ValueError, match=r"^40$"):
         mh.map(work, range(1, 100))
 
 
@@ -266,7 +266,8 @@ def test_imap_keeps_to_its_buffer() -> None:
 
     def source() -> Iterator[int]:
         nonlocal read
-        for read in count(1):
+        while True:
+            read += 1
             yield read
 
     results = mh.imap(nap, source(), buffersize=3)

@@ -20,12 +20,13 @@ import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
+
+import pytest
 
 import manyhands as mh
 import manyhands.demo
-import pytest
 from manyhands.demo import DemoError, Run
 from manyhands.demo._jobs import JOBS, Amounts, Job
 from manyhands.demo._pages import PageServer
@@ -34,6 +35,8 @@ from manyhands.demo._sources import FEWEST_FILES, Sources, find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from manyhands._map import Workers
 
 COMMAND = [sys.executable, "-m", "manyhands"]
 # A library with nothing in it, for the command that is started with it.
@@ -95,7 +98,7 @@ def test_fetch_gets_a_page_and_waits_for_it() -> None:
 
 @pytest.mark.parametrize("name", list(JOBS))
 @pytest.mark.parametrize("kind", ["thread", "process", "auto"])
-def test_every_job_runs_in_every_kind_of_worker(name: str, kind: str) -> None:
+def test_every_job_runs_in_every_kind_of_worker(name: str, kind: Workers) -> None:
     job = JOBS[name]
     amounts = Amounts(files=8, parses=1, bundle=2, compressions=1, pages=4)
     with ExitStack() as stack:
@@ -288,7 +291,7 @@ def test_piped_table_is_plain_and_80_columns_wide() -> None:
     assert rows == ["sequential", "thread", "process", "auto"] * 2
     titles = [line.split()[0] for line in lines if line.endswith("speed-up")]
     assert titles == ["fetch", "parse"]
-    assert len([line for line in lines if line.startswith("  auto chose ")]) == 2
+    assert len([line for line in lines if line.startswith("  auto → ")]) == 2
     assert "All results are equal." in lines[-1]
 
 
@@ -333,7 +336,7 @@ def test_a_reader_that_leaves_is_no_error(words: Sequence[str]) -> None:
 
 
 class Terminal:
-    """The command in a terminal of its own, and all that it wrote there."""
+    """The command in a terminal of its own, and all that it wrote there; a context manager."""
 
     def __init__(self, columns: int, *words: str, **environment: str) -> None:
         self.written = ""
@@ -352,6 +355,14 @@ class Terminal:
         )
         os.close(follower)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
     def read_until(self, pattern: str) -> None:
         """Read on until `pattern` has been written; fail if the command ends before."""
         while not re.search(pattern, self.written):
@@ -365,7 +376,6 @@ class Terminal:
         """Read until the command ends and return its exit status."""
         while self._read():
             pass
-        os.close(self._master)
         return self._process.wait()
 
     def left_over(self) -> Iterator[int]:
@@ -388,8 +398,8 @@ class Terminal:
 
 
 def test_terminal_shows_progress_and_colours() -> None:
-    terminal = Terminal(120, "demo", "--quick", "--jobs", "parse")
-    assert terminal.end() == 0
+    with Terminal(120, "demo", "--quick", "--jobs", "parse") as terminal:
+        assert terminal.end() == 0
     for number in range(1, 5):
         assert f"run {number} of 4" in terminal.written
     # What is left on the screen: each line as it was after its last erasure.
@@ -401,8 +411,8 @@ def test_terminal_shows_progress_and_colours() -> None:
 
 
 def test_terminal_without_colours() -> None:
-    terminal = Terminal(80, "demo", "--quick", "--jobs", "parse", NO_COLOR="1")
-    assert terminal.end() == 0
+    with Terminal(80, "demo", "--quick", "--jobs", "parse", NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
     assert "run 4 of 4" in terminal.written
     assert not re.search(r"\x1b\[[\d;]*m", terminal.written)
 
@@ -415,14 +425,13 @@ def test_terminal_without_colours() -> None:
         ("fetch", "process"),
         ("parse", "thread"),
         ("parse", "process"),
-        ("parse", "auto"),
     ],
 )
 def test_ctrl_c_says_one_line_and_leaves_nobody(job: str, kind: str) -> None:
-    terminal = Terminal(80, "demo", "--jobs", job, NO_COLOR="1")
-    terminal.read_until(rf"{job} · {kind} .*[1-9] %")
-    terminal.press(b"\x03")
-    assert terminal.end() == 128 + signal.SIGINT
-    assert all(wait_for_end(pid) for pid in terminal.left_over())
+    with Terminal(80, "demo", "--jobs", job, NO_COLOR="1") as terminal:
+        terminal.read_until(rf"{job} · {kind} .*[1-9]\d* %")
+        terminal.press(b"\x03")
+        assert terminal.end() == 128 + signal.SIGINT
+        assert all(wait_for_end(pid) for pid in terminal.left_over())
     after = terminal.written.rsplit("\x1b[2K")[-1]
     assert after == "manyhands: interrupted\r\n"

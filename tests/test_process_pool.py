@@ -24,6 +24,7 @@ from eventually import begun, eventually, let_go
 @pytest.fixture(scope="module")
 def pool() -> Iterator[mh.ProcessPoolExecutor]:
     with mh.ProcessPoolExecutor(max_workers=2) as executor:
+        executor.submit(tasks.pid).result()  # starts it here, not in the first test
         yield executor
 
 

@@ -19,8 +19,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def give_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Have stderr be a terminal; not a fixture, for pytest sets stderr after those."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("COLUMNS", "100")
@@ -34,7 +34,8 @@ def every_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(view, "interval", 0.0)
 
 
-def test_a_terminal_gets_a_bar(terminal: Terminal, every_time: None) -> None:
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, every_time: None) -> None:
+    terminal = give_terminal(monkeypatch)
     with open_progress(True, "reading", 4) as progress:
         progress.advance(1)
         progress.advance(3)
@@ -47,8 +48,9 @@ def test_a_terminal_gets_a_bar(terminal: Terminal, every_time: None) -> None:
 
 
 def test_a_narrow_terminal_gets_no_broken_bar(
-    terminal: Terminal, every_time: None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, every_time: None
 ) -> None:
+    terminal = give_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", "30")
     with open_progress(True, "reading", 4) as progress:
         progress.advance(2)
@@ -57,13 +59,15 @@ def test_a_narrow_terminal_gets_no_broken_bar(
         assert "█" not in each
 
 
-def test_a_bar_without_a_total_counts(terminal: Terminal, every_time: None) -> None:
+def test_a_bar_without_a_total_counts(monkeypatch: pytest.MonkeyPatch, every_time: None) -> None:
+    terminal = give_terminal(monkeypatch)
     with open_progress("endless", "work", None) as progress:
         progress.advance(1234)
     assert "endless … 1,234 · " in terminal.getvalue()
 
 
-def test_a_bar_is_not_drawn_more_often_than_eyes_follow(terminal: Terminal) -> None:
+def test_a_bar_is_not_drawn_more_often_than_eyes_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = give_terminal(monkeypatch)
     with open_progress(True, "work", 10_000) as progress:
         for _ in range(10_000):
             progress.advance(1)
@@ -109,8 +113,8 @@ def test_a_notebook_gets_one_picture_that_changes(
         return handle
 
     shell = SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     with open_progress("a < b", "", 2) as progress:
         progress.advance(1)
         progress.advance(1)
@@ -121,11 +125,10 @@ def test_a_notebook_gets_one_picture_that_changes(
     assert repr(shown[0]).startswith("a < b [")
 
 
-def test_ipython_in_a_terminal_is_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, terminal: Terminal
-) -> None:
+def test_ipython_in_a_terminal_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = give_terminal(monkeypatch)
     shell = SimpleNamespace()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     with open_progress(True, "work", 1) as progress:
         progress.advance(1)
     assert terminal.getvalue().startswith("\rwork [")
@@ -137,7 +140,8 @@ def test_nonsense_is_refused() -> None:
 
 
 @pytest.mark.parametrize("option", [None, False])
-def test_nothing_is_shown_unless_asked_for(option: Any, terminal: Terminal) -> None:
+def test_nothing_is_shown_unless_asked_for(option: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = give_terminal(monkeypatch)
     with open_progress(option, "work", 1) as progress:
         progress.advance(1)
     assert terminal.getvalue() == ""
@@ -183,7 +187,8 @@ def test_a_callback_that_fails_ends_the_map() -> None:
         mh.map(abs, range(1000), workers="thread", progress=refuse)
 
 
-def test_a_map_that_fails_leaves_the_bar_where_it_was(terminal: Terminal) -> None:
+def test_a_map_that_fails_leaves_the_bar_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = give_terminal(monkeypatch)
     with pytest.raises(ZeroDivisionError):
         mh.map(lambda number: 1 // number, [1, 0], workers="thread", progress=True)
     assert terminal.getvalue().endswith("\n")

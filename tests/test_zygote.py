@@ -283,6 +283,23 @@ print(zygote.close())
 # Settings
 
 
+def test_multiprocessing_is_given_its_key_also_when_imported_later() -> None:
+    source = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from manyhands import _settings
+key = _settings.collect()[0]["authkey"]
+assert "multiprocessing" not in sys.modules
+import multiprocessing
+print(bytes(multiprocessing.current_process().authkey) == key, len(key))
+print(_settings.collect()[0]["authkey"] == key)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", source, str(PACKAGE_DIR)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "True 32\nTrue\n"
+
+
 def test_descriptors_of_a_lock_are_to_be_inherited() -> None:
     settings, descriptors = _settings.collect(preload=("json",))
     assert settings["setup"] is None

@@ -36,7 +36,7 @@ class Manyhands(ExecutorContender):
         self._make: Callable[[int], Any] = (
             manyhands.ProcessPoolExecutor if kind == "process" else manyhands.ThreadPoolExecutor
         )
-        self._share: Callable[[Any], object] = getattr(manyhands, "share")  # noqa: B009
+        self._share: Callable[[Any], object] = manyhands.share
 
     def start(self) -> None:
         """Construct the pool."""

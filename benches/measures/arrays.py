@@ -51,7 +51,7 @@ class ArrayArgument(Measure):
 
     name = "array"
     title = "Array: 64 MB of float64 as an argument"
-    about = "a fresh 64 MB ndarray per task; the task returns its last element"
+    about = "64 MB, changed in one place before each task; the task returns its last element"
     unit: ClassVar[Unit] = "s"
 
     def run(self, make: Make, scale: float) -> Sample:
@@ -64,6 +64,11 @@ class ArrayArgument(Measure):
             return pool.call(work.last_element, array[:])
 
         with make(self.workers) as pool:
+            # Outside the clock: that every element arrives, wherever the array was changed.
+            for place in range(0, len(array), len(array) // 8):
+                array[place] += 1.0
+                arrived = pool.call(work.sum_and_length, array[:])
+                check(arrived == work.sum_and_length(array), "the array arrived damaged")
             return median_call(call, scale, at_most=50)
 
 
@@ -108,10 +113,15 @@ class ArrayResult(Measure):
         length = len(made_array(scale))
 
         def call(number: int) -> float:
-            array = pool.call(work.kept_array, (length, float(number)))
-            check(len(array) == length and array[1] == 1.0, "the array came back damaged")
-            return float(array[-1])
+            return float(pool.call(work.kept_array, (length, float(number)))[-1])
 
+        expected = made_array(scale)
         with make(self.workers) as pool:
-            pool.submit_all(work.kept_array, [(length, 0.0)] * 4)
+            # Outside the clock: that every element comes back.
+            for number, array in enumerate(
+                pool.submit_all(work.kept_array, [(length, float(n)) for n in range(4)])
+            ):
+                expected[-1] = number
+                check(bool((array == expected).all()), "the array came back damaged")
+            del array
             return median_call(call, scale, at_most=50)

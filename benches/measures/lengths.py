@@ -52,10 +52,10 @@ def seconds_per_turn() -> float:
     return min(timed(lambda: work.spin(turns)) for _ in range(30)) / turns
 
 
-def half_way(lengths: list[float], efficiencies: list[float]) -> float:
+def half_way(lengths: list[float], efficiencies: list[float]) -> float | None:
     """Return the length at which the curve first reaches 0.5, interpolated on a log axis.
 
-    The shortest length where even that is reached, the longest where none is.
+    The shortest length (an upper bound) where even that reaches it; None where no length does.
 
     >>> round(half_way([1.0, 100.0], [0.0, 1.0]), 6)
     10.0
@@ -67,4 +67,4 @@ def half_way(lengths: list[float], efficiencies: list[float]) -> float:
         if high >= 0.5:
             share = (0.5 - low) / (high - low)
             return math.exp(math.log(left) + share * (math.log(right) - math.log(left)))
-    return lengths[-1]
+    return None

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from concurrent.futures import as_completed as as_completed
-    from concurrent.futures import wait as wait
-
     from manyhands._cancel import check_cancelled as check_cancelled
     from manyhands._cancel import sleep as sleep
     from manyhands._choice import last_choice as last_choice
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     from manyhands._share import share as share
     from manyhands._shared_pool import shared_pool as shared_pool
     from manyhands._thread import ThreadPoolExecutor as ThreadPoolExecutor
+    from manyhands._wait import as_completed as as_completed
+    from manyhands._wait import wait as wait
 
 # Public name -> module that defines it.
 _HOMES = {
@@ -40,7 +39,7 @@ _HOMES = {
     "TaskTimeout": "manyhands._errors",
     "ThreadPoolExecutor": "manyhands._thread",
     "WorkerDied": "manyhands._errors",
-    "as_completed": "concurrent.futures",
+    "as_completed": "manyhands._wait",
     "check_cancelled": "manyhands._cancel",
     "imap": "manyhands._map",
     "last_choice": "manyhands._choice",
@@ -48,7 +47,7 @@ _HOMES = {
     "share": "manyhands._share",
     "shared_pool": "manyhands._shared_pool",
     "sleep": "manyhands._cancel",
-    "wait": "concurrent.futures",
+    "wait": "manyhands._wait",
 }
 
 __all__ = sorted(_HOMES)

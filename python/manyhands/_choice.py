@@ -195,6 +195,8 @@ def choose(measured: Measurements, remaining: int | None, have: Resources) -> Ch
 
 
 def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> str:
+    if not measured.items:
+        return "there are no items"
     each = _time(measured.item_seconds)
     if kind == "process":
         return f"items compute {_each(each, measured)}{_threads_tried(measured)}"
@@ -205,9 +207,11 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
             return f"items compute, {each} each, without the GIL{_threads_tried(measured)}"
         if measured.unpicklable is not None:
             return f"items cannot go to a process: {measured.unpicklable}"
-        return f"items take {each} each, too little for processes; the timeout needs workers"
+        if have.enforce_timeout:
+            return f"items take {each} each, and their timeout needs workers"
+        return f"items compute for {_time(measured.cpu_seconds)} of the {each} that each takes"
     if remaining == 0:
-        return f"the {measured.items} items took {each} each, and none is left to share out"
+        return f"items took {each} each, and none is left to share out"
     total = measured.predicted["sequential"]
     best = min((seconds, name) for name, seconds in measured.predicted.items())
     if remaining is not None and total < 0.02:

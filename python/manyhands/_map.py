@@ -238,7 +238,7 @@ def _collect(window: Window[T], shown: Progress) -> list[T]:
             while following in early:
                 results += early.pop(following)
                 following += 1
-            shown.advance(items)
+            shown.advance(len(part))
     except BaseException:
         window.cancel()
         raise

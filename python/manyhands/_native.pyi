@@ -1,8 +1,11 @@
 """The native half of manyhands, written in Rust (crates/python)."""
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Iterable, Sequence
+from threading import Thread
+from typing import Any, Self, final
 
+from manyhands._future import Future
+from manyhands._worker import Hooks
 from manyhands.demo import JobReport, Setting
 
 def run_command(argv: Sequence[str]) -> int:
@@ -25,17 +28,11 @@ def register_future(future_class: type[FutureBase], /) -> None:
 class ThreadPoolBase:
     """The native half of `ThreadPoolExecutor`."""
 
-    @property
-    def _max_workers(self) -> int: ...
-    @property
-    def _shutdown(self) -> bool: ...
-    @property
-    def _broken(self) -> str | Literal[False]: ...
     def _open(self, max_workers: int, idle_timeout: float, crew: object) -> None: ...
     def _close(self, cancel_futures: bool) -> None: ...
     def _counts(self) -> dict[str, Any]: ...
     @staticmethod
-    def _blocked() -> BlockedWorker | None: ...
+    def _blocked(futures: Iterable[object]) -> BlockedWorker | None: ...
 
 @final
 class BlockedWorker:
@@ -76,3 +73,104 @@ def stop_deadlines() -> None:
 
 def restart_thread_pools() -> None:
     """Give every thread pool a fresh start in the child of a fork."""
+
+@final
+class ProcessEngine:
+    """The native half of `ProcessPoolExecutor`; times in seconds."""
+
+    def __init__(
+        self,
+        *,
+        program: str,
+        arguments: list[str],
+        environment: list[tuple[str, str | None]],
+        set_up: bytes,
+        descriptors: list[int],
+        workers: int,
+        idle_timeout: float | None,
+        grace: float,
+        forwarder: object,
+    ) -> None: ...
+    def submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], /
+    ) -> Future[Any]: ...
+    def submit_with(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        /,
+        *,
+        timeout: float | None,
+        retries: int,
+        retry_on: tuple[type[BaseException], ...],
+        priority: int,
+        name: str | None,
+    ) -> Future[Any]: ...
+    def collect(self) -> None: ...
+    def close(self) -> None: ...
+    def cancel_queued(self) -> None: ...
+    def terminate(self) -> None: ...
+    def join(self, timeout: float) -> bool: ...
+    def resize(self, workers: int) -> None: ...
+    def pids(self) -> list[int]: ...
+    def unfinished(self) -> int: ...
+    def broken(self) -> str | None: ...
+    def has_ended(self) -> bool: ...
+    def statistics(self) -> dict[str, Any]: ...
+    def abandon(self) -> None: ...
+
+@final
+class WorkerLoop:
+    """Runs tasks in a worker process."""
+
+    def __init__(
+        self,
+        participant: int,
+        control: int,
+        record: int,
+        records_fd: int,
+        most_tasks: int,
+        most_bytes: int,
+    ) -> None: ...
+    def run(self, hooks: Hooks) -> None: ...
+
+@final
+class BlockBuffer:
+    """A part of a block of shared memory, with the buffer protocol."""
+
+@final
+class SharedBlock:
+    """A block of shared memory that several tasks may use at the same time."""
+
+    @property
+    def address(self) -> tuple[int, int, int]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    def view(self, writable: bool) -> memoryview: ...
+
+def attach(segment_fd: int) -> None:
+    """Map the parent's segment, in a zygote."""
+
+def read_block(reference: int) -> bytes:
+    """Return the content of a block of the parent's segment, in a zygote."""
+
+def set_parent_death_signal() -> None:
+    """Have this process killed when its parent dies."""
+
+def cancel_requested() -> bool:
+    """Return whether the task that runs at this moment has been asked to stop, in a worker."""
+
+def set_shared_memory_limit(limit: int) -> None:
+    """Set the most bytes of shared memory; before any is used."""
+
+def shared_memory() -> tuple[int, int]:
+    """Return (bytes in use, limit in bytes) of this process's shared memory."""
+
+def share_buffer(buffer: memoryview, /) -> SharedBlock:
+    """Copy a contiguous buffer of bytes into shared memory."""
+
+def open_shared(home: int, reference: int, length: int) -> SharedBlock:
+    """Open a shared block by its address, in the process that made it or one of its workers."""

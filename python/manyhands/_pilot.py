@@ -297,7 +297,9 @@ class Pilot(Generic[T]):
         if any(piece.failed() for piece in self.pieces):
             return None
         measured = Measurements(self._measured, wall, busy)
-        remaining = self._feed.remaining
+        remaining = self._feed.remaining if self.pieces else 0
+        if remaining == 0 and self._slow is None:
+            return choose(measured, remaining, self._have)
         if remaining is None or remaining * wall >= WORTH_TRYING or self.pieces[-1].meter.running:
             speedup = None
             if measured.waiting <= 0.5 and self._have.cpus > 1:
@@ -371,6 +373,9 @@ class Pilot(Generic[T]):
             if piece is None:
                 break
             done = piece.wait(PATIENCE)
+            while not done and not piece.meter.running:
+                # Not begun: the threads are busy with somebody else's tasks.
+                done = piece.wait(PATIENCE)
             spent = piece.meter.spent()
             self._measured += len(piece.items)
             total += spent.wall

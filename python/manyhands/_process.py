@@ -51,14 +51,23 @@ class _Running:
 
     def __init__(self, engine: _native.ProcessEngine) -> None:
         self.engine = engine
+        self.has_ended = False
         self.collector = threading.Thread(
-            target=engine.collect, name="manyhands-collector", daemon=True
+            target=self._collect, name="manyhands-collector", daemon=True
         )
         self.collector.start()
+
+    def _collect(self) -> None:
+        self.engine.collect()
+        # In this order, so that `close`, which looks in the other one, never leaves it in the set.
+        self.has_ended = True
+        _ending.discard(self)
 
     def close(self) -> None:
         _ending.add(self)
         self.engine.close()
+        if self.has_ended:
+            _ending.discard(self)
 
     def join(self) -> None:
         """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
@@ -71,6 +80,8 @@ class _Running:
     def terminate(self) -> None:
         _ending.add(self)
         self.engine.terminate()
+        if self.has_ended:
+            _ending.discard(self)
 
 
 class ProcessPoolExecutor(Executor):
@@ -99,7 +110,7 @@ class ProcessPoolExecutor(Executor):
         output_prefix: put before each line that a worker prints; ``{worker}`` and ``{pid}`` in it
             are replaced.
         worker_threads: how many threads numeric libraries (OpenMP, BLAS) may start in each worker;
-            None means its share of the CPUs. Environment variables that you have set win.
+            None means its share of the CPUs, or what you have set in the environment.
 
     Raises:
         ValueError, TypeError: an argument makes no sense.
@@ -161,7 +172,7 @@ class ProcessPoolExecutor(Executor):
         running = self._running
         if running is None:
             running = self._start()
-        return running.engine.submit(fn, args, kwargs)  # type: ignore[return-value]
+        return running.engine.submit(fn, args, kwargs)
 
     submit.__doc__ = Executor.submit.__doc__
 
@@ -175,7 +186,7 @@ class ProcessPoolExecutor(Executor):
         running = self._running
         if running is None:
             running = self._start()
-        return running.engine.submit_with(  # type: ignore[return-value]
+        return running.engine.submit_with(
             fn,
             args,
             kwargs,
@@ -202,7 +213,9 @@ class ProcessPoolExecutor(Executor):
     def _make_engine(self) -> _native.ProcessEngine:
         threads = self._worker_threads or max(1, default_workers() // self._max_workers)
         environment: dict[str, str | None] = {
-            name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ
+            name: str(threads)
+            for name in _THREAD_VARIABLES
+            if self._worker_threads is not None or name not in os.environ
         }
         settings, inherit = _settings.collect(
             self._initializer,

@@ -13,12 +13,15 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from manyhands import _pickling
+from manyhands import _import_watch, _pickling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["Settings", "collect"]
+
+
+_chosen_key: bytes | None = None
 
 
 class Settings(TypedDict):
@@ -33,7 +36,7 @@ class Settings(TypedDict):
     log_disabled: int
     faulthandler: bool  # is to show the stacks of a worker that crashes
     warning_filters: bytes | None  # pickle of `warnings.filters`
-    authkey: bytes | None  # multiprocessing's
+    authkey: bytes  # multiprocessing's
     tracker_fd: int | None  # of multiprocessing's resource tracker
     setup: bytes | None  # pickle of (initializer, initargs, finalizer)
     max_tasks_per_child: int  # 0: no limit
@@ -141,9 +144,23 @@ def _warning_filters() -> bytes | None:
     return pickle.dumps(filters, _pickling.PROTOCOL)
 
 
-def _authkey() -> bytes | None:
+def _authkey() -> bytes:
+    """The key by which multiprocessing's processes know each other.
+
+    If multiprocessing has not been imported yet, it is given a key now, for when it will be.
+    """
+    global _chosen_key
     process = sys.modules.get("multiprocessing.process")
-    return None if process is None else bytes(process.current_process().authkey)
+    if process is not None:
+        return bytes(process.current_process().authkey)
+    if _chosen_key is None:
+        _chosen_key = os.urandom(32)
+        _import_watch.after_import("multiprocessing.process", _use_chosen_key)
+    return _chosen_key
+
+
+def _use_chosen_key() -> None:
+    sys.modules["multiprocessing.process"].current_process().authkey = _chosen_key
 
 
 def _tracker_fd() -> int | None:

@@ -87,6 +87,7 @@ def eager_map(
     except BaseException:
         withdraw(futures)
         raise
+    submission.let_go()
     return Results.over(_eager_pieces(submission, futures, deadline))
 
 

@@ -62,6 +62,10 @@ class Submission(Generic[T]):
         args = tuple(items[0]) if self._star else (items[0],)
         return self._executor._submit(self._options, self._fn, args, {})
 
+    def let_go(self) -> None:
+        """Forget the executor: everything has been submitted, and its user may drop it."""
+        del self._executor
+
     def outcome(self, value: Any) -> Outcome[T]:
         """Return the results in a future's `value`."""
         if self.single:

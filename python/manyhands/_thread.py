@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor as StdlibThreadPoolExecutor
 from concurrent.futures._base import LOGGER
 from itertools import count
@@ -12,11 +11,14 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
+from manyhands import _future as _future  # Rust makes its futures, once this is imported
 from manyhands import _native
 from manyhands._executor import Executor, TaskOptions, check_workers
 
-# Rust makes futures of this class: it must be known before the first task.
-from manyhands._future import Future
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manyhands._future import Future
 
 __all__ = ["ThreadPoolExecutor"]
 
@@ -99,6 +101,7 @@ def _tear_down(crew: _Crew) -> None:
         LOGGER.critical("Exception in finalizer:", exc_info=True)
 
 
+_next_number = count().__next__
 _crews: WeakSet[_Crew] = WeakSet()
 
 
@@ -117,7 +120,7 @@ def _after_fork_in_child() -> None:
     _native.restart_thread_pools()
 
 
-# Runs before the interpreter joins its threads, unlike `atexit`, which would wait for ours for ever.
+# Runs before the interpreter joins its threads, which is before anything of `atexit`.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
@@ -162,7 +165,6 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
     """
 
     _kind: ClassVar[str] = "thread"
-    _number: ClassVar[Callable[[], int]] = count().__next__
 
     def __init__(
         self,
@@ -182,9 +184,10 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         idle_s = float("inf") if idle_timeout is None else float(idle_timeout)
         if isnan(idle_s) or idle_s < 0:
             raise ValueError(f"idle_timeout must not be negative, got {idle_timeout}")
-        prefix = thread_name_prefix or f"ThreadPoolExecutor-{self._number()}"
+        prefix = thread_name_prefix or f"ThreadPoolExecutor-{_next_number()}"
         self._crew = _Crew(prefix, initializer, initargs, finalizer)
         _crews.add(self._crew)
+        self._threads = self._crew.threads
         self._open(check_workers(max_workers), idle_s, ref(self._crew))
 
     if TYPE_CHECKING:
@@ -200,10 +203,6 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         ) -> Future[T]: ...
 
         def _resize(self, max_workers: int) -> None: ...
-
-    @property
-    def _threads(self) -> set[threading.Thread]:
-        return self._crew.threads
 
     def statistics(self) -> dict[str, Any]:
         """Return what the executor has done and is doing.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import CancelledError, Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from operator import index
 from queue import Empty, SimpleQueue
+from threading import current_thread, main_thread
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -149,13 +151,12 @@ class Window(Generic[T]):
             return self._completed.get_nowait()
         except Empty:
             pass
-        blocked = ThreadPoolBase._blocked()
-        if blocked is None:
+        if current_thread() is main_thread():
             return _get(self._completed, seconds)
-        # This is a task of a thread pool, maybe of the one that it waits for: meanwhile that
-        # pool may have one more thread. The task may also be asked to stop.
+        # This may be a task of a thread pool, even of the one that it waits for: meanwhile that
+        # pool may have one more thread. And the task may be asked to stop.
         deadline = None if seconds is None else monotonic() + seconds
-        with blocked:
+        with ThreadPoolBase._blocked(self._under_way) or nullcontext():
             while True:
                 check_cancelled()
                 left = LOOK_UP if deadline is None else min(LOOK_UP, deadline - monotonic())

@@ -155,8 +155,7 @@ def _join_multiprocessing(settings: Settings, label: str) -> None:
     def introduce() -> None:
         process = sys.modules["multiprocessing.process"].current_process()
         process.name = label
-        if authkey is not None:
-            process.authkey = authkey
+        process.authkey = authkey
 
     def share_tracker() -> None:
         sys.modules["multiprocessing.resource_tracker"]._resource_tracker._fd = tracker_fd

@@ -327,7 +327,9 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
 
     code = 1
     try:
-        code = Zygote(control_fd, _native.read_block, run_worker).serve()
+        # Kept until the very end: a socket that is collected unclosed is warned about.
+        server = Zygote(control_fd, _native.read_block, run_worker)
+        code = server.serve()
     except BaseException:
         import traceback
 

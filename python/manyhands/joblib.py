@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import os
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ManyhandsBackend", "register"]
 
-# Executors are kept from one call of `Parallel` to the next; so many of them, latest used last.
+# Executors are kept from one call of `Parallel` to the next: so many of them.
 _KEPT: Final = 4
-_executors: OrderedDict[tuple[str, int, int | None], Executor] = OrderedDict()
-_lock = Lock()
 
 
 def register() -> None:
@@ -63,8 +62,8 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
     # A task costs microseconds here, so a batch need not last as long as with other backends.
-    MIN_IDEAL_BATCH_DURATION = 0.02
-    MAX_IDEAL_BATCH_DURATION = 0.5
+    MIN_IDEAL_BATCH_DURATION = 0.05
+    MAX_IDEAL_BATCH_DURATION = 1.0
 
     def __init__(self, workers: str = "process", **backend_options: Any) -> None:
         super().__init__(**backend_options)
@@ -93,13 +92,27 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         require: str | None = None,
         **backend_options: Any,
     ) -> int:
-        """Get ready for a call of `parallel` and return the number of workers."""
-        del prefer, require, backend_options
+        """Get ready for a call of `parallel` and return the number of workers.
+
+        Of joblib's options, ``initializer`` and ``initargs`` mean the same here; those about
+        memory maps mean nothing, for arrays travel through shared memory anyway.
+        """
+        del prefer, require
         count = self.effective_n_jobs(n_jobs)
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
-        self._executor = _executor(self._kind, count, self.inner_max_num_threads)
+        options = {**self.backend_kwargs, **backend_options}
+        self._executor = _executor(
+            _Setting(
+                self._kind,
+                count,
+                self.inner_max_num_threads,
+                options.get("initializer"),
+                tuple(options.get("initargs", ())),
+                tuple(os.environ.get(name) for name in self.MAX_NUM_THREADS_VARS),
+            )
+        )
         return count
 
     def submit(
@@ -132,19 +145,67 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self.reset_batch_stats()
 
 
-def _executor(kind: str, count: int, inner_threads: int | None) -> Executor:
-    """Return the executor for such calls, a new one if there is none yet."""
-    key = (kind, count, inner_threads)
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What the executor for a call has to be like."""
+
+    kind: str
+    count: int
+    inner_threads: int | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    # What the user has set numeric libraries to; they read it once, when a worker starts.
+    environment: tuple[str | None, ...]
+
+    def suits(self, other: _Setting) -> bool:
+        """Say whether an executor made for this is right for `other`.
+
+        Arguments of the initializer have to be the same objects: to compare them may be dear, or
+        mean something else.
+        """
+        return (
+            (self.kind, self.count, self.inner_threads, self.environment)
+            == (other.kind, other.count, other.inner_threads, other.environment)
+            and self.initializer is other.initializer
+            and len(self.initargs) == len(other.initargs)
+            and all(mine is its for mine, its in zip(self.initargs, other.initargs, strict=True))
+        )
+
+    def make(self) -> Executor:
+        """Return a new executor."""
+        if self.kind == "thread":
+            return ThreadPoolExecutor(
+                self.count, initializer=self.initializer, initargs=self.initargs
+            )
+        return ProcessPoolExecutor(
+            self.count,
+            initializer=_set_up_worker,
+            initargs=(self.initializer, self.initargs),
+            worker_threads=self.inner_threads,
+        )
+
+
+def _set_up_worker(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    # Calls that are made in workers may ask for this backend by its name.
+    register()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+# Latest used last.
+_kept: list[tuple[_Setting, Executor]] = []
+_lock = Lock()
+
+
+def _executor(setting: _Setting) -> Executor:
+    """Return the executor that is kept for such calls, or a new one."""
     with _lock:
-        executor = _executors.get(key)
-        if executor is None or executor._is_shut_down():
-            if kind == "thread":
-                executor = ThreadPoolExecutor(count)
-            else:
-                executor = ProcessPoolExecutor(count, worker_threads=inner_threads)
-            _executors[key] = executor
-        _executors.move_to_end(key)
-        if len(_executors) > _KEPT:
-            # Whoever is using it keeps it alive; its workers end with it.
-            _executors.popitem(last=False)
+        for place, (known, executor) in enumerate(_kept):
+            if known.suits(setting) and not executor._is_shut_down():
+                _kept.append(_kept.pop(place))
+                return executor
+        executor = setting.make()
+        _kept.append((setting, executor))
+        # Whoever still uses one that is let go here keeps it alive; its workers end with it.
+        del _kept[:-_KEPT]
         return executor

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+TESTS = HERE.parent
+sys.path.insert(0, str(TESTS))
 
-import substitution  # noqa: E402 - found by the line above
+from conformance import substitution  # noqa: E402 - found by the line above
 
 NO_TESTS = 77
 
@@ -74,7 +75,7 @@ class Skip:
 def skips_of(kind: str) -> list[Skip]:
     """Return the entries for a kind of executor that apply to this interpreter."""
     with (HERE / "skips.toml").open("rb") as file:
-        entries = [Skip(**entry) for entry in tomllib.load(file)[kind]]
+        entries = [Skip(**entry) for entry in tomllib.load(file).get(kind, [])]
     return [entry for entry in entries if entry.applies()]
 
 
@@ -124,12 +125,12 @@ def collect(kind: str, skips: list[Skip]) -> tuple[unittest.TestSuite, list[Skip
 
 def substitute_in_subprocesses(kind: str) -> None:
     """Have the scripts that the tests run in fresh interpreters use our classes too."""
-    from test.support import script_helper
+    from test.support import script_helper  # type: ignore[import-not-found]
 
     original = script_helper.assert_python_ok
-    paths = [str(HERE), *(each for each in sys.path if each)]
+    paths = [each for each in sys.path if each]
     prologue = (
-        f"import sys; sys.path[:] = {paths!r}; import substitution; "
+        f"import sys; sys.path[:] = {paths!r}; from conformance import substitution; "
         f"substitution.find_suite(); substitution.substitute({kind!r})\n"
     )
 
@@ -149,13 +150,15 @@ def main(kind: str) -> int:
     substitution.substitute(kind)
     substitute_in_subprocesses(kind)
     suite, absent = collect(kind, skips_of(kind))
+    count = suite.countTestCases()
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
     failures = [*result.failures, *result.errors]
-    failed = sorted({test.id() for test, _ in failures} | {t.id() for t in result.unexpectedSuccesses})
+    failed = {test.id() for test, _ in failures}
+    failed |= {test.id() for test in result.unexpectedSuccesses}
     summary = {
         "source": source,
-        "ran": result.testsRun - len(result.skipped),
-        "failed": failed,
+        "ran": count - len(result.skipped),
+        "failed": sorted(failed),
         "skipped": {test.id(): reason for test, reason in result.skipped},
         "absent": [skip.tests for skip in absent],
     }

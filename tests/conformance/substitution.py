@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ OLDEST = 11
 CLASSES = {
     "thread": ("ThreadPoolExecutor",),
     "process": ("ProcessPoolExecutor",),
-    "asyncio": ("ThreadPoolExecutor", "ProcessPoolExecutor"),
+    "asyncio": ("ThreadPoolExecutor",),
 }
 
 
@@ -49,15 +50,16 @@ def find_suite() -> str | None:
         there is none on this machine.
     """
     try:
-        import test.support
+        import test.support  # type: ignore[import-not-found]
     except ImportError:
         return None
     if importlib.util.find_spec(f"test.{SUITE}") is not None:
         return ""
-    homes = sorted(set(_homes()), key=lambda home: (abs(home[0] - sys.version_info.minor), -home[0]))
+    homes = set(_homes())
     if not homes:
         return None
-    folder = homes[0][1]
+    # The nearest; of two that are as near, the newer.
+    _, folder = min(homes, key=lambda home: (abs(home[0] - sys.version_info.minor), -home[0]))
     # At the end: whatever this interpreter has itself comes first.
     test.__path__.append(folder)
     _complete(test.support)
@@ -68,8 +70,8 @@ def _homes() -> Iterator[tuple[int, str]]:
     """Yield (minor version, folder of its `test` package) of the other interpreters."""
     prefixes = [Path(sys.base_prefix), Path("/usr"), Path("/usr/local")]
     prefixes += Path(sys.base_prefix).parent.glob("3.*")
-    for folder in os.get_exec_path():
-        found = [shutil.which(f"python3.{minor}", path=folder) for minor in range(OLDEST, 20)]
+    for path in os.get_exec_path():
+        found = [shutil.which(f"python3.{minor}", path=path) for minor in range(OLDEST, 20)]
         prefixes += [Path(each).resolve().parent.parent for each in found if each]
     for prefix in prefixes:
         for folder in prefix.glob("lib/python3.*/test"):
@@ -85,10 +87,21 @@ def _complete(support: Any) -> None:
     def requires_gil_enabled(_reason: str) -> Callable[[Any], Any]:
         return unittest.skipIf(False, "the interpreters that lack this name have a GIL")
 
-    missing = {
-        "Py_GIL_DISABLED": False,
-        "requires_gil_enabled": requires_gil_enabled,
-    }
-    for name, value in missing.items():
-        if not hasattr(support, name):
-            setattr(support, name, value)
+    if not hasattr(support, "Py_GIL_DISABLED"):
+        support.Py_GIL_DISABLED = False
+        support.requires_gil_enabled = requires_gil_enabled
+    if "thread" not in inspect.signature(support.check_sanitizer).parameters:
+        # No interpreter that old was built with the thread sanitizer.
+        support.check_sanitizer = _without_thread(support.check_sanitizer)
+        support.skip_if_sanitizer = _without_thread(support.skip_if_sanitizer)
+
+
+def _without_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have `function` accept ``thread=True``, and ignore it."""
+
+    def accepting(*args: Any, thread: bool = False, **kwargs: Any) -> Any:
+        if not thread or kwargs:
+            return function(*args, **kwargs)
+        return (lambda test: test) if args else False
+
+    return accepting

@@ -201,7 +201,7 @@ impl Arena {
     /// # Errors
     /// When no such block is on its way to this participant: it was accepted before, or its giver has been reclaimed.
     pub fn accept(&self, reference: BlockRef) -> Result<Block, BadBlock> {
-        self.hold(reference, |header| header.receive(self.inner.me))
+        self.hold(reference, |header| header.receive(reference.giver(), self.inner.me))
     }
 
     /// Takes a hold and then asks `may_keep`.

@@ -149,14 +149,20 @@ fn a_forked_copy_touches_nothing() {
     ground.assert_all_free("after a fork");
 }
 
-/// Runs `act` in a child, kills it after each number of instructions (or a sample of them), and looks whether all
+/// How many instructions a test may trace: at some microseconds each, a fraction of a second. The environment variable
+/// `MANYHANDS_TRACE` sets another number; with a thousand times as many every instruction gets its death.
+fn instructions_to_trace() -> usize {
+    let number = std::env::var("MANYHANDS_TRACE").ok().and_then(|text| text.parse().ok());
+    number.unwrap_or(40_000)
+}
+
+/// Runs `act` in a child, kills it after each number of instructions (or an even sample of them), and looks whether all
 /// memory comes back.
 fn kill_at_every_instruction(
     chunks: usize,
     prepare: impl Fn(&Arena, &[BlockRef]),
     act: impl Fn(&Arena, &[BlockRef]),
 ) {
-    const DEATHS: usize = 250;
     let mut every = 1;
     let mut steps_in_all = 0;
     let mut death = 0;
@@ -186,7 +192,9 @@ fn kill_at_every_instruction(
         }
         if steps_in_all == 0 {
             steps_in_all = steps;
-            every = steps.div_ceil(DEATHS);
+            // To be killed after n of N instructions takes n of them, which makes N/2 for each death.
+            let deaths = (2 * instructions_to_trace() / steps.max(1)).max(4);
+            every = steps.div_ceil(deaths);
         } else {
             child.kill();
             // What the parent held all the time, it still holds; the last holder frees.
@@ -209,7 +217,7 @@ fn killed_while_it_allocates_and_frees_a_small_block() {
 
 #[test]
 fn killed_while_it_takes_a_chunk() {
-    kill_at_every_instruction(6, |_, _| (), |arena, _| drop(arena.allocate(200_000).expect("room")));
+    kill_at_every_instruction(6, |_, _| (), |arena, _| drop(arena.allocate(500_000).expect("room")));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use crate::bar::bar;
 use crate::ink::Tone;
 use crate::page::Page;
 
-// "  sequential  " before the bar, "  999.99 s   99.99×" behind it.
+// "  sequential  " before the bar, "   999.99 s    99.99×" behind it.
 const BEFORE_BAR: usize = 14;
 const TIME: usize = 10;
-const SPEED_UP: usize = 9;
+const SPEED_UP: usize = 10;
 
 /// Where and on what the jobs run.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,8 +106,8 @@ pub fn job(job: &Job, page: Page) -> Vec<String> {
     for run in &job.runs {
         lines.push(row(run, run.seconds / longest, run.kind == job.best, page));
     }
-    let lead = "  auto chose ";
-    let lead_columns = lead.len() + job.choice.chars().count() + 2;
+    let lead = "  auto → ";
+    let lead_columns = lead.chars().count() + job.choice.chars().count() + 2;
     let chosen = page.paint(Tone::Strong, &job.choice);
     let lead = format!("{}{chosen}{}", page.paint(Tone::Faint, lead), page.paint(Tone::Faint, ": "));
     lines.extend(page.paragraph(&lead, lead_columns, Tone::Faint, &job.reason));

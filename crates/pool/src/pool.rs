@@ -62,7 +62,9 @@ impl<T> Shared<T> {
                     }
                 }
                 (Stream::Records, Some(&kind::BROKEN)) => {
-                    let text = String::from_utf8_lossy(&speech.bytes[1..]);
+                    let text = String::from_utf8_lossy(&speech.bytes[1..]).into_owned();
+                    // Heard first: the caller tells of it before futures fail.
+                    state.hear(speech);
                     state.break_down(&text);
                 }
                 _ => state.hear(speech),
@@ -143,7 +145,8 @@ impl<T: Send + 'static> Pool<T> {
 
     fn start_driver(&self) -> io::Result<()> {
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        if driver.is_none() {
+        // Whoever joins takes the handle: after the end there is none, and must be none again.
+        if driver.is_none() && !self.has_ended() {
             let worker = Driver::new(Arc::clone(&self.shared));
             let thread = std::thread::Builder::new().name("manyhands-pool".into());
             *driver = Some(thread.spawn(move || worker.run())?);

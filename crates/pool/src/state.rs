@@ -8,6 +8,8 @@
 pub mod backlog;
 pub mod plan;
 pub mod seat;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -82,10 +82,16 @@ impl WorkerSide {
         self.claim().map(Next::Task)
     }
 
-    /// Waits for a task and claims it.
+    /// Claims a task that is queued within the next microseconds, if waiting so long has paid lately.
+    #[must_use]
+    pub fn spin_next(&self) -> Option<Next> {
+        self.spin.look(|| self.try_next())
+    }
+
+    /// Sleeps until there is a task, and claims it.
     #[must_use]
     pub fn wait_next(&self) -> Next {
-        let found = self.control.work().wait_for(&self.spin, None, || self.try_next());
+        let found = self.control.work().wait_for(&SpinBudget::none(), None, || self.try_next());
         found.unwrap_or(Next::Interrupted)
     }
 

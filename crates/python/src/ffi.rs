@@ -59,6 +59,45 @@ impl FutureClass {
     }
 }
 
+/// Takes a future out of the garbage collector's lists, for as long as it refers to nothing that could refer back.
+///
+/// A program may wait for a million of them, and the collector would visit each again and again.
+pub(crate) fn hide_from_collector(future: &Bound<'_, FutureBase>) {
+    // SAFETY: a live object whose type has the flag Py_TPFLAGS_HAVE_GC (it has a `__traverse__`); we are attached.
+    unsafe { ffi::PyObject_GC_UnTrack(future.as_ptr().cast()) }
+}
+
+/// Puts a future back into the garbage collector's lists, if it is not there.
+///
+/// Two threads must not do this to one future at the same time.
+pub(crate) fn show_to_collector(future: &Bound<'_, FutureBase>) {
+    let object = future.as_ptr();
+    // SAFETY: a live object; we are attached.
+    if unsafe { ffi::PyObject_GC_IsTracked(object) } == 0 {
+        // SAFETY: a live, completely initialised object whose type has the flag, and which is not tracked.
+        unsafe { ffi::PyObject_GC_Track(object.cast()) }
+    }
+}
+
+/// Whether the garbage collector knows objects of this one's kind: others refer to nothing.
+pub(crate) fn is_collectable_kind(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the type of a live object; we are attached.
+    let flags = unsafe { ffi::PyType_GetFlags(object.get_type_ptr()) };
+    flags & ffi::Py_TPFLAGS_HAVE_GC != 0
+}
+
+/// Sets or deletes an attribute as `object` itself would.
+pub(crate) fn set_plain_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: live objects; a null value means deletion; we are attached.
+    let status = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) };
+    if status == 0 { Ok(()) } else { Err(PyErr::fetch(object.py())) }
+}
+
 /// A part of a block of shared memory that Python reads, and unless it is read-only writes, in place.
 ///
 /// Holds the block for as long as it lives; a memoryview of it holds *it*.

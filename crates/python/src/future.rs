@@ -5,6 +5,9 @@
 //! lock a future through its `_condition`. Building that object costs more than everything else a future does, so it
 //! exists only once somebody has asked for it, and from then on every change of state happens under it.
 //!
+//! A program may hold a million futures, so those that Rust makes are shown to the garbage collector only once they refer
+//! to something that may refer back: a result that is no number or string, an exception, a callback, an attribute.
+//!
 //! No Python code ever runs, and nothing lets go of the interpreter, while the Rust lock is held: nothing is allocated
 //! that the garbage collector tracks, nothing is looked up for the first time (`intern!`, `imports`), no reference is
 //! dropped.
@@ -20,7 +23,7 @@ use pyo3::types::{PyDict, PyList, PyType};
 
 mod methods;
 
-use crate::ffi::FutureClass;
+use crate::ffi::{self, FutureClass};
 use crate::imports;
 use crate::parker::{Expect, Parker, Roused};
 use crate::thread_pool::Waiting;
@@ -209,6 +212,7 @@ impl FutureBase {
     ) -> PyResult<Bound<'py, Self>> {
         let future = FutureClass::instantiate(py)?;
         _ = future.get().source.set((source, token));
+        ffi::hide_from_collector(&future);
         Ok(future)
     }
 
@@ -228,6 +232,12 @@ impl FutureBase {
             (State::Pending, Some((source, token))) if source.is_running(*token) => State::Running,
             (state, _) => state,
         }
+    }
+
+    /// Whether the task waits in the backlog of `source`.
+    pub(crate) fn is_pending_in(&self, source: &Arc<impl Source>) -> bool {
+        let mine = self.source.get().map(|(mine, _)| Arc::as_ptr(mine).cast::<()>());
+        mine == Some(Arc::as_ptr(source).cast()) && self.state() == State::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Cells> {
@@ -263,10 +273,10 @@ impl FutureBase {
     /// Runs the callbacks, and logs what is not theirs to raise.
     pub(crate) fn conclude(future: &Bound<'_, Self>, aftermath: Aftermath) {
         let py = future.py();
-        if let Err(error) = aftermath.run_callbacks(future) {
-            if let Err(error) = log_callback_error(future, &error) {
-                error.write_unraisable(py, Some(future));
-            }
+        if let Err(error) = aftermath.run_callbacks(future)
+            && let Err(error) = log_callback_error(future, &error)
+        {
+            error.write_unraisable(py, Some(future));
         }
     }
 
@@ -300,7 +310,7 @@ impl FutureBase {
     pub(crate) fn orphan(future: &Bound<'_, Self>, text: &str) {
         let (this, py) = (future.get(), future.py());
         let error = imports::error(py, imports::manyhands_error, Some(text.to_owned())).into_value(py);
-        let mut cells = this.lock();
+        let mut cells = Self::lock_to_add(future);
         if this.state().is_done() {
             return;
         }
@@ -376,8 +386,16 @@ impl FutureBase {
         };
         if allowed {
             match outcome {
-                Some(Ok(result)) => replaced = cells.result.replace(result),
-                Some(Err(exception)) => replaced = cells.exception.replace(exception),
+                Some(Ok(result)) => {
+                    if ffi::is_collectable_kind(result.bind(py)) {
+                        ffi::show_to_collector(future);
+                    }
+                    replaced = cells.result.replace(result);
+                }
+                Some(Err(exception)) => {
+                    ffi::show_to_collector(future);
+                    replaced = cells.exception.replace(exception);
+                }
                 None => {}
             }
             this.state.store(after as u32, Ordering::Release);
@@ -403,11 +421,16 @@ impl FutureBase {
     fn wait_until_done(future: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<State> {
         let this = future.get();
         let deadline = timeout.and_then(clock::after);
+        let mut has_waited = false;
         loop {
             let state = this.state();
             if state.is_done() {
+                if has_waited {
+                    this.pass_condition(future.py())?;
+                }
                 return Ok(state);
             }
+            has_waited = true;
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(PyTimeoutError::new_err(()));
             }
@@ -420,14 +443,29 @@ impl FutureBase {
         }
     }
 
+    /// Waits until whoever holds the condition is through: it may have set the state first and the outcome after.
+    fn pass_condition(&self, py: Python<'_>) -> PyResult<()> {
+        let condition = self.lock().condition.as_ref().map(|condition| condition.clone_ref(py));
+        let Some(condition) = condition else { return Ok(()) };
+        condition.call_method0(py, intern!(py, "acquire"))?;
+        condition.call_method0(py, intern!(py, "release")).map(drop)
+    }
+
+    /// Locks a future in order to add to what it refers to.
+    fn lock_to_add<'a>(future: &'a Bound<'_, Self>) -> MutexGuard<'a, Cells> {
+        let cells = future.get().lock();
+        ffi::show_to_collector(future);
+        cells
+    }
+
     fn list<'py>(
-        &self,
-        py: Python<'py>,
+        future: &Bound<'py, Self>,
         which: fn(&mut Cells) -> &mut Option<Py<PyList>>,
     ) -> Bound<'py, PyList> {
+        let py = future.py();
         // Made before the lock is taken: making it may run the garbage collector.
         let fresh = PyList::empty(py).unbind();
-        which(&mut self.lock()).get_or_insert(fresh).clone_ref(py).into_bound(py)
+        which(&mut Self::lock_to_add(future)).get_or_insert(fresh).clone_ref(py).into_bound(py)
     }
 }
 

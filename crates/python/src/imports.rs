@@ -42,8 +42,8 @@ imports! {
     /// As `load_exception`, for a pickle in a block.
     load_raised = "manyhands._remote_error"."load_raised";
     function_key = "manyhands._function_key"."function_key";
-    /// Whether what a function carries along is still the same.
-    guard_holds = "manyhands._function_key"."holds";
+    /// Stands in a guard for a name that must stay undefined.
+    absent = "manyhands._function_key"."ABSENT";
     broken_process_pool = "concurrent.futures.process"."BrokenProcessPool";
     worker_died = "manyhands._errors"."WorkerDied";
     make_worker_died = "manyhands._failures"."worker_died";

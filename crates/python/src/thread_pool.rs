@@ -260,11 +260,18 @@ impl ThreadPoolBase {
         Ok(counts)
     }
 
-    /// A context manager for waits of a worker of this pool for tasks of this pool: one more thread may run
-    /// meanwhile. None for other threads.
+    /// A context manager for a worker that waits for `futures`, or None when there is no need of one. If some of them
+    /// wait in the backlog of the worker's own pool, one more thread may run meanwhile.
     #[staticmethod]
-    fn _blocked(py: Python<'_>) -> PyResult<Option<BlockedWorker>> {
+    fn _blocked(py: Python<'_>, futures: &Bound<'_, PyAny>) -> PyResult<Option<BlockedWorker>> {
         let Some(worker) = Worker::current() else { return Ok(None) };
+        let mut is_own = false;
+        for future in futures.try_iter()? {
+            is_own |= future?.cast::<FutureBase>().is_ok_and(|future| future.get().is_pending_in(&worker.pool));
+        }
+        if !is_own {
+            return Ok(None);
+        }
         let blocked = Blocked::enter(py, &worker.pool)?;
         Ok(Some(BlockedWorker { blocked: Mutex::new(Some(blocked)) }))
     }

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import manyhands as mh
 from manyhands.demo._jobs import JOBS, Amounts, Job
@@ -16,12 +16,13 @@ from manyhands.demo._sources import Sources, find_sources
 
 __all__ = ["View", "run"]
 
-KINDS: Final = ("sequential", "thread", "process", "auto")
+Kind: TypeAlias = Literal["sequential", "thread", "process", "auto"]
+KINDS: Final[tuple[Kind, ...]] = ("sequential", "thread", "process", "auto")
 _FULL: Final = Amounts(files=500, parses=2, bundle=20, compressions=12, pages=150)
 _QUICK: Final = Amounts(files=40, parses=1, bundle=10, compressions=2, pages=12)
 
 # Told how many tasks of a run are done, and how many there are.
-Progress = Callable[[int, int | None], None]
+Progress: TypeAlias = Callable[[int, int | None], None]
 
 
 class View(Protocol):
@@ -121,7 +122,7 @@ def _run_job(
 
 
 def _run_kind(
-    kind: str,
+    kind: Kind,
     function: Callable[[Any], object],
     items: list[Any],
     workers: int | None,

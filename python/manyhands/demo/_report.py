@@ -52,7 +52,8 @@ class Run:
 
     Attributes:
         kind: ``sequential``, or what was given as ``workers=``: ``thread``, ``process``, ``auto``.
-        seconds: time from start to the last result, the start of workers included.
+        seconds: time from start to the last result, the start of workers included if there were
+            none yet.
         speed_up: time of the sequential run divided by this one's.
     """
 

@@ -7,21 +7,32 @@ use std::sync::Arc;
 use manyhands_os::memory::Segment;
 
 use super::header::GENERATION;
-use super::layout::{ALIGNMENT, BLOCK_HEADER};
-use super::{Inner, Participant};
+use super::layout::{ALIGNMENT, BLOCK_HEADER, FURTHEST};
+use super::{Inner, MAX_PARTICIPANTS, Participant};
 
 /// The name of a block that all participants understand: where it is, and which use of that place is meant, so that a
 /// reference to a block that has been freed does not fit the next one. A number that is never zero.
+///
+/// | bits | meaning |
+/// |---|---|
+/// | 0-8 | who handed it over; 0 in the name of a block that stays |
+/// | 9-28 | generation of the place |
+/// | 29-63 | offset of the header in the segment, in lines of 64 bytes |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockRef(u64);
 
-/// Bits of a generation; above them the offset of the header, in lines of 64 bytes.
-const GENERATION_BITS: u32 = GENERATION.count_ones();
+const GIVER: u64 = MAX_PARTICIPANTS as u64 - 1;
+const GENERATION_SHIFT: u32 = GIVER.count_ones();
+const LINE_SHIFT: u32 = GENERATION_SHIFT + GENERATION.count_ones();
+
+// The last header that can be named lies as far as chunks may reach.
+const _: () = assert!(FURTHEST == ALIGNMENT << (u64::BITS - LINE_SHIFT));
 
 impl BlockRef {
-    pub(super) fn new(header: usize, generation: u32) -> Self {
+    pub(super) fn new(header: usize, generation: u32, giver: Participant) -> Self {
         let line = (header / ALIGNMENT) as u64;
-        Self(line << GENERATION_BITS | u64::from(generation & GENERATION))
+        let generation = u64::from(generation & GENERATION);
+        Self(line << LINE_SHIFT | generation << GENERATION_SHIFT | u64::from(giver.0))
     }
 
     /// The number, to be written somewhere.
@@ -38,11 +49,15 @@ impl BlockRef {
     }
 
     pub(super) fn header(self) -> usize {
-        (self.0 >> GENERATION_BITS) as usize * ALIGNMENT
+        (self.0 >> LINE_SHIFT) as usize * ALIGNMENT
     }
 
     pub(super) fn generation(self) -> u32 {
-        self.0 as u32 & GENERATION
+        (self.0 >> GENERATION_SHIFT) as u32 & GENERATION
+    }
+
+    pub(super) fn giver(self) -> Participant {
+        Participant((self.0 & GIVER) as u16)
     }
 }
 
@@ -89,7 +104,7 @@ impl Block {
     #[inline]
     #[must_use]
     pub fn reference(&self) -> BlockRef {
-        BlockRef::new(self.header, self.generation)
+        BlockRef::new(self.header, self.generation, Participant::PARENT)
     }
 
     /// The segment it lies in.
@@ -130,9 +145,8 @@ impl Block {
     /// [`accept`](super::Arena::accept). Until then the block is on its way: should either die, recovery frees it.
     #[must_use = "only the reference lets the receiver find the block"]
     pub fn hand_over(self, to: Participant) -> BlockRef {
-        let reference = self.reference();
         self.arena.send(self.header, to);
-        reference
+        BlockRef::new(self.header, self.generation, self.arena.me)
     }
 
     fn check(&self, at: usize, len: usize) {

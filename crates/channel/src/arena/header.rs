@@ -38,14 +38,14 @@ pub(super) enum Phase {
     Freeing { who: Participant },
 }
 
-/// A state word: a phase, and a number that tells this use of the place from all others (28 bits).
+/// A state word: a phase, and a number that tells this use of the place from all others (20 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) generation: u32,
 }
 
-pub(super) const GENERATION: u32 = (1 << 28) - 1;
+pub(super) const GENERATION: u32 = (1 << 20) - 1;
 
 impl State {
     fn encode(self) -> u64 {
@@ -174,11 +174,12 @@ impl<'a> BlockHeader<'a> {
         self.transits().any(|word| change(word, more))
     }
 
-    /// Clears one hand-over to `to`; returns whether there was one.
-    pub(super) fn receive(self, to: Participant) -> bool {
+    /// Clears one hand-over from `from` to `to`; returns whether there was one.
+    pub(super) fn receive(self, from: Participant, to: Participant) -> bool {
         let less = |note: u64| {
             let transit = Transit::decode(note);
-            (transit.count > 0 && transit.to == to).then(|| transit.one_less().encode())
+            let meant = transit.count > 0 && transit.from == from && transit.to == to;
+            meant.then(|| transit.one_less().encode())
         };
         self.transits().any(|word| change(word, less))
     }
@@ -332,10 +333,11 @@ mod tests {
         assert!(header.send(last, parent) && header.send(last, parent));
         assert!(header.let_go(last) && !header.let_go(last));
         assert!(!header.is_unheld(), "on its way");
-        assert!(!header.receive(Participant(1)));
-        assert!(header.receive(parent) && !header.is_unheld());
-        assert!(header.receive(parent) && header.is_unheld());
-        assert!(!header.receive(parent));
+        assert!(!header.receive(last, Participant(1)));
+        assert!(!header.receive(parent, parent));
+        assert!(header.receive(last, parent) && !header.is_unheld());
+        assert!(header.receive(last, parent) && header.is_unheld());
+        assert!(!header.receive(last, parent));
     }
 
     #[test]

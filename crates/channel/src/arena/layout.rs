@@ -94,6 +94,9 @@ pub(super) const fn run_capacity(chunks: usize) -> usize {
     chunks * CHUNK - SLAB_HEADER - BLOCK_HEADER
 }
 
+/// Where the last chunk has to end, in bytes from the start of the segment: what references to blocks can name.
+pub(super) const FURTHEST: usize = 2 << 40;
+
 /// Offsets in the region header.
 pub(super) const MAGIC: usize = 0;
 pub(super) const CHUNKS: usize = 8;
@@ -114,11 +117,12 @@ impl Layout {
     pub(super) fn of(region: &Range<usize>) -> Option<Self> {
         let header = region.start.next_multiple_of(ALIGNMENT);
         let table = header + REGION_HEADER;
-        let mut chunks = region.end.checked_sub(table)? / CHUNK;
+        let end = region.end.min(FURTHEST);
+        let mut chunks = end.checked_sub(table)? / CHUNK;
         while chunks > 0 {
             // On a page, so that a chunk can be committed and discarded without touching its neighbours.
             let first_chunk = (table + 8 * chunks).next_multiple_of(page_size());
-            if first_chunk + chunks * CHUNK <= region.end {
+            if first_chunk + chunks * CHUNK <= end {
                 return Some(Self { header, table, first_chunk, chunks });
             }
             chunks -= 1;
@@ -186,6 +190,8 @@ mod tests {
         assert_eq!(layout.locate(layout.chunk(3) + SLAB_HEADER + 64), Some((3, 64)));
         assert_eq!(layout.locate(layout.chunk(3) + SLAB_HEADER - 64), None);
         assert_eq!(layout.locate(layout.chunk(9) + SLAB_HEADER), None);
+        let layout = Layout::of(&(0..3 * FURTHEST)).expect("room");
+        assert!(layout.chunk(layout.chunks) <= FURTHEST && layout.chunks > 2_000_000);
         assert_eq!(Layout::of(&(0..CHUNK)), None);
         assert_eq!(Layout::of(&Range { start: 10, end: 5 }), None);
     }

@@ -61,13 +61,13 @@ fn job_at_80_columns() {
     assert_screen(
         &job(&parse(), narrow()),
         r"
-parse     ast.parse: computes under the GIL · 1000 tasks           time speed-up
-  sequential  █████████████████████████████████████████▊         2.40 s    1.00×
-  thread      ███████████████████████████████████████████████    2.70 s    0.89×
-  process     ██████████████████████▋                            1.30 s    1.85×
-  auto        ███████████████████████▌                           1.35 s    1.78×
-  auto chose process: a task computes for 2.4 ms, and two threads together were
-                      no faster than one (0.96×)
+parse     ast.parse: computes under the GIL · 1000 tasks          time  speed-up
+  sequential  ████████████████████████████████████████▉         2.40 s     1.00×
+  thread      ██████████████████████████████████████████████    2.70 s     0.89×
+  process     ██████████████████████▏                           1.30 s     1.85×
+  auto        ███████████████████████                           1.35 s     1.78×
+  auto → process: a task computes for 2.4 ms, and two threads together were no
+                  faster than one (0.96×)
 ",
     );
 }
@@ -77,13 +77,13 @@ fn job_at_120_columns() {
     assert_screen(
         &job(&parse(), wide()),
         r"
-parse     ast.parse: computes under the GIL · 1000 tasks                               time speed-up
-  sequential  ███████████████████████████████████████████████████████████▌           2.40 s    1.00×
-  thread      ███████████████████████████████████████████████████████████████████    2.70 s    0.89×
-  process     ████████████████████████████████▎                                      1.30 s    1.85×
-  auto        █████████████████████████████████▌                                     1.35 s    1.78×
-  auto chose process: a task computes for 2.4 ms, and two threads together were no faster than one
-                      (0.96×)
+parse     ast.parse: computes under the GIL · 1000 tasks                              time  speed-up
+  sequential  ██████████████████████████████████████████████████████████▋           2.40 s     1.00×
+  thread      ██████████████████████████████████████████████████████████████████    2.70 s     0.89×
+  process     ███████████████████████████████▊                                      1.30 s     1.85×
+  auto        █████████████████████████████████                                     1.35 s     1.78×
+  auto → process: a task computes for 2.4 ms, and two threads together were no faster than one
+                  (0.96×)
 ",
     );
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::{CancelAnswer, Ended, FutureBase, State, log_callback_error};
-use crate::imports;
+use crate::{ffi, imports};
 
 #[pymethods]
 impl FutureBase {
@@ -68,7 +68,7 @@ impl FutureBase {
         let this = slf.get();
         if !this.state().is_done() {
             let fresh = PyList::empty(slf.py()).unbind();
-            let mut cells = this.lock();
+            let mut cells = Self::lock_to_add(slf);
             if !this.state().is_done() {
                 let callbacks = cells.callbacks.get_or_insert(fresh);
                 return callbacks.bind(slf.py()).append(function);
@@ -178,8 +178,8 @@ impl FutureBase {
     }
 
     #[setter(_result)]
-    fn set_result_cell(&self, result: Option<Py<PyAny>>) {
-        let replaced = std::mem::replace(&mut self.lock().result, result);
+    fn set_result_cell(slf: &Bound<'_, Self>, result: Option<Py<PyAny>>) {
+        let replaced = std::mem::replace(&mut Self::lock_to_add(slf).result, result);
         drop(replaced);
     }
 
@@ -189,49 +189,60 @@ impl FutureBase {
     }
 
     #[setter(_exception)]
-    fn set_exception_cell(&self, exception: Option<Py<PyAny>>) {
-        let replaced = std::mem::replace(&mut self.lock().exception, exception);
+    fn set_exception_cell(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) {
+        let replaced = std::mem::replace(&mut Self::lock_to_add(slf).exception, exception);
         drop(replaced);
     }
 
     #[getter(_waiters)]
-    fn get_waiters<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        self.list(py, |cells| &mut cells.waiters)
+    fn get_waiters<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyList> {
+        Self::list(slf, |cells| &mut cells.waiters)
     }
 
     #[setter(_waiters)]
-    fn set_waiters(&self, waiters: Py<PyList>) {
-        let replaced = self.lock().waiters.replace(waiters);
+    fn set_waiters(slf: &Bound<'_, Self>, waiters: Py<PyList>) {
+        let replaced = Self::lock_to_add(slf).waiters.replace(waiters);
         drop(replaced);
     }
 
     #[getter(_done_callbacks)]
-    fn get_callbacks<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        self.list(py, |cells| &mut cells.callbacks)
+    fn get_callbacks<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyList> {
+        Self::list(slf, |cells| &mut cells.callbacks)
     }
 
     #[setter(_done_callbacks)]
-    fn set_callbacks(&self, callbacks: Py<PyList>) {
-        let replaced = self.lock().callbacks.replace(callbacks);
+    fn set_callbacks(slf: &Bound<'_, Self>, callbacks: Py<PyList>) {
+        let replaced = Self::lock_to_add(slf).callbacks.replace(callbacks);
         drop(replaced);
     }
 
     #[getter(_condition)]
-    fn get_condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some(condition) = &self.lock().condition {
+    fn get_condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if let Some(condition) = &slf.get().lock().condition {
             return Ok(condition.clone_ref(py));
         }
         let fresh = imports::condition(py)?.call0()?.unbind();
-        let mut cells = self.lock();
+        let mut cells = Self::lock_to_add(slf);
         let condition = cells.condition.get_or_insert_with(|| fresh.clone_ref(py)).clone_ref(py);
         drop(cells);
         Ok(condition)
     }
 
     #[setter(_condition)]
-    fn set_condition(&self, condition: Py<PyAny>) {
-        let replaced = self.lock().condition.replace(condition);
+    fn set_condition(slf: &Bound<'_, Self>, condition: Py<PyAny>) {
+        let replaced = Self::lock_to_add(slf).condition.replace(condition);
         drop(replaced);
+    }
+
+    // Attributes of a user's own may refer back to the future.
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        drop(Self::lock_to_add(slf));
+        ffi::set_plain_attribute(slf, name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        ffi::set_plain_attribute(slf, name, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

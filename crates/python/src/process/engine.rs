@@ -14,7 +14,7 @@ use manyhands_pool::task::{Arguments, Options, Token};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use slotmap::{Key, KeyData};
 
 use super::functions::Functions;
@@ -95,23 +95,20 @@ impl Core {
     ) -> PyResult<Bound<'py, FutureBase>> {
         let arena = self.pool.ground().arena();
         let function = self.functions.get(callable, arena)?;
-        let context = imports::copy_context(py)?.call0()?;
-        let has_context = context.len()? > 0;
+        let sent = sent_context(py)?;
         let mut bytes = Vec::with_capacity(ARGUMENTS_INLINE);
-        let compact = !has_context && codec::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE);
-        let mut flags = 0;
         let mut shared = Vec::new();
         let pickled;
+        let mut flags = 0;
+        let compact = sent.is_none() && codec::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE);
         let arguments = if compact {
             Arguments::Inline(Encoding::Compact, &bytes)
         } else {
-            let sent = if has_context { imports::dump_context(py)?.call0()? } else { PyBytes::new(py, b"").into_any() };
-            if sent.len()? > 0 {
+            if sent.is_some() {
                 flags |= flag::CONTEXT;
             }
-            let call = (args, kwargs, sent);
             drop(ground::take_referenced());
-            pickled = Pickled::from_dumps(&imports::dumps(py)?.call1((call, "the call"))?)?;
+            pickled = Pickled::from_dumps(&imports::dumps(py)?.call1(((args, kwargs, sent), "the call"))?)?;
             shared = ground::take_referenced();
             if pickled.fits(ARGUMENTS_INLINE) {
                 Arguments::Inline(Encoding::Pickle, pickled.data.as_bytes())
@@ -155,6 +152,16 @@ impl Core {
             py.check_signals()?;
         }
     }
+}
+
+/// What is sent of the caller's context variables; `None` when there is nothing to send.
+fn sent_context(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let context = imports::copy_context(py)?.call0()?;
+    if context.len()? == 0 {
+        return Ok(None);
+    }
+    let sent = imports::dump_context(py)?.call0()?;
+    Ok((sent.len()? > 0).then_some(sent))
 }
 
 /// The exception for a task that was not taken.

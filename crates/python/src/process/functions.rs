@@ -9,7 +9,7 @@ use manyhands_pool::task::Function;
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple};
 
 use crate::imports;
 
@@ -22,8 +22,8 @@ struct Known {
     // Holds the object, so that its address stays its own.
     _callable: Py<PyAny>,
     function: Arc<Function>,
-    // None: the pickle holds for ever. Else what `_function_key.holds` checks.
-    guard: Option<Py<PyAny>>,
+    // None: the pickle holds for ever. Else what `holds` checks.
+    guard: Option<Py<PyTuple>>,
 }
 
 /// The functions that a pool has met.
@@ -52,9 +52,7 @@ impl Functions {
         };
         match (function, guard) {
             (Some(function), None) => Ok(function),
-            (Some(function), Some(guard)) if imports::guard_holds(py)?.call1((&guard,))?.is_truthy()? => {
-                Ok(function)
-            }
+            (Some(function), Some(guard)) if holds(guard.bind(py))? => Ok(function),
             _ => self.add(callable, address, arena),
         }
     }
@@ -78,7 +76,7 @@ impl Functions {
             let known = Known {
                 _callable: callable.clone().unbind(),
                 function: Arc::clone(&function),
-                guard: (!guard.is_none()).then(|| guard.unbind()),
+                guard: guard.cast_into::<PyTuple>().ok().map(Bound::unbind),
             };
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = if all.len() >= MOST { std::mem::take(&mut *all) } else { HashMap::new() };
@@ -89,6 +87,30 @@ impl Functions {
         }
         Ok(function)
     }
+}
+
+/// Whether everything that a function carries along is still what it was when it was pickled; the same
+/// as `_function_key.holds`, at every submit.
+fn holds(guard: &Bound<'_, PyTuple>) -> PyResult<bool> {
+    let absent = imports::absent(guard.py())?;
+    for entry in guard.iter_borrowed() {
+        let entry = entry.cast::<PyTuple>()?;
+        let (container, name) = (entry.get_borrowed_item(0)?, entry.get_borrowed_item(1)?);
+        let expected = entry.get_borrowed_item(2)?;
+        let same = if let Ok(names) = container.cast_exact::<PyDict>() {
+            match names.get_item(name)? {
+                Some(value) => value.is(expected),
+                None => expected.is(absent),
+            }
+        } else {
+            // An error here: the cell has been emptied, the attribute has gone.
+            container.getattr(name.cast::<PyString>()?).is_ok_and(|value| value.is(expected))
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn name_of(callable: &Bound<'_, PyAny>) -> String {

@@ -11,7 +11,7 @@ use manyhands_os::{clock, process, procfs, socket};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
 use manyhands_pool::voices::kind;
 use manyhands_pool::worker::{Next, WorkerSide};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -97,7 +97,8 @@ impl WorkerLoop {
     fn run(&self, py: Python<'_>, hooks: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut hooks = Hooks::bind(hooks)?;
         loop {
-            let next = match self.side.try_next() {
+            let soon = self.side.try_next().or_else(|| py.detach(|| self.side.spin_next()));
+            let next = match soon {
                 Some(next) => next,
                 None => {
                     hooks.idle.call0()?;
@@ -208,11 +209,10 @@ impl WorkerLoop {
             payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?
         };
         let (args, kwargs, sent) =
-            loaded.extract::<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>, Bound<'py, PyBytes>)>()?;
-        let context = if sent.as_bytes().is_empty() {
-            hooks.fresh_context.call0()?
-        } else {
-            hooks.apply_context.call1((sent,))?
+            loaded.extract::<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>, Option<Bound<'py, PyBytes>>)>()?;
+        let context = match sent {
+            Some(sent) => hooks.apply_context.call1((sent,))?,
+            None => hooks.fresh_context.call0()?,
         };
         Ok(Call { function, args, kwargs, context })
     }
@@ -226,7 +226,9 @@ impl WorkerLoop {
         result: PyResult<Bound<'_, PyAny>>,
         name: Option<&Bound<'_, PyAny>>,
     ) {
-        let error = result.as_ref().err().map(|error| error.value(py));
+        // Into a value: that gives the exception its traceback, which a mere look does not.
+        let result = result.map_err(|error| error.into_value(py).into_bound(py));
+        let error = result.as_ref().err();
         let printed = hooks.finish_task.call1((error,)).and_then(|touched| touched.is_truthy());
         let flags = if printed.unwrap_or(true) { flag::PRINTED } else { 0 };
         let written = match &result {
@@ -234,12 +236,16 @@ impl WorkerLoop {
             Err(error) => self.write_error(py, hooks, entry, error, flags, name),
         };
         if let Err(error) = written {
-            let again = self.write_error(py, hooks, entry, &error, flags, name);
-            if again.is_err() {
-                self.write_last_word(entry, flags, &error.to_string());
+            let text = error.to_string();
+            let error = error.into_value(py).into_bound(py);
+            if self.write_error(py, hooks, entry, &error, flags, name).is_err() {
+                self.write_last_word(entry, flags, &text);
             }
         }
-        // The traceback of an exception holds its frames, and those the arguments.
+        // The traceback of an exception holds its frames, and those the arguments and the exception.
+        if let Err(error) = &result {
+            _ = error.setattr(intern!(py, "__traceback__"), py.None());
+        }
         drop(result);
     }
 
@@ -265,7 +271,7 @@ impl WorkerLoop {
         py: Python<'_>,
         hooks: &Hooks<'_>,
         entry: Entry,
-        error: &PyErr,
+        error: &Bound<'_, PyBaseException>,
         flags: u8,
         function: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -273,7 +279,7 @@ impl WorkerLoop {
             || Ok("?".into()),
             |function| function.getattr(intern!(py, "__qualname__")).map_or_else(|_| function.repr().map(|r| r.to_string()), |name| Ok(name.to_string())),
         )?;
-        let data = hooks.dump_exception.call1((error.value(py), name))?.cast_into::<PyBytes>()?;
+        let data = hooks.dump_exception.call1((error, name))?.cast_into::<PyBytes>()?;
         self.write_pickled(py, entry, &Pickled::plain(data), flags | flag::RAISED)
     }
 

@@ -28,10 +28,6 @@ impl Backlog {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Adds a task behind all others of its priority; `key` must be greater than any before.
     pub(super) fn push(&mut self, key: u64, task: Task) {
         self.len += 1;
@@ -46,10 +42,10 @@ impl Backlog {
     /// Takes the task whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Task> {
         let urgent = |level: &Reverse<i32>| level.0 > 0;
-        if self.others.first_key_value().is_some_and(|(level, _)| urgent(level)) {
-            if let Some(task) = self.pop_other() {
-                return Some(task);
-            }
+        if self.others.first_key_value().is_some_and(|(level, _)| urgent(level))
+            && let Some(task) = self.pop_other()
+        {
+            return Some(task);
         }
         while let Some(place) = self.plain.pop_front() {
             if let Some(task) = place.task {
@@ -81,11 +77,11 @@ impl Backlog {
     /// Takes a certain task out that has not been tried yet.
     pub(super) fn take(&mut self, token: u64) -> Option<Task> {
         for level in std::iter::once(&mut self.plain).chain(self.others.values_mut()) {
-            if let Ok(at) = level.binary_search_by_key(&token, |place| place.key) {
-                if let Some(task) = level[at].task.take() {
-                    self.len -= 1;
-                    return Some(task);
-                }
+            if let Ok(at) = level.binary_search_by_key(&token, |place| place.key)
+                && let Some(task) = level[at].task.take()
+            {
+                self.len -= 1;
+                return Some(task);
             }
         }
         None

@@ -1,8 +1,8 @@
 //! Tasks that may run only so long, and the thread that tells them when their time is up.
 //!
 //! The thread is a Rust one: it sleeps without the interpreter, blocks all signals, and attaches only when a deadline
-//! has passed. There is one per process, from the first task with a timeout on; it is stopped before the interpreter
-//! goes down. The table is locked only by attached threads, so `fork()` cannot catch it locked.
+//! has passed. There is one per process while there are tasks with a timeout, and a little longer; it is stopped before
+//! the interpreter goes down. The table is locked only by attached threads, so `fork()` cannot catch it locked.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
@@ -19,6 +19,9 @@ use super::worker::Worker;
 use crate::future::FutureBase;
 use crate::imports;
 use crate::parker::{Expect, Parker};
+
+/// How long the thread waits for another alarm before it ends, in nanoseconds.
+const LINGER: u64 = clock::SECOND;
 
 /// When an alarm rings, and a number that no other has.
 pub(super) type Key = (Deadline, u64);
@@ -143,22 +146,36 @@ impl Shared {
             self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
             let first = self.first.load(Ordering::SeqCst);
             self.sleeps_until.store(first, Ordering::SeqCst);
-            if first <= clock::now() {
-                if Python::try_attach(ring).is_none() {
-                    return;
-                }
+            let idle = first == u64::MAX;
+            let until = if idle { clock::now() + LINGER } else { first };
+            if clock::now() < until && (self.parker.wait_detached(Some(until), Expect::Nothing) || !idle) {
                 continue;
             }
-            self.parker.wait_detached((first < u64::MAX).then_some(first), Expect::Nothing);
+            // No interpreter: it is going down, and nobody needs us.
+            let goes_on = Python::try_attach(|py| if idle { self.is_needed() } else { ring(py) });
+            if goes_on != Some(true) {
+                return;
+            }
         }
+    }
+
+    /// Whether there are alarms after all; if not, another thread will be started for the next one.
+    fn is_needed(&self) -> bool {
+        let mut table = lock();
+        let Some(table) = table.as_mut() else { return false };
+        if table.alarms.is_empty() && !self.stop.load(Ordering::Acquire) {
+            table.watch = None;
+        }
+        table.watch.is_some()
     }
 }
 
 /// Tells every task whose time is up.
-fn ring(py: Python<'_>) {
+fn ring(py: Python<'_>) -> bool {
     while let Some(due) = take_due() {
         due.ring(py);
     }
+    true
 }
 
 fn take_due() -> Option<Alarm> {
@@ -180,7 +197,7 @@ impl Alarm {
         }
         let error = self.error(py);
         if self.task.may_retry(&error, py) {
-            let requeued = self.task.next_attempt(py).and_then(|next| self.worker.pool.requeue(py, next));
+            let requeued = self.worker.pool.requeue(py, self.task.next_attempt(py));
             // A pool that has been closed meanwhile tries nothing again.
             if requeued.is_ok() {
                 self.worker.counts.retried.fetch_add(1, Ordering::Relaxed);

@@ -237,14 +237,15 @@ impl Pool {
         uncalled: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
         let mut comes = worker.arrive();
-        let idle_until = self.house.get().and_then(|house| clock::after(house.idle_timeout));
+        // Known once the worker is idle; the inner `None` is "for ever".
+        let mut idle_until: Option<Option<Deadline>> = None;
         loop {
             let mut inner = self.lock();
             if inner.epoch != worker.epoch {
                 return None;
             }
             if std::mem::take(&mut comes) {
-                inner.coming -= 1;
+                inner.coming = inner.coming.saturating_sub(1);
             }
             if inner.workers.len() > inner.limit + inner.blocked {
                 inner.strike(worker);
@@ -261,18 +262,19 @@ impl Pool {
                 call_all(uncalled);
                 return Some(task);
             }
-            let out_of_time = idle_until.is_some_and(|until| clock::now() >= until);
+            let out_of_time = idle_until.flatten().is_some_and(|until| clock::now() >= until);
             if inner.closing || out_of_time {
                 inner.strike(worker);
                 return None;
             }
             let spin = worker.rest(&mut inner.idle);
             drop(inner);
+            let idle_until = *idle_until.get_or_insert_with(|| self.idle_deadline());
             py.detach(|| {
                 parker::count_detachment();
                 call_all(uncalled);
                 let expect = if spin { Expect::Perhaps } else { Expect::Nothing };
-                if worker.parker().wait_detached(idle_until, expect) && spin {
+                if worker.parker().wait_detached(idle_until, expect) {
                     self.await_kick();
                 }
             });
@@ -281,6 +283,10 @@ impl Pool {
             inner.idle.retain(|other| !Arc::ptr_eq(other, worker));
             comes = inner.idle.len() == rested;
         }
+    }
+
+    fn idle_deadline(&self) -> Option<Deadline> {
+        self.house.get().and_then(|house| clock::after(house.idle_timeout))
     }
 
     /// How soon a result may be there, as far as we know.
@@ -305,7 +311,7 @@ impl Pool {
             return;
         }
         if worker.arrive() {
-            inner.coming -= 1;
+            inner.coming = inner.coming.saturating_sub(1);
         }
         inner.strike(worker);
     }

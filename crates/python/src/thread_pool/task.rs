@@ -83,10 +83,14 @@ impl Task {
         self.options.as_ref().is_some_and(|options| options.is_retry)
     }
 
-    /// Calls the function in the task's context.
+    /// Calls the function in the task's context, or in a copy of it when another attempt may need it as it was.
     pub(super) fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let keywords = self.keywords.as_ref().map(|keywords| keywords.bind(py));
-        self.context.bind(py).getattr(intern!(py, "run"))?.call(self.call.bind(py), keywords)
+        let mut context = self.context.bind(py).clone();
+        if self.options.as_ref().is_some_and(|options| options.retries_left > 0) {
+            context = context.call_method0(intern!(py, "copy"))?;
+        }
+        context.getattr(intern!(py, "run"))?.call(self.call.bind(py), keywords)
     }
 
     /// What to call the task in errors and statistics.
@@ -101,15 +105,14 @@ impl Task {
         options.retries_left > 0 && error.is_instance(py, options.retry_on.bind(py))
     }
 
-    /// The same task for its next attempt, with a fresh copy of the context.
-    pub(super) fn next_attempt(&self, py: Python<'_>) -> PyResult<Self> {
+    /// The same task for its next attempt.
+    pub(super) fn next_attempt(&self, py: Python<'_>) -> Self {
         let mut next = self.clone_ref(py);
-        next.context = self.context.call_method0(py, intern!(py, "copy"))?;
         if let Some(options) = &mut next.options {
             options.is_retry = true;
             options.retries_left -= 1;
         }
-        Ok(next)
+        next
     }
 
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {

@@ -175,10 +175,8 @@ impl Worker {
                 return Ended::Stopped;
             }
         } else if task.may_retry(&error, py) {
-            if let Ok(next) = task.next_attempt(py) {
-                self.counts.retried.fetch_add(1, Ordering::Relaxed);
-                return Ended::Again(next);
-            }
+            self.counts.retried.fetch_add(1, Ordering::Relaxed);
+            return Ended::Again(task.next_attempt(py));
         }
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         Ended::With(Err(error.into_value(py)))
