@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -77,4 +78,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As an exception, so that the sample under way, a session of its own, is ended too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import ClassVar, Literal
 
 from benches.contender import Contender, Kind
 
+# What ends a run from outside.
+ENDING = (signal.SIGINT, signal.SIGTERM)
 # SI units; `quantity.shown` turns them into what people read.
 Unit = Literal["1/s", "s", "B", "x"]
 # Number of workers -> a pool of the library under test, not yet started.

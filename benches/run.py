@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benches.contenders import contender
 from benches.machine import Disturbance, Machine, described
+from benches.measure import ENDING
 from benches.measures import MEASURES
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def child(benchmark: str, name: str, scale: float, timeout_s: float) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sample.json")
         noise = Path(folder, "noise")
+        # Held back until there is a handle to end the sample by; the sample lets them in again.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         with noise.open("wb") as sink:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benches.sample", benchmark, name, str(scale), str(path)],
@@ -137,6 +140,7 @@ def child(benchmark: str, name: str, scale: float, timeout_s: float) -> dict[str
                 start_new_session=True,
             )
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return f"no result within {timeout_s:.0f} s"

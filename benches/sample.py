@@ -6,12 +6,14 @@ A process each, so that no library sees the threads, children or imports of anot
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from benches.contenders import contender
+from benches.measure import ENDING
 
 if TYPE_CHECKING:
     from benches.measure import Make
@@ -30,4 +32,5 @@ def main(benchmark: str, name: str, scale: float, path: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     main(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])

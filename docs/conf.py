@@ -23,6 +23,8 @@ autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
 
+default_role = "code"  # what stands in single backticks
+
 html_theme = "furo"
 html_title = "manyhands"
 html_show_sourcelink = False

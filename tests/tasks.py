@@ -227,6 +227,16 @@ def compute_in_c(folder: Path) -> int:
     return sum(range(10**13))
 
 
+def square_slowly(number: int, seconds: float) -> int:
+    burn(seconds)
+    return number * number
+
+
+def double_slowly(array: Any, seconds: float) -> Any:
+    burn(seconds)
+    return array * 2
+
+
 def nap(seconds: float, value: int) -> int:
     time.sleep(seconds)
     return value

@@ -214,7 +214,7 @@ def replace_streams() -> None:
     for number in (0, 1, 2):
         os.dup2(descriptor, number)
     os.close(descriptor)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stderr = tasks.state["null"] = open(os.devnull, "w")  # noqa: SIM115
 
 
 def close_everything() -> None:

@@ -6,8 +6,13 @@ import doctest
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +28,6 @@ from benches.summary import Spread
 from benches.targets import TARGETS, Target, Verdict, verdicts
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
     from benches.measure import Unit
@@ -368,6 +372,19 @@ def test_a_sample_that_hangs_is_ended() -> None:
     outcome = run.child("submit", "stdlib", 1.0, timeout_s=0.0)
     assert isinstance(outcome, str)
     assert "no result within" in outcome
+
+
+def test_a_run_that_is_terminated_leaves_no_sample_behind() -> None:
+    words = [sys.executable, "-m", "benches", "--only", "submit", "--against", "stdlib"]
+    with subprocess.Popen(words, cwd=run.ROOT, stderr=subprocess.DEVNULL) as process:
+        # The leader of the sample's session: reaped before the run ends, hence gone at once.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (samples := children.read_text().split()):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not any(Path(f"/proc/{pid}").exists() for pid in samples)
 
 
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--only", "nothing"], ["--against", "us"]])

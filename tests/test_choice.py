@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import manyhands as mh
 from manyhands import _pilot
 from manyhands._choice import Choice, Measurements, Resources, choose, predict
+from manyhands._process import default_workers
 
 TWO_CPUS = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.08)
 
@@ -75,7 +76,7 @@ def test_work_that_is_dearer_to_send_than_to_do_stays_in_the_caller() -> None:
 
 
 def test_a_pool_that_has_to_start_first_needs_more_work() -> None:
-    work = Measurements(items=10, item_seconds=0.01, cpu_seconds=0.01, thread_speedup=1.0)
+    work = Measurements(10, 0.01, 0.01, thread_speedup=1.0, payload_seconds=1e-5)
     warm = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.0)
     assert choose(work, 10, TWO_CPUS).kind == "sequential"
     assert choose(work, 10, warm).kind == "process"
@@ -106,10 +107,14 @@ def test_a_timeout_needs_workers() -> None:
 
 def test_few_long_items_count_as_whole_items() -> None:
     predicted = predict(
-        Measurements(items=1, item_seconds=1.0, cpu_seconds=1.0, thread_speedup=1.0), 3, TWO_CPUS
+        Measurements(1, 1.0, 1.0, thread_speedup=1.0, payload_seconds=1e-5), 3, TWO_CPUS
     )
     assert predicted["sequential"] == 3
     assert 2 < predicted["process"] < 2.2
+
+
+def test_nothing_goes_to_processes_unless_it_has_been_pickled() -> None:
+    assert "process" not in predict(Measurements(1, 1.0, 1.0), 100, TWO_CPUS)
 
 
 @given(
@@ -194,17 +199,13 @@ def test_waiting_items_run_on_threads() -> None:
 
 
 def test_computing_items_run_on_processes_if_there_are_cpus() -> None:
-    if _pilot_cpus() < 2:
+    if default_workers() < 2:
         pytest.skip("with one CPU, computing items rightly stay in the caller")
-    assert mh.map(compute, range(600)) == list(map(compute, range(600)))
+    # To start a pool for it would take longer than half a second of work saves.
+    mh.shared_pool().submit(int).result()
+    assert mh.map(compute, range(1000)) == list(map(compute, range(1000)))
     assert last().kind == "process"
     assert last().measurements.thread_speedup is not None
-
-
-def _pilot_cpus() -> int:
-    from manyhands._process import default_workers
-
-    return default_workers()
 
 
 def test_a_long_item_is_watched_while_it_runs() -> None:

@@ -187,6 +187,40 @@ def test_an_error_withdraws_the_rest(single: Executor, tmp_path: Any) -> None:
     assert not Path(trace).exists() or Path(trace).stat().st_size == 1
 
 
+@pytest.mark.parametrize("method", ["map", "imap", "imap_unordered"])
+def test_the_end_of_a_map_leaves_alone_what_is_running(
+    executor: Executor, method: str, tmp_path: Path
+) -> None:
+    gate, begun, ended = (str(tmp_path / name) for name in ("gate", "begun", "ended"))
+
+    def step(number: int) -> None:
+        if number == 0:
+            wait_for(begun)
+            raise ValueError
+        touch(begun)
+        wait_for(gate)
+        touch(ended)
+
+    results = getattr(executor, method)(step, range(2), chunksize=1)
+    with pytest.raises(ValueError):
+        next(results)
+    touch(gate)
+    wait_for(ended)
+
+
+def test_withdrawing_is_not_cancelling(single: Executor, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    first, second = single.submit(wait_for, gate), single.submit(double, 1)
+    while not first.running():
+        time.sleep(0.001)
+    assert not first._withdraw()
+    assert second._withdraw()
+    assert second.cancelled()
+    touch(gate)
+    assert first.result(timeout=30) == gate
+    assert not first._withdraw()
+
+
 def test_map_has_one_timeout_for_all(executor: Executor, tmp_path: Any) -> None:
     gate = str(tmp_path / "gate")
     results = executor.map(lambda name: wait_for(name) if name else "", ["", gate], timeout=0.2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands._pace import CHUNK_SECONDS, Pace, ramp
+from manyhands._pace import CHUNK_SECONDS, LARGEST, Pace, ramp
 
 
 @given(count=st.integers(0, 5_000_000), workers=st.integers(1, 64))
@@ -13,8 +13,8 @@ def test_a_ramp_covers_all_items_in_few_pieces(count: int, workers: int) -> None
     sizes = list(ramp(count, workers))
     assert sum(sizes) == count
     assert all(size >= 1 for size in sizes)
-    assert len(sizes) <= 64 * workers
-    assert max(sizes, default=0) <= max(1, count // (4 * workers) + 1)
+    assert len(sizes) <= 64 * workers + count // LARGEST
+    assert max(sizes, default=0) <= max(1, min(LARGEST, count // (4 * workers)) + 1)
 
 
 @given(count=st.integers(1000, 1_000_000), workers=st.integers(1, 16))
@@ -34,6 +34,12 @@ def test_a_fixed_size_stays() -> None:
     assert pace.size(remaining=3) == 7
 
 
+def test_a_piece_lasts_as_long_as_it_should() -> None:
+    pace = Pace(workers=2)
+    pace.learn(100, call_seconds=100 * 1e-5, submit_seconds=0.0)
+    assert pace.size(remaining=None) == int(CHUNK_SECONDS / 1e-5)
+
+
 def test_slow_items_travel_alone() -> None:
     pace = Pace(workers=2)
     pace.learn(1, CHUNK_SECONDS * 2, 0.0)
@@ -49,7 +55,7 @@ def test_fast_items_travel_in_growing_crowds() -> None:
         pace.learn(size, size * 1e-7, 0.0)
     assert sizes == sorted(sizes)
     assert sizes[0] == 1
-    assert sizes[-1] == int(CHUNK_SECONDS / 1e-7)
+    assert sizes[-1] == LARGEST
 
 
 def test_the_rest_is_shared_by_all_workers() -> None:

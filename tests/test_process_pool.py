@@ -371,6 +371,15 @@ def test_resize(tmp_path: Path) -> None:
         assert executor.submit(tasks.pid).result() in pids
 
 
+def test_many_workers_over_a_long_life() -> None:
+    """There are 511 places for workers in one program's shared memory; they are used again."""
+    for _ in range(5):
+        with mh.ProcessPoolExecutor(max_workers=110) as executor:
+            futures = [executor.submit(tasks.nap, 0.2, number) for number in range(110)]
+            assert len(workers_of(executor)) == 110 or futures[-1].result() == 109
+            assert [future.result() for future in futures] == list(range(110))
+
+
 def test_resize_before_the_start() -> None:
     with mh.ProcessPoolExecutor(max_workers=3) as executor:
         executor.resize(1)

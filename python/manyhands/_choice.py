@@ -42,7 +42,8 @@ class Measurements:
         thread_speedup: how many times faster two threads were than one, from 1 (they hold the GIL)
             to 2 (they do not), or None if that was not tried.
         payload_bytes: pickled size of an item and its result, or None if that was not tried.
-        payload_seconds: time to pickle and unpickle them, or None.
+        payload_seconds: time to pickle and unpickle them, or None; without it, processes are not
+            considered.
         unpicklable: why the work cannot go to a process, or None.
         predicted: seconds that the rest would take, by kind.
     """
@@ -137,10 +138,10 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
         wall * _rounds(count, threads), count * cpu / min(have.cpus, threads), count * held
     )
     predicted["thread"] = shared + THREAD_OVERHEAD
-    if measured.unpicklable is None:
+    if measured.unpicklable is None and measured.payload_seconds is not None:
         processes = max(1, min(count, have.process_workers))
         # Pickling is mostly the parent's work: it is not shared out.
-        transfer = count * (measured.payload_seconds or 0.0)
+        transfer = count * measured.payload_seconds
         shared = max(
             wall * _rounds(count, processes),
             count * cpu / min(have.cpus, processes),

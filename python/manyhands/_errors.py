@@ -75,5 +75,10 @@ class RemoteTraceback(Exception):
     def __init__(self, text: str) -> None:
         self.text = text
 
+    @property
+    def tb(self) -> str:
+        """The text, under the name that the standard library gives it."""
+        return self.text
+
     def __str__(self) -> str:
         return self.text

@@ -281,8 +281,6 @@ def _chosen(work: _Work[T], choice: Choice) -> _Work[T]:
         busy = max(1.0 - choice.measurements.waiting, 1.0 / MOST_THREADS)
         available = default_workers()
         most = min(MOST_THREADS, max(available, int(available / busy)))
-        if work.feed.remaining is not None:
-            most = max(1, min(most, work.feed.remaining))
     return replace(work, workers=choice.kind, max_workers=most)
 
 

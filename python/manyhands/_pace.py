@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Pace", "ramp"]
 
-# A chunk should last this long: some hundred times the cost of a task, yet short for a person.
-CHUNK_SECONDS: Final = 0.02
+# A chunk should last this long: about a hundred times the cost of a task.
+CHUNK_SECONDS: Final = 0.003
 # Below this the cost of a task starts to show, so that even the last chunks are not shorter.
-SHORTEST_SECONDS: Final = 0.001
+SHORTEST_SECONDS: Final = 0.0005
+# More small items than this fall out of the CPU's caches on their way: dearer than a task.
+LARGEST: Final = 4096
 # Pickling a chunk holds up the caller, and its bytes sit in shared memory.
 SUBMIT_SECONDS: Final = 0.002
 # The cost of the first few items says little about the rest: grow by steps.
@@ -37,7 +39,7 @@ def ramp(count: int, workers: int) -> Iterator[int]:
         >>> list(ramp(100, 2))
         [1, 1, 2, 2, 4, 4, 8, 8, 12, 12, 8, 8, 8, 8, 4, 4, 2, 2, 1, 1]
     """
-    largest = max(1, count // (4 * workers))
+    largest = max(1, min(LARGEST, count // (4 * workers)))
     step = max(1, count // (4096 * workers))
     rising: list[int] = []
     total = 0
@@ -104,4 +106,4 @@ class Pace:
         if remaining is not None:
             share = remaining / (ROUNDS * self._workers)
             wanted = min(wanted, max(share, SHORTEST_SECONDS / max(cost, 1e-9)))
-        return max(1, min(int(wanted), self._largest))
+        return max(1, min(int(wanted), self._largest, LARGEST))

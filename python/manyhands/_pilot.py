@@ -18,10 +18,10 @@ from manyhands._submission import wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
 
     from manyhands._executor import Executor, TaskOptions
     from manyhands._feed import Feed
+    from manyhands._future import Future
 
 __all__ = ["Piece", "Pilot"]
 
@@ -300,10 +300,11 @@ class Pilot(Generic[T]):
         remaining = self._feed.remaining if self.pieces else 0
         if remaining == 0 and self._slow is None:
             return choose(measured, remaining, self._have)
-        if remaining is None or remaining * wall >= WORTH_TRYING or self.pieces[-1].meter.running:
-            speedup = None
-            if measured.waiting <= 0.5 and self._have.cpus > 1:
-                speedup = self._try_two(wall)
+        rest = float("inf") if remaining is None or self._slow is not None else remaining * wall
+        speedup = None
+        if rest >= WORTH_TRYING and measured.waiting <= 0.5 and self._have.cpus > 1:
+            speedup = self._try_two(wall)
+        if rest >= BUDGET:
             size, seconds, problem = self._payload()
             measured = Measurements(self._measured, wall, busy, speedup, size, seconds, problem)
         choice = choose(measured, self._feed.remaining, self._have)
@@ -430,6 +431,6 @@ class Pilot(Generic[T]):
                 size += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
         except Exception as error:
             return None, None, str(error)
-        # Unpickling costs about what pickling does.
-        seconds = 2 * (perf_counter() - began) + size / COPY_RATE
+        # Unpickling costs about half of what pickling does.
+        seconds = 1.5 * (perf_counter() - began) + size / COPY_RATE
         return size // len(piece.items), seconds / len(piece.items), None

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from manyhands._executor import NO_OPTIONS, Executor
 from manyhands._feed import Feed
-from manyhands._pace import Pace
+from manyhands._pace import LARGEST, Pace
 from manyhands._pool_result import AsyncResult, MapResult, PoolIterator
 from manyhands._process import ProcessPoolExecutor, default_workers
 from manyhands._shared_pool import KINDS, check_kind
@@ -18,8 +18,9 @@ from manyhands._window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from concurrent.futures import Future
     from multiprocessing.context import BaseContext
+
+    from manyhands._future import Future
 
 __all__ = ["Pool"]
 
@@ -153,7 +154,7 @@ class Pool:
         """Call ``func`` on each item and return the list of results.
 
         Args:
-            chunksize: how many items travel as one task; None means four tasks per worker.
+            chunksize: how many items travel as one task; None means at least four tasks per worker.
         """
         return self._map_async(func, iterable, chunksize, False, None, None).get()
 
@@ -201,7 +202,8 @@ class Pool:
         feed = Feed((iterable,), star)
         total = feed.read_all()
         if chunksize is None:
-            chunksize = max(1, -(-total // (_PIECES_PER_WORKER * self._processes)))
+            share = -(-total // (_PIECES_PER_WORKER * self._processes))
+            chunksize = max(1, min(share, LARGEST))
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         submission = Submission(self._executor, NO_OPTIONS, func, star, chunksize == 1)

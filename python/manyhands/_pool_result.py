@@ -12,9 +12,9 @@ from manyhands._submission import Submission, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from manyhands._chunk import Failure
+    from manyhands._future import Future
     from manyhands._window import Window
 
 __all__ = ["AsyncResult", "MapResult", "PoolIterator"]
@@ -42,7 +42,7 @@ class AsyncResult(Generic[T]):
         pending = len(self._futures)
         lock = Lock()
 
-        def count(_: Future[Any]) -> None:
+        def count(_: object) -> None:
             nonlocal pending
             with lock:
                 pending -= 1

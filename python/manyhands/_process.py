@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from manyhands._executor import TaskOptions
+    from manyhands._worker_process import WorkerProcess
 
 __all__ = ["ProcessPoolExecutor"]
 
@@ -94,7 +95,8 @@ class ProcessPoolExecutor(Executor):
 
     Args:
         max_workers: most workers at one time; None means one for each CPU that the program may use.
-        mp_context: accepted for compatibility; workers are always started in the same way.
+        mp_context: accepted for compatibility; workers are always started in the same way, which
+            is most like the context ``spawn``.
         initializer: called in every worker before its first task. If it fails, the pool is broken.
         initargs: its arguments; locks and queues of multiprocessing's spawn context may be among
             them.
@@ -151,7 +153,7 @@ class ProcessPoolExecutor(Executor):
         _check_count("worker_threads", worker_threads)
         if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
             raise TypeError("preload must be a sequence of module names")
-        self._mp_context = mp_context
+        self._given_context = mp_context
         self._initializer = initializer
         self._initargs = initargs
         self._finalizer = finalizer
@@ -244,6 +246,27 @@ class ProcessPoolExecutor(Executor):
             grace=self._grace,
             forwarder=Forwarder(self._output_prefix),
         )
+
+    # Names of the standard library's class that programs have come to rely on.
+
+    @property
+    def _processes(self) -> dict[int, WorkerProcess]:
+        """The workers by process id; none before the first task and after the end."""
+        from manyhands._worker_process import processes_of
+
+        return {} if self._running is None else processes_of(self._running.engine)
+
+    @property
+    def _broken(self) -> str | bool:
+        """Why no task can run any more, or False."""
+        return (self._running is not None and self._running.engine.broken()) or False
+
+    @property
+    def _mp_context(self) -> BaseContext:
+        """A context of multiprocessing; locks and queues of the context ``spawn`` reach workers."""
+        import multiprocessing
+
+        return self._given_context or multiprocessing.get_context("spawn")
 
     def _resize(self, max_workers: int) -> None:
         if max_workers > MOST_WORKERS:
@@ -358,7 +381,8 @@ def _at_exit() -> None:
         except KeyboardInterrupt:
             for left in list(_ending):
                 left.engine.terminate()
-            running.join()
+                left.join()
+            raise
 
 
 def _after_fork_in_child() -> None:

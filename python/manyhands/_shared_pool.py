@@ -78,7 +78,9 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
 def is_warm(workers: str) -> bool:
     """Say whether the shared pool of that kind has been started."""
     pool = _pools.get(workers)
-    return pool is not None and not pool._is_shut_down()
+    if pool is None or pool._is_shut_down():
+        return False
+    return getattr(pool, "_running", pool) is not None
 
 
 def new_executor(workers: str, max_workers: int | None) -> Executor:

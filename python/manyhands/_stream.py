@@ -18,9 +18,9 @@ from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from manyhands._executor import Executor, TaskOptions
+    from manyhands._future import Future
 
 __all__ = ["Results", "as_completed", "drained", "eager_map", "in_order", "lazy_map"]
 

@@ -11,9 +11,9 @@ from manyhands._chunk import Function, Outcome, ShippedFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
 
     from manyhands._executor import Executor, TaskOptions
+    from manyhands._future import Future
 
 __all__ = ["Submission", "taken", "wait_done", "withdraw"]
 
@@ -93,10 +93,9 @@ def wait_done(future: Future[Any], seconds: float | None) -> bool:
 
 
 def withdraw(futures: Iterable[Future[Any]]) -> None:
-    """Cancel those of `futures` that are not running: what runs is left to finish."""
+    """Cancel those of `futures` that have not begun; what runs is left to finish."""
     for future in futures:
-        if not future.running():
-            future.cancel()
+        future._withdraw()
 
 
 def taken(future: Future[T], deadline: float | None) -> T:

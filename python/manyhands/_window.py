@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from dataclasses import dataclass
 from operator import index
@@ -18,6 +18,7 @@ from manyhands._submission import Submission, taken, withdraw
 
 if TYPE_CHECKING:
     from manyhands._feed import Feed
+    from manyhands._future import Future
     from manyhands._pace import Pace
 
 __all__ = ["Window", "checked_bound"]
@@ -79,7 +80,7 @@ class Window(Generic[T]):
         self.ended = False
         # In order of submission.
         self._under_way: dict[Future[Any], _Entry] = {}
-        self._completed: SimpleQueue[Future[Any]] | None = None
+        self._completed: SimpleQueue[Any] | None = None
 
     def __bool__(self) -> bool:
         """Say whether tasks are under way."""
@@ -148,7 +149,7 @@ class Window(Generic[T]):
         """
         assert self._completed is not None
         try:
-            return self._completed.get_nowait()
+            return self._completed.get_nowait()  # type: ignore[no-any-return]
         except Empty:
             pass
         if current_thread() is main_thread():
@@ -217,9 +218,9 @@ class Window(Generic[T]):
         return self._under_way[self.oldest()].number
 
 
-def _get(completed: SimpleQueue[Future[Any]], seconds: float | None) -> Future[Any]:
+def _get(completed: SimpleQueue[Any], seconds: float | None) -> Future[Any]:
     try:
-        return completed.get(timeout=seconds)
+        return completed.get(timeout=seconds)  # type: ignore[no-any-return]
     except Empty:
         raise TimeoutError from None
 

@@ -28,9 +28,9 @@ from manyhands._thread import ThreadPoolExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from manyhands._executor import Executor
+    from manyhands._future import Future
 
 __all__ = ["ManyhandsBackend", "register"]
 
@@ -116,7 +116,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return count
 
     def submit(
-        self, func: Callable[[], Any], callback: Callable[[Future[Any]], object] | None = None
+        self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> Future[Any]:
         """Run `func` in a worker and call `callback` with its future when it is done."""
         if self._executor is None:
@@ -195,6 +195,15 @@ def _set_up_worker(initializer: Callable[..., object] | None, initargs: tuple[An
 # Latest used last.
 _kept: list[tuple[_Setting, Executor]] = []
 _lock = Lock()
+
+
+def _renew_lock() -> None:
+    # Another thread of the parent may have held it when this child was forked.
+    global _lock
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _executor(setting: _Setting) -> Executor:

@@ -17,7 +17,7 @@ import shutil
 import sys
 import unittest
 from collections.abc import Callable, Iterator
-from concurrent.futures import _base
+from concurrent.futures import _base, process
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ def substitute(kind: str) -> None:
     _base.Future = concurrent.futures.Future = manyhands.Future  # type: ignore[misc]
     for name in CLASSES[kind]:
         setattr(concurrent.futures, name, getattr(manyhands, name))
+    if kind == "process":
+        # The tests look for the very class of the cause of a worker's exception.
+        from manyhands import _errors
+
+        process._RemoteTraceback = _errors.RemoteTraceback  # type: ignore[attr-defined]
 
 
 def find_suite() -> str | None:

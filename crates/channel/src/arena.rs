@@ -108,6 +108,8 @@ struct Inner {
     /// What the header of the next run starts to count from.
     generation: AtomicU32,
     local: Mutex<Local>,
+    /// Held while the dead are reclaimed: one at a time, as each pins what it reads and unpins it afterwards.
+    recovery: Mutex<()>,
 }
 
 /// What only this process knows.
@@ -128,6 +130,7 @@ impl Arena {
         let layout = lay_out(&segment, &region)?;
         segment.commit(layout.header..layout.first_chunk)?;
         segment.word64(layout.header + CHUNKS).store(layout.chunks as u64, Ordering::Relaxed);
+        // pairs with: `attach`.
         segment.word64(layout.header + MAGIC).store(MARK, Ordering::Release);
         Ok(Self::over(segment, layout, Participant::PARENT))
     }
@@ -143,6 +146,7 @@ impl Arena {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let layout = lay_out(&segment, &region)?;
+        // pairs with: `create`.
         let mark = segment.word64(layout.header + MAGIC).load(Ordering::Acquire);
         let chunks = segment.word64(layout.header + CHUNKS).load(Ordering::Relaxed);
         if mark != MARK || chunks != layout.chunks as u64 {
@@ -160,7 +164,7 @@ impl Arena {
         let local = Mutex::new(Local { slabs, more_handles: HashMap::new() });
         let generation = AtomicU32::new(!seed);
         let forks = process::fork_count();
-        Self { inner: Arc::new(Inner { chunks, me, forks, generation, local }) }
+        Self { inner: Arc::new(Inner { chunks, me, forks, generation, local, recovery: Mutex::new(()) }) }
     }
 
     /// A block of `len` bytes, held by this participant. Its contents are arbitrary.

@@ -86,7 +86,7 @@ impl<W: Words> Lane<W> {
 }
 
 #[cfg(all(test, loom))]
-mod models {
+mod loom_models {
     use super::*;
     use crate::words::HeapWords;
     use loom::sync::Arc;

@@ -222,7 +222,7 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod models {
+mod loom_models {
     use super::*;
     use crate::words::HeapWords;
     use loom::sync::Arc;

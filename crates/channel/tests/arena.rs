@@ -1,4 +1,5 @@
 //! The arena as its participants see it: several of them, in one process.
+#![cfg(not(loom))]
 
 use std::sync::Arc;
 
@@ -14,9 +15,8 @@ fn arenas(chunks: usize, count: u16) -> Vec<Arena> {
     let region = 4096..segment.len();
     let parent = Arena::create(Arc::clone(&segment), region.clone()).expect("an arena");
     assert_eq!(parent.limit(), chunks * MIB);
-    let attach = |number: u16| {
-        Arena::attach(Arc::clone(&segment), region.clone(), number.into()).expect("attached")
-    };
+    let attach =
+        |number: u16| Arena::attach(Arc::clone(&segment), region.clone(), number.into()).expect("attached");
     let others: Vec<Arena> = (1..count).map(attach).collect();
     [parent].into_iter().chain(others).collect()
 }
@@ -44,8 +44,7 @@ fn is_filled(block: &Block, seed: u8) -> bool {
 fn every_size_is_aligned_and_its_own() {
     let arenas = arenas(40, 1);
     let sizes = [0, 1, 255, 256, 257, 4096, 100_000, 523_000, 524_288, MIB, 3 * MIB + 17];
-    let blocks: Vec<Block> =
-        sizes.iter().map(|len| arenas[0].allocate(*len).expect("room")).collect();
+    let blocks: Vec<Block> = sizes.iter().map(|len| arenas[0].allocate(*len).expect("room")).collect();
     for (seed, block) in blocks.iter().enumerate() {
         assert_eq!(block.len(), sizes[seed]);
         assert_eq!(block.pointer().as_ptr() as usize % 64, 0);
@@ -114,8 +113,7 @@ fn one_block_can_be_handed_over_by_many_and_many_times() {
         }
     }
     drop(made);
-    let accepted: Vec<Block> =
-        given.iter().map(|it| arenas[0].accept(*it).expect("on its way")).collect();
+    let accepted: Vec<Block> = given.iter().map(|it| arenas[0].accept(*it).expect("on its way")).collect();
     for reference in given {
         assert!(arenas[0].accept(reference).is_err(), "accepted before");
     }
@@ -191,8 +189,7 @@ fn what_others_freed_is_used_again() {
 #[test]
 fn many_small_blocks_fill_many_slabs_and_leave_them() {
     let arenas = arenas(20, 2);
-    let blocks: Vec<Block> =
-        (0..10_000).map(|_| arenas[0].allocate(900).expect("room")).collect();
+    let blocks: Vec<Block> = (0..10_000).map(|_| arenas[0].allocate(900).expect("room")).collect();
     let opened: Vec<Block> =
         blocks.iter().map(|block| arenas[1].open(block.reference()).expect("held")).collect();
     let full = arenas[0].in_use();

@@ -1,13 +1,16 @@
 //! Participants that die: killed while they hold blocks, and at every instruction of what they do.
+#![cfg(not(loom))]
 
 mod child;
 
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use child::{Child, News, stop_for_tracing};
 use manyhands_channel::arena::{Arena, Block, BlockRef, Participant};
 use manyhands_os::memory::Segment;
+use manyhands_os::socket;
 
 const MIB: usize = 1 << 20;
 const PARENT: Participant = Participant::PARENT;
@@ -48,8 +51,7 @@ fn what_a_killed_worker_held_is_freed() {
     let worker = Child::run(|| {
         let arena = ground.join(1);
         let held: Vec<Block> = [first, second].map(|it| arena.open(it).expect("held")).into();
-        let own: Vec<Block> =
-            (0..3000).map(|index| arena.allocate(index * 3).expect("room")).collect();
+        let own: Vec<Block> = (0..3000).map(|index| arena.allocate(index * 3).expect("room")).collect();
         let large = arena.allocate(3 * MIB).expect("room");
         let _ = arena.allocate(50).expect("room").hand_over(PARENT);
         let _ = large.clone().hand_over(PARENT);
@@ -149,6 +151,85 @@ fn a_forked_copy_touches_nothing() {
     ground.assert_all_free("after a fork");
 }
 
+/// Makes results until it is killed: tells the parent of each, with a mark that its bytes have to bear.
+fn work(arena: &Arena, shared: BlockRef, socket: impl AsFd, seed: u64) {
+    let mut random = seed;
+    loop {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let len = [20, 300, 5000, 70_000, 600_000, 2 * MIB][(random >> 40) as usize % 6];
+        let opened = arena.open(shared).expect("the parent holds it");
+        let Ok(block) = arena.allocate(len) else {
+            // The parent has not come to free the others' results.
+            std::thread::yield_now();
+            continue;
+        };
+        block.write(0, &random.to_le_bytes());
+        block.write(len - 8, &random.to_le_bytes());
+        drop(opened);
+        let mut packet = block.hand_over(PARENT).to_bits().to_le_bytes().to_vec();
+        packet.extend(random.to_le_bytes());
+        socket::send_packet(&socket, &packet, &[]).expect("sent");
+    }
+}
+
+/// Accepts the results that have come and looks at their marks; returns how many.
+fn accept_results(parent: &Arena, socket: impl AsFd, kept: &mut Vec<Block>) -> usize {
+    let mut packet = [0; 16];
+    let mut count = 0;
+    while let Ok((16, _)) = socket::recv_packet(&socket, &mut packet) {
+        let (reference, mark) = packet.split_at(8);
+        let bits = u64::from_le_bytes(reference.try_into().expect("eight bytes"));
+        let block = parent.accept(BlockRef::from_bits(bits)).expect("on its way");
+        let (mut first, mut last) = ([0; 8], [0; 8]);
+        block.read(0, &mut first);
+        block.read(block.len() - 8, &mut last);
+        assert_eq!((&first[..], &last[..]), (mark, mark));
+        kept.push(block);
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_storm_of_deaths_loses_nothing() {
+    const WORKERS: u16 = 3;
+    const DEATHS: u64 = 60;
+    let ground = Ground::new(30);
+    let shared = ground.parent.allocate(2000).expect("room");
+    let reference = shared.reference();
+    let start = |number: u16, seed: u64| {
+        let (here, there) = socket::seqpacket_pair().expect("a pair");
+        socket::set_nonblocking(&here, true).expect("set");
+        let worker = Child::run(|| work(&ground.join(number), reference, &there, seed));
+        (worker, here, 0)
+    };
+    let mut workers: Vec<_> = (1..=WORKERS).map(|number| start(number, u64::from(number))).collect();
+    let mut kept = Vec::new();
+    let mut deaths = 0;
+    while deaths < DEATHS {
+        for number in 1..=WORKERS {
+            let (worker, socket, results) = &mut workers[usize::from(number) - 1];
+            *results += accept_results(&ground.parent, &*socket, &mut kept);
+            kept.truncate(8);
+            // Some after their first results, some in the midst of many.
+            if *results > (deaths % 20) as usize * 3 {
+                deaths += 1;
+                worker.kill();
+                accept_results(&ground.parent, &*socket, &mut kept);
+                ground.parent.reclaim(number.into());
+                workers[usize::from(number) - 1] = start(number, deaths << 32);
+            }
+        }
+    }
+    for (number, (worker, socket, _)) in (1..).zip(workers) {
+        worker.kill();
+        accept_results(&ground.parent, &socket, &mut kept);
+        ground.parent.reclaim(Participant::from(number));
+    }
+    drop((kept, shared));
+    ground.assert_all_free("after the storm");
+}
+
 /// How many instructions a test may trace: at some microseconds each, a fraction of a second. The environment variable
 /// `MANYHANDS_TRACE` sets another number; with a thousand times as many every instruction gets its death.
 fn instructions_to_trace() -> usize {
@@ -232,8 +313,7 @@ fn killed_while_it_opens_and_lets_go() {
         6,
         |_, _| (),
         |arena, references| {
-            let blocks: Vec<Block> =
-                references.iter().map(|it| arena.open(*it).expect("held")).collect();
+            let blocks: Vec<Block> = references.iter().map(|it| arena.open(*it).expect("held")).collect();
             drop(blocks);
         },
     );

@@ -1,4 +1,5 @@
 //! The arena against a model: random sequences of what participants can do, deaths included.
+#![cfg(not(loom))]
 
 use std::mem;
 use std::sync::Arc;
@@ -70,8 +71,7 @@ impl World {
         let segment = Arc::new(Segment::create(c"test", (CHUNKS + 1) * MIB).expect("a segment"));
         let parent = Arena::create(Arc::clone(&segment), 0..segment.len()).expect("an arena");
         let (handles, transits) = (Vec::new(), Vec::new());
-        let mut world =
-            Self { segment, arenas: vec![parent], handles, transits, next_mark: 1 << 40 };
+        let mut world = Self { segment, arenas: vec![parent], handles, transits, next_mark: 1 << 40 };
         for who in 1..PARTICIPANTS {
             let arena = world.attach(who);
             world.arenas.push(arena);
@@ -202,7 +202,7 @@ fn has_marks(block: &Block, mark: u64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_and_nothing_is_overwritten(steps in prop::collection::vec(steps(), 1..400)) {

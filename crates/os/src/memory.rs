@@ -315,7 +315,8 @@ mod tests {
         assert!(bytes[..page].iter().all(|byte| *byte == 7));
         assert!(bytes[page..2 * page].iter().all(|byte| *byte == 0));
         assert!(bytes[2 * page..].iter().all(|byte| *byte == 7));
-        segment.commit_and_map(0..4 * page).expect("committed again");
+        segment.commit(0..4 * page).expect("committed again");
+        segment.premap(0..4 * page);
         segment.copy_out(0, &mut bytes);
         assert!(bytes[..page].iter().all(|byte| *byte == 7));
     }

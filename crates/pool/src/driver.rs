@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::arena::Block;
 use manyhands_os::poll::Interest;
@@ -40,8 +40,9 @@ pub struct Launch {
     pub environment: Vec<(OsString, Option<OsString>)>,
     /// What the zygote and its workers need to know, in a block.
     pub set_up: Block,
-    /// Descriptors it inherits after the control socket and the segment.
-    pub descriptors: Vec<OwnedFd>,
+    /// Descriptors it inherits after the control socket and the segment. Closed when the pool has
+    /// ended, since their other ends may be waiting for just that.
+    pub descriptors: Mutex<Vec<OwnedFd>>,
 }
 
 /// The zygote as the driver holds it.
@@ -56,6 +57,12 @@ pub(crate) struct Driver<T> {
     zygote: Option<ZygoteHandle>,
     // By seat.
     workers: HashMap<usize, (u32, Pidfd)>,
+}
+
+impl Launch {
+    fn descriptors(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<T: Send + 'static> Driver<T> {
@@ -90,6 +97,7 @@ impl<T: Send + 'static> Driver<T> {
             }
         }
         let _ = poller.remove(&self.shared.bell);
+        self.shared.launch.descriptors().clear();
         self.shared.ended();
     }
 
@@ -129,13 +137,15 @@ impl<T: Send + 'static> Driver<T> {
         let launch = &self.shared.launch;
         let (control, theirs) = socket::seqpacket_pair()?;
         let mut fds = vec![theirs.as_fd(), self.shared.ground.segment().fd()];
-        fds.extend(launch.descriptors.iter().map(AsFd::as_fd));
+        let inherited = launch.descriptors();
+        fds.extend(inherited.iter().map(AsFd::as_fd));
         let started = process::spawn(&Spawn {
             program: &launch.program,
             args: &launch.arguments,
             env: &launch.environment,
             fds: &fds,
         });
+        drop(inherited);
         let process = match started {
             Ok(process) => process,
             Err(error) => {
@@ -162,7 +172,7 @@ impl<T: Send + 'static> Driver<T> {
         let block = ground.allocate(SeatRecord::size())?;
         let participant = ground
             .enroll()
-            .ok_or_else(|| io::Error::other("511 workers are the most that one program can have"))?;
+            .ok_or_else(|| io::Error::other("510 workers are the most that one program can have"))?;
         self.shared.lock().add_seat(block, participant);
         Ok(())
     }
@@ -264,7 +274,12 @@ impl<T: Send + 'static> Driver<T> {
             drop(control);
             wait_or_kill(&process);
         }
-        self.workers.clear();
+        // The kernel kills them with the zygote, but not in the same instant: until they are dead they
+        // may write to what is about to be reclaimed.
+        for (_, (_, worker)) in self.workers.drain() {
+            let _ = worker.send_signal(SIGKILL);
+            wait_for_end(&worker, u64::MAX);
+        }
         let mut heard = Vec::new();
         self.shared.voices().close(&self.shared.poller, &mut heard);
         self.shared.take_in(heard);
@@ -274,16 +289,17 @@ impl<T: Send + 'static> Driver<T> {
 
 /// Waits for a zygote that has been told to go; kills it when it does not.
 fn wait_or_kill(zygote: &Pidfd) {
-    let deadline = clock::now() + ZYGOTE_GRACE;
-    while !zygote.has_ended() && clock::now() < deadline {
-        clock::sleep_until(clock::now() + clock::MILLISECOND);
-    }
+    wait_for_end(zygote, clock::now() + ZYGOTE_GRACE);
     if !zygote.has_ended() {
         let _ = zygote.send_signal(SIGKILL);
     }
-    while !zygote.has_ended() {
-        clock::sleep_until(clock::now() + clock::MILLISECOND);
-    }
+    wait_for_end(zygote, u64::MAX);
     // Someone else may have waited for it: then there is nothing left to reap.
     let _ = process::reap(zygote);
+}
+
+fn wait_for_end(process: &Pidfd, deadline: u64) {
+    while !process.has_ended() && clock::now() < deadline {
+        clock::sleep_until(clock::now() + clock::MILLISECOND);
+    }
 }

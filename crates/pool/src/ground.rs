@@ -9,8 +9,10 @@ use manyhands_channel::arena::{Arena, Block};
 use manyhands_os::memory::Segment;
 use manyhands_os::procfs;
 
-/// Most participants, the parent included.
+/// Most participants, the parent and the zygotes included.
 pub const MOST_PARTICIPANTS: u16 = 512;
+/// As whom zygotes read their set-up; no worker gets this number.
+pub const ZYGOTE: u16 = MOST_PARTICIPANTS - 1;
 
 /// The shared memory of a process and its workers.
 pub struct Ground {
@@ -27,7 +29,7 @@ impl Ground {
     pub fn create(limit: usize) -> io::Result<Self> {
         let segment = Arc::new(Segment::create(c"manyhands", limit)?);
         let arena = Arc::new(Arena::create(Arc::clone(&segment), 0..segment.len())?);
-        let free = Mutex::new((1..MOST_PARTICIPANTS).collect());
+        let free = Mutex::new((1..ZYGOTE).collect());
         Ok(Self { segment, arena, free })
     }
 

@@ -73,6 +73,9 @@ impl<T> Shared<T> {
     }
 
     pub(crate) fn ended(&self) {
+        for seat in &self.lock().seats {
+            self.ground.dismiss(seat.participant);
+        }
         *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.end.notify_all();
         self.control.announce();
@@ -336,6 +339,18 @@ impl<T: Send + 'static> Pool<T> {
     #[must_use]
     pub fn pids(&self) -> HashSet<i32> {
         self.shared.lock().seats.iter().filter_map(crate::state::seat::Seat::pid).collect()
+    }
+
+    /// See [`State::is_staffing`].
+    #[must_use]
+    pub fn is_staffing(&self) -> bool {
+        self.shared.lock().is_staffing()
+    }
+
+    /// See [`State::wait_status`].
+    #[must_use]
+    pub fn wait_status(&self, pid: i32) -> Option<i32> {
+        self.shared.lock().wait_status(pid)
     }
 
     /// Tasks that have not ended.

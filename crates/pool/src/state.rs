@@ -50,7 +50,7 @@ pub enum Cancelled<T> {
 }
 
 /// Whether the pool takes tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Openness {
     /// It does.
     Open,

@@ -26,7 +26,7 @@ pub struct Function {
 }
 
 /// What the caller asked for beyond the call itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// Longest time from start to end, in nanoseconds.
     pub timeout: Option<u64>,
@@ -40,19 +40,6 @@ pub struct Options {
     pub priority: i32,
     /// Name in messages and statistics, when not the function's.
     pub name: Option<String>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            timeout: None,
-            retries: 0,
-            retry_deaths: false,
-            retry_timeouts: false,
-            priority: 0,
-            name: None,
-        }
-    }
 }
 
 /// Encoded arguments on their way in.

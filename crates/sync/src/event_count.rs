@@ -119,7 +119,7 @@ impl<'a> EventCount<'a> {
                 return false;
             }
             if count < sleepers & COUNT {
-                // Those who wake count themselves out.
+                // Those who wake count themselves out. pairs with: `prepare`.
                 self.sequence.fetch_add(1, Ordering::Release);
                 parking::wake(self.sequence, count);
                 return true;
@@ -139,6 +139,7 @@ impl<'a> EventCount<'a> {
                 Err(changed) => sleepers = changed,
             }
         }
+        // pairs with: `prepare`.
         self.sequence.fetch_add(1, Ordering::Release);
         // All, and not as many as were counted: one who came in between could take the place of one of them.
         parking::wake(self.sequence, u32::MAX);

@@ -120,12 +120,13 @@ impl Chunks {
     /// What `chunk` is now.
     #[inline]
     pub(super) fn load(&self, chunk: usize) -> Chunk {
-        // Acquire pairs with the Release in `swap`: who sees a slab also sees its header.
+        // pairs with: `swap`. Who sees a slab also sees its header.
         Chunk::decode(self.word(chunk).load(Ordering::Acquire))
     }
 
     /// Makes `chunk` what it is to be if it is what it is believed to be; returns whether it was.
     pub(super) fn swap(&self, chunk: usize, from: Chunk, to: Chunk) -> bool {
+        // pairs with: `load`.
         self.word(chunk)
             .compare_exchange(from.encode(), to.encode(), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -151,7 +152,7 @@ impl Chunks {
         loop {
             let start = self.find(len, by, usage)?;
             let end = u32::try_from(start + len).unwrap_or(u32::MAX);
-            // Before the claim: a chunk above the mark would not be found by recovery.
+            // Before the claim: a chunk above the mark would not be found by recovery. pairs with: `touched`.
             self.high_water().fetch_max(end, Ordering::AcqRel);
             let mut claim = Claim { start, before: Vec::with_capacity(len) };
             while claim.len() < len {

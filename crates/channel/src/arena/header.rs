@@ -100,17 +100,19 @@ impl<'a> BlockHeader<'a> {
 
     /// The state; of what is no header, none.
     pub(super) fn load(self) -> Option<State> {
-        // Acquire pairs with the Release in `store` and `swap`: who sees `Used` sees length and hold.
+        // pairs with: `store` and `swap`. Who sees `Used` sees length and hold.
         State::decode(self.word(STATE).load(Ordering::Acquire))
     }
 
     /// Sets the state of a block that nobody else can change.
     pub(super) fn store(self, state: State) {
+        // pairs with: `load`.
         self.word(STATE).store(state.encode(), Ordering::Release);
     }
 
     /// Changes the state if it is `from`; returns whether it was.
     pub(super) fn swap(self, from: State, to: State) -> bool {
+        // pairs with: `load`.
         self.word(STATE)
             .compare_exchange(from.encode(), to.encode(), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -231,11 +233,13 @@ impl Transit {
 
 /// Reads a number that its writer changes by [`release`].
 pub(super) fn acquire(word: &AtomicU32) -> usize {
+    // pairs with: `release`.
     word.load(Ordering::Acquire) as usize
 }
 
 /// Writes a number; who reads it by [`acquire`] sees all that was written before it.
 pub(super) fn release(word: &AtomicU32, number: usize) {
+    // pairs with: `acquire`.
     word.store(number as u32, Ordering::Release);
 }
 
@@ -277,8 +281,8 @@ impl<'a> SlabHeader<'a> {
 
     /// Tells the owner that block `index` was freed.
     pub(super) fn note_freed(self, index: usize) {
+        // pairs with: `take_freed`, here and below.
         self.freed(index / 64).fetch_or(1 << (index % 64), Ordering::AcqRel);
-        // pairs with: the swap in `take_freed`.
         self.dirty().store(1, Ordering::Release);
     }
 
@@ -289,12 +293,14 @@ impl<'a> SlabHeader<'a> {
 
     /// The blocks that were noted as freed since the last call, among the first `carved`.
     pub(super) fn take_freed(self, carved: usize, mut each: impl FnMut(usize)) {
+        // pairs with: `note_freed`. First the flag, then the bits: what is noted in between is seen next time.
         self.dirty().swap(0, Ordering::AcqRel);
         let words: Range<usize> = 0..carved.div_ceil(64).min(FREED_WORDS);
         for word in words {
             if self.freed(word).load(Ordering::Relaxed) == 0 {
                 continue;
             }
+            // pairs with: `note_freed`.
             let mut bits = self.freed(word).swap(0, Ordering::AcqRel);
             while bits != 0 {
                 let index = word * 64 + bits.trailing_zeros() as usize;

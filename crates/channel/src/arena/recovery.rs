@@ -16,6 +16,8 @@
 //! Others allocate and free meanwhile. The two things that must not change under the reader's eyes do not: a slab that
 //! is being read is pinned, and a run is touched only at its header, where every chunk has the header of a block.
 
+use std::sync::PoisonError;
+
 use super::chunks::Chunk;
 use super::header::{BlockHeader, Phase, SlabHeader, acquire};
 use super::layout::blocks;
@@ -24,6 +26,7 @@ use super::{Inner, Participant};
 impl Inner {
     /// Frees all that `dead` held, and takes over what it owned.
     pub(super) fn reclaim(&self, dead: Participant) {
+        let _one_at_a_time = self.recovery.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in self.chunks.touched() {
             match self.chunks.load(chunk) {
                 Chunk::Claimed { by } if by == dead => {

@@ -1,10 +1,13 @@
 //! A child process that runs a closure of the test.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A child that is killed and reaped when it is dropped.
 pub(crate) struct Child {
     pid: libc::pid_t,
+    /// Whether it has been reaped: its number may be anybody's then.
+    gone: Cell<bool>,
 }
 
 /// How a child stopped or ended.
@@ -29,7 +32,7 @@ impl Child {
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(code) };
         }
-        Self { pid }
+        Self { pid, gone: Cell::new(false) }
     }
 
     /// Waits until it stops or ends.
@@ -38,6 +41,7 @@ impl Child {
         // SAFETY: waits for our own child.
         let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WUNTRACED) };
         assert_eq!(waited, self.pid, "{}", std::io::Error::last_os_error());
+        self.gone.set(!libc::WIFSTOPPED(status));
         if libc::WIFSTOPPED(status) {
             News::Stopped
         } else if libc::WIFEXITED(status) {
@@ -47,14 +51,18 @@ impl Child {
         }
     }
 
-    /// Kills it and waits for its end.
-    #[allow(dead_code, reason = "not every test that includes this kills at once")]
-    pub(crate) fn kill(self) {
-        drop(self);
+    /// Kills it, if it has not ended, and waits for its end.
+    pub(crate) fn kill(&self) {
+        if !self.gone.replace(true) {
+            // SAFETY: our own child, not reaped yet.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            let mut status = 0;
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
+        }
     }
 
     /// Lets a child that is traced run one instruction; returns what became of it.
-    #[allow(dead_code, reason = "only one of the tests that include this traces")]
     pub(crate) fn step(&self) -> News {
         // SAFETY: our own child, stopped and traced.
         let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.pid, 0, 0) };
@@ -65,17 +73,11 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // SAFETY: our own child, which has not been reaped or whose number is still ours: nobody else forks so fast.
-        if unsafe { libc::kill(self.pid, libc::SIGKILL) } == 0 {
-            let mut status = 0;
-            // SAFETY: waits for our own child; fails harmlessly when it was reaped before.
-            unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
-        }
+        self.kill();
     }
 }
 
 /// Called in the child: stops it until its parent steps or continues it.
-#[allow(dead_code, reason = "only one of the tests that include this traces")]
 pub(crate) fn stop_for_tracing() {
     // SAFETY: plain system call.
     unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };

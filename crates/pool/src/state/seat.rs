@@ -1,5 +1,6 @@
 //! Seats: the places of workers in a pool, and what becomes of what they held when they die.
 
+use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -7,13 +8,19 @@ use manyhands_channel::arena::Block;
 use manyhands_channel::lane::Lane;
 use manyhands_channel::words::SegmentWords;
 
-use super::State;
+use super::{Openness, State};
 use crate::control::{SLOTS, SeatRecord};
 use crate::slots::Phase;
 use crate::task::Death;
 
 /// Most workers of one pool.
 pub const MOST_SEATS: usize = 511;
+
+/// How many workers' ends a seat remembers.
+const MOST_ENDS: usize = 16;
+/// What is said of a worker whose zygote ended before it could tell: that takes its workers along by
+/// SIGKILL.
+const KILLED: i32 = 9;
 
 /// Who sits in a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +44,18 @@ pub struct Seat {
     pub(crate) retiring: bool,
     pub(crate) restarts: u64,
     pub(crate) has_spoken: bool,
+    // Process id and wait status of the latest workers that have ended here.
+    ends: VecDeque<(i32, i32)>,
 }
 
 impl Seat {
+    fn note_end(&mut self, pid: i32, wait_status: i32) {
+        if self.ends.len() == MOST_ENDS {
+            self.ends.pop_front();
+        }
+        self.ends.push_back((pid, wait_status));
+    }
+
     pub(crate) fn pid(&self) -> Option<i32> {
         match self.life {
             Life::Alive(pid) => Some(pid),
@@ -107,6 +123,7 @@ impl<T> State<T> {
             retiring: false,
             restarts: 0,
             has_spoken: false,
+            ends: VecDeque::new(),
         });
         seat
     }
@@ -163,6 +180,7 @@ impl<T> State<T> {
         let seat = &mut self.seats[index];
         let retired = std::mem::take(&mut seat.retiring);
         seat.life = Life::Empty;
+        seat.note_end(pid, wait_status.unwrap_or(KILLED));
         if !worked && !lost && !retired {
             self.stillborn += 1;
         }
@@ -171,6 +189,22 @@ impl<T> State<T> {
     /// Workers that are there or on their way, without those that are to end.
     pub(crate) fn staff(&self) -> usize {
         self.seats.iter().filter(|seat| seat.life != Life::Empty && !seat.retiring).count()
+    }
+
+    /// Whether workers are on their way, or are still to be asked for.
+    #[must_use]
+    pub fn is_staffing(&self) -> bool {
+        let is_able = self.broken.is_none() && self.openness < Openness::Terminating;
+        let starting = self.seats.iter().any(|seat| seat.life == Life::Starting);
+        is_able && (starting || self.is_short_of_hands())
+    }
+
+    /// As `waitpid` gave it, how the worker with this process id has ended; `None` when it has not, or
+    /// when that was too long ago.
+    #[must_use]
+    pub fn wait_status(&self, pid: i32) -> Option<i32> {
+        let ends = self.seats.iter().flat_map(|seat| seat.ends.iter().rev());
+        ends.filter(|(of, _)| *of == pid).map(|&(_, status)| status).next()
     }
 
     /// Whether no seat is taken.

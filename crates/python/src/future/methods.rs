@@ -48,6 +48,24 @@ impl FutureBase {
         }
     }
 
+    /// Cancel the task if it has not begun, and say whether it has not; what runs is left to finish.
+    fn _withdraw(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let this = slf.get();
+        let state = this.state_now();
+        if state.is_done() || state == State::Running {
+            return Ok(state.is_cancelled());
+        }
+        let Some((source, token)) = this.source.get() else {
+            return Self::cancel_pending(slf);
+        };
+        match source.cancel(slf, *token, false) {
+            CancelAnswer::Refused => Ok(this.state().is_cancelled()),
+            CancelAnswer::Withdrawn | CancelAnswer::Ending => {
+                Ok(Self::force_cancelled(slf) || this.state().is_cancelled())
+            }
+        }
+    }
+
     /// Whether the future was cancelled.
     fn cancelled(&self) -> bool {
         self.state().is_cancelled()

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands_channel::arena::Block;
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
+use manyhands_os::process;
 use manyhands_pool::driver::Launch;
 use manyhands_pool::pool::{Pool, Roused};
 use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
@@ -48,6 +49,9 @@ pub(super) struct Core {
     /// Futures whose callbacks are still to be run; the collector does that.
     pub(super) callbacks: Mutex<Vec<(Py<FutureBase>, Aftermath)>>,
     pub(super) has_callbacks: AtomicBool,
+    /// The fork that the pool was made in. In a later one everything here is the parent's, and shared
+    /// with it: nothing may be touched.
+    fork: u32,
 }
 
 fn token_of(bits: u64) -> Token {
@@ -58,6 +62,10 @@ impl Source for Core {
     fn wait(&self, future: &Bound<'_, FutureBase>, _token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let py = future.py();
         let this = future.get();
+        if self.is_copy() {
+            FutureBase::orphan(future, "the task runs in the process that this one was forked from; only there is its result");
+            return Ok(());
+        }
         let slice = clock::now() + SIGNAL_SLICE;
         let until = deadline.map_or(slice, |deadline| deadline.min(slice));
         match py.detach(|| self.pool.wait_as_leader(|| this.state().is_done(), Some(until))) {
@@ -71,10 +79,13 @@ impl Source for Core {
     }
 
     fn is_running(&self, token: u64) -> bool {
-        self.pool.is_running(token_of(token))
+        self.is_copy() || self.pool.is_running(token_of(token))
     }
 
     fn cancel(&self, _future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
+        if self.is_copy() {
+            return CancelAnswer::Refused;
+        }
         match self.pool.cancel(token_of(token), running) {
             Cancelled::Withdrawn(_) => CancelAnswer::Withdrawn,
             Cancelled::Ending(_) => CancelAnswer::Ending,
@@ -84,6 +95,10 @@ impl Source for Core {
 }
 
 impl Core {
+    fn is_copy(&self) -> bool {
+        self.fork != process::fork_count()
+    }
+
     /// Encodes a call and gives it to the pool.
     fn submit<'py>(
         self: &Arc<Self>,
@@ -206,7 +221,7 @@ impl ProcessEngine {
             arguments,
             environment,
             set_up: block,
-            descriptors: ground::duplicate(&descriptors)?,
+            descriptors: Mutex::new(ground::duplicate(&descriptors)?),
         };
         let settings = Settings {
             workers,
@@ -219,6 +234,7 @@ impl ProcessEngine {
             forwarder,
             callbacks: Mutex::new(Vec::new()),
             has_callbacks: AtomicBool::new(false),
+            fork: process::fork_count(),
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -305,6 +321,16 @@ impl ProcessEngine {
     /// Process ids of the workers.
     fn pids(&self) -> Vec<i32> {
         self.core.pool.pids().into_iter().collect()
+    }
+
+    /// Whether workers are on their way, or are still to be asked for.
+    fn is_staffing(&self) -> bool {
+        self.core.pool.is_staffing()
+    }
+
+    /// As `os.waitpid` gives it, how the worker with this process id has ended; None while it has not.
+    fn wait_status(&self, pid: i32) -> Option<i32> {
+        self.core.pool.wait_status(pid)
     }
 
     /// Number of tasks that have not ended.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use manyhands_channel::arena::{Arena, Block, BlockRef};
 use manyhands_os::memory::Segment;
 use manyhands_os::process;
-use manyhands_pool::ground::{Ground, MOST_PARTICIPANTS};
+use manyhands_pool::ground::{Ground, ZYGOTE};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,8 +16,6 @@ use pyo3::types::PyBytes;
 use crate::ffi::{self, BlockBuffer};
 use crate::imports;
 
-/// The zygote reads its set-up as the last participant, a number that no worker gets.
-const ZYGOTE: u16 = MOST_PARTICIPANTS - 1;
 const SMALLEST_LIMIT: usize = 16 << 20;
 
 /// The ground that this process has laid for its own pools, and the fork it was laid in.
