@@ -39,6 +39,10 @@ def check_unharmed(executor: mh.ProcessPoolExecutor) -> None:
 # What cannot be pickled
 
 
+def iter_nothing() -> Iterator[int]:
+    yield from ()
+
+
 class Holder:
     def __init__(self) -> None:
         self.inner = {"lock": threading.Lock()}
@@ -50,7 +54,7 @@ class Holder:
         (threading.Lock(), "lock"),
         ([1, {"key": threading.Lock()}], "['key']"),
         (Holder(), ".inner['lock']"),
-        ((number for number in ()), "generator"),
+        (iter_nothing(), "generator"),
         (sys, "module"),
     ],
     ids=["lock", "in a container", "in an attribute", "generator", "module"],
@@ -133,7 +137,7 @@ def test_an_argument_whose_own_code_raises(pool: mh.ProcessPoolExecutor) -> None
     [
         (threading.Lock, TypeError, "lock"),
         (lambda: {"deep": [threading.Lock()]}, TypeError, r"\['deep'\]\[0\]"),
-        (lambda: (n for n in ()), TypeError, "generator"),
+        (iter_nothing, TypeError, "generator"),
         (RaisesWhenPickled, OSError, "pickled by accident"),
         (ExitsWhenPickled, SystemExit, "3"),
         (RaisesWhenLoaded, ValueError, "no number"),
@@ -152,10 +156,10 @@ def test_a_result_that_does_not_travel(
     check_unharmed(pool)
 
 
-@pytest.mark.parametrize("error", [Twisted(1, 2), Unpicklable("has a lock")], ids=["twisted", "unpicklable"])
-def test_an_exception_that_does_not_travel(
-    pool: mh.ProcessPoolExecutor, error: Exception
-) -> None:
+@pytest.mark.parametrize(
+    "error", [Twisted(1, 2), Unpicklable("has a lock")], ids=["twisted", "unpicklable"]
+)
+def test_an_exception_that_does_not_travel(pool: mh.ProcessPoolExecutor, error: Exception) -> None:
     kind, text = type(error), str(error)
 
     def fail() -> None:
@@ -182,7 +186,7 @@ def test_a_callable_object_and_an_exception_class(pool: mh.ProcessPoolExecutor) 
 
 
 @pytest.mark.parametrize("code", [None, 0, 3, "a message"])
-def test_sys_exit_is_an_exception(pool: mh.ProcessPoolExecutor, code: object) -> None:
+def test_sys_exit_is_an_exception(pool: mh.ProcessPoolExecutor, code: str | int | None) -> None:
     with pytest.raises(SystemExit) as caught:
         pool.submit(sys.exit, code).result()
     assert caught.value.code == code
@@ -221,9 +225,7 @@ def close_everything() -> None:
     os.closerange(0, 3)
 
 
-@pytest.mark.parametrize(
-    "harm", [close_streams, close_objects, replace_streams, close_everything]
-)
+@pytest.mark.parametrize("harm", [close_streams, close_objects, replace_streams, close_everything])
 def test_closed_and_replaced_streams(
     pool: mh.ProcessPoolExecutor,
     capsys: pytest.CaptureFixture[str],
@@ -282,9 +284,7 @@ def fork_and_exit() -> int:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_task_that_forks(
-    pool: mh.ProcessPoolExecutor, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_that_forks(pool: mh.ProcessPoolExecutor, capfd: pytest.CaptureFixture[str]) -> None:
     assert [pool.submit(fork_and_return).result() for _ in range(5)] == ["parent"] * 5
     assert pool.submit(fork_and_raise).result() == "parent"
     assert pool.submit(fork_and_exit).result() == 5

@@ -184,9 +184,7 @@ def test_callbacks_and_asyncio_hear_of_a_death() -> None:
 
 
 def test_workers_that_die_as_they_start_break_the_pool() -> None:
-    with mh.ProcessPoolExecutor(
-        max_workers=2, initializer=os._exit, initargs=(5,)
-    ) as executor:
+    with mh.ProcessPoolExecutor(max_workers=2, initializer=os._exit, initargs=(5,)) as executor:
         futures = [executor.submit(tasks.square, n) for n in range(10)]
         for future in futures:
             with pytest.raises(BrokenProcessPool, match="die as soon as they start"):

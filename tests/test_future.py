@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, InvalidStateError, as_completed, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_waiters_hear_exactly_what_the_stdlib_tells_them(steps: list[str]) -> No
         for future in (mh.Future[int](), concurrent.futures.Future[int]()):
             waiter = Waiter()
             with future._condition:
-                future._waiters.append(waiter)  # type: ignore[attr-defined]
+                future._waiters.append(waiter)  # type: ignore[arg-type]
             for step in steps:
                 try:
                     if step == "start":
@@ -289,7 +290,7 @@ def test_one_of_many_wins(race: int) -> None:
             return
         won.append(number)
 
-    with threads(*[lambda n=n: attempt(n) for n in range(6)]):  # type: ignore[misc]
+    with threads(*[partial(attempt, number) for number in range(6)]):
         pass
     assert called == [future]
     if future.cancelled():
@@ -369,9 +370,13 @@ def test_a_callback_may_use_the_future() -> None:
 # Garbage
 
 
+def hold(something: object, done: object) -> None:
+    """A callback that refers to something."""
+
+
 def test_cycles_are_collected() -> None:
     future: mh.Future[Any] = mh.Future()
-    future.add_done_callback(lambda done: future)
+    future.add_done_callback(partial(hold, future))
     dead = weakref.ref(future)
     del future
     gc.collect()
@@ -402,7 +407,7 @@ def test_results_and_callbacks_are_let_go() -> None:
     callback = Thing()
     dead = weakref.ref(callback)
     quick: mh.Future[int] = mh.Future()
-    quick.add_done_callback(lambda done, callback=callback: None)  # type: ignore[misc]
+    quick.add_done_callback(partial(hold, callback))
     del callback
     quick.set_result(1)
     assert dead() is None

@@ -409,9 +409,7 @@ print("done")
     assert program.end() == (0, "done\n", "")
 
 
-def test_the_parent_dies_while_a_forked_child_lives(
-    tmp_path: Path, started: list[Program]
-) -> None:
+def test_the_parent_dies_while_a_forked_child_lives(tmp_path: Path, started: list[Program]) -> None:
     program = Program(
         tmp_path,
         """

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,10 @@ def storm_pool(workers: int) -> mh.ProcessPoolExecutor:
     return executor
 
 
+def count_completion(completions: Counter[int], number: int, _: Future[Any]) -> None:
+    completions[number] += 1
+
+
 def storm(count: int, workers: int, seconds: float) -> int:
     """Runs so many tasks of so many seconds while workers are killed, and checks every result.
 
@@ -89,7 +94,7 @@ def storm(count: int, workers: int, seconds: float) -> int:
                     future: Future[Any] = view.submit(tasks.double_slowly, array, seconds)
                 else:
                     future = view.submit(tasks.square_slowly, number, seconds)
-                future.add_done_callback(lambda _, number=number: completions.update([number]))
+                future.add_done_callback(partial(count_completion, completions, number))
                 futures.append(future)
             for number, future in enumerate(futures):
                 result = future.result()

@@ -34,9 +34,7 @@ def test_what_a_task_prints_is_there_before_its_result(pool: mh.ProcessPoolExecu
             assert out.getvalue() == f"line {number}\n"
 
 
-def test_both_streams(
-    pool: mh.ProcessPoolExecutor, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_both_streams(pool: mh.ProcessPoolExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     pool.submit(tasks.say, "to out ä\U0001f600").result()
     pool.submit(tasks.say, "to err", "stderr").result()
     assert capsys.readouterr() == ("to out ä\U0001f600\n", "to err\n")

@@ -130,7 +130,7 @@ def test_a_task_that_is_tried_again_gets_fresh_arguments(
 def test_other_buffers(pool: mh.ProcessPoolExecutor) -> None:
     data = bytearray(os.urandom(3 * MIB))
     assert pool.submit(tasks.identity, data).result() == data
-    both = {"one": np.arange(300_000), "two": [np.ones(5), data]}
+    both: dict[str, Any] = {"one": np.arange(300_000), "two": [np.ones(5), data]}
     back = pool.submit(tasks.identity, both).result()
     assert np.array_equal(back["one"], both["one"])
     assert back["two"][1] == data
@@ -221,7 +221,7 @@ def test_results_that_nobody_takes_are_given_back(pool: mh.ProcessPoolExecutor) 
     before = shared_memory()[0]
     futures = [pool.submit(np.ones, MIB) for _ in range(10)]
     eventually(lambda: all(future.done() for future in futures), "all are done")
-    del futures
+    futures.clear()
     check_given_back(before)
 
 
@@ -492,7 +492,9 @@ def test_many_threads_share_and_submit(pool: mh.ProcessPoolExecutor) -> None:
     assert not wrong
 
 
-def test_arguments_of_a_running_task_are_left_alone(tmp_path: Path, pool: mh.ProcessPoolExecutor) -> None:
+def test_arguments_of_a_running_task_are_left_alone(
+    tmp_path: Path, pool: mh.ProcessPoolExecutor
+) -> None:
     """Arguments of a running task stay as they are while others come and go."""
 
     def check_later(folder: Path, array: Array) -> bool:

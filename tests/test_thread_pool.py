@@ -10,12 +10,11 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.thread import BrokenThreadPool
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 
 import manyhands as mh
 from eventually import eventually
+from occupied import occupied
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
@@ -38,23 +38,6 @@ def pool() -> Iterator[mh.ThreadPoolExecutor]:
 def one() -> Iterator[mh.ThreadPoolExecutor]:
     with mh.ThreadPoolExecutor(max_workers=1) as executor:
         yield executor
-
-
-@contextmanager
-def occupied(executor: mh.ThreadPoolExecutor) -> Iterator[mh.Future[bool]]:
-    """Keeps one worker busy as long as the block runs."""
-    begun, go = threading.Event(), threading.Event()
-
-    def hold() -> bool:
-        begun.set()
-        return go.wait()
-
-    future = executor.submit(hold)
-    assert begun.wait(timeout=20)
-    try:
-        yield future
-    finally:
-        go.set()
 
 
 def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -179,6 +162,10 @@ def test_what_a_task_used_is_let_go(one: mh.ThreadPoolExecutor) -> None:
     eventually(lambda: dead() is None, "the result is let go")
 
 
+def hold(something: object, done: object) -> None:
+    """A callback that refers to something."""
+
+
 @pytest.mark.parametrize("how", ["result", "attribute", "callback", "waiter"])
 def test_a_cycle_through_a_future_is_collected(one: mh.ThreadPoolExecutor, how: str) -> None:
     with occupied(one):
@@ -187,12 +174,12 @@ def test_a_cycle_through_a_future_is_collected(one: mh.ThreadPoolExecutor, how: 
         if how == "attribute":
             future.itself = future  # type: ignore[attr-defined]
         elif how == "callback":
-            future.add_done_callback(lambda done, future=future: None)  # type: ignore[misc]
+            future.add_done_callback(partial(hold, future))
             assert future.cancel()
         elif how == "waiter":
-            waiter = concurrent.futures._base._Waiter()  # type: ignore[attr-defined]
+            waiter = concurrent.futures._base._Waiter()
             waiter.add_result(future)
-            future._waiters.append(waiter)  # type: ignore[attr-defined]
+            future._waiters.append(waiter)
             del waiter
     if how == "result":
         future.result().append(future)
@@ -267,275 +254,6 @@ def test_those_in_wait_hear_of_a_cancelled_task_at_once(one: mh.ThreadPoolExecut
         assert list(concurrent.futures.as_completed([future])) == [future]
 
 
-# Cancelling what runs
-
-
-def test_a_task_in_a_sleep_of_ours_is_ended(one: mh.ThreadPoolExecutor) -> None:
-    ended: list[BaseException] = []
-
-    def task() -> None:
-        try:
-            mh.sleep(1000)
-        except mh.TaskCancelled as error:
-            ended.append(error)
-            raise
-
-    future = one.submit(task)
-    # True is only said once the task sleeps; until then it is merely asked to stop.
-    eventually(lambda: future.running() and future.cancel(), "the task can be ended")
-    assert future.cancelled()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert one.submit(int).result() == 0
-    assert len(ended) == 1
-
-
-def test_a_task_that_waits_for_another_is_ended(pool: mh.ThreadPoolExecutor) -> None:
-    with occupied(pool) as endless:
-        future = pool.submit(lambda: endless.result())
-        eventually(lambda: future.running() and future.cancel(), "the task can be ended")
-        assert future.cancelled()
-        assert not endless.done()
-
-
-def test_a_task_that_computes_is_asked_to_stop(one: mh.ThreadPoolExecutor) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def task() -> None:
-        begun.set()
-        go_on.wait()
-        mh.check_cancelled()
-
-    future = one.submit(task)
-    assert begun.wait(timeout=20)
-    assert not future.cancel()
-    assert future.running()
-    go_on.set()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert future.cancelled()
-
-
-def test_a_task_that_does_not_listen_keeps_its_result(one: mh.ThreadPoolExecutor) -> None:
-    with occupied(one) as future:
-        assert not future.cancel()
-    assert future.result() is True
-    assert not future.cancelled()
-
-
-def test_only_the_task_that_was_asked_stops(one: mh.ThreadPoolExecutor) -> None:
-    with occupied(one) as future:
-        future.cancel()
-    future.result()
-    one.submit(mh.check_cancelled).result()
-    one.submit(mh.sleep, 0).result()
-
-
-def test_without_a_task_nothing_is_cancelled() -> None:
-    mh.check_cancelled()
-    mh.sleep(0)
-    with pytest.raises(ValueError, match="non-negative"):
-        mh.sleep(-1)
-
-
-# Timeouts and retries
-
-
-def test_a_task_that_takes_too_long_fails_and_is_asked_to_stop(
-    one: mh.ThreadPoolExecutor,
-) -> None:
-    stopped: list[bool] = []
-
-    def task() -> str:
-        try:
-            mh.sleep(1000)
-        except mh.TaskCancelled:
-            stopped.append(True)
-        return "too late"
-
-    future = one.options(timeout=0.02, name="slowpoke").submit(task)
-    with pytest.raises(mh.TaskTimeout, match=r"slowpoke.* 0\.02 s") as caught:
-        future.result()
-    assert (caught.value.task, caught.value.timeout) == ("slowpoke", 0.02)
-    assert isinstance(caught.value, TimeoutError)
-    assert one.submit(int).result() == 0
-    assert stopped == [True]
-    assert one.statistics()["failed"] == 1
-
-
-def test_a_task_that_cannot_be_stopped_fails_in_time_all_the_same(
-    pool: mh.ThreadPoolExecutor,
-) -> None:
-    go = threading.Event()
-    future = pool.options(timeout=0.02).submit(go.wait)
-    with pytest.raises(mh.TaskTimeout):
-        future.result()
-    assert pool.statistics()["running"] == 1
-    go.set()
-    eventually(lambda: pool.statistics()["running"] == 0, "the task ends")
-    with pytest.raises(mh.TaskTimeout):
-        future.result()
-
-
-def test_waiting_in_the_queue_does_not_count(one: mh.ThreadPoolExecutor) -> None:
-    with occupied(one):
-        future = one.options(timeout=0.05).submit(int)
-        with pytest.raises(TimeoutError):
-            future.result(0.2)
-        assert not future.done()
-    assert future.result() == 0
-
-
-def test_timeouts_end_in_their_own_order(pool: mh.ThreadPoolExecutor) -> None:
-    ended: list[float] = []
-    futures = []
-    for seconds in (0.3, 0.1, 0.2):
-        future = pool.options(timeout=seconds).submit(mh.sleep, 1000)
-        future.add_done_callback(lambda done, seconds=seconds: ended.append(seconds))
-        futures.append(future)
-    for future in futures:
-        assert isinstance(future.exception(), mh.TaskTimeout)
-    assert ended == [0.1, 0.2, 0.3]
-
-
-def failing(times: int, error: BaseException) -> tuple[Callable[[], int], list[int]]:
-    """A function that raises so many times before it returns, and the attempts it saw."""
-    attempts: list[int] = []
-
-    def task() -> int:
-        attempts.append(len(attempts))
-        if len(attempts) <= times:
-            raise error
-        return len(attempts)
-
-    return task, attempts
-
-
-def test_retries(one: mh.ThreadPoolExecutor) -> None:
-    task, attempts = failing(2, ValueError("again"))
-    assert one.options(retries=2).submit(task).result() == 3
-    assert attempts == [0, 1, 2]
-    task, attempts = failing(5, ValueError("again"))
-    with pytest.raises(ValueError, match="again"):
-        one.options(retries=2).submit(task).result()
-    assert len(attempts) == 3
-    counts = one.statistics()
-    assert (counts["done"], counts["failed"], counts["retried"]) == (1, 1, 4)
-
-
-def test_only_what_is_named_is_retried(one: mh.ThreadPoolExecutor) -> None:
-    task, attempts = failing(1, KeyError("k"))
-    with pytest.raises(KeyError):
-        one.options(retries=3, retry_on=(OSError, ValueError)).submit(task).result()
-    task, _ = failing(1, KeyError("k"))
-    assert one.options(retries=3, retry_on=LookupError).submit(task).result() == 2
-    task, _ = failing(1, SystemExit())
-    with pytest.raises(SystemExit):
-        one.options(retries=3).submit(task).result()
-
-
-def test_each_attempt_has_its_own_context(one: mh.ThreadPoolExecutor) -> None:
-    found: list[str] = []
-
-    def task() -> None:
-        found.append(variable.get())
-        variable.set("left by an attempt")
-        if len(found) < 3:
-            raise ValueError
-
-    one.options(retries=5).submit(task).result()
-    assert found == ["nothing"] * 3
-
-
-def test_an_attempt_that_took_too_long_is_followed_by_another(
-    one: mh.ThreadPoolExecutor,
-) -> None:
-    attempts: list[int] = []
-
-    def task() -> str:
-        attempts.append(1)
-        if len(attempts) == 1:
-            mh.sleep(1000)
-        return "done"
-
-    assert one.options(timeout=0.05, retries=1).submit(task).result() == "done"
-    assert len(attempts) == 2
-    assert one.statistics()["retried"] == 1
-    future = one.options(timeout=0.02, retries=2).submit(mh.sleep, 1000)
-    with pytest.raises(mh.TaskTimeout):
-        future.result()
-
-
-def test_a_queued_retry_can_be_cancelled(one: mh.ThreadPoolExecutor) -> None:
-    go = threading.Event()
-    future = one.options(timeout=0.02, retries=1).submit(go.wait)
-    eventually(lambda: one.statistics()["queued"] == 1, "the next attempt is queued")
-    assert future.cancel()
-    go.set()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert one.submit(int).result() == 0
-
-
-# Tasks that wait for tasks
-
-
-def test_a_pool_does_not_wait_for_itself(one: mh.ThreadPoolExecutor) -> None:
-    def nested(depth: int) -> int:
-        return 0 if depth == 0 else 1 + one.submit(nested, depth - 1).result()
-
-    assert one.submit(nested, 100).result(timeout=50) == 100
-
-
-@pytest.mark.parametrize("how", ["timeout", "wait", "as_completed", "exception"])
-def test_however_it_waits(one: mh.ThreadPoolExecutor, how: str) -> None:
-    def parent() -> list[int]:
-        children = [one.submit(pow, n, 2) for n in range(5)]
-        if how == "wait":
-            return sorted(each.result() for each in mh.wait(children).done)
-        if how == "as_completed":
-            return sorted(each.result() for each in mh.as_completed(children))
-        if how == "exception":
-            return [each.result() for each in children if each.exception() is None]
-        return [each.result(timeout=40) for each in children]
-
-    assert one.submit(parent).result(timeout=50) == [0, 1, 4, 9, 16]
-    # The thread that was lent has gone, or goes when it has nothing to do.
-    with occupied(one):
-        assert not one.submit(int).running()
-
-
-def test_maps_within_tasks(pool: mh.ThreadPoolExecutor) -> None:
-    def row(n: int) -> list[int]:
-        return list(pool.map(pow, range(n), [2] * n))
-
-    rows = list(pool.map(row, range(12)))
-    assert rows == [[n * n for n in range(size)] for size in range(12)]
-
-
-def test_a_task_that_is_helped_can_be_stopped_alone(one: mh.ThreadPoolExecutor) -> None:
-    begun = threading.Event()
-
-    def child() -> None:
-        begun.set()
-        mh.sleep(1000)
-
-    def parent() -> str:
-        helped = one.submit(child)
-        children.append(helped)
-        try:
-            helped.result()
-        except CancelledError:
-            return "child cancelled"
-        return "child ended"
-
-    children: list[mh.Future[None]] = []
-    future = one.submit(parent)
-    assert begun.wait(timeout=20)
-    eventually(children[0].cancel, "the child can be ended")
-    assert future.result() == "child cancelled"
-
-
 # Workers
 
 
@@ -557,7 +275,9 @@ def test_initializer_and_finalizer_run_once_in_each_thread() -> None:
         return str(local.value)
 
     with mh.ThreadPoolExecutor(3, "named", begin, ("ready",), finalizer=end) as executor:
-        assert [each.result() for each in [executor.submit(task) for _ in range(3)]] == ["ready"] * 3
+        assert [each.result() for each in [executor.submit(task) for _ in range(3)]] == [
+            "ready"
+        ] * 3
         names = {thread.name for thread in executor._threads}
     assert names == {"named_0", "named_1", "named_2"}
     begun = [ident for event, ident in events if event == "begin"]
@@ -677,7 +397,7 @@ def test_shutdown_can_cancel(one: mh.ThreadPoolExecutor) -> None:
 def test_a_forgotten_executor_finishes_its_work() -> None:
     executor = mh.ThreadPoolExecutor(1)
     begun = threading.Event()
-    futures = [executor.submit(begun.wait), executor.submit(int)]
+    futures: list[mh.Future[Any]] = [executor.submit(begun.wait), executor.submit(int)]
     threads = list(executor._threads)
     del executor
     gc.collect()
@@ -777,35 +497,3 @@ def test_fork_in_a_task() -> None:
         "ignore::DeprecationWarning",
     )
     assert (done.stdout, done.stderr, done.returncode) == ("7\n", "", 0)
-
-
-@pytest.mark.slow
-def test_a_storm_of_everything() -> None:
-    """Submits, cancels, nests, fails and resizes from several threads for a while."""
-    end = time.monotonic() + 3
-
-    def branch(n: int) -> int:
-        if n <= 1:
-            return 1
-        left, right = executor.submit(branch, n - 1), executor.submit(branch, n - 2)
-        return left.result() + right.result()
-
-    def hammer(seed: int) -> int:
-        count = 0
-        while time.monotonic() < end:
-            futures = [executor.submit(abs, -n) for n in range(50)]
-            for future in futures[seed::7]:
-                future.cancel()
-            failed = executor.options(retries=1).submit(divmod, 1, 0)
-            assert executor.submit(branch, 5).result() == 8
-            assert all(future.cancelled() or future.result() >= 0 for future in futures)
-            assert isinstance(failed.exception(), ZeroDivisionError)
-            executor.resize(1 + (count + seed) % 5)
-            count += 1
-        return count
-
-    with mh.ThreadPoolExecutor(3) as executor:
-        with concurrent.futures.ThreadPoolExecutor(4) as others:
-            counts = [others.submit(hammer, seed) for seed in range(4)]
-            assert all(each.result() for each in counts)
-    assert executor.statistics()["queued"] == 0

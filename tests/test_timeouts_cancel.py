@@ -55,9 +55,7 @@ def test_a_task_that_takes_too_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deaf", [tasks.be_stubborn, tasks.block_signals, tasks.compute_in_c])
-def test_a_task_that_does_not_listen_is_killed(
-    deaf: Callable[[Path], Any], tmp_path: Path
-) -> None:
+def test_a_task_that_does_not_listen_is_killed(deaf: Callable[[Path], Any], tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1, grace=0.1) as executor:
         future = executor.options(timeout=SHORT_S).submit(deaf, tmp_path)
         with pytest.raises(mh.TaskTimeout):

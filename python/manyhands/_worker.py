@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Hooks", "main"]
 
+# Seconds that the queues of a worker whose initializer has failed may take to send what is in them.
+_FLUSH_LIMIT = 1.0
+
 
 class Hooks:
     """What the worker's loop calls.
@@ -203,9 +206,25 @@ def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], 
             "Exception in initializer:", exc_info=True, extra={"manyhands_told": True}
         )
         text = "".join(traceback.format_exception(error))
+        _flush_queues()
         pipe.send(_records.BROKEN, text.encode("utf-8", "backslashreplace"))
         _end(1)
     return finalizer
+
+
+def _flush_queues() -> None:
+    """Sends off what is left in multiprocessing's queues: such handlers of logging have one.
+
+    Whoever hears that the initializer has failed finds there what it said, as with the standard
+    library. With a limit, because a queue that nobody reads may be full.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        import threading
+
+        flush = threading.Thread(target=util._run_finalizers, daemon=True)
+        flush.start()
+        flush.join(_FLUSH_LIMIT)
 
 
 def exit_code(error: SystemExit) -> int:

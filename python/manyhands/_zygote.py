@@ -44,6 +44,9 @@ _STARTED = struct.Struct("<IIi")
 _ENDED = struct.Struct("<IIiiQ")
 _PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
 _FORK_FDS = 3
+_WARM_AFTER_MS = 30
+# What functions of ``__main__``, exceptions and cancelled tasks need.
+_WARM = ("cloudpickle", "traceback", "fcntl", "manyhands._by_value", "manyhands._task_cancelled")
 _NEVER_STARTED = 1 << 8  # the wait status of a process with exit code 1
 
 
@@ -118,6 +121,7 @@ class Zygote:
         self._settings: Settings | None = None
         self._children: dict[int, _Child] = {}  # by pidfd
         self._quitting = False
+        self._is_warm = False
         self._pid = os.getpid()
         self._poll = select.poll()
         self._poll.register(control_fd, select.POLLIN)
@@ -133,7 +137,10 @@ class Zygote:
         """
         control_fd = self._control.fileno()
         while not (self._quitting and not self._children):
-            for descriptor, _ in self._poll.poll():
+            ready = self._poll.poll(None if self._is_warm else _WARM_AFTER_MS)
+            if not ready and self._settings is not None:
+                self._warm_up()
+            for descriptor, _ in ready:
                 if descriptor == control_fd:
                     if not self._answer():
                         return 0 if self._settings is not None or self._quitting else 1
@@ -143,6 +150,19 @@ class Zygote:
                 else:
                     self._reap(self._children[descriptor])
         return 0
+
+    def _warm_up(self) -> None:
+        """Imports, in a quiet moment, what later workers would each have to import by themselves.
+
+        Not before the first workers have been forked: they are waited for.
+        """
+        self._is_warm = True
+        try:
+            for name in _WARM:
+                __import__(name)
+        except Exception:
+            pass  # then the worker that needs it will tell
+        gc.freeze()
 
     def _answer(self) -> bool:
         """Does what one packet asks for; False when there is nothing more to do."""

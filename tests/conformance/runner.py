@@ -44,7 +44,7 @@ CONCURRENT_FUTURES = [
 ]
 PLAN: dict[str, tuple[list[str], list[str]]] = {
     "thread": (CONCURRENT_FUTURES, ["ThreadPool*", "FutureTests.*"]),
-    "process": (CONCURRENT_FUTURES, ["ProcessPool*"]),
+    "process": (CONCURRENT_FUTURES, ["ProcessPool*", "FailingInitializerResourcesTest.*"]),
     "asyncio": (
         [
             "test.test_asyncio.test_futures",

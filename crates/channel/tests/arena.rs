@@ -1,5 +1,6 @@
 //! The arena as its participants see it: several of them, in one process.
-#![cfg(not(loom))]
+// Neither loom nor Miri knows shared memory or processes.
+#![cfg(not(any(loom, miri)))]
 
 use std::sync::Arc;
 

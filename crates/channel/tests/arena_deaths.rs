@@ -1,5 +1,6 @@
 //! Participants that die: killed while they hold blocks, and at every instruction of what they do.
-#![cfg(not(loom))]
+// Neither loom nor Miri knows shared memory or processes.
+#![cfg(not(any(loom, miri)))]
 
 mod child;
 

@@ -1,5 +1,6 @@
 //! The arena against a model: random sequences of what participants can do, deaths included.
-#![cfg(not(loom))]
+// Neither loom nor Miri knows shared memory or processes.
+#![cfg(not(any(loom, miri)))]
 
 use std::mem;
 use std::sync::Arc;

@@ -4,13 +4,11 @@
 //! behind the address, not by the address. Deadlines are absolute, so a wait that was interrupted by a signal goes on
 //! with the same deadline and never sleeps too long in sum.
 
-use std::num::NonZeroU32;
+use std::io;
+use std::ptr;
 use std::sync::atomic::AtomicU32;
 
-use rustix::io::Errno;
-use rustix::thread::futex;
-
-use crate::clock::{Deadline, to_timespec};
+use crate::clock::{Deadline, SECOND};
 
 /// Why [`wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,16 +40,34 @@ pub enum Wait {
 /// # Panics
 /// When the kernel refuses for a reason that only a bug can cause (an address that is not mapped).
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait {
-    let timeout = deadline.map(to_timespec);
-    // FUTEX_WAIT_BITSET with every bit set is FUTEX_WAIT with an absolute deadline on CLOCK_MONOTONIC.
-    let outcome =
-        futex::wait_bitset(word, futex::Flags::empty(), expected, timeout.as_ref(), NonZeroU32::MAX);
-    match outcome {
-        Ok(()) => Wait::Woken,
-        Err(Errno::AGAIN) => Wait::Changed,
-        Err(Errno::TIMEDOUT) => Wait::TimedOut,
-        Err(Errno::INTR) => Wait::Interrupted,
-        Err(error) => panic!("futex wait failed: {error}"),
+    let timeout = deadline.map(|nanoseconds| libc::timespec {
+        tv_sec: (nanoseconds / SECOND) as libc::time_t,
+        tv_nsec: (nanoseconds % SECOND) as libc::c_long,
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // With every bit set this is FUTEX_WAIT, except that the deadline is absolute, on CLOCK_MONOTONIC. Not by rustix:
+    // how it makes this call is not understood by Miri, which has to see it.
+    // SAFETY: the word and the time live until the call returns; the fifth argument is not used.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            timeout,
+            ptr::null::<u32>(),
+            u32::MAX,
+        )
+    };
+    if outcome == 0 {
+        return Wait::Woken;
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => Wait::Changed,
+        Some(libc::ETIMEDOUT) => Wait::TimedOut,
+        Some(libc::EINTR) => Wait::Interrupted,
+        _ => panic!("futex wait failed: {error}"),
     }
 }
 
@@ -62,10 +78,9 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
 pub fn wake(word: &AtomicU32, count: u32) -> usize {
     // The kernel takes the count as a signed number.
     let count = count.min(i32::MAX as u32);
-    match futex::wake(word, futex::Flags::empty(), count) {
-        Ok(woken) => woken,
-        Err(error) => panic!("futex wake failed: {error}"),
-    }
+    // SAFETY: only the word's address is used, and it is mapped.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    usize::try_from(woken).unwrap_or_else(|_| panic!("futex wake failed: {}", io::Error::last_os_error()))
 }
 
 #[cfg(test)]

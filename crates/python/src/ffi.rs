@@ -121,7 +121,11 @@ impl BlockBuffer {
 impl BlockBuffer {
     /// # Safety
     /// Called by CPython with a view to fill in.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: std::ffi::c_int) -> PyResult<()> {
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: `new` has checked that the part lies inside the block, which `this` holds.
         let start = unsafe { this.block.pointer().as_ptr().add(this.offset) };

@@ -106,12 +106,7 @@ pub(crate) enum CancelAnswer {
 pub(crate) trait Source: Send + Sync {
     /// Waits until the future may be done, or until `deadline`; may complete other futures meanwhile. The caller looks
     /// again and calls again, so returning early is no error.
-    fn wait(
-        &self,
-        future: &Bound<'_, FutureBase>,
-        token: u64,
-        deadline: Option<Deadline>,
-    ) -> PyResult<()>;
+    fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()>;
 
     /// Whether a task whose future still says PENDING has begun to run.
     fn is_running(&self, token: u64) -> bool;
@@ -469,11 +464,7 @@ impl FutureBase {
     }
 }
 
-fn tell(
-    future: &Bound<'_, FutureBase>,
-    waiters: &Bound<'_, PyList>,
-    heard: &str,
-) -> PyResult<()> {
+fn tell(future: &Bound<'_, FutureBase>, waiters: &Bound<'_, PyList>, heard: &str) -> PyResult<()> {
     let mut outcome = Ok(());
     for waiter in waiters.iter() {
         outcome = outcome.and(waiter.call_method1(heard, (future,)).map(drop));

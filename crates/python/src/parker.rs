@@ -92,7 +92,11 @@ thread_local! {
 
 impl Default for Parker {
     fn default() -> Self {
-        Self { word: AtomicU32::new(AWAKE), budget: AtomicU32::new(LONGEST_SPIN / 2), in_vain: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(AWAKE),
+            budget: AtomicU32::new(LONGEST_SPIN / 2),
+            in_vain: AtomicU32::new(0),
+        }
     }
 }
 
@@ -135,7 +139,12 @@ impl Parker {
     ///
     /// # Errors
     /// What a signal handler raised, KeyboardInterrupt for one.
-    pub(crate) fn wait(&self, py: Python<'_>, deadline: Option<Deadline>, expect: Expect) -> PyResult<Roused> {
+    pub(crate) fn wait(
+        &self,
+        py: Python<'_>,
+        deadline: Option<Deadline>,
+        expect: Expect,
+    ) -> PyResult<Roused> {
         let slice = clock::now() + SIGNAL_SLICE;
         let until = deadline.map_or(slice, |deadline| deadline.min(slice));
         let called = py.detach(|| {
@@ -167,7 +176,10 @@ impl Parker {
             }
             if matches!(roused, park::Wait::TimedOut | park::Wait::Interrupted) {
                 // Back to AWAKE, unless a call came in at the last moment.
-                return self.word.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire).is_err();
+                return self
+                    .word
+                    .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire)
+                    .is_err();
             }
         }
     }

@@ -192,7 +192,10 @@ impl ThreadPoolBase {
         arguments: &Bound<'_, PyTuple>,
         keywords: &Bound<'_, PyDict>,
     ) -> PyResult<Py<FutureBase>> {
-        let call = PyTuple::new(options.py(), std::iter::once(function).chain(arguments.iter()).collect::<Vec<_>>())?;
+        let call = PyTuple::new(
+            options.py(),
+            std::iter::once(function).chain(arguments.iter()).collect::<Vec<_>>(),
+        )?;
         let keywords = (!keywords.is_empty()).then_some(keywords);
         self.enqueue(&call, keywords, Options::read(options)?)
     }
@@ -267,7 +270,8 @@ impl ThreadPoolBase {
         let Some(worker) = Worker::current() else { return Ok(None) };
         let mut is_own = false;
         for future in futures.try_iter()? {
-            is_own |= future?.cast::<FutureBase>().is_ok_and(|future| future.get().is_pending_in(&worker.pool));
+            is_own |=
+                future?.cast::<FutureBase>().is_ok_and(|future| future.get().is_pending_in(&worker.pool));
         }
         if !is_own {
             return Ok(None);

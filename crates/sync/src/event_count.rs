@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn two_threads_take_turns() {
-        const TURNS: u32 = 20_000;
+        const TURNS: u32 = if cfg!(miri) { 100 } else { 20_000 };
         let (turn, here, there) = (AtomicU32::new(0), Words::default(), Words::default());
         let play = |parity: u32, mine: &Words, theirs: &Words| {
             let spin = SpinBudget::none();

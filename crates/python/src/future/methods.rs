@@ -17,7 +17,11 @@ impl FutureBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { state: AtomicU32::new(State::Pending as u32), cells: Default::default(), source: Default::default() }
+        Self {
+            state: AtomicU32::new(State::Pending as u32),
+            cells: Default::default(),
+            source: Default::default(),
+        }
     }
 
     /// Cancel the task if possible; see `manyhands.Future.cancel`.

@@ -129,7 +129,8 @@ impl Watch {
             sleeps_until: AtomicU64::new(u64::MAX),
         });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("mh-deadlines".to_owned()).spawn(move || theirs.watch())?;
+        let thread =
+            std::thread::Builder::new().name("mh-deadlines".to_owned()).spawn(move || theirs.watch())?;
         Ok(Self { shared, thread })
     }
 }

@@ -44,7 +44,8 @@ impl Options {
             priority: options.getattr(intern!(py, "priority"))?.extract()?,
             name: options.getattr(intern!(py, "name"))?.extract()?,
         };
-        let plain = this.timeout.is_none() && this.retries_left == 0 && this.priority == 0 && this.name.is_none();
+        let plain =
+            this.timeout.is_none() && this.retries_left == 0 && this.priority == 0 && this.name.is_none();
         Ok((!plain).then(|| Box::new(this)))
     }
 }
