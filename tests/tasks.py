@@ -256,3 +256,23 @@ def nested_pids() -> tuple[int, int]:
 def nested_hold(folder: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1) as inner:
         inner.submit(hold, folder, "inner").result()
+
+
+def fail_into_queue(queue: Any) -> None:
+    """Logs into a queue of multiprocessing from now on, and fails."""
+    import logging.handlers
+
+    logger = logging.getLogger("concurrent.futures")
+    logger.addHandler(logging.handlers.QueueHandler(queue))
+    logger.propagate = False
+    raise ValueError("not today")
+
+
+def keep_counter(counter: Any) -> None:
+    set_state("counter", counter)
+
+
+def count_one_up() -> int:
+    with get_state("counter").get_lock():
+        get_state("counter").value += 1
+    return int(get_state("counter").value)

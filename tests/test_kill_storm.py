@@ -18,7 +18,7 @@ import pytest
 
 import manyhands as mh
 import tasks
-from eventually import eventually
+from eventually import eventually, parent_of
 from manyhands._share import shared_memory
 
 RHYTHM_S = 0.05
@@ -150,3 +150,20 @@ def test_a_storm_without_retries_fails_only_what_was_hit() -> None:
     for number, (future, error) in enumerate(zip(futures, errors, strict=True)):
         assert error is not None or future.result() == number * number
     assert (statistics["done"], statistics["failed"]) == (501 - len(lost), len(lost))
+
+
+def test_a_storm_over_the_zygote() -> None:
+    """When the process that forks workers is killed, they go with it; and still nothing is lost."""
+    with storm_pool(2) as executor:
+        view = executor.options(retries=1_000)
+        futures = [view.submit(tasks.square_slowly, number, 0.002) for number in range(400)]
+        for _ in range(5):
+            # Ahead of all others, and without retries: it may be hit by the kill of the last round.
+            executor.options(priority=1).submit(tasks.pid).exception()
+            workers = executor.statistics()["workers"]
+            alive = [worker["pid"] for worker in workers if worker["pid"]]
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
+                os.kill(parent_of(alive[0]), signal.SIGKILL)
+        assert [future.result() for future in futures] == [number**2 for number in range(400)]
+        statistics = executor.statistics()
+    assert statistics["done"] + statistics["failed"] == 400 + 1 + 5

@@ -215,8 +215,10 @@ def test_a_dead_worker_fails_its_items_only_if_nothing_is_retried(tmp_path: Path
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    with pytest.raises(mh.WorkerDied):
+    with pytest.raises(mh.WorkerDied) as caught:
         mh.map(work, range(10), workers="process")
+    assert caught.value.task is not None
+    assert caught.value.task.endswith("work")
     Path(path).unlink()
     assert mh.map(work, range(10), workers="process", retries=1) == list(range(10))
 
@@ -407,11 +409,29 @@ def test_a_feed_loses_nothing(size: int, takes: list[int], listed: bool) -> None
     source = range(size) if listed else iter(range(size))
     feed = Feed([source], star=False)
     assert feed.remaining == (size if listed else None)
+    assert Feed([set(range(size)), "x" * 7], star=False).remaining == min(size, 7)
     taken: list[int] = []
     for take in takes:
         taken.extend(feed.take(take))
         assert not listed or feed.remaining == size - len(taken)
     assert [*taken, *feed.rest()] == list(range(size))
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_arrays_are_mapped_item_by_item(workers: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    numbers = numpy.arange(5000, dtype="int32")
+    doubled = mh.map(double, numbers, workers=workers)
+    assert doubled == list(range(0, 10_000, 2))
+    assert {type(each) for each in doubled} == {numpy.int32}
+    table = numbers.reshape(100, 50)
+    assert mh.map(numpy.sum, table, workers=workers) == [row.sum() for row in table]
+    assert list(mh.imap(numpy.sum, table[:, ::2], workers=workers)) == [
+        row.sum() for row in table[:, ::2]
+    ]
+    assert mh.map(double, numpy.empty(0), workers=workers) == []
+    with pytest.raises(TypeError, match="0-d"):
+        mh.map(double, numpy.array(3), workers=workers)
 
 
 def test_a_feed_tells_an_error_after_the_items_before_it() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -328,8 +332,41 @@ def test_a_pool_is_not_pickled(pool: mh.Pool) -> None:
 def test_a_pool_that_is_dropped_says_so() -> None:
     pool = mh.Pool(1, workers="thread")
     assert repr(pool) == "<manyhands.Pool state=RUN thread pool_size=1>"
-    with pytest.warns(ResourceWarning, match="unclosed running pool"):
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool <manyhands"):
         del pool
+
+
+def test_a_callback_has_been_called_when_the_result_is_ready(pool: mh.Pool) -> None:
+    def slow(value: Any) -> None:
+        time.sleep(0.05)
+        values.append(value)
+
+    for _ in range(5):
+        values: list[Any] = []
+        pool.apply_async(square, (3,), callback=slow).wait()
+        assert values == [9]
+        pool.map_async(square, [1, 2], callback=slow).get()
+        assert values == [9, [1, 4]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_suite_of_multiprocessing_itself(kind: str) -> None:
+    if find_spec("test._test_multiprocessing") is None:
+        pytest.skip("this Python was installed without its tests")
+    ended = subprocess.run(
+        [sys.executable, "-m", "unittest", "-v", f"mp_pool_suite.{kind.title()}Tests"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-5000:]
+    ran = re.search(r"Ran (\d+) tests", ended.stderr)
+    assert ran is not None
+    assert int(ran[1]) > 20
 
 
 def test_lambdas_and_closures(pool: mh.Pool) -> None:

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,28 @@ def test_warnings_that_are_errors() -> None:
         with mh.ProcessPoolExecutor(max_workers=1) as executor:
             with pytest.raises(UserWarning, match="an error"):
                 executor.submit(tasks.warn, "an error here").result()
+
+
+def test_a_filter_does_not_make_workers_import_what_it_is_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_with_warning.py").write_text("class Odd(UserWarning):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import module_with_warning  # type: ignore[import-not-found]
+
+    def is_imported() -> bool:
+        return "module_with_warning" in sys.modules
+
+    def cause_warning(name: str) -> None:
+        import module_with_warning
+
+        warnings.warn("odd", getattr(module_with_warning, name), stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", module_with_warning.Odd)
+        with mh.ProcessPoolExecutor(max_workers=1) as executor:
+            assert not executor.submit(is_imported).result()
+            with pytest.raises(module_with_warning.Odd):
+                executor.submit(cause_warning, "Odd").result()
+            executor.submit(tasks.warn, "ignored").result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import threading
@@ -374,8 +375,10 @@ def test_resize(tmp_path: Path) -> None:
         assert executor.submit(tasks.pid).result() in pids
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_many_workers_over_a_long_life() -> None:
-    """There are 511 places for workers in one program's shared memory; they are used again."""
+    """There are 510 places for workers in one program's shared memory; they are used again."""
     for _ in range(5):
         with mh.ProcessPoolExecutor(max_workers=110) as executor:
             futures = [executor.submit(tasks.nap, 0.2, number) for number in range(110)]
@@ -573,6 +576,22 @@ def test_a_pool_that_nobody_keeps_ends_when_its_tasks_are_done(tmp_path: Path) -
     let_go(tmp_path)
     assert future.result() > 0
     # That its processes and threads are gone is looked at after every test.
+
+
+def test_kept_futures_do_not_keep_the_pool() -> None:
+    def work() -> list[Future[int]]:
+        with mh.ProcessPoolExecutor(max_workers=1) as executor:
+            return [executor.submit(tasks.square, number) for number in range(5)]
+
+    def open_files() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    work()
+    before = open_files()
+    kept = [work() for _ in range(5)]
+    eventually(lambda: open_files() <= before, "the pools' descriptors are closed")
+    assert [future.result() for future in kept[0]] == [0, 1, 4, 9, 16]
 
 
 # Nonsense

@@ -37,27 +37,37 @@ def one() -> Iterator[mh.ThreadPoolExecutor]:
 def test_a_task_in_a_sleep_of_ours_is_ended(one: mh.ThreadPoolExecutor) -> None:
     ended: list[BaseException] = []
 
-    def task() -> None:
+    def task(begun: threading.Event) -> None:
+        begun.set()
         try:
             mh.sleep(1000)
         except mh.TaskCancelled as error:
             ended.append(error)
             raise
 
-    future = one.submit(task)
-    # True is only said once the task sleeps; until then it is merely asked to stop.
-    eventually(lambda: future.running() and future.cancel(), "the task can be ended")
-    assert future.cancelled()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert one.submit(int).result() == 0
-    assert len(ended) == 1
+    for attempt in range(1, 1000):
+        begun = threading.Event()
+        future = one.submit(task, begun)
+        assert begun.wait(timeout=20)
+        # False if the task does not sleep yet: then it is merely asked to stop, which it does.
+        certain = future.cancel()
+        assert future.cancelled() or not certain
+        with pytest.raises(CancelledError):
+            future.result()
+        assert one.submit(int).result() == 0
+        assert len(ended) == attempt
+        if certain:
+            break
+    else:
+        pytest.fail("never caught asleep")
 
 
 def test_a_task_that_waits_for_another_is_ended(pool: mh.ThreadPoolExecutor) -> None:
     with occupied(pool) as endless:
         future = pool.submit(lambda: endless.result())
-        eventually(lambda: future.running() and future.cancel(), "the task can be ended")
+        eventually(future.running, "the task runs")
+        # Whether it waits already or is only asked to stop, it ends.
+        eventually(future.cancel, "the task can be ended")
         assert future.cancelled()
         assert not endless.done()
 

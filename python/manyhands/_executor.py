@@ -48,6 +48,15 @@ class TaskOptions:
     priority: int = 0
     name: str | None = None
 
+    def is_special(self) -> bool:
+        """Say whether a task with these options differs from one without any."""
+        return (
+            self.timeout is not None
+            or self.retries > 0
+            or self.priority != 0
+            or self.name is not None
+        )
+
 
 NO_OPTIONS: Final = TaskOptions()
 

@@ -10,9 +10,7 @@ from manyhands._errors import TaskTimeout, WorkerDied
 __all__ = ["task_timeout", "worker_died"]
 
 
-def worker_died(
-    task: str, pid: int, wait_status: int | None, rss_bytes: int | None
-) -> WorkerDied:
+def worker_died(task: str, pid: int, wait_status: int | None, rss_bytes: int | None) -> WorkerDied:
     """Return the error for a task whose worker process died.
 
     Args:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sized
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["Feed"]
+
+
+def _is_sliceable(items: object) -> TypeGuard[Sequence[Any]]:
+    """Say whether slices of `items` are cheap and iterate to the same items."""
+    if type(items) in (list, tuple, range):
+        return True
+    # An array sends a slice in one buffer, where its items would be pickled one by one.
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(items) is numpy.ndarray and getattr(items, "ndim", 0) > 0
 
 
 class Feed:
@@ -28,15 +39,14 @@ class Feed:
         self._at = 0
         self.remaining: int | None = None
         self.star = star or len(iterables) != 1
-        if len(iterables) == 1 and type(iterables[0]) in (list, tuple, range):
-            self._items = iterables[0]  # type: ignore[assignment]
-            self.remaining = len(self._items)  # type: ignore[arg-type]
+        if len(iterables) == 1 and _is_sliceable(iterables[0]):
+            self._items = iterables[0]
         elif len(iterables) == 1:
             self._iterator = iter(iterables[0])
         else:
             self._iterator = zip(*iterables, strict=False)
-            if iterables and all(type(each) in (list, tuple, range) for each in iterables):
-                self.remaining = min(len(each) for each in iterables)  # type: ignore[arg-type]
+        if iterables and all(isinstance(each, Sized) for each in iterables):
+            self.remaining = min(len(each) for each in iterables)  # type: ignore[arg-type]
 
     def read_all(self) -> int:
         """Read the whole input into memory and return how many items it has."""

@@ -266,7 +266,12 @@ def _survey(work: _Work[T]) -> tuple[Pilot[T], Choice | None]:
     threads = shared_pool(workers="thread")
     most = work.buffersize
     pilot = Pilot(threads, work.options, work.fn, work.feed, _resources(work), most)
-    choice = pilot.survey()
+    try:
+        choice = pilot.survey()
+    except BaseException:
+        for piece in pilot.pieces:
+            piece.future.cancel()
+        raise
     if choice is not None:
         remember(choice)
     return pilot, choice
@@ -310,7 +315,7 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
-    while items := work.feed.take(size):
+    while len(items := work.feed.take(size)):
         part, failure, seconds = run_chunk(
             work.fn, items, work.feed.star, options.retries, options.retry_on
         )

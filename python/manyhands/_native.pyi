@@ -27,6 +27,14 @@ class FutureBase:
 def register_future(future_class: type[FutureBase], /) -> None:
     """Make `future_class` the class of every future that executors return."""
 
+@final
+class Tray:
+    """Collects futures of this package as they are done."""
+
+    def __new__(cls, futures: Iterable[object]) -> Self: ...
+    def take(self, count: int, timeout: float | None = None) -> list[Any]:
+        """Wait until there are `count`, or for `timeout` seconds, and take all that are there."""
+
 class ThreadPoolBase:
     """The native half of `ThreadPoolExecutor`."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from manyhands._choice import Choice, Measurements, Resources, choose
 from manyhands._chunk import Outcome, run_chunk
-from manyhands._submission import wait_done
+from manyhands._submission import named, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -182,9 +182,10 @@ class Pair:
 
 
 def _speedup(cpu_rate: float, busy_rate: float) -> float:
-    # CPU time cannot deceive upwards. Queueing is known less exactly (waiting for the GIL includes
-    # a little of it), so that it has to say clearly that both were ready to run.
-    rate = busy_rate if cpu_rate > 1.1 and busy_rate > 1.8 else cpu_rate
+    # CPU time cannot deceive upwards, but says too little on a machine with other work. Queueing is
+    # known less exactly, for a thread that waits for the GIL gets up now and then to ask for it,
+    # so that it has to say clearly that both were ready to run.
+    rate = busy_rate if cpu_rate < 1.2 and busy_rate > 1.8 else cpu_rate
     return min(2.0, max(1.0, rate))
 
 
@@ -335,7 +336,7 @@ class Pilot(Generic[T]):
         if self._left is not None:
             size = min(size, self._left)
         items = self._feed.take(size) if size else ()
-        if not items:
+        if not len(items):
             return None
         if self._left is not None:
             self._left -= len(items)
@@ -344,18 +345,13 @@ class Pilot(Generic[T]):
         # A timeout is per item and retries follow it, so both are left to the executor then.
         single = options.timeout is not None
         if single:
-            args = tuple(items[0]) if self._feed.star else (items[0],)
-            future = self._threads._submit(options, _metered_call, (meter, self._fn, args), {})
+            call = tuple(items[0]) if self._feed.star else (items[0],)
+            options = named(options, self._fn)
+            future = self._threads._submit(options, _metered_call, (meter, self._fn, call), {})
         else:
-            future = self._threads.submit(
-                _metered_piece,
-                meter,
-                self._fn,
-                items,
-                self._feed.star,
-                options.retries,
-                options.retry_on,
-            )
+            args = (meter, self._fn, items, self._feed.star, options.retries, options.retry_on)
+            options = named(replace(options, retries=0), self._fn)
+            future = self._threads._submit(options, _metered_piece, args, {})
         piece = Piece(future, items, single, meter)
         self.pieces.append(piece)
         return piece

@@ -105,7 +105,10 @@ class Pool:
     def __del__(self) -> None:
         if self._state == "RUN":
             warnings.warn(
-                f"unclosed running pool {self!r}", ResourceWarning, stacklevel=2, source=self
+                f"unclosed running multiprocessing pool {self!r}",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
             )
             self.terminate()
 
@@ -208,7 +211,7 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         submission = Submission(self._executor, NO_OPTIONS, func, star, chunksize == 1)
         futures: list[Future[Any]] = []
-        while items := feed.take(chunksize):
+        while len(items := feed.take(chunksize)):
             futures.append(submission.submit(items))
         result = MapResult(futures, submission)
         result._notify(callback, error_callback)

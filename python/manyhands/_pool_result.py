@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from itertools import chain
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +27,8 @@ class AsyncResult(Generic[T]):
 
     def __init__(self, futures: Sequence[Future[Any]]) -> None:
         self._futures = futures
+        # Set when the callback has been called, if there is one: until then nothing is ready.
+        self._notified: Event | None = None
 
     def _outcome(self) -> T:
         return self._futures[0].result()  # type: ignore[no-any-return]
@@ -41,6 +43,7 @@ class AsyncResult(Generic[T]):
             return
         pending = len(self._futures)
         lock = Lock()
+        self._notified = Event()
 
         def count(_: object) -> None:
             nonlocal pending
@@ -60,17 +63,23 @@ class AsyncResult(Generic[T]):
         callback: Callable[[T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
+        assert self._notified is not None
         try:
-            value = self._outcome()
-        except BaseException as error:
-            if error_callback is not None:
-                error_callback(error)
-        else:
-            if callback is not None:
-                callback(value)
+            try:
+                value = self._outcome()
+            except BaseException as error:
+                if error_callback is not None:
+                    error_callback(error)
+            else:
+                if callback is not None:
+                    callback(value)
+        finally:
+            self._notified.set()
 
     def ready(self) -> bool:
-        """Say whether the call has ended."""
+        """Say whether the call has ended, and its callback been called."""
+        if self._notified is not None and not self._notified.is_set():
+            return False
         return all(future.done() for future in self._futures)
 
     def successful(self) -> bool:
@@ -93,6 +102,8 @@ class AsyncResult(Generic[T]):
         for future in self._futures:
             if not wait_done(future, _left(deadline)):
                 return
+        if self._notified is not None:
+            self._notified.wait(_left(deadline))
 
     def get(self, timeout: float | None = None) -> T:
         """Return the result; raise what the call raised.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 from manyhands import _native, _settings
 from manyhands._executor import Executor, check_workers
 from manyhands._forward import Forwarder
-from manyhands._future import Future
+from manyhands._future import Future  # noqa: TC001 - registers the class of futures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -35,7 +35,8 @@ class Settings(TypedDict):
     log_levels: dict[str, int]  # by logger name; the root logger's under ""
     log_disabled: int
     faulthandler: bool  # is to show the stacks of a worker that crashes
-    warning_filters: bytes | None  # pickle of `warnings.filters`
+    # Pickle of `warnings.filters`: of each the module of its category, and its own pickle.
+    warning_filters: bytes | None
     authkey: bytes  # multiprocessing's
     tracker_fd: int | None  # of multiprocessing's resource tracker
     setup: bytes | None  # pickle of (initializer, initargs, finalizer)
@@ -138,7 +139,7 @@ def _warning_filters() -> bytes | None:
     filters = []
     for item in warnings.filters:
         try:
-            filters.append(_pickling.dumps_in_band(item))
+            filters.append((item[2].__module__, _pickling.dumps_in_band(item)))
         except Exception:
             continue  # a category that cannot travel: no task can raise it either
     return pickle.dumps(filters, _pickling.PROTOCOL)

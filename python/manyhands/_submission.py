@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from manyhands._executor import Executor, TaskOptions
     from manyhands._future import Future
 
-__all__ = ["Submission", "taken", "wait_done", "withdraw"]
+__all__ = ["Submission", "named", "taken", "wait_done", "withdraw"]
 
 T = TypeVar("T")
 
@@ -49,17 +50,22 @@ class Submission(Generic[T]):
         self.single = single or options.timeout is not None
         self._executor = executor
         self._options = options
+        self._is_plain = not options.is_special()
         self._fn = fn
         self._star = star
         self._shipped: Function[T] = fn
-        if not self.single and executor._kind == "process":
-            self._shipped = _shipped(fn)
+        if not self.single:
+            self._options = named(options, fn)
+            if executor._kind == "process":
+                self._shipped = _shipped(fn)
 
     def submit(self, items: Sequence[Any]) -> Future[Any]:
         """Submit one piece; with `single` it holds one item."""
         if not self.single:
             return self._executor._map_chunk_submit(self._options, self._shipped, items, self._star)
         args = tuple(items[0]) if self._star else (items[0],)
+        if self._is_plain:
+            return self._executor.submit(self._fn, *args)
         return self._executor._submit(self._options, self._fn, args, {})
 
     def let_go(self) -> None:
@@ -71,6 +77,14 @@ class Submission(Generic[T]):
         if self.single:
             return [value], None, 0.0
         return value  # type: ignore[no-any-return]
+
+
+def named(options: TaskOptions, fn: Callable[..., Any]) -> TaskOptions:
+    """Return `options` with the name of `fn`, for a task that calls it among other things."""
+    if options.name is not None:
+        return options
+    name = getattr(fn, "__qualname__", None)
+    return replace(options, name=name if isinstance(name, str) else type(fn).__qualname__)
 
 
 def _shipped(fn: Callable[..., T]) -> Function[T]:

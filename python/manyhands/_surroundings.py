@@ -112,11 +112,12 @@ class Surroundings:
             setattr(os, name, wrapper)
 
     def _note_fork(self) -> None:
+        # First: the rest may raise, if only what a signal's handler raises.
+        self.forked = True
+        self.mark()
         # A Ctrl-C is this process's business: the worker's handler would have it ignored.
         if _signal.getsignal(signal.SIGINT) is self._handlers.get(signal.SIGINT):
             _signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.forked = True
-        self.mark()
 
     def finish_task(self) -> None:
         """Flushes what the task has written, and puts right what it has left a mark of."""

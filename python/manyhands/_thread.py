@@ -53,12 +53,17 @@ class _Crew:
         """Start the thread of `worker`. Called by Rust, in any thread."""
         name = f"{self._name_prefix}_{worker.number}"
         thread = threading.Thread(name=name, target=_work, args=(self, worker))
+        thread.start()
         self.threads.add(thread)
-        try:
-            thread.start()
-        except BaseException:
+        # It may have ended already, and then it was not there to be taken out.
+        if not thread.is_alive() and not worker.closing:
             self.threads.discard(thread)
-            raise
+
+    def join(self) -> None:
+        """Wait until all threads have ended, those too that tasks start meanwhile."""
+        while alive := [thread for thread in list(self.threads) if thread.is_alive()]:
+            for thread in alive:
+                thread.join()
 
 
 def _work(crew: _Crew, worker: _native.ThreadWorker) -> None:
@@ -109,8 +114,7 @@ def _at_exit() -> None:
     # Nothing more can be submitted; what is queued is done first, as in the standard library.
     _native.close_thread_pools()
     for crew in list(_crews):
-        for thread in list(crew.threads):
-            thread.join()
+        crew.join()
     _native.stop_deadlines()
 
 
@@ -246,8 +250,7 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         """
         self._close(cancel_futures)
         if wait:
-            for thread in list(self._threads):
-                thread.join()
+            self._crew.join()
 
 
 def _cpu_s(thread: threading.Thread) -> float | None:

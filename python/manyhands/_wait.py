@@ -1,10 +1,12 @@
-"""Waiting for several futures: the standard library's functions, made safe in workers."""
+"""Waiting for several futures: what `concurrent.futures` offers, at the cost of a result each."""
 
 from __future__ import annotations
 
 import concurrent.futures
-from concurrent.futures import ALL_COMPLETED
-from itertools import islice
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from concurrent.futures._base import DoneAndNotDoneFutures
+from contextlib import nullcontext
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from manyhands import _native
@@ -12,7 +14,7 @@ from manyhands import _native
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from concurrent.futures import Future
-    from concurrent.futures._base import DoneAndNotDoneFutures
+    from contextlib import AbstractContextManager
 
 __all__ = ["as_completed", "wait"]
 
@@ -35,6 +37,9 @@ def wait(
     Returns:
         a named tuple of two sets of futures, ``done`` and ``not_done``.
 
+    Raises:
+        ValueError: `return_when` is none of the three.
+
     Example:
         >>> with mh.ThreadPoolExecutor() as ex:
         ...     done, not_done = mh.wait([ex.submit(pow, 2, 3), ex.submit(pow, 3, 2)])
@@ -42,11 +47,29 @@ def wait(
         [8, 9]
     """
     futures = set(fs)
-    blocked = _native.ThreadPoolBase._blocked(futures)
-    if blocked is None:
-        return concurrent.futures.wait(futures, timeout, return_when)
-    with blocked:
-        return concurrent.futures.wait(futures, timeout, return_when)
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise ValueError(f"Invalid return condition: {return_when!r}")
+    with _blocked(futures):
+        if not _all_ours(futures):
+            return concurrent.futures.wait(futures, timeout, return_when)
+        return _wait(futures, timeout, return_when)
+
+
+def _wait(
+    futures: set[Future[T]], timeout: float | None, return_when: str
+) -> DoneAndNotDoneFutures[T]:
+    deadline = None if timeout is None else timeout + monotonic()
+    tray = _native.Tray(futures)
+    done: set[Future[T]] = set()
+    while len(done) < len(futures):
+        count = len(futures) - len(done) if return_when == ALL_COMPLETED else 1
+        batch = tray.take(count, None if deadline is None else deadline - monotonic())
+        done.update(batch)
+        if len(batch) < count or return_when == FIRST_COMPLETED:
+            break
+        if return_when == FIRST_EXCEPTION and any(_has_raised(future) for future in batch):
+            break
+    return DoneAndNotDoneFutures(done, futures - done)
 
 
 def as_completed(
@@ -70,19 +93,36 @@ def as_completed(
         ...     sorted(future.result() for future in mh.as_completed(futures))
         [0, 1, 4]
     """
+    deadline = None if timeout is None else timeout + monotonic()
     left = set(fs)
-    done = concurrent.futures.as_completed(left.copy(), timeout)
-    while True:
-        blocked = _native.ThreadPoolBase._blocked(left)
-        if blocked is None:
-            # Nothing of ours is queued any more.
-            left.clear()
-            yield from done
-            return
-        with blocked:
-            batch = list(islice(done, 1))
+    del fs
+    if not _all_ours(left):
+        foreign = concurrent.futures.as_completed(left.copy(), timeout)
+        left.clear()
+        yield from foreign
+        return
+    total = len(left)
+    tray = _native.Tray(left)
+    while left:
+        with _blocked(left):
+            batch = tray.take(1, None if deadline is None else deadline - monotonic())
         if not batch:
-            return
+            raise TimeoutError(f"{len(left)} (of {total}) futures unfinished")
         left.difference_update(batch)
-        # Not kept in a variable while we wait to go on: a result is dropped when its user drops it.
-        yield batch.pop()
+        batch.reverse()
+        while batch:
+            # Not kept while we wait to go on: a result is dropped when its user drops it.
+            yield batch.pop()
+
+
+def _all_ours(futures: Iterable[object]) -> bool:
+    return all(isinstance(future, _native.FutureBase) for future in futures)
+
+
+def _blocked(futures: Iterable[object]) -> AbstractContextManager[object]:
+    """Have the worker that waits for `futures` replaced if it waits for its own pool."""
+    return _native.ThreadPoolBase._blocked(futures) or nullcontext()
+
+
+def _has_raised(future: Future[T]) -> bool:
+    return not future.cancelled() and future.exception() is not None

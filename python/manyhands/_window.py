@@ -107,7 +107,7 @@ class Window(Generic[T]):
         while not self.ended and (size := self._room()):
             try:
                 items = self._feed.take(size)
-                if not items:
+                if not len(items):
                     self.ended = True
                     return
                 began = perf_counter()

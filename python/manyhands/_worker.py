@@ -137,18 +137,38 @@ def _set_up(
 
 
 def _use_warning_filters(pickled: bytes | None) -> None:
+    """Makes the parent's filters the worker's; each as soon as the module of its category is there.
+
+    Importing the module for it could take longer than all else that a worker does to start, and
+    before it is imported, nothing raises the warnings that it defines.
+    """
     import warnings
 
     if pickled is None:
         return
-    filters = []
-    for item in pickle.loads(pickled):
-        try:
-            filters.append(pickle.loads(item))
-        except Exception:
-            continue  # its category cannot be imported here: no task here can raise it
-    warnings.filters[:] = filters  # type: ignore[index]
-    warnings._filters_mutated()  # type: ignore[attr-defined]
+    sent: list[tuple[str, bytes]] = pickle.loads(pickled)
+    taken: list[object] = [None] * len(sent)
+    filters: list[object] = warnings.filters  # type: ignore[assignment]
+    filters.clear()
+
+    def take() -> None:
+        # From the last to the first: each is put before the next one that is there.
+        place = len(filters)
+        for index in reversed(range(len(sent))):
+            module, item = sent[index]
+            if taken[index] is None and module in sys.modules:
+                try:
+                    taken[index] = pickle.loads(item)
+                except Exception:
+                    continue  # half imported, or it cannot be made here: no task can raise it
+                filters.insert(place, taken[index])
+            elif taken[index] in filters:
+                place = filters.index(taken[index])
+        warnings._filters_mutated()  # type: ignore[attr-defined]
+
+    take()
+    for module in {module for module, _ in sent if module not in sys.modules}:
+        _import_watch.after_import(module, take)
 
 
 def _join_multiprocessing(settings: Settings, label: str) -> None:

@@ -44,7 +44,7 @@ def substitute(kind: str) -> None:
         # The tests look for the very class of the cause of a worker's exception.
         from manyhands import _errors
 
-        process._RemoteTraceback = _errors.RemoteTraceback  # type: ignore[attr-defined]
+        setattr(process, "_RemoteTraceback", _errors.RemoteTraceback)  # noqa: B010 - a type
 
 
 def find_suite() -> str | None:
@@ -68,7 +68,16 @@ def find_suite() -> str | None:
     # At the end: whatever this interpreter has itself comes first.
     test.__path__.append(folder)
     _complete(test.support)
+    _have_workers_find_it()
     return folder
+
+
+def _have_workers_find_it() -> None:
+    """Have every process pool import the module that does this in its workers, too."""
+    import manyhands
+
+    defaults: Any = manyhands.ProcessPoolExecutor.__init__.__kwdefaults__
+    defaults["preload"] = ("conformance.borrowed",)
 
 
 def _homes() -> Iterator[tuple[int, str]]:

@@ -118,12 +118,7 @@ impl<W: Words> Ring<W> {
     /// Moves the head past entry number `head` unless another has done so already.
     fn advance(&self, head: u64) {
         // Release: our read of the entry stays before. pairs with: push (Acquire), pop (Acquire)
-        let _ = self.words.word(HEAD).compare_exchange(
-            head,
-            head + 1,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
+        let _ = self.words.word(HEAD).compare_exchange(head, head + 1, Ordering::Release, Ordering::Relaxed);
     }
 
     /// How many entries stand in the ring, stale ones included.

@@ -72,7 +72,10 @@ mod segment {
         pub fn new(segment: Arc<Segment>, offset: usize, count: usize) -> Self {
             assert!(offset.is_multiple_of(8), "words start at a multiple of 8");
             assert!(
-                count.checked_mul(8).and_then(|bytes| offset.checked_add(bytes)).is_some_and(|end| end <= segment.len()),
+                count
+                    .checked_mul(8)
+                    .and_then(|bytes| offset.checked_add(bytes))
+                    .is_some_and(|end| end <= segment.len()),
                 "words lie inside their segment"
             );
             Self { segment, offset, count }

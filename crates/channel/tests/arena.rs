@@ -1,5 +1,5 @@
 //! The arena as its participants see it: several of them, in one process.
-// Neither loom nor Miri knows shared memory or processes.
+// Under Miri these megabytes take hours; it checks the unit tests.
 #![cfg(not(any(loom, miri)))]
 
 use std::sync::Arc;

@@ -235,7 +235,7 @@ fn a_storm_of_deaths_loses_nothing() {
 /// `MANYHANDS_TRACE` sets another number; with a thousand times as many every instruction gets its death.
 fn instructions_to_trace() -> usize {
     let number = std::env::var("MANYHANDS_TRACE").ok().and_then(|text| text.parse().ok());
-    number.unwrap_or(40_000)
+    number.unwrap_or(30_000)
 }
 
 /// Runs `act` in a child, kills it after each number of instructions (or an even sample of them), and looks whether all
@@ -336,7 +336,7 @@ fn killed_while_it_hands_over() {
 fn killed_while_it_gives_memory_back() {
     let prepare = |arena: &Arena, _: &[BlockRef]| drop(arena.allocate(2 * MIB).expect("room"));
     kill_at_every_instruction(6, prepare, |arena, _| {
-        drop(arena.allocate(400).expect("room"));
+        drop(arena.allocate(60_000).expect("room"));
         arena.trim(0);
     });
 }

@@ -203,10 +203,10 @@ fn has_marks(block: &Block, mark: u64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_and_nothing_is_overwritten(steps in prop::collection::vec(steps(), 1..400)) {
+    fn nothing_is_lost_and_nothing_is_overwritten(steps in prop::collection::vec(steps(), 1..250)) {
         let mut world = World::new();
         for step in steps {
             world.step(step);

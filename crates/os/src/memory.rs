@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+mod mapping;
 
 /// Length of a page, the unit in which memory is committed and discarded, in bytes.
 ///
@@ -63,15 +63,7 @@ impl Segment {
     /// When descriptors or addresses run out.
     pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(page_size());
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // Kernels before 6.3 do not know NOEXEC_SEAL; some later ones are set up to insist on it.
-        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
-            outcome => outcome?,
-        };
-        rustix::fs::ftruncate(&fd, len as u64)?;
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Self::map(fd, len)
+        Self::over(mapping::create(name, len)?, len)
     }
 
     /// Maps a segment that another process made.
@@ -80,24 +72,17 @@ impl Segment {
     /// `InvalidData` when the descriptor is not one of a segment (not sealed against shrinking, or empty), otherwise
     /// what the kernel says.
     pub fn attach(fd: OwnedFd) -> io::Result<Self> {
-        let len = rustix::fs::fstat(&fd)?.st_size as usize;
-        let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        if !sealed || len == 0 {
-            let text = "not a shared segment: the descriptor is no sealed memfd";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        match mapping::len_of(&fd)? {
+            0 => {
+                let text = "not a shared segment: the descriptor is no sealed memfd";
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+            len => Self::over(fd, len),
         }
-        Self::map(fd, len)
     }
 
-    fn map(fd: OwnedFd, len: usize) -> io::Result<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, &fd, 0) }?;
-        // A core dump of a worker is not to contain everybody's data. Only advice: failure changes nothing.
-        // SAFETY: the range is the mapping just made, and DONTDUMP does not change its contents.
-        let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
-        let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
+    fn over(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let base = mapping::map(&fd, len)?;
         Ok(Self { fd, base, len })
     }
 
@@ -123,9 +108,7 @@ impl Segment {
     /// # Panics
     /// When `range` is not inside the segment.
     pub fn commit(&self, range: Range<usize>) -> io::Result<()> {
-        self.in_steps(range, |start, len| {
-            rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), start, len)
-        })
+        self.in_steps(range, |start, len| mapping::commit(&self.fd, start, len))
     }
 
     /// Maps the pages of `range` into this process at once, which costs far less than the page faults of a first write:
@@ -135,9 +118,8 @@ impl Segment {
     /// When `range` is not inside the segment.
     pub fn premap(&self, range: Range<usize>) {
         let _ = self.in_steps(range, |start, len| {
-            let address = self.pointer(start as usize, len as usize).as_ptr();
-            // SAFETY: the range is inside the mapping, and POPULATE_WRITE does not change its contents.
-            unsafe { rustix::mm::madvise(address.cast(), len as usize, Advice::LinuxPopulateWrite) }
+            // SAFETY: `pointer` sees to it that the pages are inside the mapping.
+            unsafe { mapping::premap(self.pointer(start, len), len) }
         });
     }
 
@@ -156,27 +138,28 @@ impl Segment {
             return Ok(());
         }
         self.in_steps(start..end, |start, len| {
-            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(&self.fd, mode, start, len)
+            // SAFETY: `pointer` sees to it that the pages are inside the mapping.
+            unsafe { mapping::discard(&self.fd, start, len, self.pointer(start, len)) }
         })
     }
 
     /// Calls `step` for consecutive parts of `range` widened to whole pages. A signal makes the kernel give a step up
-    /// (and undo it), so a step is small enough for the next signal to come after it, and is repeated.
+    /// (and undo it); it is repeated, and made shorter, so that a timer that fires all the time cannot stop progress.
     fn in_steps(
         &self,
         range: Range<usize>,
-        step: impl Fn(u64, u64) -> rustix::io::Result<()>,
+        step: impl Fn(usize, usize) -> rustix::io::Result<()>,
     ) -> io::Result<()> {
-        const STEP: usize = 16 << 20;
+        const SHORTEST: usize = 256 << 10;
+        let mut longest = 64 * SHORTEST;
         self.check(range.start, range.end.saturating_sub(range.start));
         let mut start = range.start - range.start % page_size();
         let end = range.end.next_multiple_of(page_size());
         while start < end {
-            let len = STEP.min(end - start);
-            match step(start as u64, len as u64) {
+            let len = longest.min(end - start);
+            match step(start, len) {
                 Ok(()) => start += len,
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) => longest = SHORTEST.max(longest / 2),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -271,8 +254,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`; whoever still has a pointer into it broke the promise of `pointer`.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        // SAFETY: mapped in `over`; whoever still has a pointer into it broke the promise of `pointer`.
+        unsafe { mapping::unmap(self.base, self.len) };
     }
 }
 

@@ -55,6 +55,12 @@ pub fn cpus() -> usize {
     affinity().min(quota).max(1)
 }
 
+/// The number of the CPU that the calling thread runs on; it may be on another one by now.
+#[must_use]
+pub fn current_cpu() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
 /// How many CPUs the affinity mask of the calling thread names, at least 1.
 #[must_use]
 pub fn affinity() -> usize {

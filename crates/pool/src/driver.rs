@@ -210,7 +210,8 @@ impl<T: Send + 'static> Driver<T> {
             CONTROL => self.hear_zygote(),
             voice => {
                 let mut heard = Vec::new();
-                self.shared.voices().read(&self.shared.poller, voice, &mut heard);
+                let mut voices = self.shared.voices();
+                voices.read(&self.shared.poller, voice, &mut heard);
                 self.shared.take_in(heard);
             }
         }
@@ -263,7 +264,8 @@ impl<T: Send + 'static> Driver<T> {
     /// Reads what is left in the pipes of workers, so that it comes before news of their end.
     fn listen_to(&mut self, seats: &[usize]) {
         let mut heard = Vec::new();
-        self.shared.voices().read_seats(&self.shared.poller, seats, &mut heard);
+        let mut voices = self.shared.voices();
+        voices.read_seats(&self.shared.poller, seats, &mut heard);
         self.shared.take_in(heard);
     }
 
@@ -281,8 +283,10 @@ impl<T: Send + 'static> Driver<T> {
             wait_for_end(&worker, u64::MAX);
         }
         let mut heard = Vec::new();
-        self.shared.voices().close(&self.shared.poller, &mut heard);
+        let mut voices = self.shared.voices();
+        voices.close(&self.shared.poller, &mut heard);
         self.shared.take_in(heard);
+        drop(voices);
         self.shared.lock().zygote_gone();
     }
 }

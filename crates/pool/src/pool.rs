@@ -51,7 +51,8 @@ impl<T> Shared<T> {
         self.stash_filled.load(Ordering::Acquire) || self.lanes.has_news()
     }
 
-    /// Passes on what workers said, and acts on what is meant for the pool itself.
+    /// Passes on what workers said, and acts on what is meant for the pool itself. The caller still has
+    /// the lock of the voices, so that nothing that is said later is passed on earlier.
     pub(crate) fn take_in(&self, heard: Vec<Speech>) {
         let mut state = self.lock();
         for speech in heard {
@@ -199,19 +200,25 @@ impl<T: Send + 'static> Pool<T> {
 
     /// Moves all that has finished or been said into an empty harvest.
     pub fn harvest(&self, harvest: &mut Harvest<T>) {
+        // Whoever takes results has to wait for whoever is reading what the tasks printed.
+        let mut voices = self.shared.voices();
         let mut state = self.shared.lock();
         let mut wake = state.collect();
-        let spoken = state.take_spoken();
-        if !spoken.is_empty() {
+        loop {
+            let spoken = state.take_spoken();
+            if spoken.is_empty() {
+                break;
+            }
             // What a task printed comes before its result.
             drop(state);
             let mut heard = Vec::new();
-            self.shared.voices().read_seats(&self.shared.poller, &spoken, &mut heard);
+            voices.read_seats(&self.shared.poller, &spoken, &mut heard);
             self.shared.take_in(heard);
             state = self.shared.lock();
             wake |= state.collect();
         }
         state.take(harvest);
+        drop(voices);
         let idle = state.is_at_rest();
         drop(state);
         if wake {

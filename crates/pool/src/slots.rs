@@ -204,8 +204,7 @@ impl Slots {
 
     /// Parent: lets workers claim a filled slot in its new `generation`.
     pub fn publish(&self, entry: Entry) {
-        let state =
-            SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
+        let state = SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
         // Release: function and arguments. pairs with: claim (Acquire)
         self.word(entry.slot, STATE).store(state.pack(), Ordering::Release);
     }
@@ -213,16 +212,14 @@ impl Slots {
     /// Worker: takes the slot if it is still queued in that generation.
     #[must_use]
     pub fn claim(&self, entry: Entry, participant: u16) -> bool {
-        let queued =
-            SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
+        let queued = SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
         self.change(entry.slot, queued, SlotState { participant, phase: Phase::Running, ..queued })
     }
 
     /// Parent: takes a queued slot back; false when a worker has it already.
     #[must_use]
     pub fn withdraw(&self, entry: Entry) -> bool {
-        let queued =
-            SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
+        let queued = SlotState { generation: entry.generation, participant: 0, phase: Phase::Queued };
         self.change(entry.slot, queued, SlotState { phase: Phase::Free, ..queued })
     }
 
@@ -247,8 +244,7 @@ impl Slots {
     /// Worker: its result is complete.
     #[must_use]
     pub fn finish(&self, entry: Entry, participant: u16) -> Finish {
-        let running =
-            SlotState { generation: entry.generation, participant, phase: Phase::Running };
+        let running = SlotState { generation: entry.generation, participant, phase: Phase::Running };
         let done = SlotState { phase: Phase::Done, ..running };
         let condemned = SlotState { phase: Phase::Condemned, ..running };
         if self.change(entry.slot, running, done) || self.change(entry.slot, condemned, done) {

@@ -366,8 +366,7 @@ impl<T> State<T> {
     /// Whether a closing pool has no task left, so that the driver is to end it.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.openness != Openness::Open
-            && self.tasks.is_empty() && self.zygote != plan::Zygote::None
+        self.openness != Openness::Open && self.tasks.is_empty() && self.zygote != plan::Zygote::None
     }
 
     /// Whether tasks wait that found no slot.

@@ -197,4 +197,3 @@ impl<T> Harvest<T> {
         self.bytes.clear();
     }
 }
-

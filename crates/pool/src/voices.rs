@@ -21,6 +21,9 @@ pub mod kind {
 /// A longer record is not believed.
 const LONGEST_RECORD: usize = 64 << 20;
 const CHUNK: usize = 64 * 1024;
+/// How many chunks are read in one go. A pipe holds one; a worker that writes faster than we read must
+/// not keep us for ever.
+const MOST_CHUNKS: usize = 4;
 
 struct Voice {
     fd: OwnedFd,
@@ -67,7 +70,7 @@ impl Voices {
         }
     }
 
-    /// Reads all there is from the voice with this key; at its end it is removed.
+    /// Reads what there is from the voice with this key; at its end it is removed.
     pub fn read(&mut self, poller: &Poller, key: u64, heard: &mut Vec<Speech>) {
         let Some(voice) = self.voices.get_mut(&key) else { return };
         if voice.read(heard) {
@@ -80,7 +83,7 @@ impl Voices {
         }
     }
 
-    /// Reads all there is from the workers of some seats.
+    /// Reads what there is from the workers of some seats.
     pub fn read_seats(&mut self, poller: &Poller, seats: &[usize], heard: &mut Vec<Speech>) {
         let mut keys: Vec<u64> = self
             .voices
@@ -122,7 +125,7 @@ impl Voice {
     /// False at the end of the stream.
     fn read(&mut self, heard: &mut Vec<Speech>) -> bool {
         let mut chunk = vec![0; CHUNK];
-        loop {
+        for _ in 0..MOST_CHUNKS {
             match socket::read(&self.fd, &mut chunk) {
                 Ok(0) => return false,
                 Ok(length) if self.stream == Stream::Records => {
@@ -136,6 +139,7 @@ impl Voice {
                 Err(_) => return false,
             }
         }
+        true
     }
 
     /// Cuts whole records (`u32 length, u8 kind, payload`) off the front; false when it is no record.

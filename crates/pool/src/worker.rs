@@ -8,8 +8,8 @@ use std::sync::Arc;
 use manyhands_channel::lane::Lane;
 use manyhands_channel::ring::{Entry, Ring};
 use manyhands_channel::words::SegmentWords;
-use manyhands_os::{clock, procfs};
 use manyhands_os::memory::Segment;
+use manyhands_os::{clock, procfs};
 use manyhands_sync::SpinBudget;
 use manyhands_sync::atomic::Ordering;
 

@@ -55,14 +55,16 @@ impl FutureClass {
         // SAFETY: `tp_new` returns a new reference, or null with an exception set.
         let instance = unsafe { Bound::from_owned_ptr_or_err(py, instance) }?;
         // SAFETY: `class` extends FutureBase (checked when it was registered), and so its instances are FutureBases.
-        Ok(unsafe { instance.cast_into_unchecked::<FutureBase>() })
+        let future = unsafe { instance.cast_into_unchecked::<FutureBase>() };
+        hide_from_collector(&future);
+        Ok(future)
     }
 }
 
 /// Takes a future out of the garbage collector's lists, for as long as it refers to nothing that could refer back.
 ///
 /// A program may wait for a million of them, and the collector would visit each again and again.
-pub(crate) fn hide_from_collector(future: &Bound<'_, FutureBase>) {
+fn hide_from_collector(future: &Bound<'_, FutureBase>) {
     // SAFETY: a live object whose type has the flag Py_TPFLAGS_HAVE_GC (it has a `__traverse__`); we are attached.
     unsafe { ffi::PyObject_GC_UnTrack(future.as_ptr().cast()) }
 }

@@ -13,16 +13,21 @@
 //! dropped.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use manyhands_os::clock::{self, Deadline};
-use pyo3::exceptions::{PyBaseException, PyException, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyList, PyType};
 
+mod aftermath;
 mod methods;
+mod tray;
 
+pub(crate) use self::aftermath::Aftermath;
+use self::aftermath::log_callback_error;
+use self::tray::{Board, Tray};
 use crate::ffi::{self, FutureClass};
 use crate::imports;
 use crate::parker::{Expect, Parker, Roused};
@@ -31,6 +36,7 @@ use crate::thread_pool::Waiting;
 /// Adds the native half of futures to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FutureBase>()?;
+    module.add_class::<Tray>()?;
     module.add_function(wrap_pyfunction!(register_future, module)?)
 }
 
@@ -130,7 +136,10 @@ struct Cells {
     condition: Option<Py<PyAny>>,
     waiters: Option<Py<PyList>>,
     callbacks: Option<Py<PyList>>,
+    /// Threads that wait in `result()`.
     parked: Vec<Arc<Parker>>,
+    /// Trays to be put on.
+    boards: Vec<Weak<Board>>,
 }
 
 /// The native half of `manyhands.Future`: state, result, waiters and callbacks.
@@ -140,61 +149,6 @@ pub(crate) struct FutureBase {
     state: AtomicU32,
     cells: Mutex<Cells>,
     source: OnceLock<(Arc<dyn Source>, u64)>,
-}
-
-/// What is left to do, outside of all locks, once a future is done.
-#[must_use]
-pub(crate) struct Aftermath {
-    parked: Vec<Arc<Parker>>,
-    callbacks: Option<Py<PyList>>,
-}
-
-impl Aftermath {
-    /// Wakes the threads that wait in `result()`.
-    pub(crate) fn call_waiters(&mut self) {
-        for parker in self.parked.drain(..) {
-            parker.call();
-        }
-    }
-
-    pub(crate) fn has_callbacks(&self) -> bool {
-        self.callbacks.is_some()
-    }
-
-    /// The threads that wait in `result()`, to be called by the caller.
-    pub(crate) fn take_waiters(&mut self) -> Vec<Arc<Parker>> {
-        std::mem::take(&mut self.parked)
-    }
-
-    /// Runs the callbacks in the order they were added. An Exception is logged; the first other exception is returned
-    /// once all have run.
-    pub(crate) fn run_callbacks(self, future: &Bound<'_, FutureBase>) -> PyResult<()> {
-        let Some(callbacks) = self.callbacks else { return Ok(()) };
-        let mut outcome = Ok(());
-        for callback in callbacks.bind(future.py()).iter() {
-            let called = run_callback(future, &callback);
-            outcome = outcome.and(called);
-        }
-        outcome
-    }
-}
-
-fn run_callback(future: &Bound<'_, FutureBase>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    let Err(error) = callback.call1((future,)) else { return Ok(()) };
-    if !error.is_instance_of::<PyException>(py) {
-        return Err(error);
-    }
-    log_callback_error(future, &error)
-}
-
-fn log_callback_error(future: &Bound<'_, FutureBase>, error: &PyErr) -> PyResult<()> {
-    let py = future.py();
-    let details = PyDict::new(py);
-    details.set_item("exc_info", error.value(py))?;
-    let text = "exception calling callback for %r";
-    imports::logger(py)?.call_method("error", (text, future), Some(&details))?;
-    Ok(())
 }
 
 /// The Rust side: what executors use.
@@ -207,7 +161,6 @@ impl FutureBase {
     ) -> PyResult<Bound<'py, Self>> {
         let future = FutureClass::instantiate(py)?;
         _ = future.get().source.set((source, token));
-        ffi::hide_from_collector(&future);
         Ok(future)
     }
 
@@ -241,7 +194,7 @@ impl FutureBase {
 
     /// PENDING → RUNNING; false, and nothing changes, when the future is no longer pending.
     pub(crate) fn start(future: &Bound<'_, Self>) -> bool {
-        Self::settle(future, &[State::Pending], State::Running, None).is_ok_and(|done| done.is_some())
+        Self::settle(future, &[State::Pending], State::Running, None).is_some()
     }
 
     /// Completes a future: waiters hear, callbacks run. Does nothing when it is done already (cancelled, say), and
@@ -258,11 +211,7 @@ impl FutureBase {
     pub(crate) fn finish(future: &Bound<'_, Self>, outcome: Outcome) -> Option<Aftermath> {
         const BEFORE: [State; 2] = [State::Pending, State::Running];
         let ended = outcome.map_err(Py::into_any);
-        let settled = Self::settle(future, &BEFORE, State::Finished, Some(ended));
-        settled.unwrap_or_else(|error| {
-            error.write_unraisable(future.py(), Some(future));
-            None
-        })
+        Self::settle(future, &BEFORE, State::Finished, Some(ended))
     }
 
     /// Runs the callbacks, and logs what is not theirs to raise.
@@ -286,18 +235,12 @@ impl FutureBase {
     }
 
     fn cancel_from(future: &Bound<'_, Self>, before: &[State]) -> bool {
-        match Self::settle(future, before, State::CancelledAndNotified, None) {
-            Ok(Some(mut aftermath)) => {
-                aftermath.call_waiters();
-                Self::conclude(future, aftermath);
-                true
-            }
-            Ok(None) => false,
-            Err(error) => {
-                error.write_unraisable(future.py(), Some(future));
-                false
-            }
-        }
+        let Some(mut aftermath) = Self::settle(future, before, State::CancelledAndNotified, None) else {
+            return false;
+        };
+        aftermath.call_waiters();
+        Self::conclude(future, aftermath);
+        true
     }
 
     /// Fails a future whose task is in another process, after a fork: quietly, for callbacks and waiters are the
@@ -342,36 +285,39 @@ impl FutureBase {
         roused
     }
 
+    /// Locks a future in order to change its state: its condition first, if there is one.
+    fn lock_to_change<'a, 'py>(
+        future: &'a Bound<'py, Self>,
+    ) -> (Option<Bound<'py, PyAny>>, MutexGuard<'a, Cells>) {
+        let (this, py) = (future.get(), future.py());
+        let cells = this.lock();
+        let Some(condition) = cells.condition.as_ref().map(|condition| condition.clone_ref(py)) else {
+            return (None, cells);
+        };
+        drop(cells);
+        let condition = condition.into_bound(py);
+        // A signal handler may raise in here; whoever is interrupted, the state must change.
+        while let Err(error) = condition.call_method0(intern!(py, "acquire")) {
+            error.write_unraisable(py, Some(future));
+        }
+        (Some(condition), this.lock())
+    }
+
     /// Changes the state, and the outcome with it; `None` when the state is not one of `before`.
     ///
-    /// # Errors
-    /// Only when a foreign waiter or the condition raises; the change has been made all the same.
+    /// What foreign waiters raise is reported, and changes nothing.
     fn settle(
         future: &Bound<'_, Self>,
         before: &[State],
         after: State,
         outcome: Option<Ended>,
-    ) -> PyResult<Option<Aftermath>> {
+    ) -> Option<Aftermath> {
         let (this, py) = (future.get(), future.py());
-        let mut held: Option<Bound<'_, PyAny>> = None;
-        let mut cells = loop {
-            let cells = this.lock();
-            match &cells.condition {
-                Some(condition) if held.is_none() => {
-                    let condition = condition.clone_ref(py).into_bound(py);
-                    drop(cells);
-                    // A signal handler may raise in here; whoever is interrupted, the state must change.
-                    while let Err(error) = condition.call_method0(intern!(py, "acquire")) {
-                        error.write_unraisable(py, Some(future));
-                    }
-                    held = Some(condition);
-                }
-                _ => break cells,
-            }
-        };
+        let (held, mut cells) = Self::lock_to_change(future);
         let allowed = before.contains(&this.state());
-        let mut aftermath = Aftermath { parked: Vec::new(), callbacks: None };
+        let mut aftermath = Aftermath::default();
         let mut waiters = None;
+        let mut boards = Vec::new();
         // What was there before is dropped when the lock is free again.
         let mut replaced = None;
         let heard = match outcome {
@@ -396,6 +342,7 @@ impl FutureBase {
             this.state.store(after as u32, Ordering::Release);
             if matches!(after, State::Finished | State::CancelledAndNotified) {
                 waiters = cells.waiters.as_ref().map(|waiters| waiters.clone_ref(py));
+                boards = std::mem::take(&mut cells.boards);
             }
             if after.is_done() {
                 aftermath.parked = std::mem::take(&mut cells.parked);
@@ -409,8 +356,11 @@ impl FutureBase {
             told = told.and(condition.call_method0(intern!(py, "notify_all")).map(drop));
             told = told.and(condition.call_method0(intern!(py, "release")).map(drop));
         }
-        told?;
-        Ok(allowed.then_some(aftermath))
+        if let Err(error) = told {
+            error.write_unraisable(py, Some(future));
+        }
+        aftermath.parked.extend(Self::put_on(future, boards));
+        allowed.then_some(aftermath)
     }
 
     fn wait_until_done(future: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<State> {

@@ -24,7 +24,7 @@ const CALLED: u32 = 2;
 /// A signal that arrives between the last look at it and the sleep does not end the sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
 /// Nobody ever spins longer, in nanoseconds: past this, sleeping and being woken costs less than it saves.
-const LONGEST_SPIN: u32 = 50_000;
+const LONGEST_SPIN: u32 = 30_000;
 /// What is left of the budget when spinning never pays: when all CPUs are busy, say.
 const SHORTEST_SPIN: u32 = 1_000;
 /// The least when the one who will call is known to be running on another CPU: the answer is on its way.

@@ -4,6 +4,7 @@
 //! - [`functions`]: which function a worker knows already;
 //! - [`engine`]: submit, wait, deliver, cancel - the parent;
 //! - [`runner`]: claim, call, answer - the worker;
+//! - [`speech`]: what workers print, in order;
 //! - [`ground`]: the shared memory both stand on.
 
 mod codec;
@@ -13,6 +14,7 @@ mod functions;
 pub(crate) mod ground;
 mod payload;
 mod runner;
+mod speech;
 
 use pyo3::prelude::*;
 

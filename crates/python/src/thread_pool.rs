@@ -16,7 +16,7 @@ mod task;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use manyhands_os::{clock, process, procfs};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -54,10 +54,15 @@ fn is_exiting() -> bool {
     EXITING.load(Ordering::Relaxed)
 }
 
-fn pools() -> Vec<Arc<Pool>> {
+/// The list of pools, without those that are gone.
+fn living() -> MutexGuard<'static, Vec<Weak<Pool>>> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|pool| pool.strong_count() > 0);
-    pools.iter().filter_map(Weak::upgrade).collect()
+    pools
+}
+
+fn pools() -> Vec<Arc<Pool>> {
+    living().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Resident memory of this process, in bytes, or None if the system does not say.
@@ -157,7 +162,7 @@ impl ThreadPoolBase {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         let pool = Arc::<Pool>::default();
-        POOLS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pool));
+        living().push(Arc::downgrade(&pool));
         Self { pool }
     }
 

@@ -24,7 +24,8 @@ const RETRY_AFTER: u32 = 32;
 /// ```
 /// use manyhands_sync::SpinBudget;
 ///
-/// let spin = SpinBudget::new(manyhands_os::procfs::cpus());
+/// let cpus = 2; // manyhands_os::procfs::cpus()
+/// let spin = SpinBudget::new(cpus);
 /// assert_eq!(spin.look(|| Some(5)), Some(5));
 /// assert_eq!(spin.look(|| None::<u8>), None);
 /// ```

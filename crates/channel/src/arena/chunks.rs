@@ -353,7 +353,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri has no memfd")]
     fn a_run_is_reused_by_who_had_it() {
         let chunks = chunks(20);
         let hold = chunks.claim(6, Participant(1), Use::Run).expect("room");
@@ -368,7 +367,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri has no memfd")]
     fn slabs_do_not_break_long_runs() {
         let chunks = chunks(20);
         warm_up(&chunks, 12, Participant(1));
@@ -381,7 +379,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri has no memfd")]
     fn the_last_free_chunks_are_found() {
         let chunks = chunks(6);
         warm_up(&chunks, 2, Participant(1));

@@ -201,8 +201,7 @@ impl<T> State<T> {
 
     fn time_out(&mut self, token: Token, slot: u32, timeout: u64) {
         let task = &self.tasks[token];
-        let retry = task.may_retry()
-            && task.options.as_ref().is_some_and(|options| options.retry_timeouts);
+        let retry = task.may_retry() && task.options.as_ref().is_some_and(|options| options.retry_timeouts);
         self.occupants[slot as usize] = None;
         if !retry {
             let outcome = Outcome::TimedOut(task.name().to_owned(), timeout);

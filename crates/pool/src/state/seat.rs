@@ -100,9 +100,10 @@ impl LaneTable {
     pub fn has_news(&self) -> bool {
         // pairs with: add (Release)
         let count = self.count.load(Ordering::Acquire);
-        self.views[..count].iter().filter_map(OnceLock::get).any(|view| {
-            view.lane.has_more(view.position.load(Ordering::Relaxed))
-        })
+        self.views[..count]
+            .iter()
+            .filter_map(OnceLock::get)
+            .any(|view| view.lane.has_more(view.position.load(Ordering::Relaxed)))
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use super::{CancelAnswer, Ended, FutureBase, State, log_callback_error};
+use super::aftermath::run_callback;
+use super::{CancelAnswer, Ended, FutureBase, State};
 use crate::{ffi, imports};
 
 #[pymethods]
@@ -96,10 +97,7 @@ impl FutureBase {
                 return callbacks.bind(slf.py()).append(function);
             }
         }
-        match function.call1((slf,)) {
-            Err(error) if error.is_instance_of::<PyException>(slf.py()) => log_callback_error(slf, &error),
-            called => called.map(drop),
-        }
+        run_callback(slf, function)
     }
 
     /// Wait for the task's result, at most `timeout` seconds, and return it or raise its exception.
@@ -133,10 +131,12 @@ impl FutureBase {
 
     /// Mark the future as running, or tell those who wait that it was cancelled; for executors and tests.
     fn set_running_or_notify_cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        if Self::settle(slf, &[State::Pending], State::Running, None)?.is_some() {
+        if Self::settle(slf, &[State::Pending], State::Running, None).is_some() {
             return Ok(true);
         }
-        if Self::settle(slf, &[State::Cancelled], State::CancelledAndNotified, None)?.is_some() {
+        let told = Self::settle(slf, &[State::Cancelled], State::CancelledAndNotified, None);
+        if let Some(mut aftermath) = told {
+            aftermath.call_waiters();
             return Ok(false);
         }
         let (py, state) = (slf.py(), slf.get().state().name());
@@ -290,7 +290,7 @@ impl FutureBase {
 impl FutureBase {
     fn finish_or_raise(slf: &Bound<'_, Self>, ended: Ended) -> PyResult<()> {
         const BEFORE: [State; 2] = [State::Pending, State::Running];
-        match Self::settle(slf, &BEFORE, State::Finished, Some(ended))? {
+        match Self::settle(slf, &BEFORE, State::Finished, Some(ended)) {
             Some(mut aftermath) => {
                 aftermath.call_waiters();
                 aftermath.run_callbacks(slf)
@@ -305,7 +305,7 @@ impl FutureBase {
     /// Cancels a future that nobody works for; those in `wait()` hear of it when an executor comes across it, as in
     /// the standard library.
     fn cancel_pending(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let Some(mut aftermath) = Self::settle(slf, &[State::Pending], State::Cancelled, None)? else {
+        let Some(mut aftermath) = Self::settle(slf, &[State::Pending], State::Cancelled, None) else {
             return Ok(slf.get().state().is_cancelled());
         };
         aftermath.call_waiters();

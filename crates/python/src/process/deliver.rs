@@ -25,14 +25,17 @@ impl Core {
         let mut harvest = Harvest::default();
         let mut delivered = false;
         loop {
+            let mut said = self.said.lock();
             self.pool.harvest(&mut harvest);
+            said.extend(harvest.speech.drain(..));
+            drop(said);
+            // What a task said is shown before its result is there.
+            let all = harvest.finished.iter().any(|finished| has_spoken(&finished.outcome));
+            self.said.show(py, all, |speech| self.speak(py, speech));
             if harvest.is_empty() {
                 break;
             }
             delivered = true;
-            for speech in harvest.speech.drain(..) {
-                self.speak(py, &speech);
-            }
             let bytes = std::mem::take(&mut harvest.bytes);
             for finished in harvest.finished.drain(..) {
                 self.settle(py, finished, &bytes);
@@ -51,9 +54,8 @@ impl Core {
     /// The collector thread.
     pub(super) fn collect(&self, py: Python<'_>) {
         loop {
-            let roused = py.detach(|| {
-                self.pool.wait_as_collector(|| self.has_callbacks.load(Ordering::Relaxed))
-            });
+            let roused =
+                py.detach(|| self.pool.wait_as_collector(|| self.has_callbacks.load(Ordering::Relaxed)));
             self.deliver(py);
             for (future, aftermath) in self.take_callbacks() {
                 FutureBase::conclude(future.bind(py), aftermath);
@@ -68,8 +70,12 @@ impl Core {
         let bytes = PyBytes::new(py, &speech.bytes);
         let forwarder = self.forwarder.bind(py);
         let told = match (speech.stream, speech.bytes.split_first()) {
-            (Stream::Stdout, Some(_)) => forwarder.call_method1("output", (speech.seat, speech.pid, "stdout", bytes)),
-            (Stream::Stderr, Some(_)) => forwarder.call_method1("output", (speech.seat, speech.pid, "stderr", bytes)),
+            (Stream::Stdout, Some(_)) => {
+                forwarder.call_method1("output", (speech.seat, speech.pid, "stdout", bytes))
+            }
+            (Stream::Stderr, Some(_)) => {
+                forwarder.call_method1("output", (speech.seat, speech.pid, "stderr", bytes))
+            }
             (Stream::Records, Some((kind, payload))) => {
                 let kind = PyBytes::new(py, &[*kind]);
                 forwarder.call_method1("deliver", (kind, PyBytes::new(py, payload)))
@@ -95,7 +101,8 @@ impl Core {
         let retry_on = self.pool.with_ticket(finished.token, |ticket| {
             ticket.retry_on.as_ref().map(|retry_on| retry_on.clone_ref(py))
         });
-        let retry = retry_on.flatten().is_some_and(|classes| error.is_instance(classes.bind(py)).unwrap_or(false));
+        let retry =
+            retry_on.flatten().is_some_and(|classes| error.is_instance(classes.bind(py)).unwrap_or(false));
         if let Some(ticket) = self.pool.judge(finished.token, retry) {
             self.finish(py, &ticket, outcome);
         }
@@ -113,18 +120,32 @@ impl Core {
     }
 }
 
+/// Whether the task may have said something.
+fn has_spoken(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Inline(head, _) | Outcome::Block(head, _) => head.flags & flag::PRINTED != 0,
+        Outcome::Died(_) | Outcome::TimedOut(..) | Outcome::Broken(_) => true,
+        Outcome::Corrupted => false,
+    }
+}
+
 /// The result or the exception that an outcome stands for.
 fn decode(py: Python<'_>, outcome: Outcome, bytes: &[u8]) -> PyResult<future::Outcome> {
     match outcome {
         Outcome::Inline(head, range) => decode_inline(py, head, bytes.get(range).unwrap_or_default()),
         Outcome::Block(head, block) => {
-            let loads = if head.flags & flag::RAISED == 0 { imports::loads(py)? } else { imports::load_raised(py)? };
+            let loads =
+                if head.flags & flag::RAISED == 0 { imports::loads(py)? } else { imports::load_raised(py)? };
             sort(head, payload::load(py, loads, block, false)?)
         }
         Outcome::Died(death) => {
             let death = *death;
-            let made = imports::make_worker_died(py)?
-                .call1((death.task, death.pid, death.wait_status, death.rss_bytes))?;
+            let made = imports::make_worker_died(py)?.call1((
+                death.task,
+                death.pid,
+                death.wait_status,
+                death.rss_bytes,
+            ))?;
             Ok(Err(made.cast_into::<PyBaseException>()?.unbind()))
         }
         Outcome::TimedOut(task, timeout) => {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use manyhands_channel::arena::Block;
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
@@ -20,6 +20,7 @@ use slotmap::{Key, KeyData};
 
 use super::functions::Functions;
 use super::payload::Pickled;
+use super::speech::Said;
 use super::{codec, ground};
 use crate::ffi::FutureClass;
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
@@ -43,9 +44,11 @@ pub(super) struct Ticket {
 /// What the engine, its futures and its collector share.
 pub(super) struct Core {
     pub(super) pool: Pool<Ticket>,
+    link: Arc<Link>,
     functions: Functions,
     /// `manyhands._forward.Forwarder`.
     pub(super) forwarder: Py<PyAny>,
+    pub(super) said: Said,
     /// Futures whose callbacks are still to be run; the collector does that.
     pub(super) callbacks: Mutex<Vec<(Py<FutureBase>, Aftermath)>>,
     pub(super) has_callbacks: AtomicBool,
@@ -58,12 +61,36 @@ fn token_of(bits: u64) -> Token {
     Token::from(KeyData::from_ffi(bits))
 }
 
+/// How a future finds its pool. Results may be kept long after the pool has ended; the pool is not.
+struct Link(Weak<Core>);
+
+impl Source for Link {
+    fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
+        let Some(core) = self.0.upgrade() else {
+            FutureBase::orphan(future, "the pool of this task is gone");
+            return Ok(());
+        };
+        core.wait(future, token, deadline)
+    }
+
+    fn is_running(&self, token: u64) -> bool {
+        self.0.upgrade().is_none_or(|core| core.is_running(token))
+    }
+
+    fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
+        self.0.upgrade().map_or(CancelAnswer::Refused, |core| core.cancel(future, token, running))
+    }
+}
+
 impl Source for Core {
     fn wait(&self, future: &Bound<'_, FutureBase>, _token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let py = future.py();
         let this = future.get();
         if self.is_copy() {
-            FutureBase::orphan(future, "the task runs in the process that this one was forked from; only there is its result");
+            FutureBase::orphan(
+                future,
+                "the task runs in the process that this one was forked from; only there is its result",
+            );
             return Ok(());
         }
         let slice = clock::now() + SIGNAL_SLICE;
@@ -139,7 +166,7 @@ impl Core {
         let ticket = Ticket { future: future.clone().unbind(), retry_on, _shared: shared };
         match self.pool.submit(ticket, function, arguments, flags, options) {
             Ok(token) => {
-                let source: Arc<dyn Source> = Arc::clone(self) as _;
+                let source: Arc<dyn Source> = Arc::clone(&self.link) as _;
                 future.get().attach(source, token.data().as_ffi());
                 Ok(future)
             }
@@ -223,20 +250,20 @@ impl ProcessEngine {
             set_up: block,
             descriptors: Mutex::new(ground::duplicate(&descriptors)?),
         };
-        let settings = Settings {
-            workers,
-            idle_timeout: idle_timeout.map(nanoseconds),
-            grace: nanoseconds(grace),
-        };
-        let core = Core {
-            pool: Pool::new(ground, settings, launch).map_err(PyErr::from)?,
+        let settings =
+            Settings { workers, idle_timeout: idle_timeout.map(nanoseconds), grace: nanoseconds(grace) };
+        let pool = Pool::new(ground, settings, launch).map_err(PyErr::from)?;
+        let core = Arc::new_cyclic(|core| Core {
+            pool,
+            link: Arc::new(Link(Weak::clone(core))),
             functions: Functions::default(),
             forwarder,
+            said: Said::default(),
             callbacks: Mutex::new(Vec::new()),
             has_callbacks: AtomicBool::new(false),
             fork: process::fork_count(),
-        };
-        Ok(Self { core: Arc::new(core) })
+        });
+        Ok(Self { core })
     }
 
     /// Schedules `function(*args, **kwargs)`; its future.
@@ -388,7 +415,11 @@ impl Core {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is checked in Python")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and is checked in Python"
+)]
 fn nanoseconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }

@@ -61,17 +61,20 @@ impl Functions {
         let py = callable.py();
         if !callable.is_callable() {
             let kind = callable.get_type().qualname()?;
-            return Err(PyTypeError::new_err(format!("a task is made of a callable, not of {kind}: {callable}")));
+            return Err(PyTypeError::new_err(format!(
+                "a task is made of a callable, not of {kind}: {callable}"
+            )));
         }
         let (data, guard): (Bound<'_, PyBytes>, Bound<'_, PyAny>) =
             imports::function_key(py)?.call1((callable,))?.extract()?;
         let once = guard.cast_exact::<PyBool>().is_ok();
         let id = self.next.fetch_add(1, Ordering::Relaxed) | if once { ONCE } else { 0 };
-        let block = arena.allocate(data.as_bytes().len().max(1)).map_err(|full| {
-            PyMemoryError::new_err(format!("no shared memory for a function: {full}"))
-        })?;
+        let block = arena
+            .allocate(data.as_bytes().len().max(1))
+            .map_err(|full| PyMemoryError::new_err(format!("no shared memory for a function: {full}")))?;
         block.write(0, data.as_bytes());
-        let function = Arc::new(Function { id, block, length: data.as_bytes().len(), name: name_of(callable) });
+        let function =
+            Arc::new(Function { id, block, length: data.as_bytes().len(), name: name_of(callable) });
         if !once {
             let known = Known {
                 _callable: callable.clone().unbind(),

@@ -52,7 +52,8 @@ pub(super) fn own() -> PyResult<Arc<Ground>> {
 
 fn limit_from_environment() -> PyResult<Option<usize>> {
     let Some(text) = std::env::var_os("MANYHANDS_SHARED_MEMORY") else { return Ok(None) };
-    let limit = text.to_str().and_then(|text| text.trim().parse().ok()).filter(|&bytes| bytes >= SMALLEST_LIMIT);
+    let limit =
+        text.to_str().and_then(|text| text.trim().parse().ok()).filter(|&bytes| bytes >= SMALLEST_LIMIT);
     limit.map(Some).ok_or_else(|| {
         PyValueError::new_err(format!(
             "MANYHANDS_SHARED_MEMORY must be a number of bytes, at least {SMALLEST_LIMIT}, not {}",
@@ -182,9 +183,10 @@ impl SharedBlock {
 pub(super) fn share_buffer(py: Python<'_>, buffer: PyBuffer<u8>) -> PyResult<SharedBlock> {
     let ground = own()?;
     let length = buffer.len_bytes();
-    let block = ground.arena().allocate(length.max(1)).map_err(|full| {
-        PyMemoryError::new_err(format!("no shared memory for {length} bytes: {full}"))
-    })?;
+    let block = ground
+        .arena()
+        .allocate(length.max(1))
+        .map_err(|full| PyMemoryError::new_err(format!("no shared memory for {length} bytes: {full}")))?;
     ffi::copy_buffer(py, &buffer, &block, 0);
     Ok(SharedBlock { block, length, home: process::pid() })
 }

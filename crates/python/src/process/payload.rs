@@ -91,7 +91,12 @@ impl<'py> Pickled<'py> {
 /// Loads what [`Pickled::write`] wrote: `loads(data, buffers)` over views of the block.
 ///
 /// `own`: the receiver gets buffers of its own instead of views (the block will be read again).
-pub(super) fn load<'py>(py: Python<'py>, loads: &Bound<'py, PyAny>, block: Block, own: bool) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn load<'py>(
+    py: Python<'py>,
+    loads: &Bound<'py, PyAny>,
+    block: Block,
+    own: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let word = |index: usize| -> PyResult<usize> {
         let mut bytes = [0; WORD];
         let at = index * WORD;
@@ -122,7 +127,11 @@ pub(super) fn load<'py>(py: Python<'py>, loads: &Bound<'py, PyAny>, block: Block
 }
 
 fn own_copy<'py>(view: &Bound<'py, PyAny>, read_only: bool) -> PyResult<Bound<'py, PyAny>> {
-    if read_only { imports::bytes(view.py())?.call1((view,)) } else { imports::bytearray(view.py())?.call1((view,)) }
+    if read_only {
+        imports::bytes(view.py())?.call1((view,))
+    } else {
+        imports::bytearray(view.py())?.call1((view,))
+    }
 }
 
 fn damaged() -> PyErr {
@@ -130,7 +139,13 @@ fn damaged() -> PyErr {
 }
 
 /// A memoryview of a part of a block, which holds the block.
-fn view<'py>(py: Python<'py>, block: &Block, offset: usize, length: usize, read_only: bool) -> PyResult<Bound<'py, PyAny>> {
+fn view<'py>(
+    py: Python<'py>,
+    block: &Block,
+    offset: usize,
+    length: usize,
+    read_only: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let buffer = BlockBuffer::new(block.clone(), offset, length, read_only).ok_or_else(damaged)?;
     imports::memoryview(py)?.call1((Bound::new(py, buffer)?,))
 }

@@ -46,6 +46,7 @@ pub(super) fn cancel_requested() -> bool {
 pub(crate) struct WorkerLoop {
     side: Arc<WorkerSide>,
     arena: Arc<Arena>,
+    pid: i32,
     records_fd: RawFd,
     most_tasks: u64,
     most_bytes: u64,
@@ -90,7 +91,7 @@ impl WorkerLoop {
         if SIDE.set(Arc::clone(&side)).is_err() {
             return Err(PyRuntimeError::new_err("this process is a worker already"));
         }
-        Ok(Self { side, arena, records_fd, most_tasks, most_bytes })
+        Ok(Self { side, arena, pid: process::pid(), records_fd, most_tasks, most_bytes })
     }
 
     /// Runs tasks until there are to be no more.
@@ -122,7 +123,9 @@ impl WorkerLoop {
 impl WorkerLoop {
     fn is_spent(&self) -> bool {
         let tasks = self.most_tasks != 0 && self.side.tasks_done() >= self.most_tasks;
-        tasks || self.most_bytes != 0 && procfs::rss_bytes(process::pid()).is_some_and(|rss| rss > self.most_bytes)
+        tasks
+            || self.most_bytes != 0
+                && procfs::rss_bytes(process::pid()).is_some_and(|rss| rss > self.most_bytes)
     }
 
     fn run_task<'py>(&self, py: Python<'py>, hooks: &mut Hooks<'py>, entry: Entry) {
@@ -164,7 +167,12 @@ impl WorkerLoop {
         result
     }
 
-    fn function<'py>(&self, py: Python<'py>, hooks: &mut Hooks<'py>, slot: u32) -> PyResult<Bound<'py, PyAny>> {
+    fn function<'py>(
+        &self,
+        py: Python<'py>,
+        hooks: &mut Hooks<'py>,
+        slot: u32,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let id = self.side.slots().function(slot);
         if let Some(function) = hooks.functions.get(&id) {
             return Ok(function.clone());
@@ -197,8 +205,8 @@ impl WorkerLoop {
     ) -> PyResult<Call<'py>> {
         if head.encoding == Encoding::Compact {
             let decoded = codec::Decoder::new(bytes).call(py);
-            let (args, kwargs) =
-                decoded.ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
+            let (args, kwargs) = decoded
+                .ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
             let context = hooks.fresh_context.call0()?;
             return Ok(Call { function, args, kwargs, context });
         }
@@ -209,7 +217,9 @@ impl WorkerLoop {
             payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?
         };
         let (args, kwargs, sent) =
-            loaded.extract::<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>, Option<Bound<'py, PyBytes>>)>()?;
+            loaded
+                .extract::<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>, Option<Bound<'py, PyBytes>>)>(
+                )?;
         let context = match sent {
             Some(sent) => hooks.apply_context.call1((sent,))?,
             None => hooks.fresh_context.call0()?,
@@ -230,6 +240,7 @@ impl WorkerLoop {
         let result = result.map_err(|error| error.into_value(py).into_bound(py));
         let error = result.as_ref().err();
         let printed = hooks.finish_task.call1((error,)).and_then(|touched| touched.is_truthy());
+        self.end_forked_child(py);
         let flags = if printed.unwrap_or(true) { flag::PRINTED } else { 0 };
         let written = match &result {
             Ok(value) => self.write_result(py, hooks, entry, value, flags),
@@ -247,6 +258,15 @@ impl WorkerLoop {
             _ = error.setattr(intern!(py, "__traceback__"), py.None());
         }
         drop(result);
+    }
+
+    /// Ends a child that the task has forked and that the hook has failed to end: what it wrote from
+    /// here on would be taken for the worker's own answer.
+    fn end_forked_child(&self, py: Python<'_>) {
+        if process::pid() != self.pid {
+            _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
+            std::process::abort();
+        }
     }
 
     fn write_result(
@@ -277,7 +297,11 @@ impl WorkerLoop {
     ) -> PyResult<()> {
         let name = function.map_or_else(
             || Ok("?".into()),
-            |function| function.getattr(intern!(py, "__qualname__")).map_or_else(|_| function.repr().map(|r| r.to_string()), |name| Ok(name.to_string())),
+            |function| {
+                function
+                    .getattr(intern!(py, "__qualname__"))
+                    .map_or_else(|_| function.repr().map(|r| r.to_string()), |name| Ok(name.to_string()))
+            },
         )?;
         let data = hooks.dump_exception.call1((error, name))?.cast_into::<PyBytes>()?;
         self.write_pickled(py, entry, &Pickled::plain(data), flags | flag::RAISED)
@@ -298,7 +322,12 @@ impl WorkerLoop {
     /// There is no memory even for an exception: its text, cut to what a slot holds, as a plain string
     /// that the parent makes an exception of.
     fn write_last_word(&self, entry: Entry, flags: u8, text: &str) {
-        let end = text.char_indices().map(|(at, _)| at).take_while(|&at| at <= RESULT_INLINE - 8).last().unwrap_or(0);
+        let end = text
+            .char_indices()
+            .map(|(at, _)| at)
+            .take_while(|&at| at <= RESULT_INLINE - 8)
+            .last()
+            .unwrap_or(0);
         let mut bytes = Vec::with_capacity(RESULT_INLINE);
         codec::encode_text(&text[..end], &mut bytes);
         self.side.slots().write_result(entry.slot, Encoding::Compact, flags | flag::RAISED, &bytes);

@@ -5,10 +5,11 @@
 //! So `fork()`, which runs attached as well, can never catch it locked, and a waiting worker can only be called through
 //! its parker.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
+use manyhands_os::procfs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -31,6 +32,8 @@ pub(super) struct Pool {
     inner: Mutex<Inner>,
     /// [`parker::detachments`] at the last submit: a worker that spins takes the interpreter when that has moved on.
     kick: AtomicU32,
+    /// The CPU on which that was.
+    kick_cpu: AtomicUsize,
     /// Whether the worker that was called last was awake, and so has begun already.
     prompt: AtomicBool,
     house: OnceLock<House>,
@@ -175,6 +178,7 @@ impl Pool {
         }
         inner.backlog.push(key, task);
         self.kick.store(parker::detachments(), Ordering::Relaxed);
+        self.kick_cpu.store(procfs::current_cpu(), Ordering::Relaxed);
         let summons = inner.summon(self);
         drop(inner);
         let Err(error) = self.obey(py, summons) else { return Ok(()) };
@@ -297,6 +301,10 @@ impl Pool {
     /// Waits a moment for whoever submitted to let go of the interpreter. Asking for it before costs both of us a
     /// context switch.
     fn await_kick(&self) {
+        // On the submitter's own CPU we would only keep it from letting go.
+        if self.kick_cpu.load(Ordering::Relaxed) == procfs::current_cpu() {
+            return;
+        }
         let kick = self.kick.load(Ordering::Relaxed);
         let end = clock::now() + PATIENCE;
         while parker::detachments() == kick && clock::now() < end {

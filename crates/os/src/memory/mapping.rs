@@ -1,0 +1,147 @@
+//! What the kernel does for a segment. A second version serves Miri, which knows no memfd: there a segment is plain
+//! memory of its process, so that the code above can be checked as long as it stays in one process.
+
+#[cfg(not(miri))]
+pub(super) use kernel::{commit, create, discard, len_of, map, premap, unmap};
+#[cfg(miri)]
+pub(super) use miri::{commit, create, discard, len_of, map, premap, unmap};
+
+#[cfg(not(miri))]
+mod kernel {
+    use std::ffi::CStr;
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::ptr::{NonNull, null_mut};
+
+    use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+    use rustix::io::Errno;
+    use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+    /// A sealed file of `len` bytes.
+    pub(in super::super) fn create(name: &CStr, len: usize) -> io::Result<OwnedFd> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // Kernels before 6.3 do not know NOEXEC_SEAL; some later ones are set up to insist on it.
+        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+            outcome => outcome?,
+        };
+        rustix::fs::ftruncate(&fd, len as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(fd)
+    }
+
+    /// The length of a file made by [`create`]; 0 for any other.
+    pub(in super::super) fn len_of(fd: &OwnedFd) -> io::Result<usize> {
+        let sealed = rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        Ok(if sealed { rustix::fs::fstat(fd)?.st_size as usize } else { 0 })
+    }
+
+    pub(in super::super) fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { rustix::mm::mmap(null_mut(), len, protection, flags, fd, 0) }?;
+        // A core dump of a worker is not to contain everybody's data. Only advice: failure changes nothing.
+        // SAFETY: the range is the mapping just made, and DONTDUMP does not change its contents.
+        let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
+        Ok(NonNull::new(base.cast()).ok_or(Errno::NOMEM)?)
+    }
+
+    /// # Safety
+    /// The mapping was made by [`map`], and nobody uses it any more.
+    pub(in super::super) unsafe fn unmap(base: NonNull<u8>, len: usize) {
+        // SAFETY: promised by the caller.
+        let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
+    }
+
+    /// Makes the pages exist.
+    pub(in super::super) fn commit(fd: &OwnedFd, start: usize, len: usize) -> rustix::io::Result<()> {
+        rustix::fs::fallocate(fd, FallocateFlags::empty(), start as u64, len as u64)
+    }
+
+    /// Frees the pages.
+    ///
+    /// # Safety
+    /// The address is that of the mapped pages.
+    pub(in super::super) unsafe fn discard(
+        fd: &OwnedFd,
+        start: usize,
+        len: usize,
+        _address: NonNull<u8>,
+    ) -> rustix::io::Result<()> {
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(fd, mode, start as u64, len as u64)
+    }
+
+    /// Has the pages mapped, for writing.
+    ///
+    /// # Safety
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn premap(address: NonNull<u8>, len: usize) -> rustix::io::Result<()> {
+        // SAFETY: promised by the caller; POPULATE_WRITE does not change the contents.
+        unsafe { rustix::mm::madvise(address.as_ptr().cast(), len, Advice::LinuxPopulateWrite) }
+    }
+}
+
+#[cfg(miri)]
+mod miri {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::ffi::CStr;
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::ptr::NonNull;
+
+    use super::super::page_size;
+
+    /// Some descriptor, as a segment has one.
+    pub(in super::super) fn create(_name: &CStr, _len: usize) -> io::Result<OwnedFd> {
+        Ok(io::pipe()?.0.into())
+    }
+
+    /// No segment can be shared here.
+    pub(in super::super) fn len_of(_fd: &OwnedFd) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn layout(len: usize) -> io::Result<Layout> {
+        Layout::from_size_align(len, page_size()).map_err(io::Error::other)
+    }
+
+    pub(in super::super) fn map(_fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
+        // SAFETY: the length is never zero.
+        let base = unsafe { alloc_zeroed(layout(len)?) };
+        NonNull::new(base).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// # Safety
+    /// The mapping was made by [`map`], and nobody uses it any more.
+    pub(in super::super) unsafe fn unmap(base: NonNull<u8>, len: usize) {
+        if let Ok(layout) = layout(len) {
+            // SAFETY: promised by the caller.
+            unsafe { dealloc(base.as_ptr(), layout) };
+        }
+    }
+
+    pub(in super::super) fn commit(_fd: &OwnedFd, _start: usize, _len: usize) -> rustix::io::Result<()> {
+        Ok(())
+    }
+
+    /// # Safety
+    /// The address is that of the mapped pages.
+    pub(in super::super) unsafe fn discard(
+        _fd: &OwnedFd,
+        _start: usize,
+        len: usize,
+        address: NonNull<u8>,
+    ) -> rustix::io::Result<()> {
+        // SAFETY: promised by the caller.
+        unsafe { address.write_bytes(0, len) };
+        Ok(())
+    }
+
+    /// # Safety
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn premap(_address: NonNull<u8>, _len: usize) -> rustix::io::Result<()> {
+        Ok(())
+    }
+}
