@@ -25,6 +25,7 @@ ENVIRONMENT = "$(PYTHON)" tools/environment.py
 CARGO_TEST := cargo test --locked --workspace --exclude manyhands-python
 WHEELS := target/wheels
 PYTEST_LIMIT_S ?= 1800
+RUST_LIMIT_S ?= 1200
 
 .PHONY: help
 help: ## Show these commands
@@ -88,11 +89,11 @@ test: test-rust loom test-python ## Run all tests, on every Python of 3.11 to 3.
 
 .PHONY: test-rust
 test-rust: rust ## Run the Rust tests only
-	$(CARGO_TEST) --quiet
+	timeout --kill-after=20 $(RUST_LIMIT_S) $(CARGO_TEST) --quiet
 
 .PHONY: loom
 loom: rust ## Check the lock-free protocols in every interleaving
-	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked --quiet --release --tests \
+	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom timeout --kill-after=20 $(RUST_LIMIT_S) cargo test --locked --quiet --release --tests \
 	  -p manyhands-sync -p manyhands-channel
 
 # Every Python gets its own environment and the same wheel; the tests import what was installed,
@@ -116,7 +117,7 @@ storm: wheel ## Kill workers by the thousand for several minutes
 miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)
 	@cargo +nightly miri --version >/dev/null 2>&1 || { \
 	  echo 'Miri is missing: rustup toolchain install nightly --component miri,rust-src' >&2; exit 1; }
-	CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked -p manyhands-sync -p manyhands-channel -p manyhands-pool
+	CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked --lib -p manyhands-sync -p manyhands-channel
 
 # ------------------------------------------------------------------ measuring, writing
 

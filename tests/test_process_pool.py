@@ -168,6 +168,16 @@ def test_a_callback_may_submit(pool: mh.ProcessPoolExecutor) -> None:
     assert last.result(timeout=20) == 20
 
 
+def test_callbacks_come_whoever_takes_the_results(pool: mh.ProcessPoolExecutor) -> None:
+    """The thread that waits and the one that runs callbacks often find that the other was faster."""
+    for number in range(500):
+        called = threading.Event()
+        futures = [pool.submit(tasks.square, number) for _ in range(3)]
+        futures[1].add_done_callback(lambda _, called=called: called.set())  # type: ignore[misc]
+        assert futures[number % 3].result() == number * number
+        assert called.wait(20)
+
+
 def test_the_map_family(pool: mh.ProcessPoolExecutor) -> None:
     squares = [number * number for number in range(300)]
     assert list(pool.map(tasks.square, range(300))) == squares

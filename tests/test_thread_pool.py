@@ -312,6 +312,27 @@ def test_a_failing_finalizer_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert [record.getMessage() for record in caplog.records] == ["Exception in finalizer:"]
 
 
+def test_without_any_thread_submit_fails(
+    one: mh.ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start"):
+            one.submit(int)
+    assert one.statistics()["queued"] == 0
+    assert one.submit(int).result() == 0
+    one.resize(2)
+    with monkeypatch.context() as patch, occupied(one):
+        # One thread there is: the task waits for it.
+        patch.setattr(threading.Thread, "start", start)
+        future = one.submit(int)
+        assert not future.done()
+    assert future.result() == 0
+
+
 def test_resize(one: mh.ThreadPoolExecutor) -> None:
     barrier = threading.Barrier(4)
     futures = [one.submit(barrier.wait) for _ in range(3)]

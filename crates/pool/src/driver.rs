@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manyhands_channel::arena::Block;
+use manyhands_channel::arena::{Block, DEFAULT_KEEP};
 use manyhands_os::poll::Interest;
 use manyhands_os::process::{self, Pidfd, Spawn};
 use manyhands_os::{clock, socket};
@@ -116,6 +116,7 @@ impl<T: Send + 'static> Driver<T> {
                 Action::Kill(seat) => self.signal(seat, SIGKILL),
                 Action::WakeWorkers => {
                     self.shared.control.work().notify_all();
+                    self.shared.ground.arena().trim(DEFAULT_KEEP);
                     Ok(())
                 }
                 Action::QuitZygote => self.send(zygote::QUIT),

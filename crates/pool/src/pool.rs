@@ -279,7 +279,8 @@ impl<T: Send + 'static> Pool<T> {
     pub fn wait_as_collector(&self, is_called: impl Fn() -> bool) -> Roused {
         let ready = || self.has_news() || is_called() || self.has_ended();
         match self.sleep(false, ready, None) {
-            Roused::News if !self.has_news() && !is_called() => Roused::Ended,
+            // Not what is left when there is no news any more: another thread may have taken it.
+            Roused::News if self.has_ended() && !self.has_news() && !is_called() => Roused::Ended,
             roused => roused,
         }
     }

@@ -10,8 +10,8 @@ use manyhands_channel::ring::{Entry, Ring};
 use manyhands_channel::words::SegmentWords;
 use manyhands_os::memory::Segment;
 use manyhands_os::{clock, procfs};
-use manyhands_sync::SpinBudget;
 use manyhands_sync::atomic::Ordering;
+use manyhands_sync::{SpinBudget, Wait};
 
 use crate::control::{Control, SLOTS, STOP, SeatRecord};
 use crate::slots::{Finish, Phase, SlotState, Slots};
@@ -25,6 +25,8 @@ pub enum Next {
     End,
     /// A signal came while it waited: look at it, then ask again.
     Interrupted,
+    /// Nothing came before the deadline.
+    Nothing,
 }
 
 /// One worker's side of a pool.
@@ -88,11 +90,12 @@ impl WorkerSide {
         self.spin.look(|| self.try_next())
     }
 
-    /// Sleeps until there is a task, and claims it.
+    /// Sleeps until there is a task, and claims it; or for `nanoseconds`, if given.
     #[must_use]
-    pub fn wait_next(&self) -> Next {
-        let found = self.control.work().wait_for(&SpinBudget::none(), None, || self.try_next());
-        found.unwrap_or(Next::Interrupted)
+    pub fn wait_next(&self, nanoseconds: Option<u64>) -> Next {
+        let deadline = nanoseconds.map(|length| clock::now() + length);
+        let found = self.control.work().wait_for(&SpinBudget::none(), deadline, || self.try_next());
+        found.unwrap_or_else(|why| if why == Wait::TimedOut { Next::Nothing } else { Next::Interrupted })
     }
 
     /// Notes that the worker runs this task from now on. `timed`: the parent wants to know since when.

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
 use manyhands_os::{park, procfs};
@@ -24,13 +24,13 @@ const CALLED: u32 = 2;
 /// A signal that arrives between the last look at it and the sleep does not end the sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
 /// Nobody ever spins longer, in nanoseconds: past this, sleeping and being woken costs less than it saves.
-const LONGEST_SPIN: u32 = 30_000;
+const LONGEST_SPIN: u32 = 50_000;
 /// What is left of the budget when spinning never pays: when all CPUs are busy, say.
 const SHORTEST_SPIN: u32 = 1_000;
 /// The least when the one who will call is known to be running on another CPU: the answer is on its way.
 const ANSWER_SPIN: u32 = 8_000;
 /// After so many spins in vain, one goes to the full length, to see whether times have changed.
-const RETRY_AFTER: u32 = 16;
+const RETRY_AFTER: u32 = 64;
 
 /// How many waits of ours have let go of the interpreter so far; see [`detachments`].
 static DETACHMENTS: AtomicU32 = AtomicU32::new(0);
@@ -73,12 +73,15 @@ pub(crate) struct Parker {
     budget: AtomicU32,
     /// Spins in vain since the last one that paid.
     in_vain: AtomicU32,
+    /// The CPU on which the thread spun last.
+    cpu: AtomicUsize,
 }
 
 /// What a waiter knows of the one it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Expect {
-    /// It cannot come soon.
+    /// It cannot come while we keep the CPU.
     Nothing,
     /// It may come soon: experience tells.
     Perhaps,
@@ -96,6 +99,7 @@ impl Default for Parker {
             word: AtomicU32::new(AWAKE),
             budget: AtomicU32::new(LONGEST_SPIN / 2),
             in_vain: AtomicU32::new(0),
+            cpu: AtomicUsize::new(usize::MAX),
         }
     }
 }
@@ -133,6 +137,18 @@ impl Parker {
     /// Whether a call now would cost no system call.
     pub(crate) fn is_awake(&self) -> bool {
         self.word.load(Ordering::Relaxed) != ASLEEP
+    }
+
+    /// How soon one who calls the thread now may expect something of it.
+    pub(crate) fn promptness(&self) -> Expect {
+        if !self.is_awake() {
+            return Expect::Perhaps;
+        }
+        // A thread that spins on the CPU on which we run does not run: it will when we sleep.
+        match self.cpu.load(Ordering::Relaxed) == procfs::current_cpu() {
+            true => Expect::Nothing,
+            false => Expect::Soon,
+        }
     }
 
     /// Waits, detached, until called or until `deadline`; runs Python's signal handlers when signals arrive.
@@ -190,6 +206,7 @@ impl Parker {
         let retry = in_vain >= RETRY_AFTER;
         let budget = if retry { LONGEST_SPIN } else { self.budget.load(Ordering::Relaxed) };
         let least = if expect == Expect::Soon { ANSWER_SPIN } else { SHORTEST_SPIN };
+        self.cpu.store(procfs::current_cpu(), Ordering::Relaxed);
         let start = clock::now();
         let end = start + u64::from(budget.max(least));
         loop {

@@ -56,7 +56,7 @@ def parse(path: str) -> Parsed:
         [Parsed(definitions=229, names=2869)]
     """
     with open(path, "rb") as file:
-        tree = ast.parse(file.read(), path)
+        tree = _tree(file.read(), path)
     definitions = names = 0
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
@@ -64,6 +64,20 @@ def parse(path: str) -> Parsed:
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             definitions += 1
     return Parsed(definitions, names)
+
+
+def _tree(source: bytes, path: str) -> ast.Module:
+    """Parse, again if another thread got in the way.
+
+    Older CPythons count how deep they are in a tree once for all threads of an interpreter, and
+    complain when two threads that build trees have confused the count.
+    """
+    while True:
+        try:
+            return ast.parse(source, path)
+        except SystemError as error:
+            if "recursion depth mismatch" not in str(error):
+                raise
 
 
 def compress(paths: Sequence[str]) -> Compressed:

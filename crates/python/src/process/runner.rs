@@ -24,6 +24,9 @@ use crate::{ffi, imports};
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
 
+/// Freed shared memory that an idle worker keeps for its next results.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// This process's worker, and what it runs: `generation << 32 | slot + 1`, 0 between tasks. The handler
 /// of SIGINT looks here.
 static SIDE: OnceLock<Arc<WorkerSide>> = OnceLock::new();
@@ -103,12 +106,12 @@ impl WorkerLoop {
                 Some(next) => next,
                 None => {
                     hooks.idle.call0()?;
-                    py.detach(|| self.side.wait_next())
+                    py.detach(|| self.rest())
                 }
             };
             match next {
                 Next::End => return Ok(()),
-                Next::Interrupted => py.check_signals()?,
+                Next::Interrupted | Next::Nothing => py.check_signals()?,
                 Next::Task(entry) => {
                     self.run_task(py, &mut hooks, entry);
                     if self.is_spent() {
@@ -121,6 +124,18 @@ impl WorkerLoop {
 }
 
 impl WorkerLoop {
+    /// Sleeps until there is a task. Only this worker can give back the memory of its own results, so it
+    /// does, once it has had nothing to do for a while.
+    fn rest(&self) -> Next {
+        match self.side.wait_next(Some(clock::SECOND)) {
+            Next::Nothing => {
+                self.arena.trim(KEPT_BYTES);
+                self.side.wait_next(None)
+            }
+            next => next,
+        }
+    }
+
     fn is_spent(&self) -> bool {
         let tasks = self.most_tasks != 0 && self.side.tasks_done() >= self.most_tasks;
         tasks
@@ -265,7 +280,7 @@ impl WorkerLoop {
     fn end_forked_child(&self, py: Python<'_>) {
         if process::pid() != self.pid {
             _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
-            std::process::abort();
+            panic!("a child that a task has forked cannot be ended");
         }
     }
 

@@ -5,7 +5,7 @@
 //! So `fork()`, which runs attached as well, can never catch it locked, and a waiting worker can only be called through
 //! its parker.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
@@ -34,8 +34,8 @@ pub(super) struct Pool {
     kick: AtomicU32,
     /// The CPU on which that was.
     kick_cpu: AtomicUsize,
-    /// Whether the worker that was called last was awake, and so has begun already.
-    prompt: AtomicBool,
+    /// What may be expected of the worker that was called last, an `Expect`.
+    promptness: AtomicU32,
     house: OnceLock<House>,
 }
 
@@ -196,15 +196,18 @@ impl Pool {
         match summons {
             Summons::Nobody => Ok(()),
             Summons::Call(worker) => {
-                self.prompt.store(worker.parker().is_awake(), Ordering::Relaxed);
+                self.promptness.store(worker.parker().promptness() as u32, Ordering::Relaxed);
                 worker.call();
                 Ok(())
             }
-            Summons::Start(worker) => self.start(py, &worker).inspect_err(|_| {
-                let mut inner = self.lock();
-                inner.coming = inner.coming.saturating_sub(1);
-                inner.strike(&worker);
-            }),
+            Summons::Start(worker) => {
+                self.promptness.store(Expect::Perhaps as u32, Ordering::Relaxed);
+                self.start(py, &worker).inspect_err(|_| {
+                    let mut inner = self.lock();
+                    inner.coming = inner.coming.saturating_sub(1);
+                    inner.strike(&worker);
+                })
+            }
         }
     }
 
@@ -276,8 +279,9 @@ impl Pool {
             let idle_until = *idle_until.get_or_insert_with(|| self.idle_deadline());
             py.detach(|| {
                 parker::count_detachment();
+                let in_our_way = uncalled.iter().any(|waiter| waiter.promptness() == Expect::Nothing);
                 call_all(uncalled);
-                let expect = if spin { Expect::Perhaps } else { Expect::Nothing };
+                let expect = if spin && !in_our_way { Expect::Perhaps } else { Expect::Nothing };
                 if worker.parker().wait_detached(idle_until, expect) {
                     self.await_kick();
                 }
@@ -295,7 +299,11 @@ impl Pool {
 
     /// How soon a result may be there, as far as we know.
     fn expectation(&self) -> Expect {
-        if self.prompt.load(Ordering::Relaxed) { Expect::Soon } else { Expect::Perhaps }
+        match self.promptness.load(Ordering::Relaxed) {
+            nothing if nothing == Expect::Nothing as u32 => Expect::Nothing,
+            soon if soon == Expect::Soon as u32 => Expect::Soon,
+            _ => Expect::Perhaps,
+        }
     }
 
     /// Waits a moment for whoever submitted to let go of the interpreter. Asking for it before costs both of us a
