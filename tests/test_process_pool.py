@@ -169,7 +169,7 @@ def test_a_callback_may_submit(pool: mh.ProcessPoolExecutor) -> None:
 
 
 def test_callbacks_come_whoever_takes_the_results(pool: mh.ProcessPoolExecutor) -> None:
-    """The thread that waits and the one that runs callbacks often find that the other was faster."""
+    """A thread that waits and the one that runs callbacks often find the other was faster."""
     for number in range(500):
         called = threading.Event()
         futures = [pool.submit(tasks.square, number) for _ in range(3)]
