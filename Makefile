@@ -62,7 +62,7 @@ demo: wheel ## Build, and run the main job on this machine's own Python library
 dist: wheel ## Build the wheel and the source archive into dist/
 	@mkdir -p dist
 	@cp $(WHEELS)/*.whl dist/
-	@.venv/bin/maturin sdist --quiet --out dist
+	@.venv/bin/maturin sdist --out dist
 	@ls -l dist
 
 # ------------------------------------------------------------------ checking
