@@ -119,7 +119,9 @@ def test_a_small_storm() -> None:
     before = shared_memory()[0]
     kills = storm(2_000, 2, 0.001)
     assert kills >= 10
-    eventually(lambda: shared_memory()[0] <= before, "shared memory is given back")
+    # What is kept for small blocks depends on which worker did what; lost arrays would show.
+    slack = 4 << 20
+    eventually(lambda: shared_memory()[0] <= before + slack, "shared memory is given back")
 
 
 @pytest.mark.storm

@@ -198,9 +198,10 @@ def test_memory_is_given_back() -> None:
     once()  # has memory taken that the process keeps for blocks of these sizes
     gc.collect()
     before = shared_memory()[0]
-    for _ in range(3):
+    for _ in range(6):
         once()
-    check_given_back(before)
+    # How much is kept for small blocks depends on which worker did what; a leak adds up.
+    check_given_back(before + 4 * MIB)
 
 
 def test_dropped_results_are_given_back(pool: mh.ProcessPoolExecutor) -> None:
