@@ -31,7 +31,7 @@ def choice(remaining: int | None, have: Resources = TWO_CPUS, **measured: Any) -
 def test_waiting_goes_to_threads() -> None:
     chosen = choice(100, item_seconds=0.02, cpu_seconds=0.0002)
     assert chosen.kind == "thread"
-    assert chosen.reason == "items wait for 99% of the 20 ms that each takes"
+    assert chosen.reason == "items wait for 99% of their 20 ms: 32 threads"
 
 
 def test_computing_under_the_gil_goes_to_processes() -> None:
@@ -40,9 +40,7 @@ def test_computing_under_the_gil_goes_to_processes() -> None:
         payload_bytes=300, payload_seconds=1e-5,
     )  # fmt: skip
     assert chosen.kind == "process"
-    assert chosen.reason == (
-        "items compute for 5 ms each, 300 bytes pickled: two threads ran 1.0 times as fast as one"
-    )
+    assert chosen.reason == ("items compute 5 ms each under the GIL (2 threads: 1.0×)")
 
 
 def test_computing_without_the_gil_goes_to_threads() -> None:
@@ -51,7 +49,7 @@ def test_computing_without_the_gil_goes_to_threads() -> None:
         payload_bytes=300_000, payload_seconds=1e-4,
     )  # fmt: skip
     assert chosen.kind == "thread"
-    assert "without the GIL: two threads ran 1.9 times as fast as one" in chosen.reason
+    assert "without the GIL (2 threads: 1.9×)" in chosen.reason
 
 
 def test_little_work_stays_in_the_caller() -> None:

@@ -200,12 +200,13 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         return "there are no items"
     each = _time(measured.item_seconds)
     if kind == "process":
-        return f"items compute {_each(each, measured)}{_threads_tried(measured)}"
+        return f"items compute {each} each under the GIL{_threads_tried(measured)}"
     if kind == "thread":
         if measured.waiting > 0.5:
-            return f"items wait for {measured.waiting:.0%} of the {each} that each takes"
+            threads = have.thread_workers
+            return f"items wait for {measured.waiting:.0%} of their {each}: {threads} threads"
         if measured.thread_speedup is not None and measured.thread_speedup > 1.2:
-            return f"items compute, {each} each, without the GIL{_threads_tried(measured)}"
+            return f"items compute {each} each without the GIL{_threads_tried(measured)}"
         if measured.unpicklable is not None:
             return f"items cannot go to a process: {measured.unpicklable}"
         if have.enforce_timeout:
@@ -231,16 +232,10 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
     )
 
 
-def _each(each: str, measured: Measurements) -> str:
-    if measured.payload_bytes is None:
-        return f"for {each} each"
-    return f"for {each} each, {_size(measured.payload_bytes)} pickled"
-
-
 def _threads_tried(measured: Measurements) -> str:
     if measured.thread_speedup is None:
         return ""
-    return f": two threads ran {measured.thread_speedup:.1f} times as fast as one"
+    return f" (2 threads: {measured.thread_speedup:.1f}×)"
 
 
 def _time(seconds: float) -> str:
@@ -248,10 +243,3 @@ def _time(seconds: float) -> str:
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"
-
-
-def _size(count: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} bytes"
