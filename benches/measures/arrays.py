@@ -122,6 +122,6 @@ class ArrayResult(Measure):
             for number in range(4):
                 array = pool.call(work.kept_array, (length, float(number)))
                 expected[-1] = number
-                check(bool((array == expected).all()), "the array is not the one returned")
+                check(bool((array == expected).all()), "the array came back damaged")
             del array
             return median_call(call, scale, at_most=50)
