@@ -104,8 +104,13 @@ def fetch(url: str) -> Page:
     # Workers load this module for all three jobs, and this import takes longer than all the others.
     import http.client
 
+    class Answer(http.client.HTTPResponse):
+        # Ctrl-C can come while an answer is being made; without this its finaliser complains.
+        fp = None
+
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.response_class = Answer
     try:
         connection.request("GET", parts.path, headers={"Connection": "close"})
         answer = connection.getresponse()
