@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benches import report
+from benches.contender import HEADINGS
 from benches.contenders import NAMES, OURS, installed
 from benches.measures import MEASURES
 from benches.run import ROOT, Results, measured
@@ -29,8 +30,9 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         metavar="NAME",
-        choices=MEASURES,
-        help=f"one benchmark, may be repeated: {', '.join(MEASURES)}",
+        choices=[*HEADINGS, *MEASURES],
+        help="one benchmark or group of them, may be repeated: groups: "
+        f"{', '.join(HEADINGS)}; benchmarks: {', '.join(MEASURES)}",
     )
     parser.add_argument(
         "--against",
@@ -56,6 +58,11 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def chosen(words: list[str]) -> list[str]:
+    """Return the benchmarks that the words name, themselves or by their group, in their order."""
+    return [name for name, measure in MEASURES.items() if {name, measure.group} & {*words}]
+
+
 def main(words: list[str] | None = None) -> int:
     """Run the benchmarks; return the exit status: 1 if a sample of ours failed."""
     options = arguments(words)
@@ -68,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
         names = installed((OURS, *options.against) if options.against else NAMES)
         rounds = options.rounds or (2 if options.quick else 5)
         scale = QUICK_SCALE if options.quick else 1.0
-        results = measured(options.only or list(MEASURES), names, rounds, scale)
+        results = measured(chosen(options.only or list(HEADINGS)), names, rounds, scale)
         folder = folder or (report.DOCS if complete else None)
     if folder is not None:
         readme = ROOT / "README.md" if folder == report.DOCS else None

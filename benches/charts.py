@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benches import summary
+from benches.contender import HEADINGS
 from benches.contenders import NAMES, OURS
 from benches.measures import MEASURES
 from benches.quantity import digits, shown, tick
@@ -47,8 +48,10 @@ def plots(results: Results, verdicts: Sequence[Verdict]) -> dict[str, str]:
         found["latency.svg"] = latency(results)
     if any("efficiencies" in entry.detail for entry in results.entries):
         found["efficiency.svg"] = efficiency(results)
-    if any(verdict.measured for verdict in verdicts):
-        found["targets.svg"] = targets(verdicts)
+    for group in summary.groups(results):
+        known = [v for v in verdicts if v.measured and MEASURES[v.target.benchmark].group == group]
+        if known:
+            found[f"targets_{group}.svg"] = targets(known, HEADINGS[group])
     return found
 
 
@@ -117,7 +120,7 @@ def _bar(drawing: Drawing, y: float, axis: Axis, benchmark: str, name: str, spre
     drawing.text(max(end, most) + 7, y + 15.5, words, bold=ours, fill=ink)
 
 
-def targets(verdicts: Sequence[Verdict]) -> str:
+def targets(verdicts: Sequence[Verdict], heading: str) -> str:
     """One row per bar: how many times over it is met, on a logarithmic axis."""
     known = [(v, headroom) for v in verdicts if (headroom := v.headroom) is not None]
     left, right = 395.0, WIDTH - 100.0
@@ -127,10 +130,11 @@ def targets(verdicts: Sequence[Verdict]) -> str:
     bottom = HEAD + 16 + TARGET_ROW * len(known)
     drawing = _headed(
         bottom + 28,
-        "Targets",
+        f"Targets: {heading.lower()}",
         "measured / wanted: right of the line is met; whisker: least to most",
     )
-    for times in axis.ticks((1.0, 2.0, 5.0)):
+    # Over many powers of ten their multiples would be written over each other.
+    for times in axis.ticks((1.0, 2.0, 5.0) if high < 300.0 * low else (1.0,)):
         wanted = times == 1.0
         drawing.line(
             [(axis(times), HEAD + 4), (axis(times), bottom)],

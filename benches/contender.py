@@ -21,7 +21,26 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 
-Kind = Literal["process", "thread"]
+# What belongs together: asked for with one word, shown in one table.
+Group = Literal["pools", "sync"]
+HEADINGS: dict[Group, str] = {"pools": "Pools", "sync": "Locks, events, queues"}
+# What a contender is asked to make: pools by their workers, everything else by what it is.
+Kind = Literal[
+    "process",
+    "thread",
+    "lock",
+    "semaphore",
+    "bounded_semaphore",
+    "event",
+    "condition",
+    "queue",
+    "batches",
+    "thread_queue",
+    "pipe",
+    "async_queue",
+    "async_thread_queue",
+    "idle",
+]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -34,20 +53,27 @@ class SharedArray:
     length: int
 
 
-class Contender(abc.ABC):
+class Contender:
+    """What a library is called, how its users call it, and what it does not offer."""
+
+    # What `pip install` calls it; None for the standard library.
+    distribution: ClassVar[str | None] = None
+    # What the plots call it, per kind; a kind that is absent is not offered.
+    labels: ClassVar[Mapping[Kind, str]]
+    # What the page calls it; where there is none, all its labels.
+    heading: ClassVar[str | None] = None
+    # Operation -> the call, as shown in the docs.
+    usage: ClassVar[Mapping[str, str]]
+    # Benchmark -> why this library is not measured in it.
+    sits_out: ClassVar[Mapping[str, str]] = {}
+
+
+class PoolContender(Contender, abc.ABC):
     """A pool of one library. A context manager: entering starts the pool, leaving ends it.
 
     Raises ImportError when constructed without the library being installed.
     """
 
-    # What `pip install` calls it; None for the standard library.
-    distribution: ClassVar[str | None] = None
-    # What the plots call it, per kind of worker; a kind that is absent is not offered.
-    labels: ClassVar[Mapping[Kind, str]]
-    # Operation -> the call, as shown in the docs.
-    usage: ClassVar[Mapping[str, str]]
-    # Benchmark -> why this library is not measured in it.
-    sits_out: ClassVar[Mapping[str, str]] = {}
     # What a call raises when a worker's death has made the pool unusable.
     broken: tuple[type[BaseException], ...] = ()
 
@@ -114,7 +140,7 @@ class Contender(abc.ABC):
                 self.stop()
                 self.start()
 
-    def __enter__(self) -> Contender:
+    def __enter__(self) -> PoolContender:
         self.start()
         return self
 
@@ -127,7 +153,7 @@ class Contender(abc.ABC):
         self.stop()
 
 
-class ExecutorContender(Contender):
+class ExecutorContender(PoolContender):
     """A library whose pools have the interface of `concurrent.futures.Executor`."""
 
     pool: Any

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benches.contenders import contender
+from benches.contenders import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Machine:
 
 def described(names: Iterable[str]) -> Machine:
     """Describe this machine and the installed versions of the named contenders."""
-    distributions = {contender(name).distribution for name in names} - {None}
+    distributions = {distribution(name) for name in names} - {None}
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=_field("/proc/cpuinfo", "model name") or platform.machine(),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import abc
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, Literal
 
-from benches.contender import Contender, Kind
+from benches.contender import Contender, Group, Kind, PoolContender
+from benches.primitives import Primitives
 
 # What ends a run from outside.
 ENDING = (signal.SIGINT, signal.SIGTERM)
 # SI units; `quantity.shown` turns them into what people read.
 Unit = Literal["1/s", "s", "B", "x"]
 # Number of workers -> a pool of the library under test, not yet started.
-Make = Callable[[int], Contender]
+Make = Callable[[int], PoolContender]
 
 
 class WrongResult(Exception):
@@ -42,21 +45,58 @@ class Measure(abc.ABC):
     about: ClassVar[str]
     unit: ClassVar[Unit]
     higher_is_better: ClassVar[bool] = False
-    kind: ClassVar[Kind] = "process"
-    workers: ClassVar[int] = 2
+    group: ClassVar[Group]
+    kind: ClassVar[Kind]
     # Processes started per round and contender, their median being the round's value.
     repeats: ClassVar[int] = 1
     # A sample that takes longer has hung.
     timeout_s: ClassVar[float] = 90.0
+    # What of a sample's detail the page shows beside its value, and in which unit.
+    details: ClassVar[Mapping[str, Unit]] = {}
     # The name of the plot of what lies behind the value, where there is one.
     curve: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def run(self, make: Make, scale: float) -> Sample:
-        """Measure one contender; `scale` shortens the work (1.0: full, 0.1: a tenth).
+    def sample(self, library: type[Contender], scale: float) -> Sample:
+        """Measure one library; `scale` shortens the work (1.0: full, 0.1: a tenth).
 
         Raises WrongResult when a result is not what was asked for.
         """
+
+
+class PoolMeasure(Measure):
+    """A benchmark of pools."""
+
+    group = "pools"
+    kind: ClassVar[Kind] = "process"
+    workers: ClassVar[int] = 2
+
+    def sample(self, library: type[Contender], scale: float) -> Sample:
+        """Measure the library's pools."""
+        assert issubclass(library, PoolContender)
+        return self.run(partial(library, self.kind), scale)
+
+    @abc.abstractmethod
+    def run(self, make: Make, scale: float) -> Sample:
+        """Measure pools that `make` constructs."""
+
+
+class SyncMeasure(Measure):
+    """A benchmark of locks, events, queues and the like."""
+
+    group = "sync"
+    # Set before the library is imported.
+    environment: ClassVar[Mapping[str, str]] = {}
+
+    def sample(self, library: type[Contender], scale: float) -> Sample:
+        """Measure the library's primitives."""
+        assert issubclass(library, Primitives)
+        os.environ.update(self.environment)
+        return self.run(library(), scale)
+
+    @abc.abstractmethod
+    def run(self, library: Primitives, scale: float) -> Sample:
+        """Measure what `library` makes."""
 
 
 def check(right: bool, what: str) -> None:

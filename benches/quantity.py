@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 # Largest first; the last one also serves everything smaller.
 _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     "1/s": ((1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")),
-    "s": ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs")),
+    "s": ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")),
     "B": ((2.0**30, " GiB"), (2.0**20, " MiB"), (2.0**10, " KiB")),
     "x": ((1.0, "×"),),
 }

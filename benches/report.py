@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benches import charts, page, summary
+from benches.contender import HEADINGS
 from benches.run import ROOT, Results
 from benches.tables import machine_line, markdown, ratio_rows, target_rows, value_rows
 from benches.targets import verdicts
@@ -18,12 +19,14 @@ DOCS = ROOT / "docs" / "benchmarks"
 
 def terminal(results: Results) -> str:
     """Return what a run prints: values, ratios, targets, machine, failures."""
-    parts = [markdown(value_rows(results))]
-    ratios, found = ratio_rows(results), verdicts(results)
-    if len(ratios) > 1:
-        parts.append(markdown(ratios))
-    if found:
-        parts.append(markdown(target_rows(found)))
+    parts = []
+    for group in summary.groups(results):
+        parts.append(markdown(value_rows(results, group)))
+        ratios, found = ratio_rows(results, group), verdicts(results, group)
+        if len(ratios) > 1:
+            parts.append(markdown(ratios))
+        if found:
+            parts.append(markdown(target_rows(found)))
     parts.append(machine_line(results))
     parts.append("\n".join(f"failed: {line}" for line in summary.errors(results)))
     return "\n\n".join(filter(None, parts))
@@ -37,14 +40,13 @@ def readme_part(results: Results) -> str:
         "Every library's figures, the plots and how each is called: "
         "[docs/benchmarks](docs/benchmarks/README.md)."
     )
-    return "\n\n".join(
-        (
-            markdown(target_rows(found)),
-            f"{met} of {len(found)} met. {machine_line(results)}",
-            "![Measured against wanted](docs/benchmarks/targets.svg)",
-            more,
-        )
-    )
+    parts = []
+    for group in summary.groups(results):
+        parts.append(f"{HEADINGS[group]}:")
+        parts.append(markdown(target_rows(verdicts(results, group))))
+    parts.append(f"{met} of {len(found)} met. {machine_line(results)}")
+    parts += [page.targets_picture(group, "docs/benchmarks/") for group in summary.groups(results)]
+    return "\n\n".join((*parts, more))
 
 
 def with_part(text: str, part: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benches.contenders import contender
+from benches.contenders import contender, of_group
 from benches.machine import Disturbance, Machine, described
 from benches.measure import ENDING
 from benches.measures import MEASURES
@@ -65,11 +65,13 @@ class Results:
 
 def offered(benchmark: str, names: Sequence[str]) -> list[str]:
     """Return the contenders that take part in a benchmark, in their order."""
+    measure = MEASURES[benchmark]
     return [
         name
         for name in names
-        if MEASURES[benchmark].kind in contender(name).labels
-        and benchmark not in contender(name).sits_out
+        if name in of_group(measure.group)
+        and measure.kind in contender(name, measure.group).labels
+        and benchmark not in contender(name, measure.group).sits_out
     ]
 
 

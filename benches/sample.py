@@ -9,14 +9,9 @@ import json
 import signal
 import sys
 from dataclasses import asdict
-from functools import partial
-from typing import TYPE_CHECKING
 
 from benches.contenders import contender
 from benches.measure import ENDING
-
-if TYPE_CHECKING:
-    from benches.measure import Make
 
 
 def main(benchmark: str, name: str, scale: float, path: str) -> None:
@@ -24,8 +19,7 @@ def main(benchmark: str, name: str, scale: float, path: str) -> None:
     from benches.measures import MEASURES
 
     measure = MEASURES[benchmark]
-    make: Make = partial(contender(name), measure.kind)
-    sample = measure.run(make, scale)
+    sample = measure.sample(contender(name, measure.group), scale)
     # Written only when whole: the reader takes an empty file for a failure.
     with open(path, "w") as file:
         json.dump(asdict(sample), file)

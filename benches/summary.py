@@ -12,6 +12,7 @@ from benches.measures import MEASURES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from benches.contender import Group
     from benches.run import Results
 
 
@@ -34,10 +35,21 @@ class Spread:
         first, _, third = quantiles(ordered, n=4, method="inclusive")
         return cls(median(ordered), ordered[0], ordered[-1], first, third)
 
+    def scaled(self, factor: float) -> Spread:
+        """Return the spread of the values times `factor`."""
+        middle = (self.median * factor, self.low * factor, self.high * factor)
+        return Spread(*middle, self.first_quartile * factor, self.third_quartile * factor)
+
+    def inverse(self) -> Spread:
+        """Return the spread of one divided by each value, none of which is zero."""
+        ends = (self.median, self.high, self.low, self.third_quartile, self.first_quartile)
+        return Spread(*(1.0 / value for value in ends))
+
 
 def label(benchmark: str, name: str) -> str:
     """Return what a contender is called where a benchmark is shown."""
-    return contender(name).labels[MEASURES[benchmark].kind]
+    measure = MEASURES[benchmark]
+    return contender(name, measure.group).labels[measure.kind]
 
 
 def by_round(results: Results, benchmark: str, name: str) -> dict[int, float]:
@@ -49,10 +61,29 @@ def by_round(results: Results, benchmark: str, name: str) -> dict[int, float]:
     }
 
 
-def benchmarks(results: Results) -> list[str]:
-    """Return the benchmarks of a run, in their order."""
+def details(results: Results, benchmark: str, name: str, what: str) -> Spread | None:
+    """Return the spread of a number that stands beside a contender's values, if any does."""
+    found = [
+        entry.detail[what]
+        for entry in results.entries
+        if entry.benchmark == benchmark and entry.contender == name and what in entry.detail
+    ]
+    return Spread.of(found) if found else None
+
+
+def benchmarks(results: Results, group: Group | None = None) -> list[str]:
+    """Return the benchmarks of a run, or those of one group of them, in their order."""
     there = {entry.benchmark for entry in results.entries}
-    return [name for name in MEASURES if name in there]
+    return [
+        name
+        for name, measure in MEASURES.items()
+        if name in there and group in (None, measure.group)
+    ]
+
+
+def groups(results: Results) -> list[Group]:
+    """Return the groups of a run's benchmarks, in their order."""
+    return list(dict.fromkeys(MEASURES[name].group for name in benchmarks(results)))
 
 
 def values(results: Results, benchmark: str) -> dict[str, Spread]:

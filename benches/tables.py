@@ -5,18 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benches import summary
-from benches.contenders import NAMES, OURS
+from benches.contenders import OURS, of_group
 from benches.measures import MEASURES
 from benches.quantity import digits, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benches.contender import Group
     from benches.run import Results
     from benches.targets import Verdict
 
 # Others' share of the CPU time up to which a run counts.
 QUIET = 0.05
+# What heads a contender's column where its name would say too little.
+_HEADS = {
+    "stdlib": "concurrent.futures",
+    "mp_pool": "mp.Pool",
+    "ray": "Ray",
+    "mp_simple_queue": "mp.SimpleQueue",
+    "mp_pipe": "mp.Pipe",
+    "mp_lists": "mp.Queue of lists",
+    "simple_queue": "queue.SimpleQueue",
+    "faster_fifo": "faster-fifo",
+}
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -62,12 +74,13 @@ def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
     return rows
 
 
-def value_rows(results: Results) -> list[list[str]]:
-    """Return the head and one row per benchmark: every contender's median."""
-    names = [n for n in NAMES if any(e.contender == n for e in results.entries)]
-    heads = {"stdlib": "concurrent.futures", "mp_pool": "mp.Pool", "ray": "Ray"}
-    rows = [["benchmark", *(heads.get(name, name) for name in names)]]
-    for benchmark in summary.benchmarks(results):
+def value_rows(results: Results, group: Group) -> list[list[str]]:
+    """Return the head and one row per benchmark of a group: every contender's median."""
+    benchmarks = summary.benchmarks(results, group)
+    there = {entry.contender for entry in results.entries if entry.benchmark in benchmarks}
+    names = [name for name in of_group(group) if name in there]
+    rows = [["benchmark", *(_HEADS.get(name, name) for name in names)]]
+    for benchmark in benchmarks:
         spreads = summary.values(results, benchmark)
         unit = MEASURES[benchmark].unit
         cells = [shown(spreads[n].median, unit) if n in spreads else "-" for n in names]
@@ -75,10 +88,23 @@ def value_rows(results: Results) -> list[list[str]]:
     return rows
 
 
-def ratio_rows(results: Results) -> list[list[str]]:
-    """Return the head and one row per benchmark and rival: ratio, quartiles, extremes."""
+def detail_rows(results: Results, group: Group) -> list[list[str]]:
+    """Return the head and one row per detail worth showing: its median over the rounds."""
+    rows = [["benchmark", "library", "what", "median"]]
+    for benchmark in summary.benchmarks(results, group):
+        for name in summary.values(results, benchmark):
+            for what, unit in MEASURES[benchmark].details.items():
+                found = summary.details(results, benchmark, name, what)
+                if found is not None:
+                    label = summary.label(benchmark, name)
+                    rows.append([benchmark, label, what, shown(found.median, unit)])
+    return rows
+
+
+def ratio_rows(results: Results, group: Group) -> list[list[str]]:
+    """Return the head and one row per benchmark and rival of a group: ratio and spread."""
     rows = [["benchmark", "against", "ours", "theirs", "ratio", "quartiles", "least … most"]]
-    for benchmark in summary.benchmarks(results):
+    for benchmark in summary.benchmarks(results, group):
         spreads = summary.values(results, benchmark)
         unit = MEASURES[benchmark].unit
         for rival in spreads:

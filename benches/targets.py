@@ -9,20 +9,25 @@ from benches import summary
 from benches.contenders import OURS
 from benches.measures import MEASURES
 from benches.quantity import digits, shown, tick
-from benches.summary import Spread
 
 if TYPE_CHECKING:
+    from benches.contender import Group
     from benches.run import Results
+    from benches.summary import Spread
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bar: a ratio to a rival (at least), or without a rival a value of ours (at most)."""
+    """A bar: how many times better than a rival, or without a rival a value of ours (at most).
+
+    With `at_most`, the bar is how many times as long as the rival ours may take.
+    """
 
     work: str
     benchmark: str
     rival: str | None
     bar: float
+    at_most: bool = False
 
     @property
     def wanted(self) -> str:
@@ -30,7 +35,21 @@ class Target:
         if self.rival is None:
             return f"under {tick(self.bar, MEASURES[self.benchmark].unit)}"
         against = summary.label(self.benchmark, self.rival)
+        if self.at_most:
+            return f"at most {self.bar:g}× the time of {against}"
         return f"at least {self.bar:g}× {against}"
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether what is measured has to stay below the bar."""
+        return self.rival is None or self.at_most
+
+    def measured(self, results: Results) -> Spread | None:
+        """Return what is compared with the bar; None where a side was not measured."""
+        if self.rival is None:
+            return summary.values(results, self.benchmark).get(OURS)
+        ratios = summary.ratios(results, self.benchmark, self.rival)
+        return ratios.inverse() if ratios is not None and self.at_most else ratios
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,8 @@ class Verdict:
             return None
         if self.target.rival is None:
             return self.measured.median < self.target.bar
+        if self.target.at_most:
+            return self.measured.median <= self.target.bar
         return self.measured.median >= self.target.bar
 
     @property
@@ -77,18 +98,8 @@ class Verdict:
         """Measured against wanted: 1.0 is just met, more is better."""
         if self.measured is None:
             return None
-        bar, measured = self.target.bar, self.measured
-        if self.target.rival is None:
-            ends = (measured.median, measured.high, measured.low)
-            quartiles = (measured.third_quartile, measured.first_quartile)
-            return Spread(*(bar / value for value in (*ends, *quartiles)))
-        return Spread(
-            measured.median / bar,
-            measured.low / bar,
-            measured.high / bar,
-            measured.first_quartile / bar,
-            measured.third_quartile / bar,
-        )
+        of_bar = self.measured.scaled(1.0 / self.target.bar)
+        return of_bar.inverse() if self.target.less_is_better else of_bar
 
 
 TARGETS = (
@@ -103,19 +114,33 @@ TARGETS = (
     Target("round trip, threads", "thread_round_trip", "stdlib", 3.0),
     Target("SIGKILL of a busy worker to the next result", "recover", None, 50e-3),
     Target("cold pool to the first result", "cold", None, 80e-3),
+    Target("Lock `acquire()` + `release()` alone", "lock", "multiprocessing", 1.4, at_most=True),
+    Target("`with lock:` alone", "lock_with", "multiprocessing", 1.5),
+    Target("Lock contended by 2 processes", "lock_contended", "multiprocessing", 2.0),
+    Target("Semaphore alone", "semaphore", "threading", 12.0),
+    Target("Semaphore alone", "semaphore", "multiprocessing", 1.4, at_most=True),
+    Target("BoundedSemaphore alone", "bounded_semaphore", "threading", 12.0),
+    Target("BoundedSemaphore alone", "bounded_semaphore", "multiprocessing", 1.4, at_most=True),
+    Target("Event round trip, processes", "event", "multiprocessing", 10.0),
+    Target("Condition round trip, processes", "condition", "multiprocessing", 10.0),
+    Target("Queue of small ints, processes", "queue", "multiprocessing", 5.0),
+    Target("the same by `put_many`, `get_many`", "queue_many", "multiprocessing", 20.0),
+    Target("Queue of small ints, threads", "thread_queue", "threading", 3.0),
+    Target("Queue round trip, processes", "queue_round_trip", "multiprocessing", 5.0),
+    Target("Pipe round trip, processes", "pipe_round_trip", "multiprocessing", 4.0),
+    Target("1 MiB bytes through Queue", "queue_large", "multiprocessing", 4.0),
+    Target("`async_get` from a process", "async_get", "multiprocessing", 5.0),
+    Target("`async_put` to a process", "async_put", "multiprocessing", 5.0),
+    Target("round trip, task and process", "async_round_trip", "multiprocessing", 5.0),
+    Target("death of an owner until a waiter has the lock, p99", "owner_death", None, 1e-3),
+    Target("the same without `futex_waitv`, p99", "owner_death_fallback", None, 250e-3),
+    Target("CPU time per second of idle waiting", "idle", None, 1e-3),
 )
 
 
-def verdicts(results: Results) -> list[Verdict]:
-    """Return every target of the benchmarks that the run holds, with what was measured."""
-    there = summary.benchmarks(results)
+def verdicts(results: Results, group: Group | None = None) -> list[Verdict]:
+    """Return every target of the benchmarks that the run holds, or of one group of them."""
+    there = summary.benchmarks(results, group)
     return [
-        Verdict(
-            target,
-            summary.values(results, target.benchmark).get(OURS)
-            if target.rival is None
-            else summary.ratios(results, target.benchmark, target.rival),
-        )
-        for target in TARGETS
-        if target.benchmark in there
+        Verdict(target, target.measured(results)) for target in TARGETS if target.benchmark in there
     ]

@@ -6,8 +6,12 @@ each test, that no process, thread or file descriptor outlives it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.sharedctypes
 import os
 import re
 import sys
@@ -123,6 +127,15 @@ def is_lent_a_pool(request: pytest.FixtureRequest) -> bool:
     )
 
 
+async def knocked_for() -> None:
+    """Has this process knock at a door, for which it keeps a socket."""
+    import manyhands
+
+    event = manyhands.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    await event.async_wait(5)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def warm_up() -> None:
     """Has everything made that a process makes once and keeps: shared memory, imported modules."""
@@ -133,6 +146,12 @@ def warm_up() -> None:
 
             with getattr(manyhands, name)(max_workers=1) as executor:
                 executor.options(timeout=30).submit(int, "3").result(timeout=30)
+    with contextlib.suppress(Exception):
+        asyncio.run(knocked_for())
+    # The stdlib's servants, and the pipes to them.
+    multiprocessing.resource_tracker.ensure_running()
+    multiprocessing.forkserver.ensure_running()
+    multiprocessing.sharedctypes.RawValue("b")  # its heap
 
 
 def end_shared_pools() -> None:

@@ -20,8 +20,8 @@ import pytest
 from benches import __main__ as command
 from benches import charts, machine, page, quantity, report, run, summary, tables, work
 from benches.contender import pool_chunk
-from benches.contenders import NAMES, OURS, contender, installed
-from benches.measure import WrongResult, check, repeated
+from benches.contenders import NAMES, OURS, contender, installed, of_group
+from benches.measure import PoolMeasure, WrongResult, check, repeated
 from benches.measures import MEASURES, lengths, mapping, memory, recover, round_trip
 from benches.run import Entry, Results
 from benches.summary import Spread
@@ -88,10 +88,10 @@ def test_examples_in_docstrings_hold(module: ModuleType) -> None:
     [
         (999.6e3, "1/s", "1.00M/s"),
         (12.0, "1/s", "12.0/s"),
-        (3.2e-8, "s", "0.0320 µs"),
+        (3.2e-8, "s", "32.0 ns"),
         (0.0999, "s", "99.9 ms"),
         (5 * 2**20, "B", "5.00 MiB"),
-        (0.0, "s", "0 µs"),
+        (0.0, "s", "0 ns"),
     ],
 )
 def test_quantities_are_shown_with_three_digits(value: float, unit: Unit, words: str) -> None:
@@ -141,6 +141,8 @@ def test_ratios_leave_out_rounds_in_which_a_side_failed() -> None:
         (Target("w", "submit", "stdlib", 20.0), 19.9, False),
         (Target("w", "cold", None, 0.08), 0.079, True),
         (Target("w", "cold", None, 0.08), 0.08, False),
+        (Target("w", "lock", "multiprocessing", 1.4, at_most=True), 1.4, True),
+        (Target("w", "lock", "multiprocessing", 1.4, at_most=True), 1.41, False),
     ],
 )
 def test_a_target_is_met_by_the_median(target: Target, measured: float, met: bool) -> None:
@@ -161,6 +163,23 @@ def test_headroom_of_a_wait_keeps_low_below_high() -> None:
         Target("w", "cold", None, 0.08), Spread(0.04, 0.01, 0.16, 0.02, 0.08)
     ).headroom
     assert headroom == Spread(2.0, 0.5, 8.0, 1.0, 4.0)
+
+
+def test_a_bar_on_the_time_compares_ours_with_theirs() -> None:
+    target = Target("w", "lock", "multiprocessing", 1.5, at_most=True)
+    run_ = results(
+        sample(0, "lock", OURS, 3e-8),
+        sample(0, "lock", "multiprocessing", 2e-8),
+        sample(1, "lock", OURS, 4e-8),
+        sample(1, "lock", "multiprocessing", 2e-8),
+    )
+    measured = target.measured(run_)
+    assert measured is not None
+    assert [measured.low, measured.high] == pytest.approx([1.5, 2.0])
+    headroom = Verdict(target, measured).headroom
+    assert headroom is not None
+    assert [headroom.low, headroom.high] == pytest.approx([0.75, 1.0])
+    assert target.wanted == "at most 1.5× the time of mp.Lock"
 
 
 def test_targets_name_benchmarks_and_rivals_that_take_part() -> None:
@@ -188,10 +207,12 @@ def test_contenders_sit_out_what_they_do_not_offer() -> None:
 
 
 def test_every_contender_says_how_it_is_called() -> None:
-    for name in NAMES:
-        text = page.called(name)
+    for name in of_group("pools"):
+        text = page.called(name, "pools")
         for operation in ("pool", "submit", "map", "shared array"):
             assert f"- {operation}: " in text
+    for name in of_group("sync"):
+        assert "\n- " in page.called(name, "sync")
 
 
 def test_ray_takes_part_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +225,8 @@ def test_ray_takes_part_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_absent_libraries_take_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert installed() == ["stdlib", "mp_pool"]
+    stdlib = ["stdlib", "mp_pool", "multiprocessing", "mp_simple_queue", "mp_pipe", "mp_lists"]
+    assert installed() == [*stdlib, "threading", "simple_queue"]
 
 
 def test_pool_chunk_is_that_of_multiprocessing() -> None:
@@ -261,12 +283,13 @@ def test_everything_is_written(whole_run: Results, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.write(whole_run, tmp_path / "docs", readme)
-    wanted = {f"{name}.svg" for name in MEASURES} | {"latency.svg", "efficiency.svg", "targets.svg"}
+    wanted = {f"{name}.svg" for name in (*MEASURES, "latency", "efficiency")}
+    wanted |= {"targets_pools.svg", "targets_sync.svg"}
     assert {path.name for path in (tmp_path / "docs").glob("*.svg")} == wanted
     for path in (tmp_path / "docs").glob("*.svg"):
         root = ElementTree.fromstring(path.read_text())
         words = " ".join(root.itertext())
-        assert "manyhands" in words or path.name == "targets.svg"
+        assert "manyhands" in words or path.name.startswith("targets_")
         assert "nan" not in path.read_text()
     text = (tmp_path / "docs" / "README.md").read_text()
     for path in (tmp_path / "docs").glob("*.svg"):
@@ -340,15 +363,34 @@ class Damaging:
 @pytest.mark.parametrize("benchmark", ["array", "array_result"])
 def test_an_array_damaged_in_the_middle_is_noticed(benchmark: str) -> None:
     pytest.importorskip("numpy")
+    measure = MEASURES[benchmark]
+    assert isinstance(measure, PoolMeasure)
     make: Any = lambda workers: Damaging()  # noqa: E731
     with pytest.raises(WrongResult, match="damaged"):
-        MEASURES[benchmark].run(make, 0.01)
+        measure.run(make, 0.01)
 
 
 def test_the_page_says_who_is_better(whole_run: Results) -> None:
-    assert "Better than manyhands here: none." in page.behind(whole_run)
+    assert "Better than manyhands here: none." in page.behind(whole_run, "pools")
     slow = results(sample(0, "cold", OURS, 0.05), sample(0, "cold", "stdlib", 0.01))
-    assert "ProcessPoolExecutor in `cold`" in page.behind(slow)
+    assert "ProcessPoolExecutor in `cold`" in page.behind(slow, "pools")
+    assert "none" in page.behind(slow, "sync")
+
+
+def test_the_page_shows_what_stands_beside_the_values() -> None:
+    detail = {"p50": 2e-4, "most": 8e-4, "waits": [1e-4]}
+    rows = tables.detail_rows(
+        results(
+            sample(0, "owner_death", OURS, 6e-4, **detail),
+            sample(1, "owner_death", OURS, None),
+            sample(1, "submit", OURS, 1e5, rates=[1e5]),
+        ),
+        "sync",
+    )
+    assert rows[1:] == [
+        ["owner_death", OURS, "p50", "200 µs"],
+        ["owner_death", OURS, "most", "800 µs"],
+    ]
 
 
 def test_readme_without_marks_is_refused() -> None:
@@ -387,6 +429,12 @@ def test_a_run_that_is_terminated_leaves_no_sample_behind() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in samples)
 
 
+def test_a_group_stands_for_its_benchmarks() -> None:
+    assert command.chosen(["pools", "sync"]) == list(MEASURES)
+    assert {MEASURES[name].group for name in command.chosen(["sync"])} == {"sync"}
+    assert command.chosen(["lock", "submit"]) == ["submit", "lock"]
+
+
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--only", "nothing"], ["--against", "us"]])
 def test_nonsense_on_the_command_line_is_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
@@ -410,7 +458,8 @@ def test_a_tiny_run_writes_what_it_measured(
     found = {(e["benchmark"], e["contender"]): e["value"] for e in printed["entries"]}
     assert set(found) == {(name, who) for name in only for who in (OURS, "stdlib")}
     assert all(value > 0 for value in found.values())
-    assert (tmp_path / "targets.svg").exists()
+    assert (tmp_path / "targets_pools.svg").exists()
+    assert not (tmp_path / "targets_sync.svg").exists()
 
 
 @pytest.mark.parametrize("benchmark", ["map", "recover", "memory", "scaling", "task_length"])
@@ -431,7 +480,8 @@ def test_arrays_reach_the_workers_of_the_stdlib_and_of_ours(benchmark: str) -> N
 
 
 def test_a_thread_contender_is_started_and_stopped() -> None:
-    with contender("stdlib")("thread", 2) as pool:
+    library: Any = contender("stdlib", "pools")
+    with library("thread", 2) as pool:
         assert pool.submit_all(work.identity, range(5)) == [0, 1, 2, 3, 4]
         assert pool.call(work.identity, 7) == 7
         assert pool.map(work.identity, range(5)) == [0, 1, 2, 3, 4]

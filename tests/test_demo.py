@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import ast
-import fcntl
 import json
 import os
-import pty
 import re
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import urllib.error
 import urllib.request
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,13 +27,13 @@ from manyhands.demo._jobs import JOBS, Amounts, Job
 from manyhands.demo._pages import PageServer
 from manyhands.demo._report import advise
 from manyhands.demo._sources import FEWEST_FILES, Sources, find_sources
+from terminal import COMMAND, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from manyhands._map import Workers
 
-COMMAND = [sys.executable, "-m", "manyhands"]
 # A library with nothing in it, for the command that is started with it.
 EMPTY_LIBRARY = """
 import sys, sysconfig
@@ -333,68 +328,6 @@ def test_a_reader_that_leaves_is_no_error(words: Sequence[str]) -> None:
 
 
 # -- in a terminal ----------------------------------------------------------------------------
-
-
-class Terminal:
-    """The command in a terminal of its own, and all that it wrote there; a context manager."""
-
-    def __init__(self, columns: int, *words: str, **environment: str) -> None:
-        self.written = ""
-        self.mark = str(uuid4())
-        self._master, follower = pty.openpty()
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        # A session's first process makes the terminal that it opens the session's own, so that
-        # Ctrl-C typed there goes to the command.
-        opening = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(follower)]
-        self._process = subprocess.Popen(
-            [*opening, *COMMAND, *words],
-            stdin=follower,
-            env={**inherited, "TERM": "xterm", "MARK": self.mark, **environment},
-            start_new_session=True,
-        )
-        os.close(follower)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._master)
-
-    def read_until(self, pattern: str) -> None:
-        """Read on until `pattern` has been written; fail if the command ends before."""
-        while not re.search(pattern, self.written):
-            assert self._read(), f"ended without {pattern}: {self.written!r}"
-
-    def press(self, key: bytes) -> None:
-        """Type `key`."""
-        os.write(self._master, key)
-
-    def end(self) -> int:
-        """Read until the command ends and return its exit status."""
-        while self._read():
-            pass
-        return self._process.wait()
-
-    def left_over(self) -> Iterator[int]:
-        """Processes that the command started, directly or not, and that are still there."""
-        for entry in Path("/proc").iterdir():
-            try:
-                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
-            except OSError:
-                continue
-            if f"MARK={self.mark}".encode() in environment.split(b"\0"):
-                yield int(entry.name)
-
-    def _read(self) -> bool:
-        try:
-            text = os.read(self._master, 65536)
-        except OSError:  # EIO: nobody has the other end open any more
-            return False
-        self.written += text.decode(errors="replace")
-        return bool(text)
 
 
 def test_terminal_shows_progress_and_colours() -> None:

@@ -12,6 +12,9 @@ EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.
 
 # A line of its output that shows that it did its work.
 SAYS = {
+    "bounded_resource": "40 rows by 8 workers, at most 2 connected",
+    "producer_consumer": "1500 orders, the sum is 1124250",
+    "rounds": "1000.0 in all, 48.77 in the middle",
     "async_service": "24 answers, the last one is 121393",
     "endless": "10000000019",
     "fetch_pages": "100 pages of 1490 bytes",
@@ -19,11 +22,17 @@ SAYS = {
     "mandelbrot": "@@@@@",
     "word_count": "most frequent: ",
 }
+# One program for all of these, by one word.
+KINDS = {
+    stem: ["thread", "process", "coroutine"]
+    for stem in ("bounded_resource", "producer_consumer", "rounds")
+}
+RUNS = [(path, word) for path in EXAMPLES for word in KINDS.get(path.stem, [""])]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example(path: Path) -> None:
-    command = [sys.executable, "-W", "error", str(path)]
+@pytest.mark.parametrize(("path", "word"), RUNS, ids=lambda each: getattr(each, "stem", each))
+def test_example(path: Path, word: str) -> None:
+    command = [sys.executable, "-W", "error", str(path), *word.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     assert SAYS[path.stem] in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benches import work
-from benches.contender import Contender, Kind
+from benches.contender import Kind, PoolContender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Joblib(Contender):
+class Joblib(PoolContender):
     """`joblib.Parallel` used as a context manager, so that its workers are kept between calls."""
 
     distribution = "joblib"

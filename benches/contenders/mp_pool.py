@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from benches.contender import Contender, Kind
+from benches.contender import Kind, PoolContender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class MultiprocessingPool(Contender):
+class MultiprocessingPool(PoolContender):
     """`multiprocessing.Pool` and `multiprocessing.pool.ThreadPool`."""
 
     labels: ClassVar[dict[Kind, str]] = {"process": "mp.Pool", "thread": "mp.pool.ThreadPool"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from benches.contender import Contender, Kind
+from benches.contender import Kind, PoolContender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def last_of_inherited(array: Array, _: object) -> float:
     return float(array[-1])
 
 
-class Mpire(Contender):
+class Mpire(PoolContender):
     """`mpire.WorkerPool` with `keep_alive`, so that workers outlive a map."""
 
     distribution = "mpire"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from benches.contender import Contender, Kind, pool_chunk
+from benches.contender import Kind, PoolContender, pool_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Pebble(Contender):
+class Pebble(PoolContender):
     """`pebble.ProcessPool` and `pebble.ThreadPool`."""
 
     distribution = "pebble"

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benches import work
-from benches.contender import Contender, Kind
+from benches.contender import Kind, PoolContender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Ray(Contender):
+class Ray(PoolContender):
     """Remote functions of a local Ray instance."""
 
     distribution = "ray"

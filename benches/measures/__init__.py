@@ -12,6 +12,29 @@ from benches.measures.memory import Memory
 from benches.measures.recover import Recover
 from benches.measures.round_trip import RoundTrip, ThreadRoundTrip
 from benches.measures.submit import Submit, ThreadSubmit
+from benches.measures.sync.asynchronous import (
+    AsyncGet,
+    AsyncPut,
+    AsyncRoundTrip,
+    AsyncThreadRoundTrip,
+)
+from benches.measures.sync.idle import Idle
+from benches.measures.sync.locks import (
+    BoundedSemaphoreAlone,
+    LockAlone,
+    LockContended,
+    LockWith,
+    SemaphoreAlone,
+)
+from benches.measures.sync.many_locks import ManyLocksMemory, ManyLocksTime
+from benches.measures.sync.owner_death import OwnerDeath, OwnerDeathFallback
+from benches.measures.sync.queues import QueueBatches, QueueInts, QueueLarge, ThreadQueue
+from benches.measures.sync.round_trips import (
+    ConditionRoundTrip,
+    EventRoundTrip,
+    PipeRoundTrip,
+    QueueRoundTrip,
+)
 
 if TYPE_CHECKING:
     from benches.measure import Measure
@@ -32,5 +55,27 @@ MEASURES: dict[str, Measure] = {
         Memory(),
         Scaling(),
         TaskLength(),
+        LockAlone(),
+        LockWith(),
+        LockContended(),
+        SemaphoreAlone(),
+        BoundedSemaphoreAlone(),
+        EventRoundTrip(),
+        ConditionRoundTrip(),
+        QueueInts(),
+        QueueBatches(),
+        ThreadQueue(),
+        QueueLarge(),
+        QueueRoundTrip(),
+        PipeRoundTrip(),
+        AsyncGet(),
+        AsyncPut(),
+        AsyncRoundTrip(),
+        AsyncThreadRoundTrip(),
+        OwnerDeath(),
+        OwnerDeathFallback(),
+        Idle(),
+        ManyLocksTime(),
+        ManyLocksMemory(),
     )
 }

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check, repeated, timed
+from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def median_call(call: Callable[[int], float], scale: float, at_most: int) -> Sam
     return Sample(median(waits), {"waits": waits})
 
 
-class ArrayArgument(Measure):
+class ArrayArgument(PoolMeasure):
     """A 64 MB array as the argument of a task that returns one element."""
 
     name = "array"
@@ -72,7 +72,7 @@ class ArrayArgument(Measure):
             return median_call(call, scale, at_most=50)
 
 
-class ArrayShared(Measure):
+class ArrayShared(PoolMeasure):
     """The same array, placed once in memory that workers see."""
 
     name = "array_shared"
@@ -100,7 +100,7 @@ class ArrayShared(Measure):
                 pool.unshare()
 
 
-class ArrayResult(Measure):
+class ArrayResult(PoolMeasure):
     """A 64 MB array as the result of a task."""
 
     name = "array_result"

@@ -6,10 +6,10 @@ import time
 from typing import ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check
+from benches.measure import Make, PoolMeasure, Sample, Unit, check
 
 
-class Cold(Measure):
+class Cold(PoolMeasure):
     """From the construction of a pool to its first result."""
 
     name = "cold"

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check, timed
+from benches.measure import Make, PoolMeasure, Sample, Unit, check, timed
 
 # Seconds of computing per task.
 LENGTHS = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -16,7 +16,7 @@ WORK_PER_POINT = 0.3
 MOST_TASKS = 10_000
 
 
-class TaskLength(Measure):
+class TaskLength(PoolMeasure):
     """Throughput against the ideal, task by task, from 1 µs to 100 ms."""
 
     name = "task_length"

@@ -8,10 +8,10 @@ from statistics import median
 from typing import ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check, repeated, timed
+from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
 
 
-class MapInts(Measure):
+class MapInts(PoolMeasure):
     """The default map of a million ints."""
 
     name = "map"
@@ -40,7 +40,7 @@ class MapInts(Measure):
         return Sample(median(rates), {"rates": rates, "items": len(items)})
 
 
-class Scaling(Measure):
+class Scaling(PoolMeasure):
     """How much faster two workers parse the standard library than one."""
 
     name = "scaling"

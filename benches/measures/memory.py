@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check
+from benches.measure import Make, PoolMeasure, Sample, Unit, check
 
 
-class Memory(Measure):
+class Memory(PoolMeasure):
     """Proportional set size: pages shared by k processes count 1/k in each."""
 
     name = "memory"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check
+from benches.measure import Make, PoolMeasure, Sample, Unit, check
 
 
-class Recover(Measure):
+class Recover(PoolMeasure):
     """SIGKILL of the only worker while it computes, until its replacement has run a task."""
 
     name = "recover"

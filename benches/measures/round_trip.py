@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check
+from benches.measure import Make, PoolMeasure, Sample, Unit, check
 
 if TYPE_CHECKING:
     from benches.contender import Kind
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PERCENTILES = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9)
 
 
-class RoundTrip(Measure):
+class RoundTrip(PoolMeasure):
     """`submit(f, x).result()`, one at a time."""
 
     name = "round_trip"

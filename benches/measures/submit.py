@@ -6,13 +6,13 @@ from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
-from benches.measure import Make, Measure, Sample, Unit, check, repeated, timed
+from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
 
 if TYPE_CHECKING:
     from benches.contender import Kind
 
 
-class Submit(Measure):
+class Submit(PoolMeasure):
     """One submit per tiny task, all results collected."""
 
     name = "submit"

@@ -11,39 +11,87 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    from manyhands._barrier import Barrier as Barrier
     from manyhands._cancel import check_cancelled as check_cancelled
     from manyhands._cancel import sleep as sleep
     from manyhands._choice import last_choice as last_choice
+    from manyhands._condition import Condition as Condition
+    from manyhands._errors import DeadlockError as DeadlockError
+    from manyhands._errors import DeadlockMember as DeadlockMember
     from manyhands._errors import ManyhandsError as ManyhandsError
+    from manyhands._errors import OwnerDied as OwnerDied
+    from manyhands._errors import ReleaseError as ReleaseError
+    from manyhands._errors import ShutDown as ShutDown
     from manyhands._errors import TaskCancelled as TaskCancelled
     from manyhands._errors import TaskTimeout as TaskTimeout
     from manyhands._errors import WorkerDied as WorkerDied
+    from manyhands._event import Event as Event
+    from manyhands._fifo import Fifo as Fifo
+    from manyhands._fifo import open_fifo as open_fifo
     from manyhands._future import Future as Future
+    from manyhands._lock import Lock as Lock
+    from manyhands._lock import RLock as RLock
     from manyhands._map import imap as imap
     from manyhands._map import map as map  # noqa: A004 - the name users expect
+    from manyhands._pipe import Connection as Connection
+    from manyhands._pipe import Pipe as Pipe
     from manyhands._pool import Pool as Pool
     from manyhands._process import ProcessPoolExecutor as ProcessPoolExecutor
+    from manyhands._queue import JoinableQueue as JoinableQueue
+    from manyhands._queue import LifoQueue as LifoQueue
+    from manyhands._queue import PriorityQueue as PriorityQueue
+    from manyhands._queue import Queue as Queue
+    from manyhands._queue import SimpleQueue as SimpleQueue
+    from manyhands._semaphore import BoundedSemaphore as BoundedSemaphore
+    from manyhands._semaphore import Semaphore as Semaphore
     from manyhands._share import share as share
+    from manyhands._shared_array import SharedArray as SharedArray
     from manyhands._shared_pool import shared_pool as shared_pool
     from manyhands._thread import ThreadPoolExecutor as ThreadPoolExecutor
+    from manyhands._value import Array as Array
+    from manyhands._value import Value as Value
     from manyhands._wait import as_completed as as_completed
     from manyhands._wait import wait as wait
 
 # Public name -> module that defines it.
 _HOMES = {
+    "Array": "manyhands._value",
+    "Barrier": "manyhands._barrier",
+    "BoundedSemaphore": "manyhands._semaphore",
+    "Condition": "manyhands._condition",
+    "Connection": "manyhands._pipe",
+    "DeadlockError": "manyhands._errors",
+    "DeadlockMember": "manyhands._errors",
+    "Event": "manyhands._event",
+    "Fifo": "manyhands._fifo",
     "Future": "manyhands._future",
+    "JoinableQueue": "manyhands._queue",
+    "LifoQueue": "manyhands._queue",
+    "Lock": "manyhands._lock",
     "ManyhandsError": "manyhands._errors",
+    "OwnerDied": "manyhands._errors",
+    "Pipe": "manyhands._pipe",
     "Pool": "manyhands._pool",
+    "PriorityQueue": "manyhands._queue",
     "ProcessPoolExecutor": "manyhands._process",
+    "Queue": "manyhands._queue",
+    "RLock": "manyhands._lock",
+    "ReleaseError": "manyhands._errors",
+    "Semaphore": "manyhands._semaphore",
+    "SharedArray": "manyhands._shared_array",
+    "ShutDown": "manyhands._errors",
+    "SimpleQueue": "manyhands._queue",
     "TaskCancelled": "manyhands._errors",
     "TaskTimeout": "manyhands._errors",
     "ThreadPoolExecutor": "manyhands._thread",
+    "Value": "manyhands._value",
     "WorkerDied": "manyhands._errors",
     "as_completed": "manyhands._wait",
     "check_cancelled": "manyhands._cancel",
     "imap": "manyhands._map",
     "last_choice": "manyhands._choice",
     "map": "manyhands._map",
+    "open_fifo": "manyhands._fifo",
     "share": "manyhands._share",
     "shared_pool": "manyhands._shared_pool",
     "sleep": "manyhands._cancel",

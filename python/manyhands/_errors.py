@@ -5,11 +5,24 @@ They are defined here, in Python, so that they pickle, document and subclass lik
 
 from __future__ import annotations
 
+import queue
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 from manyhands._task_cancelled import TaskCancelled
 
-__all__ = ["ManyhandsError", "RemoteTraceback", "TaskCancelled", "TaskTimeout", "WorkerDied"]
+__all__ = [
+    "DeadlockError",
+    "DeadlockMember",
+    "ManyhandsError",
+    "OwnerDied",
+    "ReleaseError",
+    "RemoteTraceback",
+    "ShutDown",
+    "TaskCancelled",
+    "TaskTimeout",
+    "WorkerDied",
+]
 
 
 class ManyhandsError(Exception):
@@ -67,6 +80,74 @@ class TaskTimeout(ManyhandsError, TimeoutError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.args[0], self.task, self.timeout))
+
+
+class OwnerDied(ManyhandsError):
+    """A process died while it held this lock, so what the lock protects may be half changed.
+
+    `acquire()` raises it *with the lock held*: put right what the lock protects, say so with the
+    lock's `recover()`, and release it. Released without that, the lock is poisoned: every later
+    `acquire()` raises at once, until somebody calls `recover()`.
+
+    Attributes:
+        pid: process id of the owner that died, or None where it is not known.
+        held: whether the caller holds the lock now.
+    """
+
+    def __init__(self, message: str = "", pid: int | None = None, held: bool = False) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.held = held
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.args[0], self.pid, self.held))
+
+
+class DeadlockMember(NamedTuple):
+    """One of those who wait for each other.
+
+    Attributes:
+        pid: process id.
+        thread: the thread's number in the system, as `threading.Thread.native_id`.
+        lock: which lock it waits for.
+        stack: where it waits, as text; empty where it is not known.
+    """
+
+    pid: int
+    thread: int
+    lock: str
+    stack: str
+
+
+class DeadlockError(ManyhandsError, RuntimeError):
+    """Threads wait for each other in a circle; raised in one of them, so that the others go on.
+
+    Attributes:
+        members: each of them, this thread first; a member waits for the lock that the next holds.
+    """
+
+    def __init__(self, message: str = "", members: tuple[DeadlockMember, ...] = ()) -> None:
+        super().__init__(message)
+        self.members = members
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.args[0], self.members))
+
+
+class ReleaseError(ManyhandsError, RuntimeError, ValueError, AssertionError):
+    """A lock was released that was not held, or a bounded semaphore more often than acquired.
+
+    It is everything that the standard library raises in such a case: `threading` a RuntimeError (for
+    semaphores a ValueError), `multiprocessing` a ValueError or an AssertionError.
+    """
+
+
+if hasattr(queue, "ShutDown"):
+    ShutDown: type[Exception] = queue.ShutDown
+else:
+
+    class ShutDown(Exception):  # type: ignore[no-redef]
+        """Raised by put and get of a queue that has been shut down; `queue.ShutDown` from 3.13 on."""
 
 
 class RemoteTraceback(Exception):

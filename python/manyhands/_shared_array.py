@@ -2,23 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import zlib
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from manyhands import _native
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
+
 __all__ = ["SharedArray", "place"]
 
 
 class SharedArray(np.ndarray[Any, Any]):
-    """A NumPy array in shared memory: made by `manyhands.share`, pickled by address.
+    """A NumPy array in shared memory, at first all zero; pickled by address.
+
+    Tasks, children of every start method, and processes that open it by name have the same memory:
+    everybody sees every change at once, and nothing orders the changes but what you do (a `Lock`,
+    or parts of its own for each). It lives for as long as any process uses it.
 
     Slices and other views of it are SharedArrays as well; the results of arithmetic are ordinary
-    memory and pickle like any array.
+    memory and pickle like any array. `share` makes one that is a copy of an array.
+
+    Args:
+        shape: the length of each dimension, or of the only one.
+        dtype: the type of an element; none with Python objects.
+        name: makes it one array for all processes of this user that give the same name. It is gone
+            when none of them has it any more.
+
+    Raises:
+        TypeError: a dtype with Python objects.
+        ValueError: a negative length; the array of that name has another shape or dtype.
+        MemoryError: there is no room in shared memory.
+
+    Example:
+        >>> squares = mh.SharedArray(4, int)
+        >>> with mh.ProcessPoolExecutor(1) as pool:
+        ...     pool.submit(lambda out: out.__setitem__(slice(None), [0, 1, 4, 9]), squares).result()
+        >>> squares.tolist()
+        [0, 1, 4, 9]
     """
 
     _block: _native.SharedBlock | None
+
+    def __new__(
+        cls, shape: int | Sequence[int], dtype: DTypeLike = float, *, name: str | None = None
+    ) -> Self:
+        lengths = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=object)))
+        element = np.dtype(dtype)
+        if element.hasobject:
+            raise TypeError(f"an array of Python objects (dtype {element}) cannot be shared")
+        if any(length < 0 for length in lengths):
+            raise ValueError(f"negative lengths are not allowed: {lengths}")
+        size = math.prod(lengths) * element.itemsize
+        layout = zlib.crc32(repr((lengths, element.descr, element.itemsize)).encode())
+        try:
+            block = _native.new_shared(size, name, layout)
+        except ValueError as error:
+            raise ValueError(f"SharedArray({lengths}, {element}) cannot be had: {error}") from None
+        return _array_over(block, 0, lengths, None, element, True, cls)
 
     def __array_finalize__(self, source: object) -> None:
         self._block = getattr(source, "_block", None)
@@ -28,9 +74,8 @@ class SharedArray(np.ndarray[Any, Any]):
         if block is not None:
             offset = _offset_in(block, self)
             if offset is not None:
-                home, reference, length = block.address
                 layout = (self.shape, self.strides, self.dtype, bool(self.flags.writeable))
-                return (_open, (home, reference, length, offset, *layout))
+                return (_open, (block.address, block.length, offset, *layout))
         return np.asarray(self).__reduce_ex__(protocol)
 
 
@@ -45,18 +90,19 @@ def _array_over(
     block: _native.SharedBlock,
     offset: int,
     shape: tuple[int, ...],
-    strides: tuple[int, ...],
+    strides: tuple[int, ...] | None,
     dtype: np.dtype[Any],
     writable: bool,
-) -> SharedArray:
+    kind: Any = SharedArray,
+) -> Any:
     view = block.view(writable)
-    array = np.ndarray.__new__(SharedArray, shape, dtype, view, offset, strides)
+    array = np.ndarray.__new__(kind, shape, dtype, view, offset, strides)
     array._block = block
     return array
 
 
-def _open(home: int, reference: int, length: int, offset: int, *layout: Any) -> SharedArray:
-    return _array_over(_native.open_shared(home, reference, length), offset, *layout)
+def _open(address: tuple[Any, ...], length: int, offset: int, *layout: Any) -> Any:
+    return _array_over(_native.open_shared(address, length), offset, *layout)
 
 
 def _offset_in(block: _native.SharedBlock, array: np.ndarray[Any, Any]) -> int | None:

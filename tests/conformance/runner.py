@@ -1,4 +1,4 @@
-"""Runs CPython's own tests against our classes: ``python runner.py thread|process|asyncio``.
+"""Runs CPython's own tests against our classes: ``python runner.py KIND``, a key of `PLAN`.
 
 Prints what the tests print, and as its last line a JSON object: ``source`` (where the tests come
 from), ``ran``, ``failed`` (a list of test ids), ``skipped`` (test id → reason), ``absent``
@@ -8,9 +8,12 @@ with 77 if there are no tests on this machine.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import json
+import multiprocessing
+import os
 import sys
 import tomllib
 import unittest
@@ -28,6 +31,9 @@ from conformance import substitution  # noqa: E402 - found by the line above
 
 NO_TESTS = 77
 
+# A suite that takes longer hangs: the stacks of its threads are printed, and it ends.
+LIMIT_S = float(os.environ.get("CONFORMANCE_LIMIT_S", "840"))
+
 # What is run of which modules, as patterns of "Class.method".
 CONCURRENT_FUTURES = [
     f"test.{substitution.SUITE}.{name}"
@@ -42,6 +48,22 @@ CONCURRENT_FUTURES = [
         "test_wait",
     )
 ]
+START_METHODS = ("fork", "spawn", "forkserver")
+# The classes of test._test_multiprocessing that fit: of what we have, not of what comes from there.
+MULTIPROCESSING = (
+    "Array",
+    "Barrier",
+    "Condition",
+    "Connection",
+    "Event",
+    "Lock",
+    "PicklingConnections",
+    "Poll",
+    "Queue",
+    "Semaphore",
+    "SharedCTypes",
+    "Value",
+)
 PLAN: dict[str, tuple[list[str], list[str]]] = {
     "thread": (CONCURRENT_FUTURES, ["ThreadPool*", "FutureTests.*"]),
     "process": (CONCURRENT_FUTURES, ["ProcessPool*", "FailingInitializerResourcesTest.*"]),
@@ -53,6 +75,28 @@ PLAN: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["*.test_wrap_future*", "*.test_*executor*"],
     ),
+    "locks": (["conformance.lock_cases"], ["*"]),
+    "queues": (["conformance.queue_cases"], ["*"]),
+    "threads": (
+        ["conformance.process_cases"],
+        [f"WithThreadsTest{name}.*" for name in MULTIPROCESSING],
+    ),
+    **{
+        method: (
+            ["conformance.process_cases"],
+            [
+                *(f"WithProcessesTest{name}.*" for name in MULTIPROCESSING),
+                "TestSimpleQueue.*",
+                "TestWait.test_neg_timeout",
+                "TestWait.test_wait",
+                "TestWait.test_wait_integer",
+                "TestWait.test_wait_slow",
+                "TestWait.test_wait_timeout",
+                "TestIgnoreEINTR.test_ignore",
+            ],
+        )
+        for method in START_METHODS
+    },
 }
 
 
@@ -73,9 +117,13 @@ class Skip:
 
 
 def skips_of(kind: str) -> list[Skip]:
-    """Return the entries for a kind of executor that apply to this interpreter."""
+    """Return the entries for a kind that apply to this interpreter."""
+    sections = [kind]
+    if kind in START_METHODS:
+        sections.append("start-methods")
     with (HERE / "skips.toml").open("rb") as file:
-        entries = [Skip(**entry) for entry in tomllib.load(file).get(kind, [])]
+        listed = tomllib.load(file)
+    entries = [Skip(**entry) for section in sections for entry in listed.get(section, [])]
     return [entry for entry in entries if entry.applies()]
 
 
@@ -142,13 +190,24 @@ def substitute_in_subprocesses(kind: str) -> None:
     script_helper.assert_python_ok = assert_python_ok
 
 
+def prepare(kind: str) -> None:
+    """Put our classes in the place of the standard library's, before the tests are imported."""
+    if kind in substitution.CLASSES:
+        substitution.substitute(kind)
+        substitute_in_subprocesses(kind)
+    elif kind in START_METHODS:
+        # The forkserver imports the tests once, for all of its children.
+        os.environ["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
+        multiprocessing.set_start_method(kind)
+
+
 def main(kind: str) -> int:
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
     source = substitution.find_suite()
     if source is None:
         print(json.dumps({"source": None}))
         return NO_TESTS
-    substitution.substitute(kind)
-    substitute_in_subprocesses(kind)
+    prepare(kind)
     suite, absent = collect(kind, skips_of(kind))
     count = suite.countTestCases()
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)

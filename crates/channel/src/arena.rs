@@ -237,6 +237,26 @@ impl Arena {
         Err(bad)
     }
 
+    /// Sets the hold of `to` on a block that this participant holds: for a process that is about to be forked and that
+    /// has everything this one has. It takes the hold over by [`inherit`](Self::inherit).
+    ///
+    /// # Errors
+    /// When this participant does not hold such a block.
+    pub fn bequeath(&self, reference: BlockRef, to: Participant) -> Result<(), BadBlock> {
+        let header = self.inner.held(reference).ok_or(BadBlock { reference })?;
+        header.hold(to);
+        Ok(())
+    }
+
+    /// A handle for the hold that was [set for](Self::bequeath) this participant: to be called once for each block.
+    ///
+    /// # Errors
+    /// When this participant does not hold such a block.
+    pub fn inherit(&self, reference: BlockRef) -> Result<Block, BadBlock> {
+        let header = self.inner.held(reference).ok_or(BadBlock { reference })?;
+        Ok(Block::new(&self.inner, reference.header(), header.len(), reference.generation()))
+    }
+
     /// Puts right what a dead participant left behind: lets go of what it held, forgets what it had handed over or was
     /// handed (accept what is to be kept before), finishes or undoes what it was about to do, and takes over its slabs.
     /// Others can go on meanwhile. Its number can be used again afterwards.
@@ -354,6 +374,14 @@ impl Inner {
         header.store(State { phase: Phase::Used, generation: generation & header::GENERATION });
         self.chunks.publish_run(&claim, self.me);
         Some(offset)
+    }
+
+    /// The header of the block that `reference` names, if we hold it.
+    fn held(&self, reference: BlockRef) -> Option<BlockHeader<'_>> {
+        let capacity = if self.is_copy() { None } else { self.find(reference) }?;
+        let header = BlockHeader::at(self.segment(), reference.header());
+        let used = Some(State { phase: Phase::Used, generation: reference.generation() });
+        (header.load() == used && header.is_held_by(self.me) && header.len() <= capacity).then_some(header)
     }
 
     /// How many bytes the block may have that `reference` names; `None` when no block can be there.

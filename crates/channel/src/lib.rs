@@ -3,7 +3,9 @@
 //! * [`arena`]: blocks of any size that several processes hold, and that a death does not lose;
 //! * [`ring`]: what is next, from one producer to many consumers;
 //! * [`lane`]: what is finished, from one producer to one consumer;
-//! * [`words`]: the runs of words that the last two are made of.
+//! * [`queue`]: items between any number of producers and consumers, in any of three orders;
+//! * [`pipe`]: messages between two ends, each of which knows whether anybody holds the other;
+//! * [`words`]: the runs of words that rings and lanes are made of.
 //!
 //! Everything here is built from atomic words, so that a process can be killed between any two instructions and the
 //! others go on.
@@ -11,5 +13,9 @@
 #[cfg(not(loom))]
 pub mod arena;
 pub mod lane;
+#[cfg(not(loom))]
+pub mod pipe;
+#[cfg(not(loom))]
+pub mod queue;
 pub mod ring;
 pub mod words;

@@ -152,7 +152,7 @@ fn a_full_arena_says_how_full() {
     let arenas = arenas(4, 2);
     let error = arenas[0].allocate(5 * MIB).expect_err("too large");
     assert_eq!((error.wanted, error.in_use, error.limit), (5 * MIB, 0, 4 * MIB));
-    let run = arenas[1].allocate(3 * MIB - 1000).expect("room");
+    let run = arenas[1].allocate(3 * MIB - 2000).expect("room");
     let mut small = Vec::new();
     let error = loop {
         match arenas[0].allocate(100_000) {
@@ -169,6 +169,31 @@ fn a_full_arena_says_how_full() {
     drop((run, small));
     assert!(arenas[0].allocate(3 * MIB).is_ok(), "with the empty slab given back");
     assert!(arenas[0].allocate(usize::MAX).is_err());
+}
+
+#[test]
+fn a_hold_is_bequeathed() {
+    let arenas = arenas(3, 3);
+    let block = arenas[1].allocate(64).expect("room");
+    let reference = block.reference();
+    assert!(arenas[2].inherit(reference).is_err(), "nothing was set");
+    assert!(arenas[2].bequeath(reference, PARENT).is_err(), "2 does not hold it");
+    arenas[1].bequeath(reference, Participant::from(2)).expect("held");
+    drop(block);
+    assert!(arenas[1].bequeath(reference, PARENT).is_err(), "1 has let go");
+    let other = arenas[2].open(reference).expect("held by 2");
+    let inherited = arenas[2].inherit(reference).expect("set for it");
+    assert_eq!(inherited.len(), 64);
+    drop(other);
+    assert!(arenas[0].open(reference).is_ok(), "still held by 2");
+    drop(inherited);
+    assert!(arenas[0].open(reference).is_err(), "freed");
+    // Its heir never comes.
+    let block = arenas[1].allocate(64).expect("room");
+    arenas[1].bequeath(block.reference(), Participant::from(2)).expect("held");
+    drop(block);
+    arenas[0].reclaim(Participant::from(2));
+    assert_eq!(in_use_when_trimmed(&arenas), 0);
 }
 
 #[test]

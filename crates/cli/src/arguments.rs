@@ -17,7 +17,7 @@ struct Arguments {
 }
 
 /// A command with its options, as the user asked for it.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Request {
     /// Measure on this machine what threads and processes are good for
     ///
@@ -30,6 +30,16 @@ pub enum Request {
 Exit status: 0 when all results are equal, 1 when they are not or the jobs cannot be run, 2 for \
 wrong arguments, 130 when interrupted.")]
     Demo(DemoOptions),
+
+    /// Show this user's pools, queues and locks: who holds, who waits
+    ///
+    /// A table of all pools, named objects, queues and locks of this user's programs on this
+    /// machine, refreshed until you press q. It only looks; what it shows goes on undisturbed. What
+    /// the columns mean is described in docs/top.md.
+    #[command(after_help = "\
+Exit status: 0, also when there is nothing to show; 1 when something failed, 2 for wrong \
+arguments, 130 when interrupted.")]
+    Top(TopOptions),
 }
 
 /// Options of `manyhands demo`.
@@ -53,6 +63,36 @@ pub struct DemoOptions {
     /// Do a small part of each job: shows that everything works, its times mean little
     #[arg(long)]
     pub quick: bool,
+}
+
+/// Options of `manyhands top`.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub struct TopOptions {
+    /// Print the table once and end
+    #[arg(long)]
+    pub once: bool,
+
+    /// Write one JSON object instead of the table
+    ///
+    /// Its fields are described in docs/top.md.
+    #[arg(long, requires = "once")]
+    pub json: bool,
+
+    /// Give back what dead processes have left behind, say what it was, and end
+    #[arg(long, conflicts_with_all = ["once", "json", "interval"])]
+    pub clean: bool,
+
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, conflicts_with = "once")]
+    #[arg(value_parser = seconds)]
+    pub interval: f64,
+}
+
+/// Reads a number of seconds that a screen can be refreshed in.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let sensible = (0.1..=3600.0).contains(&seconds);
+    sensible.then_some(seconds).ok_or_else(|| "not from 0.1 to 3600".to_owned())
 }
 
 /// A job of the demonstration.
@@ -115,6 +155,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, out: Ink, err: Ink) -> R
             options.jobs = kept;
             return Ok(Request::Demo(options));
         }
+        Ok(Arguments { request: request @ Request::Top(_) }) => return Ok(request),
         Err(error) => error,
     };
     let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -128,7 +169,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, out: Ink, err: Ink) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Arguments, DemoOptions, Job, Request, parse};
+    use super::{Answer, Arguments, DemoOptions, Job, Request, TopOptions, parse};
     use crate::ink::Ink;
     use clap::CommandFactory;
 
@@ -165,8 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn top_takes_its_options() {
+        let expected = TopOptions { interval: 1.0, ..TopOptions::default() };
+        assert_eq!(read("top"), Ok(Request::Top(expected.clone())));
+        let once = TopOptions { once: true, json: true, ..expected.clone() };
+        assert_eq!(read("top --once --json"), Ok(Request::Top(once)));
+        let slow = TopOptions { interval: 2.5, ..expected.clone() };
+        assert_eq!(read("top --interval 2.5"), Ok(Request::Top(slow)));
+        assert_eq!(read("top --clean"), Ok(Request::Top(TopOptions { clean: true, ..expected })));
+    }
+
+    #[test]
     fn help_and_version_are_answers_not_complaints() {
-        for line in ["--help", "-h", "help", "demo --help", "help demo", "--version", "-V"] {
+        for line in ["--help", "-h", "help", "demo --help", "help demo", "top --help", "--version", "-V"] {
             let answer = read(line).expect_err(line);
             assert_eq!((answer.status, answer.asked_for), (0, true), "{line}");
         }
@@ -194,6 +246,10 @@ mod tests {
         assert!(complaint("demo --workers 0").contains("0 is not in 1..=256"));
         assert!(complaint("demo --workers many").contains("invalid value 'many'"));
         assert!(complaint("demo --jobs").contains("a value is required"));
+        assert!(complaint("top --json").contains("--once"));
+        assert!(complaint("top --clean --once").contains("cannot be used with"));
+        assert!(complaint("top --interval 0").contains("not from 0.1 to 3600"));
+        assert!(complaint("top --interval soon").contains("not a number"));
         assert!(complaint("demo extra").contains("unexpected argument 'extra'"));
     }
 

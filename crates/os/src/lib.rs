@@ -8,24 +8,32 @@
 //! | module | what it gives | kernel interface |
 //! |---|---|---|
 //! | [`memory`] | a segment of memory several processes map | `memfd_create`, `mmap`, `fallocate`, seals |
-//! | [`park`] | sleeping on a word until somebody wakes it | `futex` |
+//! | [`memfd`] | which segments this user's processes have, by name | `/proc/<pid>/fd` |
+//! | [`claim`] | what one process of the machine can have at a time | `AF_UNIX SOCK_DGRAM`, abstract |
+//! | [`park`] | sleeping on a word, or several, until somebody wakes it | `futex`, `futex_waitv` |
+//! | [`robust`] | a word that the kernel marks when a thread ends | `get_robust_list`, robust mutexes |
 //! | [`clock`] | the time that all processes of a machine agree on | `clock_gettime(CLOCK_MONOTONIC)` |
-//! | [`process`] | starting, signalling, reaping; names; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `prctl` |
+//! | [`process`] | starting, signalling, reaping; who is who; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `/proc/*/stat` |
+//! | [`fork`] | what is done around every fork | `pthread_atfork` |
 //! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
-//! | [`socket`] | packets with descriptors between two processes; pipes | `AF_UNIX SOCK_SEQPACKET`, `SCM_RIGHTS`, `pipe2` |
+//! | [`socket`] | packets with descriptors between two processes; pipes; doors to knock at | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
 //! | [`procfs`] | what a process uses and what the machine has | `/proc`, cgroup files, `sched_getaffinity` |
-//! | [`terminal`] | how wide the terminal behind a stream is | `ioctl(TIOCGWINSZ)` |
+//! | [`terminal`] | how large the terminal behind a stream is, and its keys | `ioctl(TIOCGWINSZ)`, `tcsetattr`, `poll` |
 //!
 //! Linux 5.15 or newer. Descriptors made here are close-on-exec, always. Times are nanoseconds, sizes are bytes.
 //!
 //! No function here retries on `EINTR` where a caller may want to look at signals first ([`park::wait`],
 //! [`poll::Poller::wait`]); where no caller could want that, the call is repeated here.
 
+pub mod claim;
 pub mod clock;
+pub mod fork;
+pub mod memfd;
 pub mod memory;
 pub mod park;
 pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod robust;
 pub mod socket;
 pub mod terminal;

@@ -47,6 +47,7 @@ pub struct Segment {
     fd: OwnedFd,
     base: NonNull<u8>,
     len: usize,
+    number: u64,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and lives as long as the value.
@@ -82,14 +83,21 @@ impl Segment {
     }
 
     fn over(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let number = mapping::number(&fd)?;
         let base = mapping::map(&fd, len)?;
-        Ok(Self { fd, base, len })
+        Ok(Self { fd, base, len, number })
     }
 
     /// The descriptor to pass to other processes.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// The number of its file: the same in every process, and no other segment has it meanwhile.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Length in bytes: the limit up to which memory can be committed.
@@ -275,6 +283,8 @@ mod tests {
         let fd = segment.fd().try_clone_to_owned().expect("a duplicate");
         let other = Segment::attach(fd).expect("attached");
         assert_eq!(other.len(), segment.len());
+        assert_eq!(other.number(), segment.number());
+        assert_ne!(Segment::create(c"test", 1).expect("another").number(), segment.number());
         segment.word64(16).store(0x1234_5678_9abc_def0, Ordering::Relaxed);
         assert_eq!(other.word32(16).load(Ordering::Relaxed), 0x9abc_def0);
         other.copy_in(4095, &[1, 2, 3]);

@@ -10,6 +10,10 @@ use std::sync::atomic::AtomicU32;
 
 use crate::clock::{Deadline, SECOND};
 
+mod any;
+
+pub use any::{MOST_WORDS, can_wait_any, forbid_wait_any, wait_any};
+
 /// Why [`wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {

@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+mod identity;
+
+pub use identity::{Identity, identity, thread_id};
+
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a
 /// [`Poller`](crate::poll::Poller)) once the process has ended.
 #[derive(Debug)]

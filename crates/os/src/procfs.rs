@@ -16,6 +16,39 @@ pub fn rss_bytes(pid: i32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// What a process runs, in a word for people: `server.py` for `python3 -u /srv/server.py`, `-m http.server`, `-c` for
+/// a program on the command line, otherwise the name that the kernel has for it, which workers set. `None` when there
+/// is no such process.
+///
+/// ```
+/// assert!(manyhands_os::procfs::program(std::process::id() as i32).is_some());
+/// ```
+#[must_use]
+pub fn program(pid: i32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    Some(if name.starts_with("python") { script(&words).unwrap_or(name) } else { name })
+}
+
+/// What a command line has Python run: see [`program`].
+fn script(words: &[std::borrow::Cow<'_, str>]) -> Option<String> {
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_ref() {
+            "-m" => return Some(format!("-m {}", words.next()?)),
+            "-c" => return Some("-c".to_owned()),
+            // These take a word of their own.
+            "-W" | "-X" | "--check-hash-based-pycs" => drop(words.next()),
+            "" => return None,
+            option if option.starts_with('-') && option != "-" => {}
+            file => return Some(Path::new(file).file_name()?.to_string_lossy().into_owned()),
+        }
+    }
+    None
+}
+
 /// CPU time of a process, user and system, in seconds; `None` when there is no such process.
 #[must_use]
 pub fn cpu_seconds(pid: i32) -> Option<f64> {
@@ -193,6 +226,18 @@ mod tests {
     fn nobody_is_none() {
         assert_eq!(rss_bytes(-5), None);
         assert_eq!(cpu_seconds(-5), None);
+    }
+
+    #[test]
+    fn programs_are_named_for_what_they_run() {
+        let script = |line: &str| super::script(&line.split(' ').map(Into::into).collect::<Vec<_>>());
+        assert_eq!(script("python -u -X dev /srv/app.py --port 7").as_deref(), Some("app.py"));
+        assert_eq!(script("python -W error -m http.server").as_deref(), Some("-m http.server"));
+        assert_eq!(script("python -c print()").as_deref(), Some("-c"));
+        assert_eq!(script("python -").as_deref(), Some("-"));
+        assert_eq!(script("python"), None);
+        assert!(program(std::process::id() as i32).is_some_and(|name| !name.is_empty()));
+        assert_eq!(program(-5), None);
     }
 
     #[test]

@@ -11,6 +11,10 @@ use rustix::net::{
 };
 use rustix::pipe::PipeFlags;
 
+mod door;
+
+pub use door::{Door, MANY, knock};
+
 /// The most descriptors that one packet can carry here. The kernel allows more; nobody here needs them.
 pub const MAX_FDS: usize = 8;
 

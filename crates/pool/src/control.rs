@@ -8,6 +8,7 @@
 //! | 384 | flags: [`STOP`] | parent |
 //! | 448 | leader present: 1 while a thread leads | parent |
 //! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
+//! | 576 | account: [`MARK`], then the words of [`Account`] | parent, for whoever looks from outside |
 //! | 1024 | ring | |
 //! | then | slots | |
 //!
@@ -22,7 +23,7 @@ use manyhands_os::memory::Segment;
 use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use crate::slots::{SLOT_WORDS, Slots};
+use crate::slots::{Phase, SLOT_WORDS, Slots};
 
 /// Slots of a pool: how many tasks are in shared memory at one time; the rest waits in the backlog.
 pub const SLOTS: usize = 2048;
@@ -35,10 +36,32 @@ const COLLECTOR: usize = 256;
 const FLAGS: usize = 384;
 const LEADER_PRESENT: usize = 448;
 const HUNGRY: usize = 512;
+const ACCOUNT: usize = 576;
 const RING: usize = 1024;
+
+/// Says that a block is a pool's: "manyhand" and the version of the layout.
+const MARK: u64 = u64::from_le_bytes(*b"mhPool01");
 
 /// Flag: workers end as soon as they have no task.
 pub const STOP: u32 = 1;
+
+/// What a pool says about itself to whoever looks from outside. Each number is right by itself; two that are read one
+/// after the other may belong to different moments.
+///
+/// | word | meaning | set by |
+/// |---|---|---|
+/// | 1 | tasks submitted | parent, at each submission |
+/// | 2 | of these, tasks that have not ended | parent, at each submission and end |
+/// | 3 | workers that are there | parent, at each start and end of one |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Tasks submitted since the pool began.
+    pub submitted: u64,
+    /// Tasks that have not ended.
+    pub unfinished: u64,
+    /// Workers that are there.
+    pub workers: u64,
+}
 
 /// The block that all of a pool's processes share.
 #[derive(Clone)]
@@ -60,12 +83,54 @@ impl Control {
         Self { segment, offset }
     }
 
-    /// Sets everything to zero: a reused block may hold anything.
+    /// The control block that somebody says is at byte `offset` of `segment`; `None` when there can be none.
+    #[must_use]
+    pub fn find(segment: &Arc<Segment>, offset: usize) -> Option<Self> {
+        let is_inside = offset.is_multiple_of(64) && offset.checked_add(Self::size())? <= segment.len();
+        let control = is_inside.then(|| Self::new(Arc::clone(segment), offset))?;
+        (control.account_word(0).load(Ordering::Relaxed) == MARK).then_some(control)
+    }
+
+    fn account_word(&self, word: usize) -> &AtomicU64 {
+        self.segment.word64(self.offset + ACCOUNT + 8 * word)
+    }
+
+    /// Parent: how many tasks it has taken and not ended.
+    pub fn note_tasks(&self, submitted: u64, unfinished: u64) {
+        self.account_word(1).store(submitted, Ordering::Relaxed);
+        self.account_word(2).store(unfinished, Ordering::Relaxed);
+    }
+
+    /// Parent: how many workers it has.
+    pub fn note_workers(&self, workers: u64) {
+        self.account_word(3).store(workers, Ordering::Relaxed);
+    }
+
+    /// What the parent has noted.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let [submitted, unfinished, workers] =
+            [1, 2, 3].map(|word| self.account_word(word).load(Ordering::Relaxed));
+        Account { submitted, unfinished, workers }
+    }
+
+    /// How many tasks are in workers' hands.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        let slots = self.slots();
+        let in_hands = |slot: &u32| {
+            matches!(slots.state(*slot).phase, Phase::Running | Phase::Condemned | Phase::Killed)
+        };
+        (0..).take(SLOTS).filter(in_hands).count() as u64
+    }
+
+    /// Sets everything but the mark to zero: a reused block may hold anything.
     pub fn clear(&self) {
         let words = SegmentWords::new(Arc::clone(&self.segment), self.offset, Self::size() / 8);
         for index in 0..words.count() {
             words.word(index).store(0, Ordering::Relaxed);
         }
+        self.account_word(0).store(MARK, Ordering::Relaxed);
     }
 
     /// Byte offset of the block in the segment: how a worker finds it.

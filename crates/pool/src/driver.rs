@@ -184,6 +184,7 @@ impl<T: Send + 'static> Driver<T> {
             let seat = &state.seats[index];
             (seat.participant, seat.record.offset())
         };
+        self.shared.ground.renew(participant);
         let control = self.shared.control.offset();
         let packet = zygote::fork(participant, generation, control, record);
         let pipes = self.shared.voices().add(&self.shared.poller, index)?;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use manyhands_channel::arena::Block;
 use manyhands_os::poll::{EventFd, Poller};
+use manyhands_os::process::identity;
 use manyhands_os::{clock, procfs};
 use manyhands_sync::{SpinBudget, Wait};
 
@@ -77,10 +78,20 @@ impl<T> Shared<T> {
         for seat in &self.lock().seats {
             self.ground.dismiss(seat.participant);
         }
+        self.ground.withdraw_pool(self.control.offset());
         *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.end.notify_all();
         self.control.announce();
         self.control.collector().notify_all();
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // A forked child has a copy; the pool is the parent's.
+        if self.ground.place().site().creator() == Some(identity()) {
+            self.ground.withdraw_pool(self.control.offset());
+        }
     }
 }
 
@@ -116,6 +127,7 @@ impl<T: Send + 'static> Pool<T> {
         let block = ground.allocate(Control::size())?;
         let control = Control::new(Arc::clone(ground.segment()), block.offset());
         control.clear();
+        ground.announce_pool(block.offset());
         let lanes = Arc::new(LaneTable::default());
         let stash_filled = Arc::new(AtomicBool::new(false));
         let state = State::new(

@@ -219,6 +219,7 @@ impl<T> State<T> {
         };
         let priority = task.priority();
         let token = self.tasks.insert(task);
+        self.control.note_tasks(self.sequence, self.tasks.len() as u64);
         if direct {
             self.place(token);
         } else {
@@ -415,6 +416,7 @@ impl<T> State<T> {
 
     fn remove(&mut self, token: Token) -> Option<Task<T>> {
         let task = self.tasks.remove(token)?;
+        self.control.note_tasks(self.sequence, self.tasks.len() as u64);
         if let Some(options) = &task.options {
             if options.priority != 0 {
                 self.prioritized -= 1;

@@ -19,6 +19,8 @@ use pyo3::exceptions::PyBrokenPipeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+mod top;
+
 /// Adds what the command needs to the native module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<DemoView>()?;
@@ -34,6 +36,7 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     let (out, err) = (Stream::of(&io::stdout()), Stream::of(&io::stderr()));
     let done = match arguments::parse(argv, out.page.ink(), err.page.ink()) {
         Ok(Request::Demo(options)) => run_demo(py, &options, out, err),
+        Ok(Request::Top(options)) => top::run(py, &options, out.page.ink()),
         Err(answer) => {
             // Whoever asked for help and closed the pipe has seen enough of it.
             _ = py.detach(|| match answer.asked_for {

@@ -1,16 +1,24 @@
 //! The only unsafe code of this crate: what PyO3 offers no safe way for.
 
+use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use manyhands_channel::arena::Block;
+use manyhands_sync::words::Words;
+use pyo3::PyClass;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PySystemError;
 use pyo3::ffi;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::future::FutureBase;
+use crate::home::Record;
 
 /// A Python class that extends [`FutureBase`], ready to be instantiated without a call through Python.
 pub(crate) struct FutureClass {
@@ -141,6 +149,59 @@ impl BlockBuffer {
     }
 }
 
+/// The memory of a shared record, which Python reads, and unless it is read-only writes, in place.
+///
+/// Holds the record for as long as it lives; a memoryview of it holds *it*.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct RecordBuffer {
+    record: Record,
+    length: usize,
+    read_only: bool,
+}
+
+impl RecordBuffer {
+    /// The first `length` bytes of a record; `None` when it has not so many.
+    pub(crate) fn new(record: Record, length: usize, read_only: bool) -> Option<Self> {
+        (length <= record.words().count() * 8).then_some(Self { record, length, read_only })
+    }
+
+    fn pointer(&self) -> NonNull<u8> {
+        self.record.site().segment().pointer(self.record.words().offset_of(0), self.length)
+    }
+
+    /// Where it begins in the memory of this process.
+    pub(crate) fn start(&self) -> usize {
+        self.pointer().as_ptr() as usize
+    }
+
+    /// Copies `bytes` to its beginning. Panics when they do not fit.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.length, "{} bytes do not fit in {}", bytes.len(), self.length);
+        self.record.site().segment().copy_in(self.record.words().offset_of(0), bytes);
+    }
+}
+
+#[pymethods]
+impl RecordBuffer {
+    /// # Safety
+    /// Called by CPython with a view to fill in.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let length = ffi::Py_ssize_t::try_from(this.length)?;
+        let start = this.pointer().as_ptr().cast();
+        // SAFETY: CPython gave the view; the segment has checked that the memory lies inside it, and lives as long as
+        // the record, the record as long as `slf`, and FillInfo makes the view hold `slf`.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, this.read_only.into(), flags)
+        };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
 /// Memory from here on is copied without the interpreter: others may run meanwhile.
 const LONG_COPY: usize = 256 * 1024;
 
@@ -161,6 +222,19 @@ pub(crate) fn copy_buffer(py: Python<'_>, buffer: &PyBuffer<u8>, block: &Block, 
     }
 }
 
+/// The bytes of a buffer, where they are.
+///
+/// That another thread writes to an array while it is being sent is the same race that it is under pickle: what arrives
+/// is some mixture of both.
+pub(crate) fn bytes_of_buffer(buffer: &PyBuffer<u8>) -> &[u8] {
+    assert!(buffer.is_c_contiguous(), "buffers out of pickles are contiguous");
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    // SAFETY: a contiguous buffer of that many bytes, which `buffer` holds; about writers see above.
+    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
+}
+
 /// Takes over a descriptor that another program part opened for us and will not close.
 pub(crate) fn take_descriptor(fd: RawFd) -> OwnedFd {
     // SAFETY: the caller was told this number as its own: by exec, from the parent's spawn.
@@ -177,4 +251,140 @@ pub(crate) fn borrow_descriptor(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: used for one call at a time; should the number be closed behind our back, that call fails with EBADF or
     // goes to a file of the same process, as any write by number in Python would.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// A method whose common case is answered without the wrapper that PyO3 puts around methods: that wrapper costs as much
+/// as acquiring and releasing a lock does.
+///
+/// Whatever the common case does not cover goes to an ordinary method of the same class, with the same arguments.
+pub(crate) trait Shortcut {
+    /// The class that has the method.
+    type Class: PyClass<Frozen = True> + Sync;
+    /// What Python calls it.
+    const NAME: &'static CStr;
+    /// The ordinary method.
+    const ORDINARY: &'static str;
+
+    /// The common case; `None` (and nothing done) when this is not it.
+    fn attempt<'py>(
+        py: Python<'py>,
+        object: &Self::Class,
+        arguments: Arguments<'_, 'py>,
+    ) -> Option<Bound<'py, PyAny>>;
+}
+
+/// The arguments of a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a, 'py> {
+    positional: &'a [*mut ffi::PyObject],
+    /// Those by name follow those by position; only their values, so meaningless where there are none.
+    first: *const *mut ffi::PyObject,
+    /// A tuple, or null.
+    names: *mut ffi::PyObject,
+    py: Python<'py>,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    /// How many there are by position; `None` when there are some by name.
+    #[inline]
+    pub(crate) fn count(&self) -> Option<usize> {
+        self.names.is_null().then_some(self.positional.len())
+    }
+
+    /// The one at `index`, if there are so many.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        let object = *self.positional.get(index)?;
+        // SAFETY: CPython keeps the arguments of a call alive until it returns.
+        Some(unsafe { Borrowed::from_ptr(self.py, object) })
+    }
+}
+
+/// Adds a shortcut to its class.
+pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
+    type Function = unsafe extern "C" fn(
+        *mut ffi::PyObject,
+        *const *mut ffi::PyObject,
+        ffi::Py_ssize_t,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+    let class = py.get_type::<S::Class>();
+    let function: Function = shortcut::<S>;
+    let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
+    let ml_flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    let definition =
+        ffi::PyMethodDef { ml_name: S::NAME.as_ptr(), ml_meth, ml_flags, ml_doc: std::ptr::null() };
+    // The descriptor refers to its definition for as long as the class lives, which is for ever.
+    let definition: *mut ffi::PyMethodDef = Box::leak(Box::new(definition));
+    // SAFETY: a live class, and a definition that lives for ever; we are attached.
+    let method = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };
+    // SAFETY: a new reference, or null with an exception set.
+    let method = unsafe { Bound::from_owned_ptr_or_err(py, method) }?;
+    class.setattr(S::NAME.to_string_lossy(), method)
+}
+
+/// # Safety
+/// Called by CPython, for a method descriptor of the shortcut's class: it has checked the type of `object`.
+unsafe extern "C" fn shortcut<S: Shortcut>(
+    object: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls methods attached.
+    let py = unsafe { Python::assume_attached() };
+    let count = usize::try_from(count).unwrap_or(0);
+    let positional = if count == 0 {
+        &[]
+    } else {
+        // SAFETY: as the calling convention has it, that many arguments by position are there (those by name follow).
+        unsafe { std::slice::from_raw_parts(arguments, count) }
+    };
+    let arguments = Arguments { positional, first: arguments, names, py };
+    // SAFETY: alive during the call.
+    let object = unsafe { Borrowed::from_ptr(py, object) };
+    // SAFETY: an instance of the class, see above.
+    let instance = unsafe { object.cast_unchecked::<S::Class>() };
+    let answer = || match S::attempt(py, instance.get(), arguments) {
+        Some(answer) => answer.into_ptr(),
+        None => ordinary::<S>(object, arguments),
+    };
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
+        PanicException::new_err("a panic in manyhands; please report it").restore(py);
+        std::ptr::null_mut()
+    })
+}
+
+/// Calls the method behind a shortcut; null with an exception set when it raises.
+#[cold]
+fn ordinary<S: Shortcut>(
+    object: Borrowed<'_, '_, PyAny>,
+    arguments: Arguments<'_, '_>,
+) -> *mut ffi::PyObject {
+    let call = || {
+        let py = object.py();
+        let count = arguments.positional.len();
+        let positional: Vec<_> = (0..count).filter_map(|index| arguments.get(index)).collect();
+        let positional = PyTuple::new(py, positional)?;
+        let named = PyDict::new(py);
+        if !arguments.names.is_null() {
+            // SAFETY: not null, so a tuple that lives until the call returns.
+            let names = unsafe { Borrowed::from_ptr(py, arguments.names) };
+            for (index, name) in names.try_iter()?.enumerate() {
+                // SAFETY: the values of arguments by name follow those by position, one for each name.
+                let value = unsafe { *arguments.first.add(count + index) };
+                // SAFETY: CPython keeps the arguments of a call alive until it returns.
+                named.set_item(name?, unsafe { Borrowed::from_ptr(py, value) })?;
+            }
+        }
+        object.getattr(S::ORDINARY)?.call(positional, Some(&named))
+    };
+    // Attached already; but what is dropped from here on wants PyO3 to know it, too.
+    Python::attach(|py| match call() {
+        Ok(answer) => answer.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    })
 }

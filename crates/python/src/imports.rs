@@ -38,6 +38,12 @@ imports! {
     dump_context = "manyhands._context"."dump_context";
     dumps = "manyhands._pickling"."dumps";
     loads = "manyhands._pickling"."loads";
+    /// As `loads`, for a message that holds a pickle and its buffers.
+    load_apart = "manyhands._message"."load";
+    empty = "queue"."Empty";
+    full = "queue"."Full";
+    /// Raised by a queue that has been shut down.
+    shut_down = "manyhands._errors"."ShutDown";
     load_exception = "manyhands._remote_error"."load_exception";
     /// As `load_exception`, for a pickle in a block.
     load_raised = "manyhands._remote_error"."load_raised";
@@ -46,6 +52,13 @@ imports! {
     absent = "manyhands._function_key"."ABSENT";
     broken_process_pool = "concurrent.futures.process"."BrokenProcessPool";
     worker_died = "manyhands._errors"."WorkerDied";
+    /// The text of the calling thread's stack.
+    own_stack = "manyhands._deadlock"."own_stack";
+    make_deadlock_error = "manyhands._deadlock"."deadlock_error";
+    /// Raised by `wait` of a barrier that is broken.
+    broken_barrier_error = "threading"."BrokenBarrierError";
+    /// Raised by a release of what is not held.
+    release_error = "manyhands._errors"."ReleaseError";
     make_worker_died = "manyhands._failures"."worker_died";
     make_task_timeout = "manyhands._failures"."task_timeout";
     memoryview = "builtins"."memoryview";

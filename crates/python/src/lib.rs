@@ -1,11 +1,16 @@
 //! The only crate that knows Python: everything that crosses between the two languages crosses here.
 
+mod codec;
 mod command;
 mod ffi;
 mod future;
+mod home;
 mod imports;
 mod parker;
 mod process;
+mod queue;
+mod shared_block;
+mod sync;
 mod thread_pool;
 
 use pyo3::prelude::*;
@@ -16,6 +21,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     command::register(module)?;
     future::register(module)?;
     process::register(module)?;
+    queue::register(module)?;
+    shared_block::register(module)?;
+    sync::register(module)?;
     thread_pool::register(module)?;
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! Pools of worker processes: the parent's engine, the worker's loop, and how values travel between.
 //!
-//! - [`codec`]: small immutable values without pickle; [`payload`]: everything else, big buffers apart;
+//! - [`payload`]: values that are not [small and plain](crate::codec), their big buffers apart;
 //! - [`functions`]: which function a worker knows already;
 //! - [`engine`]: submit, wait, deliver, cancel - the parent;
 //! - [`runner`]: claim, call, answer - the worker;
 //! - [`speech`]: what workers print, in order;
 //! - [`ground`]: the shared memory both stand on.
 
-mod codec;
 mod deliver;
 mod engine;
 mod functions;
@@ -23,13 +22,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::ProcessEngine>()?;
     module.add_class::<runner::WorkerLoop>()?;
     module.add_class::<crate::ffi::BlockBuffer>()?;
-    module.add_class::<ground::SharedBlock>()?;
     module.add_function(wrap_pyfunction!(ground::attach, module)?)?;
     module.add_function(wrap_pyfunction!(ground::read_block, module)?)?;
     module.add_function(wrap_pyfunction!(ground::set_parent_death_signal, module)?)?;
     module.add_function(wrap_pyfunction!(ground::set_shared_memory_limit, module)?)?;
     module.add_function(wrap_pyfunction!(ground::shared_memory, module)?)?;
-    module.add_function(wrap_pyfunction!(ground::share_buffer, module)?)?;
-    module.add_function(wrap_pyfunction!(ground::open_shared, module)?)?;
     module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)
 }

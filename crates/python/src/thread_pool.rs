@@ -101,6 +101,8 @@ fn restart_thread_pools(py: Python<'_>) {
     }
 }
 
+pub(crate) use worker::check_cancelled as stop_if_asked;
+
 /// Raise TaskCancelled if the running task has been asked to stop.
 #[pyfunction]
 fn check_cancelled(py: Python<'_>) -> PyResult<()> {

@@ -77,6 +77,17 @@ pub struct Key<'a> {
     round: u32,
 }
 
+/// Whom a notification meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notified {
+    /// Nobody was counted in.
+    Nobody,
+    /// Fewer than were counted in.
+    Some,
+    /// All who were counted in: none of them is counted any more.
+    All,
+}
+
 impl<'a> EventCount<'a> {
     /// A view of the two words. Everybody has to use the same two in the same roles.
     #[must_use]
@@ -107,22 +118,41 @@ impl<'a> EventCount<'a> {
         parking::wait(self.sequence, key.sequence, deadline)
     }
 
+    /// As [`wait`](Self::wait), and also not longer than each of `others` holds the value beside it.
+    #[cfg(not(loom))]
+    pub(crate) fn wait_with(
+        &self,
+        key: Key<'a>,
+        others: &[(&AtomicU32, u32)],
+        deadline: Option<u64>,
+    ) -> Wait {
+        let mut words = [(self.sequence, key.sequence); manyhands_os::park::MOST_WORDS];
+        let count = others.len().min(words.len() - 1);
+        words[1..=count].copy_from_slice(&others[..count]);
+        manyhands_os::park::wait_any(&words[..=count], deadline)
+    }
+
     /// Wakes `count` waiters, or all when there are no more than that. Call it after the condition was made true.
     /// When nobody waits it costs a fence and a load. Returns whether there was somebody to wake.
     #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn notify(&self, count: u32) -> bool {
+        self.notify_some(count) != Notified::Nobody
+    }
+
+    /// As [`notify`](Self::notify); says how many it meant.
+    pub(crate) fn notify_some(&self, count: u32) -> Notified {
         // pairs with: the fence in `prepare`.
         fence(Ordering::SeqCst);
         let mut sleepers = self.sleepers.load(Ordering::Relaxed);
         loop {
             if sleepers & COUNT == 0 {
-                return false;
+                return Notified::Nobody;
             }
             if count < sleepers & COUNT {
                 // Those who wake count themselves out. pairs with: `prepare`.
                 self.sequence.fetch_add(1, Ordering::Release);
                 parking::wake(self.sequence, count);
-                return true;
+                return Notified::Some;
             }
             // Counting everybody out here, and not when they get to run, saves a system call for each notification
             // that comes before they do.
@@ -143,7 +173,7 @@ impl<'a> EventCount<'a> {
         self.sequence.fetch_add(1, Ordering::Release);
         // All, and not as many as were counted: one who came in between could take the place of one of them.
         parking::wake(self.sequence, u32::MAX);
-        true
+        Notified::All
     }
 
     /// Wakes every waiter, and forgets those who died. Call it after the condition was made true, or after the death
@@ -153,9 +183,30 @@ impl<'a> EventCount<'a> {
     }
 
     /// Whether somebody waits or is about to (or died while waiting): a hint, out of date at once.
+    ///
+    /// Asked right after a sequentially consistent read-modify-write that makes the condition true, it takes the place
+    /// of the fence in [`notify`](Self::notify): who is not seen here sees the condition.
     #[must_use]
     pub fn has_sleepers(&self) -> bool {
-        self.sleepers.load(Ordering::Relaxed) & COUNT != 0
+        // The model checker knows sequential consistency of fences only.
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        // pairs with: the fence in `prepare`.
+        self.sleepers.load(Ordering::SeqCst) & COUNT != 0
+    }
+
+    /// Counts out one that was counted in, if `round` is still the one it was counted in.
+    pub(crate) fn count_out(&self, round: u32) {
+        let mut seen = self.sleepers.load(Ordering::Relaxed);
+        while seen & !COUNT == round && seen & COUNT != 0 {
+            let out = seen - ONE;
+            let counted_out =
+                self.sleepers.compare_exchange_weak(seen, out, Ordering::Relaxed, Ordering::Relaxed);
+            match counted_out {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
     }
 
     /// Waits until `attempt` returns something: looks at once, then as long as `spin` finds it worth while, then
@@ -185,18 +236,16 @@ impl<'a> EventCount<'a> {
     }
 }
 
+impl Key<'_> {
+    /// Stays counted in; the round is what [`EventCount::count_out`] needs.
+    pub(crate) fn into_round(self) -> u32 {
+        std::mem::ManuallyDrop::new(self).round
+    }
+}
+
 impl Drop for Key<'_> {
     fn drop(&mut self) {
-        let sleepers = self.events.sleepers;
-        let mut seen = sleepers.load(Ordering::Relaxed);
-        while seen & !COUNT == self.round {
-            let out = seen - ONE;
-            let counted_out = sleepers.compare_exchange_weak(seen, out, Ordering::Relaxed, Ordering::Relaxed);
-            match counted_out {
-                Ok(_) => return,
-                Err(changed) => seen = changed,
-            }
-        }
+        self.events.count_out(self.round);
     }
 }
 

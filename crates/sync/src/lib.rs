@@ -11,9 +11,26 @@
 //! Deadlines are moments of [`manyhands_os::clock`].
 
 pub mod atomic;
+pub mod barrier;
+#[cfg(not(loom))]
+pub mod condition;
+#[cfg(not(loom))]
+pub mod deadlock;
+pub mod event;
 mod event_count;
+pub mod lock;
+#[cfg(not(loom))]
+pub mod names;
 mod parking;
+pub mod semaphore;
+#[cfg(not(loom))]
+pub mod site;
 mod spin_budget;
+#[cfg(not(loom))]
+pub mod waiting;
+#[cfg(not(loom))]
+mod watchlist;
+pub mod words;
 
 pub use event_count::{EventCount, Key};
 pub use parking::Wait;

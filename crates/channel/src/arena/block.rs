@@ -107,6 +107,12 @@ impl Block {
         BlockRef::new(self.header, self.generation, Participant::PARENT)
     }
 
+    /// As whom this process holds it.
+    #[must_use]
+    pub fn participant(&self) -> Participant {
+        self.arena.me
+    }
+
     /// The segment it lies in.
     #[must_use]
     pub fn segment(&self) -> &Arc<Segment> {

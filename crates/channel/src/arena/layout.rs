@@ -22,7 +22,7 @@ pub(super) const BLOCK_HEADER: usize = 128;
 
 /// Bytes at the start of each chunk that never are a block: the slab header, or nothing. Its writers may come late,
 /// when the chunk has become something else already, so nothing else may ever lie there.
-pub(super) const SLAB_HEADER: usize = 512;
+pub(super) const SLAB_HEADER: usize = 1024;
 
 /// Bytes of a chunk that blocks can use.
 const AREA: usize = CHUNK - SLAB_HEADER;
@@ -34,10 +34,11 @@ pub(super) const GROWTH: usize = 64 << 10;
 /// How many size classes there are.
 pub(super) const CLASSES: usize = WANTED_PAYLOADS.len() + LARGE_COUNTS.len();
 
-/// What the smaller classes are to hold at least: powers of two and the middle between them.
-const WANTED_PAYLOADS: [usize; 18] = [
-    256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536, 98304,
-    131_072,
+/// What the smaller classes are to hold at least: powers of two and the middle between them, and a line for a lock, of
+/// which programs make very many.
+const WANTED_PAYLOADS: [usize; 19] = [
+    64, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536,
+    98304, 131_072,
 ];
 
 /// How many blocks of the larger classes a chunk is to hold.

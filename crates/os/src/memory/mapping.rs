@@ -2,9 +2,9 @@
 //! memory of its process, so that the code above can be checked as long as it stays in one process.
 
 #[cfg(not(miri))]
-pub(super) use kernel::{commit, create, discard, len_of, map, premap, unmap};
+pub(super) use kernel::{commit, create, discard, len_of, map, number, premap, unmap};
 #[cfg(miri)]
-pub(super) use miri::{commit, create, discard, len_of, map, premap, unmap};
+pub(super) use miri::{commit, create, discard, len_of, map, number, premap, unmap};
 
 #[cfg(not(miri))]
 mod kernel {
@@ -34,6 +34,11 @@ mod kernel {
     pub(in super::super) fn len_of(fd: &OwnedFd) -> io::Result<usize> {
         let sealed = rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         Ok(if sealed { rustix::fs::fstat(fd)?.st_size as usize } else { 0 })
+    }
+
+    /// The file's inode.
+    pub(in super::super) fn number(fd: &OwnedFd) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(fd)?.st_ino)
     }
 
     pub(in super::super) fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
@@ -101,6 +106,12 @@ mod miri {
     /// No segment can be shared here.
     pub(in super::super) fn len_of(_fd: &OwnedFd) -> io::Result<usize> {
         Ok(0)
+    }
+
+    /// No two descriptors have the same number at a time.
+    #[expect(clippy::unnecessary_wraps, reason = "as the real one")]
+    pub(in super::super) fn number(fd: &OwnedFd) -> io::Result<u64> {
+        Ok(std::os::fd::AsRawFd::as_raw_fd(fd) as u64)
     }
 
     fn layout(len: usize) -> io::Result<Layout> {

@@ -140,7 +140,14 @@ impl<T> State<T> {
         let seat = &mut self.seats[index];
         if seat.generation == generation && seat.life == Life::Starting {
             seat.life = Life::Alive(pid);
+            self.note_workers();
         }
+    }
+
+    /// Says how many workers there are to whoever looks from outside.
+    fn note_workers(&self) {
+        let workers = self.seats.iter().filter(|seat| seat.pid().is_some()).count();
+        self.control.note_workers(workers as u64);
     }
 
     /// A worker has ended, with the status that `waitpid` gave and its largest resident size.
@@ -185,6 +192,7 @@ impl<T> State<T> {
         if !worked && !lost && !retired {
             self.stillborn += 1;
         }
+        self.note_workers();
     }
 
     /// Workers that are there or on their way, without those that are to end.

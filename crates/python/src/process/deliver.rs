@@ -10,9 +10,9 @@ use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::codec::Decoder;
 use super::engine::{Core, Ticket};
 use super::payload;
+use crate::codec::Decoder;
 use crate::future::{self, FutureBase};
 use crate::imports;
 

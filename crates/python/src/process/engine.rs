@@ -19,9 +19,10 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use slotmap::{Key, KeyData};
 
 use super::functions::Functions;
+use super::ground;
 use super::payload::Pickled;
 use super::speech::Said;
-use super::{codec, ground};
+use crate::codec;
 use crate::ffi::FutureClass;
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
 use crate::imports;
@@ -38,7 +39,7 @@ pub(super) struct Ticket {
     /// Exceptions worth another try; None when there is none.
     pub(super) retry_on: Option<Py<PyAny>>,
     /// Shared arrays among the arguments: they must not go before the worker has opened them.
-    _shared: Vec<Block>,
+    _shared: Vec<ground::Referenced>,
 }
 
 /// What the engine, its futures and its collector share.
@@ -149,9 +150,11 @@ impl Core {
             if sent.is_some() {
                 flags |= flag::CONTEXT;
             }
-            drop(ground::take_referenced());
-            pickled = Pickled::from_dumps(&imports::dumps(py)?.call1(((args, kwargs, sent), "the call"))?)?;
-            shared = ground::take_referenced();
+            let dumps = imports::dumps(py)?;
+            let (dumped, referenced) =
+                ground::with_references(|| dumps.call1(((args, kwargs, sent), "the call")));
+            pickled = Pickled::from_dumps(&dumped?)?;
+            shared = referenced;
             if pickled.fits(ARGUMENTS_INLINE) {
                 Arguments::Inline(Encoding::Pickle, pickled.data.as_bytes())
             } else {

@@ -17,9 +17,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::functions::ONCE;
+use super::ground;
 use super::payload::{self, Pickled};
-use super::{codec, ground};
-use crate::{ffi, imports};
+use crate::{codec, ffi, imports};
 
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;

@@ -25,7 +25,7 @@ const DEEPEST: usize = 4;
 
 /// Appends `value`; false when it is not of the compact kind or `bytes` would grow beyond `most`. Then
 /// `bytes` holds a part of it.
-pub(super) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize) -> bool {
+pub(crate) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize) -> bool {
     encode_nested(value, bytes, most, DEEPEST) && bytes.len() <= most
 }
 
@@ -81,13 +81,43 @@ fn encode_tuple(value: &Bound<'_, PyTuple>, bytes: &mut Vec<u8>, most: usize, de
     value.iter_borrowed().all(|item| bytes.len() < most && encode_nested(&item, bytes, most, depth))
 }
 
+/// The most bytes of a scalar.
+pub(crate) const SCALAR: usize = 9;
+
+/// Writes None, a bool, an int or a float to `bytes`, as [`encode`] would; returns how many bytes that took.
+#[inline]
+pub(crate) fn encode_scalar(value: &Bound<'_, PyAny>, bytes: &mut [u8; SCALAR]) -> Option<usize> {
+    let eight = if let Ok(value) = value.cast_exact::<PyInt>() {
+        let number = value.extract::<i64>().ok()?;
+        if let Ok(small) = i8::try_from(number) {
+            bytes[..2].copy_from_slice(&[SMALL, small.cast_unsigned()]);
+            return Some(2);
+        }
+        bytes[0] = INT;
+        number.to_ne_bytes()
+    } else if let Ok(value) = value.cast_exact::<PyFloat>() {
+        bytes[0] = FLOAT;
+        value.value().to_ne_bytes()
+    } else if value.is_none() {
+        bytes[0] = NONE;
+        return Some(1);
+    } else if let Ok(value) = value.cast_exact::<PyBool>() {
+        bytes[0] = if value.is_true() { TRUE } else { FALSE };
+        return Some(1);
+    } else {
+        return None;
+    };
+    bytes[1..].copy_from_slice(&eight);
+    Some(SCALAR)
+}
+
 /// Appends a short text.
-pub(super) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
+pub(crate) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
     _ = encode_bytes(STR, text.as_bytes(), bytes, usize::MAX);
 }
 
 /// Appends positional and keyword arguments; as [`encode`].
-pub(super) fn encode_call(
+pub(crate) fn encode_call(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
     bytes: &mut Vec<u8>,
@@ -104,12 +134,12 @@ pub(super) fn encode_call(
 }
 
 /// Reads values that [`encode`] wrote.
-pub(super) struct Decoder<'b> {
+pub(crate) struct Decoder<'b> {
     bytes: &'b [u8],
 }
 
 impl<'b> Decoder<'b> {
-    pub(super) fn new(bytes: &'b [u8]) -> Self {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
         Self { bytes }
     }
 
@@ -133,7 +163,11 @@ impl<'b> Decoder<'b> {
     }
 
     /// The next value; `None` when the bytes are not of our making.
-    pub(super) fn value<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn value<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.nested(py, DEEPEST)
+    }
+
+    fn nested<'py>(&mut self, py: Python<'py>, depth: usize) -> Option<Bound<'py, PyAny>> {
         Some(match self.byte()? {
             NONE => py.None().into_bound(py),
             TRUE => PyBool::new(py, true).to_owned().into_any(),
@@ -144,8 +178,9 @@ impl<'b> Decoder<'b> {
             STR => PyString::new(py, std::str::from_utf8(self.content()?).ok()?).into_any(),
             BYTES => PyBytes::new(py, self.content()?).into_any(),
             TUPLE => {
+                let depth = depth.checked_sub(1)?;
                 let length = self.byte()?;
-                let items: Option<Vec<_>> = (0..length).map(|_| self.value(py)).collect();
+                let items: Option<Vec<_>> = (0..length).map(|_| self.nested(py, depth)).collect();
                 PyTuple::new(py, items?).ok()?.into_any()
             }
             _ => return None,
@@ -153,7 +188,7 @@ impl<'b> Decoder<'b> {
     }
 
     /// Arguments that [`encode_call`] wrote.
-    pub(super) fn call<'py>(
+    pub(crate) fn call<'py>(
         &mut self,
         py: Python<'py>,
     ) -> Option<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {

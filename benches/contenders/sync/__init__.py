@@ -1,0 +1,1 @@
+"""Locks, events and queues under test, one module per library."""

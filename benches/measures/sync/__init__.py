@@ -1,0 +1,1 @@
+"""The benchmarks of locks, events and queues."""

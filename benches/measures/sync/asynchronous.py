@@ -1,0 +1,159 @@
+"""Between an asyncio task and a process or a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from statistics import median
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from benches.measure import Sample, SyncMeasure, Unit, check
+from benches.measures.round_trip import percentile
+from benches.peer import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benches.contender import Kind
+    from benches.primitives import AsyncQueue, Primitives
+
+ITEMS = 5_000
+WARM_UP = 20
+
+
+class AsyncGet(SyncMeasure):
+    """A process produces, a task consumes."""
+
+    name = "async_get"
+    title = "asyncio: a task gets what a process puts"
+    about = f"`await queue.async_get()` of {ITEMS:,} small ints that a process puts"
+    unit: ClassVar[Unit] = "1/s"
+    higher_is_better = True
+    kind: ClassVar[Kind] = "async_queue"
+
+    def run(self, library: Primitives, scale: float) -> Sample:
+        """Return ints per second: the median of three repetitions after a first one."""
+        queue: AsyncQueue = library.make(self.kind)
+        count = max(200, int(ITEMS * scale))
+        with Peer(lambda number: self.other_side(queue, number)) as peer:
+            rates = asyncio.run(self.rates(queue, peer, count))
+        return Sample(median(rates), {"rates": rates, "items": float(count)})
+
+    async def rates(self, queue: AsyncQueue, peer: Peer, count: int) -> list[float]:
+        """Return items per second, repetition by repetition."""
+        rates = []
+        for number in (WARM_UP, count, count, count):
+            start = time.perf_counter()
+            peer.tell(number)
+            got = await self.this_side(queue, number)
+            answer = peer.answer()
+            rates.append(number / (time.perf_counter() - start))
+            check((got or answer) == list(range(number)), "the items are not those put, in order")
+        return rates[1:]
+
+    async def this_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
+        """Return what the task got."""
+        get = queue.async_get
+        return [await get() for _ in range(count)]
+
+    def other_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
+        """Put so many."""
+        put = queue.put
+        for item in range(count):
+            put(item)
+        return None
+
+
+class AsyncPut(AsyncGet):
+    """A task produces, a process consumes."""
+
+    name = "async_put"
+    title = "asyncio: a process gets what a task puts"
+    about = f"`await queue.async_put(i)` of {ITEMS:,} small ints that a process gets"
+
+    async def this_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
+        """Put so many."""
+        put = queue.async_put
+        for item in range(count):
+            await put(item)
+        return None
+
+    def other_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
+        """Return what the process got."""
+        get = queue.get
+        return [get() for _ in range(count)]
+
+
+class AsyncRoundTrip(SyncMeasure):
+    """One task and one peer, two queues."""
+
+    name = "async_round_trip"
+    title = "asyncio: round trip between a task and a process"
+    about = "`await there.async_put(i)`, `await back.async_get()`; a process answers: median wait"
+    unit: ClassVar[Unit] = "s"
+    details: ClassVar[Mapping[str, Unit]] = {"p99": "s"}
+    kind: ClassVar[Kind] = "async_queue"
+
+    def run(self, library: Primitives, scale: float) -> Sample:
+        """Return the median round trip in seconds."""
+        there, back = library.make(self.kind), library.make(self.kind)
+        with Peer(lambda _: echo(there, back)) as peer:
+            peer.tell(None)
+            return asyncio.run(trips(there, back, scale))
+
+
+class AsyncThreadRoundTrip(SyncMeasure):
+    """The same with a thread."""
+
+    name = "async_thread_round_trip"
+    title = "asyncio: round trip between a task and a thread"
+    about = "`await there.async_put(i)`, `await back.async_get()`; a thread answers: median wait"
+    unit: ClassVar[Unit] = "s"
+    details: ClassVar[Mapping[str, Unit]] = {"p99": "s"}
+    kind: ClassVar[Kind] = "async_thread_queue"
+
+    def run(self, library: Primitives, scale: float) -> Sample:
+        """Return the median round trip in seconds."""
+
+        async def all_of_it() -> Sample:
+            # Made here, since some queues belong to the running loop.
+            there, back = library.make(self.kind), library.make(self.kind)
+            thread = threading.Thread(target=echo, args=(there, back), daemon=True)
+            thread.start()
+            sample = await trips(there, back, scale)
+            await there.async_put(None)
+            thread.join()
+            return sample
+
+        return asyncio.run(all_of_it())
+
+
+def echo(there: AsyncQueue, back: AsyncQueue) -> None:
+    """Answer until None comes."""
+    take, answer = there.get, back.put
+    while (item := take()) is not None:
+        answer(item)
+
+
+async def trips(there: AsyncQueue, back: AsyncQueue, scale: float) -> Sample:
+    """Return the median of half a second's round trips."""
+    put, get, clock = there.async_put, back.async_get, time.perf_counter
+    waits: list[float] = []
+    end: float | None = None
+    while len(waits) < 100 or end is None or clock() < end:
+        number: Any = len(waits)
+        start = clock()
+        await put(number)
+        answer = await get()
+        waits.append(clock() - start)
+        check(answer == number, "the answer belongs to another call")
+        if end is None and len(waits) == WARM_UP:
+            waits.clear()
+            end = clock() + 0.5 * scale
+    waits.sort()
+    detail: dict[str, float | list[float]] = {
+        "p99": percentile(waits, 99.0),
+        "calls": float(len(waits)),
+    }
+    return Sample(percentile(waits, 50.0), detail)

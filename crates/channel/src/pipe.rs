@@ -1,0 +1,633 @@
+//! A pair of ends between which messages go, in shared memory.
+//!
+//! Each direction is a stream (see [`queue`](crate::queue)). Each end is held by processes: by the one that made the
+//! pipe, by children that were forked with it, by those that attached. When no living process holds an end any more, the
+//! other end gets what was sent before, and then [`RecvError::EndOfFile`]; who sends to it gets [`SendError::Broken`].
+//! A process that is killed holds nothing any more; a stopped one does.
+//!
+//! ```
+//! use manyhands_channel::pipe::{End, RecvError};
+//! use manyhands_os::memory::Segment;
+//! use manyhands_sync::site::{SITE_BYTES, Site};
+//! use manyhands_sync::waiting::Patient;
+//! use std::sync::Arc;
+//!
+//! let segment = Arc::new(Segment::create(c"example", SITE_BYTES + (1 << 20))?);
+//! let site = Site::create(Arc::clone(&segment), 1, [0; 16])?;
+//! let (first, second) = End::pair(&site, SITE_BYTES..segment.len(), true)?;
+//! site.publish();
+//!
+//! first.send(7, &[b"hello"], None, &mut Patient)?;
+//! let read = |mut item: manyhands_channel::queue::Item<'_>| {
+//!     let mut bytes = Vec::new();
+//!     item.read_to_end(&mut bytes);
+//!     Ok::<_, std::convert::Infallible>(bytes)
+//! };
+//! assert_eq!(second.recv(None, &mut Patient, read)?, Ok(b"hello".to_vec()));
+//! drop(first);
+//! assert_eq!(second.recv(None, &mut Patient, read), Err(RecvError::EndOfFile));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use manyhands_os::clock;
+use manyhands_os::memory::page_size;
+use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::waiting::{Owners, Waiting};
+use manyhands_sync::words::SegmentWords;
+use manyhands_sync::{EventCount, SpinBudget};
+
+mod holders;
+
+pub use holders::Reservation;
+
+use crate::queue::blocking::{self, Obstacle, Refusal, drive};
+use crate::queue::latch::Attempt;
+use crate::queue::layout;
+use crate::queue::stream::Stream;
+use crate::queue::{AttachError, Corrupt, GetError, Item, Message, PutError};
+use holders::Holders;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"mhpipe \n");
+const VERSION: u32 = 1;
+
+/// Words of the root.
+mod root {
+    pub(super) const MAGIC: usize = 0;
+    /// Version in the low half, whether it goes both ways in the high one.
+    pub(super) const MAKE: usize = 1;
+    pub(super) const LEN: usize = 2;
+    pub(super) const WORDS: usize = 8;
+    /// Where the tables of holders are, in words from the root.
+    pub(super) const HOLDERS: [usize; 2] = [64, 64 + super::holders::WORDS];
+}
+
+/// Bytes before the streams.
+const HEADING: usize = 8192;
+
+const _: () = assert!((root::HOLDERS[1] + holders::WORDS) * 8 <= HEADING);
+
+/// Which of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The one that only receives where messages go one way.
+    First,
+    /// The one that only sends there.
+    Second,
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// Why nothing was sent.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nobody holds the other end.
+    Broken,
+    /// This end only receives.
+    WrongWay,
+    /// As in a queue; `Full` when the deadline has passed.
+    Put(PutError),
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvError {
+    /// Everything was received, and nobody holds the other end.
+    EndOfFile,
+    /// This end only sends.
+    WrongWay,
+    /// As in a queue; `Empty` when the deadline has passed.
+    Get(GetError),
+}
+
+/// An end, as a process holds it. One is enough for all its threads. Dropping it lets go; in a copy made by fork that
+/// has not [adopted](End::adopt) it, dropping does nothing.
+pub struct End {
+    site: Arc<Site>,
+    side: Side,
+    /// What the first end receives; what the second one does, if anything.
+    streams: [Option<Stream>; 2],
+    holders: [Holders; 2],
+    /// Byte offset of the root in the segment.
+    base: usize,
+    /// The place of our hold, plus one; 0: closed.
+    place: AtomicUsize,
+    spin: SpinBudget,
+}
+
+impl End {
+    /// The fewest bytes that a region can have.
+    pub const SMALLEST: usize = 2 * layout::SMALLEST + HEADING;
+
+    /// Makes a pipe of the bytes `region` of the site's segment, which must be zero, and takes hold of both ends. With
+    /// `duplex` messages go both ways, otherwise from the second end to the first.
+    ///
+    /// # Errors
+    /// `BadRegion` when it does not lie inside the segment, does not begin with a page or is too small or too large;
+    /// `Memory` when the system has none.
+    pub fn pair(site: &Arc<Site>, region: Range<usize>, duplex: bool) -> Result<(Self, Self), AttachError> {
+        let first = Self::over(site, &region, Side::First, duplex)?;
+        let segment = site.segment();
+        segment.commit(region.start..region.start + HEADING)?;
+        for (stream, part) in first.streams.iter().zip(parts(&region, duplex)) {
+            if let (Some(stream), Some(part)) = (stream, part) {
+                segment.commit(part.start..part.start + layout::HEAD_BYTES)?;
+                stream.create()?;
+            }
+        }
+        let word = |index: usize| segment.word64(region.start + index * 8);
+        word(root::MAKE).store(u64::from(VERSION) | u64::from(duplex) << 32, Ordering::Relaxed);
+        word(root::LEN).store(region.len() as u64, Ordering::Relaxed);
+        first.hold()?;
+        let second = Self::over(site, &region, Side::Second, duplex)?;
+        second.hold()?;
+        // Release: everything above. pairs with: find
+        word(root::MAGIC).store(MAGIC, Ordering::Release);
+        Ok((first, second))
+    }
+
+    /// Takes hold of an end of the pipe that somebody made of these bytes.
+    ///
+    /// # Errors
+    /// When there is none, or one that was made for other bytes or by another version, or too many hold this end.
+    pub fn attach(site: &Arc<Site>, region: Range<usize>, side: Side) -> Result<Self, AttachError> {
+        let end = Self::find(site, region, side)?;
+        end.hold()?;
+        Ok(end)
+    }
+
+    /// Takes over a hold that was [reserved](Self::reserve); if it has expired, takes a new one.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn claim(
+        site: &Arc<Site>,
+        region: Range<usize>,
+        side: Side,
+        reservation: Reservation,
+    ) -> Result<Self, AttachError> {
+        let end = Self::find(site, region, side)?;
+        if !end.adopt(reservation) {
+            end.hold()?;
+        }
+        Ok(end)
+    }
+
+    fn find(site: &Arc<Site>, region: Range<usize>, side: Side) -> Result<Self, AttachError> {
+        layout::check(site.segment(), &region)?;
+        let word = |index: usize| site.segment().word64(region.start + index * 8);
+        // pairs with: pair
+        if word(root::MAGIC).load(Ordering::Acquire) != MAGIC {
+            return Err(AttachError::NotOurs { wanted: "pipe" });
+        }
+        let make = word(root::MAKE).load(Ordering::Relaxed);
+        if make as u32 != VERSION {
+            return Err(AttachError::WrongVersion { found: make as u32, ours: VERSION });
+        }
+        let found = word(root::LEN).load(Ordering::Relaxed);
+        if found != region.len() as u64 {
+            return Err(AttachError::WrongSize { found, ours: region.len() as u64 });
+        }
+        let duplex = match make >> 32 {
+            0 => false,
+            1 => true,
+            _ => return Err(Corrupt { what: "a pipe that goes neither way" }.into()),
+        };
+        Self::over(site, &region, side, duplex)
+    }
+
+    fn over(site: &Arc<Site>, region: &Range<usize>, side: Side, duplex: bool) -> Result<Self, AttachError> {
+        let segment = site.segment();
+        layout::check(segment, region)?;
+        let bad = || AttachError::BadRegion { start: region.start, len: region.len() };
+        if region.len() < Self::SMALLEST {
+            return Err(bad());
+        }
+        let mut streams = [None, None];
+        for (stream, part) in streams.iter_mut().zip(parts(region, duplex)) {
+            if let Some(part) = part {
+                *stream = Some(Stream::over(segment, part).ok_or_else(bad)?);
+            }
+        }
+        let root = SegmentWords::new(Arc::clone(segment), region.start, HEADING / 8);
+        let holders = root::HOLDERS.map(|first| Holders::over(root.part(first, holders::WORDS)));
+        let spin = SpinBudget::new(manyhands_os::procfs::cpus());
+        let site = Arc::clone(site);
+        Ok(Self { base: region.start, site, side, streams, holders, place: AtomicUsize::new(0), spin })
+    }
+
+    fn hold(&self) -> Result<(), AttachError> {
+        let place = self.own().take(&self.site, None).ok_or(AttachError::TooManyHolders)?;
+        self.place.store(place + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Those who hold this end.
+    fn own(&self) -> &Holders {
+        &self.holders[self.side as usize]
+    }
+
+    /// Those who hold the other end.
+    fn peers(&self) -> &Holders {
+        &self.holders[self.side.other() as usize]
+    }
+
+    fn incoming(&self) -> Option<&Stream> {
+        self.streams[self.side as usize].as_ref()
+    }
+
+    fn outgoing(&self) -> Option<&Stream> {
+        self.streams[self.side.other() as usize].as_ref()
+    }
+
+    /// Which end it is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Whether messages come in here.
+    #[must_use]
+    pub fn can_recv(&self) -> bool {
+        self.incoming().is_some()
+    }
+
+    /// Whether messages go out from here.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.outgoing().is_some()
+    }
+
+    /// The site of its segment.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// The messages that have come and not been received.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.incoming().map_or(0, Stream::len)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    // ---------------------------------------------------------------- holds
+
+    /// A hold of this end for a process that is to be started, for at most so many seconds; `None` when too many hold
+    /// it.
+    #[must_use]
+    pub fn reserve(&self, seconds: u32) -> Option<Reservation> {
+        self.own().reserve(&self.site, seconds)
+    }
+
+    /// Makes a reservation of this end's the hold of this process: in a child that was forked with a copy of it.
+    /// Returns whether it was still good. Takes no lock.
+    #[expect(clippy::must_use_candidate, reason = "the child may have a hold already")]
+    pub fn adopt(&self, reservation: Reservation) -> bool {
+        let claimed = self.own().claim(reservation);
+        if claimed {
+            self.place.store(reservation.place + 1, Ordering::Relaxed);
+        }
+        claimed
+    }
+
+    /// Gives a reservation of this end's up.
+    pub fn cancel(&self, reservation: Reservation) {
+        self.own().cancel(reservation);
+        self.tell_all();
+    }
+
+    /// Lets go of this end. Nothing can be sent or received here any more by right, but that is for the caller to see to.
+    pub fn close(&self) {
+        let place = self.place.swap(0, Ordering::Relaxed);
+        if place > 0 && self.own().let_go(place - 1) {
+            self.tell_all();
+        }
+    }
+
+    /// Has everybody look who holds the ends.
+    fn tell_all(&self) {
+        for (index, stream) in self.streams.iter().enumerate() {
+            if let Some(stream) = stream {
+                self.site.notify(stream.items(), self.key(index, 1), u32::MAX);
+                self.site.notify(stream.space(), self.key(index, 2), u32::MAX);
+            }
+        }
+    }
+
+    /// The key of a place to wait at, of the stream that end number `index` receives.
+    fn key(&self, index: usize, number: u64) -> u64 {
+        self.base as u64 + index as u64 * 8 + number
+    }
+
+    /// What those wait at who receive here, and its key; `None` where nothing comes in.
+    #[must_use]
+    pub fn items(&self) -> Option<(EventCount<'_>, u64)> {
+        Some((self.incoming()?.items(), self.key(self.side as usize, 1)))
+    }
+
+    /// What those wait at who send here, and its key; `None` where nothing goes out.
+    #[must_use]
+    pub fn space(&self) -> Option<(EventCount<'_>, u64)> {
+        Some((self.outgoing()?.space(), self.key(self.side.other() as usize, 2)))
+    }
+
+    // ---------------------------------------------------------------- sending
+
+    /// Sends a message, if there is room.
+    ///
+    /// # Errors
+    /// `Broken`, `WrongWay`, `Put(Full)`, `Put(Busy)` or when it cannot be sent at all.
+    pub fn try_send(&self, tag: u16, parts: &[&[u8]]) -> Result<(), SendError> {
+        self.send_once(&Message::new(tag, parts), Attempt::Only)
+    }
+
+    fn send_once(&self, message: &Message<'_>, attempt: Attempt) -> Result<(), SendError> {
+        let stream = self.outgoing().ok_or(SendError::WrongWay)?;
+        if !self.peers().seem_alive() {
+            return Err(SendError::Broken);
+        }
+        let sent = stream.put_latch().enter(attempt).map_err(PutError::Busy).and_then(|guard| {
+            if guard.inherited() {
+                stream.recover_put()?;
+            }
+            stream.put(&guard, message, 0)
+        });
+        match sent {
+            Ok(()) => {
+                self.site.notify(stream.items(), self.key(self.side.other() as usize, 1), 1);
+                Ok(())
+            }
+            Err(PutError::Full) if attempt != Attempt::First && !self.peers().are_alive(&self.site) => {
+                Err(SendError::Broken)
+            }
+            Err(error) => Err(SendError::Put(error)),
+        }
+    }
+
+    /// Sends a message, and waits for room.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send), and `Put(Interrupted)`.
+    pub fn send(
+        &self,
+        tag: u16,
+        parts: &[&[u8]],
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+    ) -> Result<(), SendError> {
+        let stream = self.outgoing().ok_or(SendError::WrongWay)?;
+        let message = Message::new(tag, parts);
+        let (index, latch) = (self.side.other() as usize, stream.put_latch());
+        let place = blocking::Place {
+            site: &self.site,
+            events: stream.space(),
+            key: self.key(index, 2),
+            kind: WaitKind::Send,
+            spin: &self.spin,
+            turn: latch.events(),
+            turn_key: self.key(index, 4),
+        };
+        drive(
+            place,
+            deadline,
+            waiting,
+            || latch.holder(),
+            self.watching(),
+            |attempt| self.send_once(&message, attempt),
+        )
+    }
+
+    /// Those whose death may end a wait.
+    fn watching(&self) -> impl Fn(&mut Owners) + '_ {
+        |owners| self.peers().name(owners)
+    }
+
+    // ---------------------------------------------------------------- receiving
+
+    /// Receives a message, if one is there. It is received when `take` has returned `Ok`; otherwise it stays.
+    ///
+    /// # Errors
+    /// `EndOfFile`, `WrongWay`, or `Get` with `Empty`, `Busy` or `Corrupt`; the inner error is what `take` returned.
+    pub fn try_recv<T, E>(
+        &self,
+        take: impl FnOnce(Item<'_>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, RecvError> {
+        self.recv_once(&mut Some(take), Attempt::Only)
+    }
+
+    fn recv_once<T, E>(
+        &self,
+        take: &mut Option<impl FnOnce(Item<'_>) -> Result<T, E>>,
+        attempt: Attempt,
+    ) -> Result<Result<T, E>, RecvError> {
+        let stream = self.incoming().ok_or(RecvError::WrongWay)?;
+        // Asked first: what was sent before the last holder let go, or died, is found afterwards.
+        let open = || match attempt {
+            // A look of many, before the first sleep: asking who is dead would take longer than the sleep.
+            Attempt::First => self.peers().seem_alive(),
+            Attempt::Only | Attempt::Woken => self.peers().are_alive(&self.site),
+        };
+        let open = stream.len() > 0 || open();
+        let guard = stream.get_latch().enter(attempt).map_err(GetError::Busy)?;
+        if guard.inherited() {
+            stream.recover_get();
+        }
+        let mut value = None;
+        let show = |item: Item<'_>| {
+            let Some(take) = take.take() else { return Ok(()) };
+            value = Some(take(item)?);
+            Ok(())
+        };
+        let taken = match stream.get(&guard, 1, show, |_, _| Ok(())) {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(GetError::Empty) if !open => return Err(RecvError::EndOfFile),
+            Err(error) => return Err(error.into()),
+        };
+        drop(guard);
+        if taken.freed {
+            self.site.notify(stream.space(), self.key(self.side as usize, 2), 1);
+        }
+        value.map(Ok).ok_or_else(|| Corrupt { what: "a message that nobody has seen" }.into())
+    }
+
+    /// Receives a message, and waits for one. See [`try_recv`](Self::try_recv).
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv), and `Get(Interrupted)`.
+    pub fn recv<T, E>(
+        &self,
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+        take: impl FnOnce(Item<'_>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, RecvError> {
+        let mut take = Some(take);
+        self.wait_here(deadline, waiting, |attempt| self.recv_once(&mut take, attempt))
+    }
+
+    /// Waits until a message is there or none will come any more: then receiving does not wait. False when the deadline
+    /// has passed before.
+    ///
+    /// # Errors
+    /// `WrongWay`, or `Get` with `Interrupted` or `Corrupt`.
+    pub fn poll(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<bool, RecvError> {
+        let looked = self.wait_here(deadline, waiting, |attempt| {
+            // An error leaves the message where it is.
+            match self.recv_once(&mut Some(|_: Item<'_>| Err::<(), ()>(())), attempt) {
+                Ok(_) | Err(RecvError::EndOfFile) => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        match looked {
+            Ok(()) => Ok(true),
+            Err(RecvError::Get(GetError::Empty)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wait_here<T>(
+        &self,
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+        mut once: impl FnMut(Attempt) -> Result<T, RecvError>,
+    ) -> Result<T, RecvError> {
+        let stream = self.incoming().ok_or(RecvError::WrongWay)?;
+        let (index, latch) = (self.side as usize, stream.get_latch());
+        let place = blocking::Place {
+            site: &self.site,
+            events: stream.items(),
+            key: self.key(index, 1),
+            kind: WaitKind::Receive,
+            spin: &self.spin,
+            turn: latch.events(),
+            turn_key: self.key(index, 5),
+        };
+        // Whoever will wait need not ask at once who is dead: before it sleeps it does.
+        let waits = deadline.is_none_or(|deadline| deadline > clock::now());
+        drive(
+            place,
+            deadline,
+            waiting,
+            || latch.holder(),
+            self.watching(),
+            |attempt| once(if waits && attempt == Attempt::Only { Attempt::First } else { attempt }),
+        )
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("End").field("side", &self.side).field("len", &self.len()).finish()
+    }
+}
+
+/// Which bytes each stream gets.
+fn parts(region: &Range<usize>, duplex: bool) -> [Option<Range<usize>>; 2] {
+    let start = region.start + HEADING;
+    if !duplex {
+        return [Some(start..region.end), None];
+    }
+    let half = region.end.saturating_sub(start) / 2;
+    let middle = start + half - half % page_size();
+    [Some(start..middle), Some(middle..region.end)]
+}
+
+impl Refusal for SendError {
+    fn obstacle(&self) -> Option<Obstacle> {
+        match self {
+            Self::Put(error) => error.obstacle(),
+            Self::Broken | Self::WrongWay => None,
+        }
+    }
+
+    fn timed_out() -> Self {
+        Self::Put(PutError::timed_out())
+    }
+
+    fn interrupted() -> Self {
+        Self::Put(PutError::interrupted())
+    }
+}
+
+impl Refusal for RecvError {
+    fn obstacle(&self) -> Option<Obstacle> {
+        match self {
+            Self::Get(error) => error.obstacle(),
+            Self::EndOfFile | Self::WrongWay => None,
+        }
+    }
+
+    fn timed_out() -> Self {
+        Self::Get(GetError::timed_out())
+    }
+
+    fn interrupted() -> Self {
+        Self::Get(GetError::interrupted())
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => write!(formatter, "no process holds the other end of the pipe"),
+            Self::WrongWay => write!(formatter, "this end of the pipe only receives"),
+            Self::Put(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl Error for SendError {}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndOfFile => {
+                write!(formatter, "no process holds the other end of the pipe, and all was received")
+            }
+            Self::WrongWay => write!(formatter, "this end of the pipe only sends"),
+            Self::Get(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl Error for RecvError {}
+
+impl From<GetError> for RecvError {
+    fn from(error: GetError) -> Self {
+        Self::Get(error)
+    }
+}
+
+impl From<Corrupt> for RecvError {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Get(GetError::Corrupt(corrupt))
+    }
+}
+
+const _: () = assert!(root::WORDS <= root::HOLDERS[0]);

@@ -1,0 +1,148 @@
+//! The lock of one side of a queue: held for the length of one copy, by a process and not by a thread.
+//!
+//! Its word names the process that holds it, so that whoever finds it taken can tell whether the holder lives. A dead
+//! holder's latch is taken over as it is, and what it protects is put right before anything else is done
+//! ([`Guard::inherited`]). A stopped process keeps what it has. A copy made by fork holds nothing: the word names the
+//! parent.
+//!
+//! | bits | meaning | set by | cleared by |
+//! |---|---|---|---|
+//! | 0-53 | the [`Identity`] of the holder, 0: free | who enters, by compare-and-swap | the holder, by a swap with 0 |
+//! | 63 | somebody sleeps, or is about to | who found it taken; who enters after a sleep | the same swap |
+
+use manyhands_os::process::{Identity, identity};
+use manyhands_sync::EventCount;
+use manyhands_sync::atomic::{AtomicU64, Ordering, spin_loop};
+
+const WAITERS: u64 = 1 << 63;
+
+/// How often to look again: a holder that runs is done with a small item by then.
+const LOOKS: u32 = 80;
+
+/// How much an attempt to enter may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The only one: nobody will sleep afterwards.
+    Only,
+    /// The caller sleeps when this fails.
+    First,
+    /// The caller has slept: others may sleep, too, and the holder may be dead.
+    Woken,
+}
+
+impl Attempt {
+    /// For who is going to sleep.
+    pub(crate) fn after(slept: bool) -> Self {
+        if slept { Self::Woken } else { Self::First }
+    }
+}
+
+/// The latch is taken by this process, if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy(pub Option<Identity>);
+
+/// A view of a latch.
+#[derive(Clone, Copy)]
+pub(crate) struct Latch<'q> {
+    word: &'q AtomicU64,
+    events: EventCount<'q>,
+}
+
+impl<'q> Latch<'q> {
+    pub(crate) fn new(word: &'q AtomicU64, events: EventCount<'q>) -> Self {
+        Self { word, events }
+    }
+
+    /// Who holds it.
+    pub(crate) fn holder(&self) -> Option<Identity> {
+        Identity::from_bits(self.word.load(Ordering::Relaxed) & Identity::MASK)
+    }
+
+    /// What those sleep on who wait for it.
+    pub(crate) fn events(&self) -> EventCount<'q> {
+        self.events
+    }
+
+    #[inline]
+    pub(crate) fn enter(&self, attempt: Attempt) -> Result<Guard<'q>, Busy> {
+        let mut mine = identity().to_bits();
+        if attempt == Attempt::Woken {
+            mine |= WAITERS;
+        }
+        match self.word.compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed) {
+            // pairs with: Guard::drop
+            Ok(_) => Ok(Guard { latch: *self, inherited: false }),
+            Err(_) => self.enter_contended(mine, attempt),
+        }
+    }
+
+    #[cold]
+    fn enter_contended(&self, mine: u64, attempt: Attempt) -> Result<Guard<'q>, Busy> {
+        let me = identity();
+        let mut looks = LOOKS;
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            if seen == 0 {
+                if let Some(guard) = self.swap(0, mine) {
+                    return Ok(guard);
+                }
+                continue;
+            }
+            if looks > 0 {
+                looks -= 1;
+                spin_loop();
+                continue;
+            }
+            let holder = Identity::from_bits(seen & Identity::MASK);
+            // No process can be the holder of a damaged word; reading about another one costs some microseconds, too
+            // much for one of the looks before the first sleep.
+            let dead = holder.is_none_or(|it| attempt != Attempt::First && it != me && it.is_dead());
+            if dead {
+                if let Some(guard) = self.swap(seen, mine | seen & WAITERS) {
+                    return Ok(guard);
+                }
+                continue;
+            }
+            let marked = attempt == Attempt::Only
+                || seen & WAITERS != 0
+                || self
+                    .word
+                    .compare_exchange(seen, seen | WAITERS, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+            if marked {
+                return Err(Busy(holder));
+            }
+        }
+    }
+
+    fn swap(&self, seen: u64, mine: u64) -> Option<Guard<'q>> {
+        // pairs with: Guard::drop. What a dead holder wrote is ordered by the kernel, which ended it before we knew.
+        let swapped = self.word.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed);
+        swapped.ok().map(|_| Guard { latch: *self, inherited: seen != 0 })
+    }
+}
+
+/// The right to change one side. Dropping it gives it up.
+pub(crate) struct Guard<'q> {
+    latch: Latch<'q>,
+    inherited: bool,
+}
+
+impl Guard<'_> {
+    /// Whether it was taken from a dead process, which may have been in the middle of something, also of putting right
+    /// what another one had left behind.
+    #[inline]
+    pub(crate) fn inherited(&self) -> bool {
+        self.inherited
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // pairs with: Latch::enter
+        if self.latch.word.swap(0, Ordering::Release) & WAITERS != 0 {
+            self.latch.events.notify(1);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Gives back what dead processes have left behind, where no living one has come by to do it.
+//!
+//! A lock whose owner died is left as it is: its next owner has to be told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use manyhands_os::process::Identity;
+use manyhands_sync::barrier::Barrier;
+use manyhands_sync::names::{self, Entry, Kind};
+use manyhands_sync::semaphore::Semaphore;
+use manyhands_sync::site::{SITE_BYTES, Site};
+use manyhands_sync::words::SegmentWords;
+
+use super::state::State;
+use super::survey::open;
+
+/// Does it, and says what was done: a line for each thing.
+#[must_use]
+pub fn clean() -> Vec<String> {
+    let mut said = Vec::new();
+    for (inode, entry) in names::entries() {
+        let Ok(site) = open(inode, &entry) else { continue };
+        let Some(kind) = Kind::from_number(site.kind()).filter(|kind| *kind != Kind::Ground) else {
+            // A ground is looked after by the process whose it is, and goes with it.
+            strike(&site);
+            continue;
+        };
+        let what = match &entry.name {
+            Some(name) if !site.is_retired() => format!("{kind} {name:?}"),
+            _ => format!("{kind} ({inode}:{SITE_BYTES:x})"),
+        };
+        let mut tell = |text: String| said.push(format!("{what}: {text}"));
+        let dead = strike(&site);
+        for identity in &dead {
+            tell(format!("process {} is dead and no longer listed", identity.pid()));
+        }
+        if let Some(text) = give_back(&site, kind) {
+            tell(text);
+        }
+        if entry.name.is_some() && !site.is_retired() && !is_used(&site, kind, &entry) {
+            site.retire();
+            tell("nobody who used it is left; its name is free".to_owned());
+        }
+    }
+    said
+}
+
+/// Takes the dead off the lists of a site; who they were. Leases in a ground are left to its owner, as blocks of memory
+/// go with them.
+fn strike(site: &Arc<Site>) -> BTreeSet<Identity> {
+    let waiters = site.waiters().map(|entry| entry.identity);
+    let leases = site.leases().map(|(_, lease)| lease.identity);
+    let is_ground = site.kind() == Kind::Ground.number();
+    let dead: BTreeSet<Identity> = waiters.chain(leases).filter(|who| site.is_dead(*who)).collect();
+    for identity in &dead {
+        site.forget(*identity);
+    }
+    if !is_ground {
+        site.sweep(|_| {});
+    }
+    dead
+}
+
+/// Has permits come back and barriers break as any waiter would; says so if there was something to do.
+fn give_back(site: &Arc<Site>, kind: Kind) -> Option<String> {
+    let count = (site.segment().len() - SITE_BYTES) / 8;
+    let words = SegmentWords::new(Arc::clone(site.segment()), SITE_BYTES, count);
+    match kind {
+        Kind::Semaphore | Kind::BoundedSemaphore => {
+            let permits = Semaphore::open(Arc::clone(site), words).ok()?.recover();
+            (permits > 0).then(|| format!("{permits} of its permits were held by the dead and are free"))
+        }
+        Kind::Barrier => {
+            let barrier = Barrier::open(Arc::clone(site), words).ok()?;
+            barrier.break_if_dead().then(|| "a party is dead; it is broken".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a living process has used it and may go on. Of those that have it open, forked children may never have.
+fn is_used(site: &Arc<Site>, kind: Kind, entry: &Entry) -> bool {
+    let alive = |who: Identity| !site.is_dead(who);
+    let creator = site.creator().filter(|who| entry.users.iter().any(|(pid, _)| *pid == who.pid()));
+    creator.is_some_and(alive)
+        || site.leases().any(|(_, lease)| alive(lease.identity))
+        || site.waiters().any(|entry| alive(entry.identity))
+        || State::of(site, kind, SITE_BYTES as u64, 0).holders.iter().any(|held| alive(held.identity))
+}

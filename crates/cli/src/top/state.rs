@@ -1,0 +1,116 @@
+//! What an object is like at this moment, in a few words, and who has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use manyhands_os::process::Identity;
+use manyhands_sync::barrier::Rounds;
+use manyhands_sync::event::Flag;
+use manyhands_sync::lock::{Lock, RLock};
+use manyhands_sync::names::Kind;
+use manyhands_sync::semaphore::Permits;
+use manyhands_sync::site::{SITE_BYTES, Site};
+use manyhands_sync::words::SegmentWords;
+
+/// More words than any object has.
+const MOST_WORDS: usize = (1 << 16) + 64;
+
+/// Somebody who has an object or a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) identity: Identity,
+    /// As the object says it; 0 where it says nothing.
+    pub(super) thread: Option<u32>,
+    pub(super) count: u64,
+}
+
+/// What there is to say about an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) text: String,
+    pub(super) holders: Vec<Held>,
+}
+
+impl State {
+    /// The state of the object of this kind whose record is at byte `record` of the site's segment. What cannot be one
+    /// is said to be damaged.
+    pub(super) fn of(site: &Arc<Site>, kind: Kind, record: u64, waiters: usize) -> Self {
+        let Some(words) = words(site, record) else { return Self::damaged() };
+        let found = match kind {
+            Kind::Lock | Kind::RLock => Self::of_lock(site, kind, record),
+            Kind::Semaphore | Kind::BoundedSemaphore => {
+                Permits::open(words).map(|permits| Self::of_permits(&permits))
+            }
+            Kind::Event => {
+                Flag::new(words).map(|flag| Self::said(if flag.is_set() { "set" } else { "not set" }))
+            }
+            Kind::Barrier => Rounds::open(words).map(|rounds| match rounds.is_broken() {
+                true => Self::said("broken"),
+                false => Self::said(&format!("{} of {} here", rounds.waiting(), rounds.parties())),
+            }),
+            Kind::Condition => Some(Self::said(if waiters == 0 { "nobody waits" } else { "waited for" })),
+            // Who holds its ends is known only to those who do.
+            Kind::Pipe => Some(Self::said("")),
+            _ => Some(Self::said(&bytes(site.segment().len() - SITE_BYTES))),
+        };
+        found.unwrap_or_else(Self::damaged)
+    }
+
+    fn said(text: &str) -> Self {
+        Self { text: text.to_owned(), holders: Vec::new() }
+    }
+
+    fn damaged() -> Self {
+        Self::said("damaged")
+    }
+
+    fn of_lock(site: &Arc<Site>, kind: Kind, record: u64) -> Option<Self> {
+        let lock = Lock::at(Arc::clone(site), usize::try_from(record).ok()?).ok()?;
+        let count = match kind {
+            Kind::RLock => RLock::at(Arc::clone(site), usize::try_from(record).ok()?).ok()?.count(),
+            _ => 1,
+        };
+        let holder = lock.owner().map(|(identity, thread)| Held {
+            identity,
+            thread: Some(thread),
+            // Between its two words a lock that is held may say that it is not.
+            count: count.max(1),
+        });
+        let text = match (holder.is_some(), lock.word().is_damaged()) {
+            (true, false) => "held",
+            (true, true) => "to be recovered",
+            (false, true) => "poisoned",
+            (false, false) => "free",
+        };
+        Some(Self { text: text.to_owned(), holders: holder.into_iter().collect() })
+    }
+
+    fn of_permits(permits: &Permits<SegmentWords>) -> Self {
+        let mut holders: BTreeMap<Identity, u64> = BTreeMap::new();
+        for identity in permits.holders().filter_map(Identity::from_bits) {
+            *holders.entry(identity).or_default() += 1;
+        }
+        let holders = holders.into_iter().map(|(identity, count)| Held { identity, thread: None, count });
+        let text = format!("{} of {} free", permits.value(), permits.initial());
+        Self { text, holders: holders.collect() }
+    }
+}
+
+/// The words from byte `record` on: as many as there are, up to what the largest object has.
+fn words(site: &Arc<Site>, record: u64) -> Option<SegmentWords> {
+    let (record, len) = (usize::try_from(record).ok()?, site.segment().len());
+    let count = len.checked_sub(record)? / 8;
+    let is_record = record >= SITE_BYTES && record.is_multiple_of(64) && count > 0;
+    is_record.then(|| SegmentWords::new(Arc::clone(site.segment()), record, count.min(MOST_WORDS)))
+}
+
+/// A size in the unit that suits it.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn bytes(count: usize) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{:.0} kB", count as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.0} MB", count as f64 / 1e6),
+        _ => format!("{:.0} GB", count as f64 / 1e9),
+    }
+}

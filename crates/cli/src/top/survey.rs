@@ -1,0 +1,233 @@
+//! Looks at what this user's processes share. It takes part in nothing: it maps what others have made, reads words that
+//! may change under its eyes, and believes none of them further than it has to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use manyhands_channel::queue::Queue as SharedQueue;
+use manyhands_os::process::Identity;
+use manyhands_os::{clock, procfs};
+use manyhands_pool::control::Control;
+use manyhands_pool::ground;
+use manyhands_sync::names::{self, Entry, Kind, NameError};
+use manyhands_sync::site::{self, SITE_BYTES, Site, WaitKind};
+
+use super::state::State;
+use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
+
+/// Records begin at multiples of this, so that the rest of a key is what is waited for at that record.
+const RECORD: u64 = 64;
+
+/// Threads beyond this number are asyncio tasks.
+const MOST_THREADS: u32 = 1 << 22;
+
+/// Everything that this user's processes share now.
+#[must_use]
+pub fn look() -> Snapshot {
+    let mut survey = Survey::default();
+    for (inode, entry) in names::entries() {
+        survey.visit(inode, &entry);
+    }
+    survey.snapshot.sort();
+    survey.snapshot
+}
+
+/// Opens the segment of an entry, as whoever still has it open gives it.
+///
+/// # Errors
+/// [`NameError::Gone`] when nobody has it any more; otherwise why it cannot be used.
+pub(super) fn open(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
+    let mut gone = NameError::Gone { pid: 0, here: 0 };
+    for (pid, fd) in &entry.users {
+        match names::open(*pid, *fd, inode) {
+            Err(error @ NameError::Gone { .. }) => gone = error,
+            found => return found,
+        }
+    }
+    Err(gone)
+}
+
+#[derive(Default)]
+struct Survey {
+    /// What processes run, as far as it was asked for.
+    programs: HashMap<i32, Option<String>>,
+    snapshot: Snapshot,
+}
+
+impl Survey {
+    fn visit(&mut self, inode: u64, entry: &Entry) {
+        let mut pids: Vec<i32> = entry.users.iter().map(|(pid, _)| *pid).collect();
+        pids.dedup();
+        let users: Vec<Party> = pids.into_iter().map(|pid| self.process(pid)).collect();
+        let site = match open(inode, entry) {
+            Ok(site) => site,
+            // Nobody has it any more, or it is only being made.
+            Err(NameError::Gone { .. } | NameError::Unusable { error: site::SiteError::NotReady, .. }) => {
+                return;
+            }
+            Err(error) => return self.report(entry, users, reason(error)),
+        };
+        let name = entry.name.clone().filter(|_| !site.is_retired());
+        let label =
+            |kind: Kind| Label { kind: kind.to_string(), name, place: (inode, SITE_BYTES as u64), users };
+        match Kind::from_number(site.kind()) {
+            Some(Kind::Ground) => {
+                self.pools(&site);
+                self.unnamed(inode, &site, &label(Kind::Ground).users);
+            }
+            Some(
+                kind @ (Kind::Queue
+                | Kind::JoinableQueue
+                | Kind::SimpleQueue
+                | Kind::PriorityQueue
+                | Kind::LifoQueue),
+            ) => self.queue(&site, entry, label(kind)),
+            Some(kind) => {
+                let waiters = self.waiters(&site, |_| true);
+                self.object(&site, kind, SITE_BYTES as u64, label(kind), waiters);
+            }
+            None => self.report(
+                entry,
+                label(Kind::Ground).users,
+                "of a kind that this version does not know".into(),
+            ),
+        }
+    }
+
+    fn report(&mut self, entry: &Entry, users: Vec<Party>, reason: String) {
+        let name =
+            entry.name.as_ref().map_or_else(|| entry.kind.clone(), |name| format!("{}:{name}", entry.kind));
+        self.snapshot.unreadable.push(Unreadable { name, users, reason });
+    }
+
+    fn pools(&mut self, site: &Arc<Site>) {
+        let segment = site.segment();
+        let Some(creator) = site.creator().filter(|_| ground::region(segment).start < segment.len()) else {
+            return;
+        };
+        for control in ground::pools(segment).into_iter().filter_map(|at| Control::find(segment, at)) {
+            let (account, running) = (control.account(), control.running());
+            let pool = Pool {
+                parent: self.party(site, creator, None),
+                workers: account.workers,
+                running,
+                queued: account.unfinished.saturating_sub(running),
+                ended: account.submitted.saturating_sub(account.unfinished),
+            };
+            self.snapshot.pools.push(pool);
+        }
+    }
+
+    /// What has no name and is waited for: a record of a ground says nothing of itself but to those who know it.
+    fn unnamed(&mut self, inode: u64, site: &Arc<Site>, users: &[Party]) {
+        let mut records: BTreeMap<(u64, &str), WaitKind> = BTreeMap::new();
+        for entry in site.waiters() {
+            records.entry((entry.key / RECORD * RECORD, word_of(entry.kind))).or_insert(entry.kind);
+        }
+        for ((record, _), wait) in records {
+            let Some(kind) = kind_of(wait) else { continue };
+            let here = |entry: &site::Entry| entry.key / RECORD * RECORD == record && entry.kind == wait;
+            let waiters = self.waiters(site, here);
+            if !waiters.is_empty() {
+                let label = Label {
+                    kind: kind.to_string(),
+                    name: None,
+                    place: (inode, record),
+                    users: users.to_vec(),
+                };
+                self.object(site, kind, record, label, waiters);
+            }
+        }
+    }
+
+    fn queue(&mut self, site: &Arc<Site>, entry: &Entry, label: Label) {
+        let queue = match SharedQueue::attach(Arc::clone(site), SITE_BYTES..site.segment().len()) {
+            Ok(queue) => queue,
+            Err(error) => return self.report(entry, label.users, error.to_string()),
+        };
+        let statistics = queue.statistics();
+        let maxsize = u64::from(queue.options().maxsize);
+        let waiters = self.waiters(site, |_| true);
+        self.snapshot.queues.push(Queue {
+            label,
+            size: statistics.len as u64,
+            maxsize: Some(maxsize).filter(|most| *most > 0),
+            puts: statistics.puts,
+            gets: statistics.gets,
+            is_closed: queue.is_closed(),
+            waiters,
+        });
+    }
+
+    fn object(&mut self, site: &Arc<Site>, kind: Kind, record: u64, label: Label, waiters: Vec<Waiter>) {
+        let State { text, holders } = State::of(site, kind, record, waiters.len());
+        let holders = holders
+            .into_iter()
+            .map(|held| Holder { party: self.party(site, held.identity, held.thread), count: held.count });
+        let holders: Vec<Holder> = holders.collect();
+        let is_left = kind != Kind::Semaphore && holders.iter().any(|holder| holder.party.is_dead);
+        let state = if is_left { "owner died".to_owned() } else { text };
+        self.snapshot.objects.push(Object { label, state, holders, waiters });
+    }
+
+    /// Those who wait, without the dead.
+    fn waiters(&mut self, site: &Arc<Site>, wanted: impl Fn(&site::Entry) -> bool) -> Vec<Waiter> {
+        let now = clock::now();
+        let waiting: Vec<site::Entry> =
+            site.waiters().filter(|entry| wanted(entry) && !entry.called).collect();
+        let waiters = waiting.into_iter().map(|entry| Waiter {
+            party: self.party(site, entry.identity, Some(entry.thread).filter(|_| !entry.at_door)),
+            purpose: word_of(entry.kind),
+            is_async: entry.at_door,
+            seconds: now.saturating_sub(entry.since) as f64 / clock::SECOND as f64,
+        });
+        waiters.filter(|waiter| !waiter.party.is_dead).collect()
+    }
+
+    fn party(&mut self, site: &Site, who: Identity, thread: Option<u32>) -> Party {
+        if site.is_dead(who) {
+            let thread = thread.filter(|thread| (1..MOST_THREADS).contains(thread));
+            return Party { pid: who.pid(), process: String::new(), thread, is_dead: true };
+        }
+        let thread = thread.filter(|thread| (1..MOST_THREADS).contains(thread));
+        Party { thread, ..self.process(who.pid()) }
+    }
+
+    fn process(&mut self, pid: i32) -> Party {
+        let program = self.programs.entry(pid).or_insert_with(|| procfs::program(pid));
+        Party { pid, process: program.clone().unwrap_or_default(), thread: None, is_dead: program.is_none() }
+    }
+}
+
+fn reason(error: NameError) -> String {
+    match error {
+        NameError::Unusable { error, .. } => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// What a wait is for, in a word.
+fn word_of(kind: WaitKind) -> &'static str {
+    match kind {
+        WaitKind::Lock | WaitKind::RLock | WaitKind::Semaphore => "acquire",
+        WaitKind::Event | WaitKind::Condition | WaitKind::Barrier => "wait",
+        WaitKind::Get => "get",
+        WaitKind::Put => "put",
+        WaitKind::Join => "join",
+        WaitKind::Receive => "receive",
+        WaitKind::Send => "send",
+    }
+}
+
+/// What an unnamed thing is, by what is waited for at it; `None` for what never is in a ground.
+fn kind_of(wait: WaitKind) -> Option<Kind> {
+    match wait {
+        WaitKind::Lock => Some(Kind::Lock),
+        WaitKind::RLock => Some(Kind::RLock),
+        WaitKind::Semaphore => Some(Kind::Semaphore),
+        WaitKind::Event => Some(Kind::Event),
+        WaitKind::Condition => Some(Kind::Condition),
+        WaitKind::Barrier => Some(Kind::Barrier),
+        WaitKind::Get | WaitKind::Put | WaitKind::Join | WaitKind::Receive | WaitKind::Send => None,
+    }
+}

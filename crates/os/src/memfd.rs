@@ -1,0 +1,178 @@
+//! The memory files (memfds) that processes of this user have open: what stands in for a directory of names.
+//!
+//! A memfd has a name but no place: it is found in `/proc/<pid>/fd` of a process that has it, and it is gone when
+//! nobody has it any more, however they ended. Opening such an entry gives a descriptor of the same file.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+
+/// What `/proc` writes around a memfd's name.
+const BEFORE_NAME: &[u8] = b"/memfd:";
+const AFTER_NAME: &[u8] = b" (deleted)";
+
+/// The most bytes that the name of a memfd may have.
+pub const LONGEST_NAME: usize = 249;
+
+/// A memory file, as one of the processes that have it open shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memfd {
+    /// The process.
+    pub pid: i32,
+    /// The number of the descriptor there.
+    pub fd: i32,
+    /// The file's own number: the same in every process.
+    pub inode: u64,
+    /// What it was called when it was made, without anything around it. Names need not be unique.
+    pub name: OsString,
+}
+
+/// All memory files of this user's processes whose names begin with `prefix`, by process, ascending: one that several
+/// processes have open comes several times. Processes that end meanwhile, or that the system hides from this one, are
+/// left out.
+///
+/// A file that a process passes to its child by fork while this looks is seen, as children come after their parents
+/// (unless the numbers have just started anew).
+///
+/// ```
+/// use manyhands_os::{memfd, memory::Segment};
+///
+/// let segment = Segment::create(c"manyhands:example", 4096)?;
+/// let found = memfd::list("manyhands:example");
+/// assert!(found.iter().any(|file| file.pid == std::process::id() as i32));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn list(prefix: &str) -> Vec<Memfd> {
+    let user = user();
+    let mut found = Vec::new();
+    for pid in processes() {
+        // The folder belongs to the effective user of the process.
+        if fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user) {
+            list_of(pid, prefix, &mut found);
+        }
+    }
+    found
+}
+
+/// The user in whose name this process opens files.
+#[must_use]
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}
+
+fn list_of(pid: i32, prefix: &str, found: &mut Vec<Memfd>) {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Some(name) = fs::read_link(&path).ok().and_then(|target| parse(target.as_os_str().as_bytes())) else {
+            continue;
+        };
+        let Some(fd) = entry.file_name().to_str().and_then(|number| number.parse().ok()) else { continue };
+        if name.as_bytes().starts_with(prefix.as_bytes())
+            && let Ok(file) = fs::metadata(&path)
+        {
+            found.push(Memfd { pid, fd, inode: file.ino(), name });
+        }
+    }
+}
+
+/// The name in what a link of `/proc/<pid>/fd` says; `None` for what is no memfd.
+fn parse(target: &[u8]) -> Option<OsString> {
+    let name = target.strip_prefix(BEFORE_NAME)?.strip_suffix(AFTER_NAME)?;
+    Some(OsString::from_vec(name.to_vec()))
+}
+
+/// Opens the memory file with number `inode` that process `pid` has as `fd`.
+///
+/// # Errors
+/// `NotFound` when there is no such process or it has that file no longer (what it has under the number now is left
+/// alone), `PermissionDenied` when it belongs to somebody else.
+pub fn open(pid: i32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
+    let path = format!("/proc/{pid}/fd/{fd}");
+    // Looked at before it is opened: opening a pipe, say, or a device can have effects.
+    let is_memfd = fs::read_link(&path)?.as_os_str().as_bytes().starts_with(BEFORE_NAME);
+    if !is_memfd || fs::metadata(&path)?.ino() != inode {
+        return Err(elsewhere(pid));
+    }
+    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    let opened = file.metadata()?;
+    if opened.ino() != inode {
+        return Err(elsewhere(pid));
+    }
+    if opened.uid() != user() {
+        let text = format!("the memory file of process {pid} belongs to user {}", opened.uid());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(file.into())
+}
+
+fn elsewhere(pid: i32) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("process {pid} does not have this memory file open any more"))
+}
+
+/// The number of an open file, see [`Memfd::inode`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn inode_of(fd: impl AsFd) -> io::Result<u64> {
+    // A duplicate, as `File` takes a descriptor over; asking its metadata is the portable way to ask the kernel.
+    Ok(File::from(fd.as_fd().try_clone_to_owned()?).metadata()?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Segment;
+    use std::os::fd::AsRawFd;
+
+    fn here() -> i32 {
+        std::process::id() as i32
+    }
+
+    #[test]
+    fn a_file_is_found_by_name_and_opened() {
+        let segment = Segment::create(c"test:memfd (deleted) \n", 4096).expect("a segment");
+        let found = list("test:memfd");
+        let ours: Vec<_> = found.iter().filter(|file| file.pid == here()).collect();
+        let [file] = ours.as_slice() else { panic!("found {found:?}") };
+        assert_eq!(file.name, "test:memfd (deleted) \n");
+        assert_eq!(file.fd, segment.fd().as_raw_fd());
+        assert_eq!(file.inode, inode_of(segment.fd()).expect("a number"));
+        segment.copy_in(0, b"same");
+        let other = Segment::attach(open(file.pid, file.fd, file.inode).expect("opened")).expect("attached");
+        let mut text = [0; 4];
+        other.copy_out(0, &mut text);
+        assert_eq!(&text, b"same");
+    }
+
+    #[test]
+    fn what_is_not_meant_is_not_opened() {
+        let segment = Segment::create(c"test:other", 4096).expect("a segment");
+        let (fd, inode) = (segment.fd().as_raw_fd(), inode_of(segment.fd()).expect("a number"));
+        assert_eq!(open(here(), fd, inode + 1).expect_err("another").kind(), io::ErrorKind::NotFound);
+        let (reader, _writer) = crate::socket::pipe().expect("a pipe");
+        let pipe = inode_of(&reader).expect("a number");
+        let error = open(here(), reader.as_raw_fd(), pipe).expect_err("a pipe");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(open(-7, fd, inode).expect_err("nobody").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn links_are_parsed() {
+        assert_eq!(parse(b"/memfd:a b (deleted)"), Some("a b".into()));
+        assert_eq!(parse(b"/memfd: (deleted)"), Some(OsString::new()));
+        assert_eq!(parse(b"/memfd:half"), None);
+        assert_eq!(parse(b"/tmp/memfd:x (deleted)"), None);
+        assert_eq!(parse(b"pipe:[77]"), None);
+    }
+}

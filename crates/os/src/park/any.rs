@@ -1,0 +1,134 @@
+//! Sleeping on several words at once.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::{Wait, wait};
+use crate::clock::{Deadline, SECOND};
+
+/// The most words that [`wait_any`] takes.
+pub const MOST_WORDS: usize = 16;
+
+/// What the kernel calls `struct futex_waitv`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Entry {
+    expected: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// The word has 32 bits (`FUTEX2_SIZE_U32`) and may be shared between processes.
+const SHARED_WORD: u32 = 2;
+
+static FORBIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Has [`can_wait_any`] say no, as on a machine whose kernel cannot do it; `false` allows it again. For tests; the
+/// environment variable `MANYHANDS_NO_WAITV=1` does the same from the start.
+pub fn forbid_wait_any(forbid: bool) {
+    FORBIDDEN.store(forbid, Ordering::Relaxed);
+}
+
+/// Whether [`wait_any`] can sleep on more than one word: Linux 5.16 and later, unless a sandbox or
+/// [`forbid_wait_any`] says no.
+#[must_use]
+pub fn can_wait_any() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    !FORBIDDEN.load(Ordering::Relaxed) && *POSSIBLE.get_or_init(is_possible)
+}
+
+fn is_possible() -> bool {
+    if cfg!(miri) || std::env::var_os("MANYHANDS_NO_WAITV").is_some_and(|value| value != "0") {
+        return false;
+    }
+    // Without words it is an error, and which one tells whether the kernel knows the call.
+    // SAFETY: no word is read.
+    unsafe { libc::syscall(libc::SYS_futex_waitv, ptr::null::<Entry>(), 0, 0, ptr::null::<u32>(), 0) };
+    io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Sleeps while each of `words` holds the value beside it, until one of them is woken, a signal arrives, or `deadline`
+/// passes (`None`: for ever). When [`can_wait_any`] says no, only the first is slept on.
+///
+/// ```
+/// use manyhands_os::{clock, park};
+/// use std::sync::atomic::AtomicU32;
+///
+/// let (one, two) = (AtomicU32::new(1), AtomicU32::new(2));
+/// let soon = Some(clock::now() + clock::MILLISECOND);
+/// assert_eq!(park::wait_any(&[(&one, 1), (&two, 2)], soon), park::Wait::TimedOut);
+/// assert_eq!(park::wait_any(&[(&one, 0), (&two, 2)], None), park::Wait::Changed);
+/// ```
+///
+/// # Panics
+/// When there are no words or more than [`MOST_WORDS`], or when the kernel refuses for a reason that only a bug can
+/// cause (an address that is not mapped).
+pub fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Wait {
+    assert!((1..=MOST_WORDS).contains(&words.len()), "{} words to sleep on", words.len());
+    if words.len() == 1 || !can_wait_any() {
+        return wait(words[0].0, words[0].1, deadline);
+    }
+    let mut entries = [MaybeUninit::<Entry>::uninit(); MOST_WORDS];
+    for (entry, (word, expected)) in entries.iter_mut().zip(words) {
+        let address = word.as_ptr() as u64;
+        entry.write(Entry { expected: u64::from(*expected), address, flags: SHARED_WORD, reserved: 0 });
+    }
+    let timeout = deadline.map(|nanoseconds| libc::timespec {
+        tv_sec: (nanoseconds / SECOND) as libc::time_t,
+        tv_nsec: (nanoseconds % SECOND) as libc::c_long,
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: as many entries are initialised as are announced, the words they name live until the call returns, and
+    // so does the time.
+    let outcome = unsafe {
+        let count = words.len();
+        libc::syscall(libc::SYS_futex_waitv, entries.as_ptr(), count, 0, timeout, libc::CLOCK_MONOTONIC)
+    };
+    if outcome >= 0 {
+        return Wait::Woken;
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => Wait::Changed,
+        Some(libc::ETIMEDOUT) => Wait::TimedOut,
+        Some(libc::EINTR) => Wait::Interrupted,
+        _ => panic!("futex_waitv failed: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::wake;
+
+    #[test]
+    fn any_of_two_words_wakes() {
+        for woken in 0..2 {
+            let words = [AtomicU32::new(0), AtomicU32::new(0)];
+            std::thread::scope(|scope| {
+                let sleeper = scope.spawn(|| {
+                    while words[woken].load(Ordering::Acquire) == 0 {
+                        // Where only the first word can be slept on, the deadline is what makes it look again.
+                        let soon = Some(crate::clock::now() + crate::clock::MILLISECOND);
+                        let deadline = soon.filter(|_| !can_wait_any());
+                        wait_any(&[(&words[0], 0), (&words[1], 0)], deadline);
+                    }
+                });
+                words[woken].store(1, Ordering::Release);
+                while !sleeper.is_finished() {
+                    wake(&words[woken], u32::MAX);
+                }
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "0 words")]
+    fn no_words_are_refused() {
+        wait_any(&[], None);
+    }
+}

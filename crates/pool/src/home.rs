@@ -1,0 +1,393 @@
+//! What this process shares with others: which segments it has mapped, which records it uses in them, and what becomes
+//! of both when it forks.
+//!
+//! A *place* is a segment that begins with a [`Site`], as this process takes part in it; a *record* is a block of a
+//! place's arena with the words of one object (a lock, say). Every place is mapped once, and every record holds its
+//! block: it is freed when the last process that uses it lets go or is dead.
+//!
+//! A child that comes into being by `fork()` has all objects of its parent and must be able to use them at once, even
+//! when the parent lets go of them or ends. So before the fork, in the thread that forks, a lease is reserved for the
+//! child in every place with records in use, and its holds are set; the child adopts the lease. Threads that change
+//! something here meanwhile are waited for: a fork never copies a half-made change.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use manyhands_channel::arena::{Arena, ArenaFull, BadBlock, Block, BlockRef};
+use manyhands_os::fork::{Steps, at_fork};
+use manyhands_os::memory::Segment;
+use manyhands_os::{clock, memfd};
+use manyhands_sync::names::{self, Kind, NameError};
+use manyhands_sync::site::Site;
+use manyhands_sync::words::SegmentWords;
+
+use crate::ground;
+
+/// Whose holds never end: the participant as which processes take part that find every lease taken. What they have
+/// used stays until nobody uses the segment any more.
+pub const EVERLASTING: u16 = 510;
+
+/// How long a record whose address has been given away is kept for whoever is to open it, in nanoseconds.
+const LINGER: u64 = 60 * clock::SECOND;
+
+static HOME: Mutex<Home> = Mutex::new(Home { standings: BTreeMap::new(), lingering: VecDeque::new() });
+
+/// All that can change. Nobody who has the lock may drop a [`Place`] or a [`Record`]: they take it themselves.
+struct Home {
+    /// By the number of the segment's memfd.
+    standings: BTreeMap<u64, Standing>,
+    /// Records whose addresses were given away, and until when they are kept.
+    lingering: VecDeque<(u64, Arc<Record>)>,
+}
+
+/// How this process stands to a place.
+struct Standing {
+    place: Weak<Place>,
+    /// The arena as this process takes part in it, if it does already.
+    arena: Option<Arc<Arena>>,
+    records: HashMap<BlockRef, Hold>,
+    /// While this process forks: as whom the child is to take part.
+    heir: Option<u16>,
+}
+
+/// The hold of this process on a block.
+struct Hold {
+    /// How many records there are of it.
+    records: usize,
+    /// The handle; one of before a fork does nothing.
+    block: Block,
+}
+
+fn home() -> MutexGuard<'static, Home> {
+    HOME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A segment with a site, mapped by this process.
+#[derive(Debug)]
+pub struct Place {
+    site: Arc<Site>,
+    inode: u64,
+}
+
+impl Place {
+    /// Notes that this process has mapped `site`; `arena` is its view of the arena behind it, if it has one already. If
+    /// another thread was faster, this is the place it has made.
+    ///
+    /// # Errors
+    /// What the kernel says about the descriptor.
+    pub fn register(site: Arc<Site>, arena: Option<Arc<Arena>>) -> io::Result<Arc<Self>> {
+        at_fork(Steps { before: before_fork, in_parent: after_fork_in_parent, in_child: after_fork_in_child });
+        let inode = memfd::inode_of(site.segment().fd())?;
+        let mut home = home();
+        if let Some(place) = home.standings.get(&inode).and_then(|standing| standing.place.upgrade()) {
+            return Ok(place);
+        }
+        if site.kind() != Kind::Ground.number() {
+            enter(&site);
+        }
+        let place = Arc::new(Self { site, inode });
+        let standing =
+            Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
+        home.standings.insert(inode, standing);
+        Ok(place)
+    }
+
+    /// The place in this process whose memfd has this number, or else the one that process `pid` has as its
+    /// descriptor `fd`.
+    ///
+    /// # Errors
+    /// When nobody has it any more, or it was made by another version.
+    pub fn find(pid: i32, fd: i32, inode: u64) -> Result<Arc<Self>, NameError> {
+        let known = home().standings.get(&inode).and_then(|standing| standing.place.upgrade());
+        match known {
+            Some(place) => Ok(place),
+            None => Ok(Self::register(names::open(pid, fd, inode)?, None)?),
+        }
+    }
+
+    /// The site that the segment begins with.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// The segment.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        self.site.segment()
+    }
+
+    /// The number of its memfd.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut home = home();
+        let standing = home.standings.get(&self.inode);
+        // Somebody may have mapped it anew by now.
+        if standing.is_some_and(|standing| standing.place.strong_count() == 0) {
+            home.standings.remove(&self.inode);
+        }
+    }
+}
+
+impl Standing {
+    /// The arena; takes part in it if this process does not yet.
+    fn arena(&mut self, site: &Arc<Site>) -> io::Result<&Arc<Arena>> {
+        if self.arena.is_none() {
+            let participant = site.enter().unwrap_or(EVERLASTING);
+            self.arena = Some(Arc::new(attach(site, participant)?));
+        }
+        self.arena.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Lets go of a block, as far as it is this process that holds it.
+    fn let_go(&self, block: Block) {
+        let Some(arena) = &self.arena else { return std::mem::forget(block) };
+        if arena.participant() == EVERLASTING.into() {
+            // Others hold it as the same participant.
+            return std::mem::forget(block);
+        }
+        // A handle of before the fork does nothing; the hold is that of the heir, if it came so far.
+        if !Arc::ptr_eq(block.segment(), arena.segment()) || block.participant() != arena.participant() {
+            drop(arena.inherit(block.reference()));
+        }
+    }
+}
+
+/// Takes part in a segment without an arena: there a lease is all that the dead leave behind.
+fn enter(site: &Site) {
+    if site.enter().is_none() {
+        site.sweep(|_| ());
+        site.enter();
+    }
+}
+
+/// The arena behind `site`, as `participant` sees it.
+fn attach(site: &Arc<Site>, participant: u16) -> io::Result<Arena> {
+    let segment = site.segment();
+    Arena::attach(Arc::clone(segment), ground::region(segment), participant.into())
+}
+
+/// Words that several processes share, held by this one.
+#[derive(Debug)]
+pub struct Record {
+    place: Arc<Place>,
+    reference: BlockRef,
+    offset: usize,
+    len: usize,
+    /// Until when it is kept, at least, because its address has been given away.
+    lingers: AtomicU64,
+}
+
+/// Why a record cannot be had.
+#[derive(Debug)]
+pub enum RecordError {
+    /// There is no room.
+    Full(ArenaFull),
+    /// Its segment cannot be had.
+    Segment(NameError),
+    /// It has been freed: nobody held it when it was to be opened.
+    Freed(BadBlock),
+    /// It is of another size: bytes it has, bytes wanted.
+    OtherSize(usize, usize),
+}
+
+impl std::fmt::Display for RecordError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(error) => write!(formatter, "{error}"),
+            Self::Segment(error) => write!(formatter, "{error}"),
+            Self::Freed(_) => formatter.write_str(
+                "a shared object is gone: nobody used it any more when its address was opened; somebody has to keep \
+                 it until it has arrived",
+            ),
+            Self::OtherSize(is, wanted) => {
+                write!(formatter, "a shared object has {is} bytes, not {wanted}: it is of another kind or version")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl From<NameError> for RecordError {
+    fn from(error: NameError) -> Self {
+        Self::Segment(error)
+    }
+}
+
+impl From<io::Error> for RecordError {
+    fn from(error: io::Error) -> Self {
+        Self::Segment(error.into())
+    }
+}
+
+impl Record {
+    /// A new record of `len` bytes in the arena of `place`, which this process has made. Its contents are arbitrary.
+    ///
+    /// # Errors
+    /// [`RecordError::Full`].
+    pub fn allocate(place: &Arc<Place>, len: usize) -> Result<Self, RecordError> {
+        let mut home = home();
+        let standing = home.standing(place)?;
+        let block = standing.arena(place.site())?.allocate(len).map_err(RecordError::Full)?;
+        let (reference, offset) = (block.reference(), block.offset());
+        standing.records.insert(reference, Hold { records: 1, block });
+        Ok(Self { place: Arc::clone(place), reference, offset, len, lingers: AtomicU64::new(0) })
+    }
+
+    /// The record that `reference` names in `place`.
+    ///
+    /// # Errors
+    /// [`RecordError::Freed`] when nobody holds it any more, [`RecordError::OtherSize`] when it has not `len` bytes.
+    pub fn open(place: &Arc<Place>, reference: BlockRef, len: usize) -> Result<Self, RecordError> {
+        let mut home = home();
+        let standing = home.standing(place)?;
+        let arena = Arc::clone(standing.arena(place.site())?);
+        let (offset, is) = match standing.records.get_mut(&reference) {
+            Some(hold) => {
+                hold.records += 1;
+                (hold.block.offset(), hold.block.len())
+            }
+            None => {
+                let block = arena.open(reference).map_err(RecordError::Freed)?;
+                let found = (block.offset(), block.len());
+                standing.records.insert(reference, Hold { records: 1, block });
+                found
+            }
+        };
+        drop(home);
+        let record = Self { place: Arc::clone(place), reference, offset, len: is, lingers: AtomicU64::new(0) };
+        if is == len { Ok(record) } else { Err(RecordError::OtherSize(is, len)) }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Its name in its place.
+    #[must_use]
+    pub fn reference(&self) -> BlockRef {
+        self.reference
+    }
+
+    /// Where its first byte is in the segment: a multiple of 64.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Its words.
+    #[must_use]
+    pub fn words(&self) -> SegmentWords {
+        SegmentWords::new(Arc::clone(self.place.segment()), self.offset, self.len / 8)
+    }
+
+    /// Keeps it for a minute: its address has been given away, and who gave it may let go before it has arrived.
+    pub fn linger(self: &Arc<Self>) {
+        let now = clock::now();
+        let until = self.lingers.load(Ordering::Relaxed);
+        let mut home = home();
+        // Not again each time: half of the time is enough for most.
+        if until < now + LINGER / 2 {
+            self.lingers.store(now + LINGER, Ordering::Relaxed);
+            home.lingering.push_back((now + LINGER, Arc::clone(self)));
+        }
+        let over = home.lingering.partition_point(|(until, _)| *until < now);
+        let over: Vec<_> = home.lingering.drain(..over).collect();
+        drop(home);
+        drop(over);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let mut home = home();
+        let Some(standing) = home.standings.get_mut(&self.place.inode) else { return };
+        let Some(hold) = standing.records.get_mut(&self.reference) else { return };
+        hold.records -= 1;
+        if hold.records == 0
+            && let Some(hold) = standing.records.remove(&self.reference)
+        {
+            standing.let_go(hold.block);
+        }
+    }
+}
+
+impl Home {
+    fn standing(&mut self, place: &Place) -> io::Result<&mut Standing> {
+        let missing = || io::Error::other("a shared segment is not registered in this process");
+        self.standings.get_mut(&place.inode).ok_or_else(missing)
+    }
+}
+
+/// What the thread that forks has locked, and the places it must not drop before it has unlocked.
+struct Forking {
+    home: MutexGuard<'static, Home>,
+    _names: MutexGuard<'static, ()>,
+    places: Vec<Arc<Place>>,
+}
+
+thread_local! {
+    static FORKING: RefCell<Option<Forking>> = const { RefCell::new(None) };
+}
+
+fn before_fork() {
+    let still = names::hold_still();
+    let mut home = home();
+    let mut places = Vec::new();
+    for standing in home.standings.values_mut() {
+        let Some(place) = standing.place.upgrade() else { continue };
+        if let Some(arena) = standing.arena.as_ref().filter(|_| !standing.records.is_empty()) {
+            let heir = place.site.reserve().unwrap_or(EVERLASTING);
+            for reference in standing.records.keys() {
+                // What this process does not hold itself (it is everlasting) nobody can take from the child either.
+                let _ = arena.bequeath(*reference, heir.into());
+            }
+            standing.heir = Some(heir);
+        }
+        places.push(place);
+    }
+    FORKING.set(Some(Forking { home, _names: still, places }));
+}
+
+fn after_fork_in_parent() {
+    let Some(Forking { mut home, _names, places }) = FORKING.take() else { return };
+    home.standings.values_mut().for_each(|standing| standing.heir = None);
+    drop(home);
+    drop(places);
+}
+
+fn after_fork_in_child() {
+    let Some(Forking { mut home, _names, places }) = FORKING.take() else { return };
+    for standing in home.standings.values_mut() {
+        // The parent's, and maybe locked by one of its threads: neither used nor dropped.
+        std::mem::forget(standing.arena.take());
+        let Some(place) = standing.place.upgrade() else { continue };
+        if let Some(heir) = standing.heir.take() {
+            let heir = if heir != EVERLASTING && place.site.adopt(heir) { heir } else { EVERLASTING };
+            standing.arena = attach(&place.site, heir).ok().map(Arc::new);
+        } else if place.site.kind() != Kind::Ground.number() {
+            enter(&place.site);
+        }
+    }
+    drop(home);
+    drop(places);
+}

@@ -1,0 +1,24 @@
+//! Queues and pipes: what their Python classes stand on.
+//!
+//! - [`message`]: Python values as messages, and back;
+//! - [`open`]: one item in, one item out; [`batch`]: many at once; [`waiters`]: how coroutines wait;
+//! - [`queue_base`]: the class of Python, for all kinds of queue;
+//! - [`errors`]: what goes wrong, as Python says it.
+//!
+//! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than letting go of it;
+//! everything that waits, or copies much, lets go first.
+
+mod batch;
+mod errors;
+mod message;
+mod open;
+mod queue_base;
+mod waiters;
+
+use pyo3::prelude::*;
+
+/// Adds everything about queues and pipes to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<queue_base::QueueBase>()?;
+    module.add_class::<queue_base::Parcel>()
+}

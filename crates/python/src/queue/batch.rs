@@ -1,0 +1,206 @@
+//! Many items at once: one lock and one commit for each batch of them.
+
+use manyhands_channel::queue::{self, Batch, GetError, Message, PutError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList};
+
+use super::errors::{get_error, put_error};
+use super::message::{self, Encoded, LONG};
+use super::open::Open;
+use crate::sync::timeout::Patience;
+use crate::sync::waiting::detached;
+
+/// Items of a batch: enough for what a batch costs to be nothing per item, few enough for their bytes to stay in cache.
+const BATCH: usize = 512;
+/// A batch of no more than these is copied without letting go of the interpreter.
+const FEW: usize = 32;
+/// Bytes after which a batch that is taken out is long enough.
+const ENOUGH: usize = 256 * 1024;
+
+/// Items that are to be put.
+#[derive(Default)]
+struct Load {
+    batch: Batch,
+    /// Of each item; in priority queues only.
+    priorities: Vec<u128>,
+}
+
+impl Load {
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.priorities.clear();
+    }
+
+    /// Puts all; how many went in before an error.
+    fn put(&mut self, py: Python<'_>, open: &Open, patience: Patience) -> Result<usize, (usize, PyErr)> {
+        let queue = &open.queue;
+        let deadline = patience.deadline();
+        let all = self.batch.len();
+        if open.kind == queue::Kind::Priority {
+            let contents: Vec<_> = self.batch.iter().map(|(tag, bytes)| (tag, [bytes])).collect();
+            let messages: Vec<_> = contents
+                .iter()
+                .zip(&self.priorities)
+                .map(|((tag, parts), priority)| Message { tag: *tag, priority: *priority, parts })
+                .collect();
+            return match detached(py, |waiting| queue.put_many(&messages, deadline, waiting)) {
+                Ok(Ok(())) => Ok(all),
+                Ok(Err((count, error))) => Err((count, put_error(py, &error))),
+                Err(raised) => Err((0, raised)),
+            };
+        }
+        if all <= FEW {
+            match queue.try_put_batch(&mut self.batch) {
+                Ok(_) | Err(PutError::Full | PutError::Busy(_)) => {}
+                Err(error) => return Err((0, put_error(py, &error))),
+            }
+        }
+        let batch = &mut self.batch;
+        let outcome = detached(py, |waiting| queue.put_batch(batch, deadline, waiting));
+        let put = all - self.batch.len();
+        match outcome {
+            Ok(Ok(())) => Ok(all),
+            Ok(Err(error)) => Err((put, put_error(py, &error))),
+            Err(raised) => Err((put, raised)),
+        }
+    }
+}
+
+/// Why a batch is not longer.
+enum End<'py> {
+    Full,
+    /// This item is better put by itself.
+    Long(u128, Encoded<'py>),
+    Exhausted,
+    Failed(PyErr),
+}
+
+fn collect<'py>(open: &Open, items: &mut Bound<'py, PyIterator>, load: &mut Load) -> End<'py> {
+    while load.batch.len() < BATCH && load.batch.size() < LONG {
+        let item = match items.next() {
+            None => return End::Exhausted,
+            Some(Ok(item)) => item,
+            Some(Err(error)) => return End::Failed(error),
+        };
+        let encoded = open.priority(&item).and_then(|priority| Ok((priority, message::encode(&item)?)));
+        let (priority, encoded) = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => return End::Failed(error),
+        };
+        if encoded.len() >= LONG {
+            return End::Long(priority, encoded);
+        }
+        load.batch.push_with(encoded.tag, |bytes| encoded.append_to(bytes));
+        if open.kind == queue::Kind::Priority {
+            load.priorities.push(priority);
+        }
+    }
+    End::Full
+}
+
+/// Puts all items of an iterable, in order.
+///
+/// # Errors
+/// As for one item, and what the iterable raises; the items before it have been put, and the error's attribute
+/// `items_put` says how many these are.
+pub(super) fn put_many(
+    py: Python<'_>,
+    open: &Open,
+    items: &Bound<'_, PyAny>,
+    patience: Patience,
+) -> PyResult<()> {
+    let mut items = items.try_iter()?;
+    let mut load = Load::default();
+    let mut put = 0;
+    let failed = |put: usize, error: PyErr| {
+        // An exception that takes no attributes is told as it is.
+        _ = error.value(py).setattr(intern!(py, "items_put"), put);
+        error
+    };
+    loop {
+        load.clear();
+        let end = collect(open, &mut items, &mut load);
+        if !load.batch.is_empty() {
+            put += load.put(py, open, patience).map_err(|(count, error)| failed(put + count, error))?;
+        }
+        match end {
+            End::Full => py.check_signals()?,
+            End::Long(priority, item) => {
+                open.put(py, priority, &item, patience).map_err(|error| failed(put, error))?;
+                put += 1;
+            }
+            End::Exhausted => return Ok(()),
+            End::Failed(error) => return Err(failed(put, error)),
+        }
+    }
+}
+
+/// Takes up to `count` items: waits for the first, takes what is there. Empty when there was none in time.
+///
+/// # Errors
+/// As for one item. When an item cannot be unpickled, the error's attribute `items_taken` has the others that were
+/// taken with it.
+pub(super) fn get_many<'py>(
+    py: Python<'py>,
+    open: &Open,
+    count: usize,
+    patience: Patience,
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    let mut batch = Batch::default();
+    let mut patience = patience;
+    while list.len() < count {
+        batch.clear();
+        let most = (count - list.len()).min(BATCH);
+        let taken = take_batch(py, open, most, patience, &mut batch);
+        match taken.map_err(|error| with_taken(error, &list))? {
+            Ok(_) => append_decoded(py, &batch, &list)?,
+            Err(GetError::Empty) => return Ok(list),
+            Err(GetError::Closed) if !list.is_empty() => return Ok(list),
+            Err(error) => return Err(with_taken(get_error(py, &error), &list)),
+        }
+        patience = Patience::None;
+    }
+    Ok(list)
+}
+
+fn take_batch(
+    py: Python<'_>,
+    open: &Open,
+    most: usize,
+    patience: Patience,
+    batch: &mut Batch,
+) -> PyResult<Result<usize, GetError>> {
+    let queue = &open.queue;
+    if most <= FEW {
+        match queue.try_get_batch(most, LONG, batch) {
+            Err(GetError::Busy(_)) => {}
+            Err(GetError::Empty) if patience != Patience::None => {}
+            taken => return Ok(taken),
+        }
+    }
+    let deadline = patience.deadline();
+    detached(py, |waiting| queue.get_batch(most, ENOUGH, batch, deadline, waiting))
+}
+
+fn append_decoded<'py>(py: Python<'py>, batch: &Batch, list: &Bound<'py, PyList>) -> PyResult<()> {
+    let mut failed = None;
+    for (tag, bytes) in batch.iter() {
+        match message::decode(py, tag, bytes) {
+            Ok(item) => list.append(item)?,
+            Err(error) => _ = failed.get_or_insert(error),
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(with_taken(error, list)))
+}
+
+/// Hands out, with an error, what was taken from the queue before it.
+fn with_taken(error: PyErr, list: &Bound<'_, PyList>) -> PyErr {
+    let py = list.py();
+    if !list.is_empty() {
+        // An exception that takes no attributes is told as it is.
+        _ = error.value(py).setattr(intern!(py, "items_taken"), list);
+    }
+    error
+}

@@ -1,0 +1,136 @@
+//! A queue that has been opened: one item in, one item out.
+
+use manyhands_channel::queue::{self, GetError, Message, PutError, Queue};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt, PyTuple};
+
+use super::errors::{get_error, put_error};
+use super::message::{self, Encoded, Long, Taken};
+use crate::home::Mapped;
+use crate::sync::timeout::Patience;
+use crate::sync::waiting::detached;
+
+/// A queue, and the segment that it lies in.
+pub(super) struct Open {
+    pub(super) mapped: Mapped,
+    pub(super) queue: Queue,
+    pub(super) kind: queue::Kind,
+}
+
+impl Open {
+    pub(super) fn new(mapped: Mapped, queue: Queue) -> Self {
+        let kind = queue.options().kind;
+        Self { mapped, queue, kind }
+    }
+
+    /// Where in a priority queue the item belongs; nothing in particular in others.
+    #[inline]
+    pub(super) fn priority(&self, item: &Bound<'_, PyAny>) -> PyResult<u128> {
+        if self.kind == queue::Kind::Priority { priority(item) } else { Ok(0) }
+    }
+
+    pub(super) fn put(
+        &self,
+        py: Python<'_>,
+        priority: u128,
+        item: &Encoded<'_>,
+        patience: Patience,
+    ) -> PyResult<()> {
+        if item.len() < message::LONG {
+            match item.with(priority, |message| self.queue.try_put(&message)) {
+                Ok(()) => return Ok(()),
+                Err(PutError::Busy(_)) => {}
+                Err(PutError::Full) if patience != Patience::None => {}
+                Err(error) => return Err(put_error(py, &error)),
+            }
+        }
+        let queue = &self.queue;
+        let deadline = patience.deadline();
+        item.with(priority, |message| detached(py, |waiting| queue.put(&message, deadline, waiting)))?
+            .map_err(|error| put_error(py, &error))
+    }
+
+    /// Puts if there is room; false when there is none.
+    pub(super) fn put_or_full(&self, py: Python<'_>, message: Message<'_>) -> PyResult<bool> {
+        let queue = &self.queue;
+        let outcome = match queue.try_put(&message) {
+            Err(PutError::Busy(_)) => detached(py, |waiting| queue.put(&message, Some(0), waiting))?,
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(PutError::Full) => Ok(false),
+            Err(error) => Err(put_error(py, &error)),
+        }
+    }
+
+    /// `None` when there is nothing and the time is up.
+    pub(super) fn get<'py>(
+        &self,
+        py: Python<'py>,
+        patience: Patience,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let queue = &self.queue;
+        let deadline = patience.deadline();
+        loop {
+            let taken = match queue.try_get(Taken::copy) {
+                Err(GetError::Empty) if patience == Patience::None => return Ok(None),
+                Err(GetError::Empty | GetError::Busy(_)) => {
+                    detached(py, |waiting| queue.get(deadline, waiting, Taken::copy))?
+                }
+                taken => taken,
+            };
+            let long = match taken {
+                Ok(Ok(taken)) => return taken.decode(py).map(Some),
+                Ok(Err(long)) => long,
+                Err(GetError::Empty) => return Ok(None),
+                Err(error) => return Err(get_error(py, &error)),
+            };
+            let filled = message::decode_filled(py, long, |bytes| {
+                let taken = detached(py, |waiting| {
+                    queue.get(Some(0), waiting, |mut item| {
+                        let same = Long { tag: item.tag(), length: item.len() } == long;
+                        same.then(|| item.read(bytes)).ok_or(())
+                    })
+                })?;
+                match taken {
+                    Ok(taken) => Ok(taken.is_ok()),
+                    Err(GetError::Empty) => Ok(false),
+                    Err(error) => Err(get_error(py, &error)),
+                }
+            })?;
+            // Another has taken the item that was seen: look again.
+            if filled.is_some() {
+                return Ok(filled);
+            }
+        }
+    }
+}
+
+/// Where in a priority queue an item belongs.
+fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
+    let refused = || {
+        let text = item.repr().map_or_else(|_| "an object".to_owned(), |text| text.to_string());
+        PyTypeError::new_err(format!(
+            "a PriorityQueue takes pairs (number, item), the smallest number first, not {text:.200}"
+        ))
+    };
+    let pair = item.cast::<PyTuple>().map_err(|_| refused())?;
+    if pair.len() != 2 {
+        return Err(refused());
+    }
+    let number = pair.get_item(0)?;
+    if let Ok(number) = number.cast::<PyInt>() {
+        let Ok(number) = number.extract::<i64>() else {
+            return Err(PyValueError::new_err(format!("the number of an item must be less than 2**63, not {number}")));
+        };
+        return Ok(queue::priority_of_int(number));
+    }
+    if let Ok(number) = number.cast::<PyFloat>() {
+        return queue::priority_of_float(number.value())
+            .ok_or_else(|| PyValueError::new_err("the number of an item cannot be NaN: it has no place in an order"));
+    }
+    Err(refused())
+}
+

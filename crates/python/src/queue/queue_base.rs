@@ -1,0 +1,323 @@
+//! The native half of all queues.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use manyhands_channel::queue::{self, Message, Options, Queue, TaskError};
+use manyhands_os::procfs;
+use manyhands_sync::names::Kind;
+use manyhands_sync::site::SITE_BYTES;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use super::batch;
+use super::errors::attach_error;
+use super::message;
+use super::open::Open;
+use super::waiters::{Point, enlist};
+use crate::home::{self, Mapped};
+use crate::imports;
+use crate::sync::door::Enlisted;
+use crate::sync::timeout::{self, Patience};
+use crate::sync::waiting::detached;
+
+/// The most bytes of a queue that was given no limit; addresses only, until they are used.
+const LARGEST: usize = 4 << 30;
+
+/// A queue of any kind; opened by the Python class's `__init__`.
+#[pyclass(frozen, subclass, module = "manyhands._native")]
+pub(crate) struct QueueBase {
+    open: OnceLock<Open>,
+    /// Whether this object has been closed: it alone, not the queue.
+    closed: AtomicBool,
+}
+
+/// The kinds of queue, by the name of the Python class.
+fn kinds(class: &str) -> Option<(Kind, queue::Kind, bool)> {
+    Some(match class {
+        "Queue" => (Kind::Queue, queue::Kind::Fifo, true),
+        "JoinableQueue" => (Kind::JoinableQueue, queue::Kind::Fifo, true),
+        "SimpleQueue" => (Kind::SimpleQueue, queue::Kind::Fifo, false),
+        "LifoQueue" => (Kind::LifoQueue, queue::Kind::Lifo, true),
+        "PriorityQueue" => (Kind::PriorityQueue, queue::Kind::Priority, true),
+        _ => return None,
+    })
+}
+
+impl QueueBase {
+    /// The queue, closed or not.
+    pub(super) fn any(&self) -> PyResult<&Open> {
+        self.open.get().ok_or_else(|| PyRuntimeError::new_err("the queue's __init__() has not been called"))
+    }
+
+    /// The queue, if this object is not closed.
+    #[inline]
+    fn usable<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Open> {
+        let this = slf.get();
+        match this.open.get() {
+            Some(open) if !this.closed.load(Ordering::Relaxed) => Ok(open),
+            Some(_) => Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?))),
+            None => this.any(),
+        }
+    }
+}
+
+#[pymethods]
+impl QueueBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { open: OnceLock::new(), closed: AtomicBool::new(false) }
+    }
+
+    /// Makes the queue, or opens the one of that name.
+    fn _open(&self, class: &str, maxsize: i64, name: Option<&str>, memory: Option<usize>) -> PyResult<()> {
+        let (segment_kind, kind, joinable) =
+            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
+        let Ok(maxsize) = u32::try_from(maxsize.max(0)) else {
+            return Err(PyValueError::new_err(format!("maxsize {maxsize} is too large: at most {}", u32::MAX)));
+        };
+        let most = procfs::memory_limit() / 2;
+        let body = memory.unwrap_or(LARGEST.min(usize::try_from(most).unwrap_or(LARGEST))).max(Queue::SMALLEST);
+        let options = Options { kind, maxsize, joinable };
+        let mapped = home::new_segment(segment_kind, name, &[u64::from(maxsize)], body, |site| {
+            let region = SITE_BYTES..site.segment().len();
+            Queue::create(Arc::clone(site), region, options).map_err(|error| attach_error(&error))?;
+            Ok(())
+        })?;
+        self.attach_to(mapped)
+    }
+
+    /// Opens the queue that has been pickled.
+    fn _attach(&self, class: &str, address: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let (segment_kind, ..) =
+            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
+        self.attach_to(home::open_segment(address, segment_kind)?)
+    }
+
+    /// For pickling: where the queue is.
+    fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.any()?.mapped.address(py)
+    }
+
+    /// The name by which any process of this user can open it, or None.
+    #[getter]
+    fn name(&self) -> PyResult<Option<String>> {
+        Ok(self.any()?.mapped.name().map(str::to_owned))
+    }
+
+    /// The most items it holds; 0 for any number.
+    #[getter]
+    fn maxsize(&self) -> PyResult<u32> {
+        Ok(self.any()?.queue.options().maxsize)
+    }
+
+    #[pyo3(signature = (item, block = None, timeout = None))]
+    fn put(
+        slf: &Bound<'_, Self>,
+        item: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let open = Self::usable(slf)?;
+        let patience = timeout::of_queue(block, timeout)?;
+        open.put(slf.py(), open.priority(item)?, &message::encode(item)?, patience)
+    }
+
+    fn put_nowait(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        let open = Self::usable(slf)?;
+        open.put(slf.py(), open.priority(item)?, &message::encode(item)?, Patience::None)
+    }
+
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let patience = timeout::of_queue(block, timeout)?;
+        let got = Self::usable(slf)?.get(slf.py(), patience)?;
+        got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
+    }
+
+    fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let got = Self::usable(slf)?.get(slf.py(), Patience::None)?;
+        got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
+    }
+
+    /// An item if there is one, else `default`.
+    fn _get_or<'py>(slf: &Bound<'py, Self>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let got = Self::usable(slf)?.get(slf.py(), Patience::None)?;
+        Ok(got.unwrap_or(default))
+    }
+
+    fn qsize(&self) -> PyResult<usize> {
+        Ok(self.any()?.queue.len())
+    }
+
+    fn full(&self) -> PyResult<bool> {
+        Ok(self.any()?.queue.is_full())
+    }
+
+    /// Whether close() was called on this object.
+    #[getter]
+    fn _is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Makes this object unusable; the queue goes on for others.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    #[pyo3(signature = (immediate = false))]
+    fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
+        let queue = &self.any()?.queue;
+        detached(py, |waiting| queue.close(immediate, waiting))?
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    #[getter]
+    fn is_shutdown(&self) -> PyResult<bool> {
+        Ok(self.any()?.queue.is_closed())
+    }
+
+    fn task_done(&self, py: Python<'_>) -> PyResult<()> {
+        let queue = &self.any()?.queue;
+        detached(py, |waiting| queue.task_done(1, waiting))?.map_err(|error| match error {
+            TaskError::TooOften => PyValueError::new_err("task_done() called too many times"),
+            error => PyRuntimeError::new_err(error.to_string()),
+        })
+    }
+
+    /// Waits until all work is done; if it never will be, the process that died with some, and with how much.
+    fn _join(&self, py: Python<'_>) -> PyResult<Option<(i32, u32)>> {
+        let lost = self.join(py, Patience::Endless)?;
+        lost.ok_or_else(|| PyRuntimeError::new_err("a wait without end has ended"))
+    }
+
+    /// As `_join`, in a tuple; None when it is not done yet.
+    fn _join_or_none(&self, py: Python<'_>) -> PyResult<Option<(Option<(i32, u32)>,)>> {
+        Ok(self.join(py, Patience::None)?.map(|lost| (lost,)))
+    }
+
+    /// Counts as done what processes had taken that died; how many items these are.
+    fn recover(&self, py: Python<'_>) -> PyResult<u64> {
+        let queue = &self.any()?.queue;
+        detached(py, |waiting| queue.write_off(waiting))?
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    #[pyo3(signature = (items, timeout = None))]
+    fn put_many(
+        slf: &Bound<'_, Self>,
+        items: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let open = Self::usable(slf)?;
+        batch::put_many(slf.py(), open, items, timeout::of_queue(None, timeout)?)
+    }
+
+    #[pyo3(signature = (count, timeout = None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        count: usize,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let open = Self::usable(slf)?;
+        let list = batch::get_many(slf.py(), open, count, timeout::of_queue(None, timeout)?)?;
+        if list.is_empty() && count > 0 {
+            return Err(imports::error(slf.py(), imports::empty, None));
+        }
+        Ok(list)
+    }
+
+    /// As `get_many`, without waiting; None when there is nothing.
+    fn _get_many_or_none<'py>(slf: &Bound<'py, Self>, count: usize) -> PyResult<Option<Bound<'py, PyList>>> {
+        let open = Self::usable(slf)?;
+        let list = batch::get_many(slf.py(), open, count, Patience::None)?;
+        Ok((count == 0 || !list.is_empty()).then_some(list))
+    }
+
+    /// Puts an item if there is room, and returns None; otherwise the item, pickled.
+    fn _put_or_pack(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<Option<Parcel>> {
+        let open = Self::usable(slf)?;
+        let priority = open.priority(item)?;
+        let encoded = message::encode(item)?;
+        if encoded.with(priority, |message| open.put_or_full(slf.py(), message))? {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(encoded.len());
+        encoded.append_to(&mut bytes);
+        Ok(Some(Parcel { tag: encoded.tag, priority, bytes }))
+    }
+
+    /// Puts what `_put_or_pack` has pickled; false when there is no room.
+    fn _put_parcel(slf: &Bound<'_, Self>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
+        let parcel = parcel.get();
+        let parts = [parcel.bytes.as_slice()];
+        let message = Message { tag: parcel.tag, priority: parcel.priority, parts: &parts };
+        Self::usable(slf)?.put_or_full(slf.py(), message)
+    }
+
+    fn _enlist_for_items(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Items, door)
+    }
+
+    fn _enlist_for_room(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Room, door)
+    }
+
+    fn _enlist_for_join(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Done, door)
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let queue = &self.any()?.queue;
+        let found = queue.statistics();
+        let facts = PyDict::new(py);
+        facts.set_item("size", found.len)?;
+        facts.set_item("maxsize", queue.options().maxsize)?;
+        facts.set_item("puts", found.puts)?;
+        facts.set_item("gets", found.gets)?;
+        facts.set_item("bytes_put", found.bytes_put)?;
+        facts.set_item("bytes_got", found.bytes_got)?;
+        facts.set_item("memory_bytes", found.memory)?;
+        // Unknown where nobody counts, and for the instant in which another one does.
+        facts.set_item("unfinished", queue.unfinished().ok().map(|left| left.count))?;
+        facts.set_item("is_shutdown", queue.is_closed())?;
+        facts.set_item("deaths", found.deaths)?;
+        Ok(facts)
+    }
+}
+
+/// An item that has been pickled and waits for room.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct Parcel {
+    tag: u16,
+    priority: u128,
+    bytes: Vec<u8>,
+}
+
+impl QueueBase {
+    /// `None` when the time was up first.
+    #[expect(clippy::option_option, reason = "the outer: not done yet; the inner: somebody died")]
+    fn join(&self, py: Python<'_>, patience: Patience) -> PyResult<Option<Option<(i32, u32)>>> {
+        let queue = &self.any()?.queue;
+        let deadline = patience.deadline();
+        match detached(py, |waiting| queue.join(deadline, waiting))? {
+            Ok(()) => Ok(Some(None)),
+            Err(TaskError::TimedOut) => Ok(None),
+            Err(TaskError::Lost(lost)) => Ok(Some(lost.first().map(|(who, count)| (who.pid(), *count)))),
+            Err(error) => Err(PyRuntimeError::new_err(error.to_string())),
+        }
+    }
+
+    fn attach_to(&self, mapped: Mapped) -> PyResult<()> {
+        let queue = Queue::attach(Arc::clone(mapped.site()), mapped.body()).map_err(|error| attach_error(&error))?;
+        self.open
+            .set(Open::new(mapped, queue))
+            .map_err(|_| PyRuntimeError::new_err("the queue's __init__() was called twice"))
+    }
+}

@@ -1,0 +1,40 @@
+//! Locks, semaphores, events, conditions and barriers as Python sees them.
+//!
+//! - [`waiting`]: what a thread of Python does while it waits; [`door`]: how an event loop waits;
+//! - [`timeout`]: what `acquire` and `wait` are called with; [`quick`]: when nobody has to wait;
+//! - the others: one class each, over the primitive of the same name in `manyhands-sync`.
+
+mod barrier;
+mod condition;
+pub(crate) mod door;
+mod event;
+mod lock;
+mod owned;
+mod quick;
+mod rlock;
+mod semaphore;
+pub(crate) mod timeout;
+pub(crate) mod waiting;
+
+use std::sync::LazyLock;
+
+use manyhands_os::procfs;
+use manyhands_sync::SpinBudget;
+use pyo3::prelude::*;
+
+/// How long to look for a lock before sleeping, on this machine.
+pub(crate) fn spin_budget() -> SpinBudget {
+    static CPUS: LazyLock<usize> = LazyLock::new(procfs::cpus);
+    SpinBudget::new(*CPUS)
+}
+
+/// Adds the primitives to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    door::register(module)?;
+    lock::register(module)?;
+    rlock::register(module)?;
+    semaphore::register(module)?;
+    event::register(module)?;
+    condition::register(module)?;
+    barrier::register(module)
+}

@@ -1,0 +1,217 @@
+//! The barrier.
+
+use std::sync::Arc;
+
+use manyhands_sync::EventCount;
+use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
+use manyhands_sync::names::Kind;
+use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::waiting::Stopped;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::door::{Awaited, Enlisted};
+use super::{timeout, waiting};
+use crate::home::{self, Record};
+use crate::imports;
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<BarrierBase>()?;
+    module.add_class::<BarrierPlace>()
+}
+
+/// The native half of `manyhands.Barrier`.
+#[pyclass(frozen, subclass, module = "manyhands._native")]
+pub(crate) struct BarrierBase {
+    barrier: Barrier,
+    record: Record,
+}
+
+/// The place of a coroutine that has arrived.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct BarrierPlace {
+    place: Place,
+}
+
+impl Awaited for BarrierBase {
+    fn site(&self) -> &Arc<Site> {
+        self.record.site()
+    }
+
+    fn events(&self) -> EventCount<'_> {
+        self.barrier.events()
+    }
+
+    fn key(&self) -> u64 {
+        self.barrier.key()
+    }
+
+    fn kind(&self) -> WaitKind {
+        WaitKind::Barrier
+    }
+}
+
+fn broken(py: Python<'_>) -> PyErr {
+    imports::error(py, imports::broken_barrier_error, None)
+}
+
+#[pymethods]
+impl BarrierBase {
+    #[new]
+    #[pyo3(signature = (parties, *_rest, name = None, _address = None, **_more))]
+    fn new(
+        parties: i64,
+        _rest: &Bound<'_, PyTuple>,
+        name: Option<&str>,
+        _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let most = Barrier::MOST;
+        let count = usize::try_from(parties).ok().filter(|count| (1..=most).contains(count));
+        let Some(count) = count else {
+            // threading's words up to 3.12 and since: parties must be > 0.
+            return Err(PyValueError::new_err(format!("parties must be > 0 and at most {most}")));
+        };
+        let words = Barrier::words_for(count);
+        let record = match _address {
+            Some(address) => home::open_record(address, Kind::Barrier, words)?,
+            None => home::record(Kind::Barrier, name, &[count as u64], words, |site, words| {
+                drop(Barrier::create(Arc::clone(site), words.clone(), count));
+                Ok(())
+            })?,
+        };
+        let barrier = Barrier::open(Arc::clone(record.site()), record.words().clone())
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { barrier, record })
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.record.name()
+    }
+
+    #[getter]
+    fn parties(&self) -> usize {
+        self.barrier.parties()
+    }
+
+    #[getter]
+    fn n_waiting(&self) -> usize {
+        self.barrier.waiting()
+    }
+
+    #[getter]
+    fn broken(&self) -> bool {
+        self.barrier.is_broken()
+    }
+
+    /// Waits for the others; one of all calls `action` before anybody goes on.
+    fn _wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        action: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<usize> {
+        let deadline = timeout::of_wait(timeout)?.deadline();
+        let passage = waiting::wait(py, |waiting| match self.barrier.wait(deadline, waiting) {
+            Ok(passage) => Ok(Some(passage)),
+            Err(NotPassed::Broken) => Ok(None),
+            Err(NotPassed::Interrupted) => Err(Stopped::Broken),
+        });
+        let passage = match passage {
+            Ok(passage) => passage.flatten(),
+            Err(error) => {
+                // As in the standard library: who is called away breaks it for the others.
+                self.barrier.abort();
+                return Err(error);
+            }
+        };
+        match passage {
+            Some(Passage::Passed(index)) => Ok(index),
+            Some(Passage::Acts(acting)) => {
+                if let Some(action) = action {
+                    action.call0()?;
+                }
+                acting.pass().map_err(|_| broken(py))
+            }
+            None => Err(broken(py)),
+        }
+    }
+
+    /// A coroutine arrives: what it finds ("waits", "acts", "full"), and its place.
+    fn _arrive(&self, py: Python<'_>) -> PyResult<(&'static str, Option<BarrierPlace>)> {
+        match self.barrier.arrive() {
+            Arrival::Waits(place) => Ok(("waits", Some(BarrierPlace { place }))),
+            Arrival::Acts(place) => Ok(("acts", Some(BarrierPlace { place }))),
+            Arrival::Full => Ok(("full", None)),
+            Arrival::Broken => Err(broken(py)),
+        }
+    }
+
+    /// The index of a coroutine that has passed; None while it waits.
+    fn _outcome(&self, py: Python<'_>, place: &BarrierPlace) -> PyResult<Option<usize>> {
+        self.barrier.break_if_dead();
+        self.barrier.outcome(place.place).transpose().map_err(|_| broken(py))
+    }
+
+    /// Lets all go on, by the coroutine that was to act: its index.
+    fn _pass(&self, py: Python<'_>, place: &BarrierPlace) -> PyResult<usize> {
+        let passed = self.barrier.pass(place.place);
+        if passed { Ok(place.place.index()) } else { Err(broken(py)) }
+    }
+
+    /// Breaks the barrier: the action of the coroutine that was to act has failed.
+    fn _fail(&self, place: &BarrierPlace) {
+        self.barrier.fail(place.place);
+    }
+
+    /// A coroutine's time is up; false if all have arrived.
+    fn _expire(&self, place: &BarrierPlace) -> bool {
+        self.barrier.expire(place.place)
+    }
+
+    /// A coroutine takes its arrival back.
+    fn _withdraw(&self, place: &BarrierPlace) {
+        self.barrier.withdraw(place.place);
+    }
+
+    fn abort(&self) {
+        self.barrier.abort();
+    }
+
+    fn reset(&self) {
+        self.barrier.reset();
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = PyDict::new(py);
+        statistics.set_item("name", self.record.name())?;
+        statistics.set_item("parties", self.barrier.parties())?;
+        statistics.set_item("waiting", self.barrier.waiting())?;
+        statistics.set_item("broken", self.barrier.is_broken())?;
+        Ok(statistics)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let barrier = &slf.get().barrier;
+        let class = slf.get_type().name()?;
+        let name = slf.get().record.name().map_or(String::new(), |name| format!(" {name:?}"));
+        let at = slf.as_ptr() as usize;
+        Ok(match barrier.is_broken() {
+            true => format!("<manyhands.{class}{name} at {at:#x}: broken>"),
+            false => {
+                let (waiting, parties) = (barrier.waiting(), barrier.parties());
+                format!("<manyhands.{class}{name} at {at:#x}: waiters={waiting}/{parties}>")
+            }
+        })
+    }
+
+    fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.record.address(py)
+    }
+
+    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
+        Enlisted::at(slf, door)
+    }
+}

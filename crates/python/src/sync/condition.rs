@@ -1,0 +1,145 @@
+//! The condition variable: those who wait. Its lock is the business of the Python half.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use manyhands_sync::condition::{AsyncEnlisted, Condition};
+use manyhands_sync::names::Kind;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{timeout, waiting};
+use crate::home::{self, Record};
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ConditionBase>()?;
+    module.add_class::<ConditionPlace>()
+}
+
+/// The native half of `manyhands.Condition`.
+#[pyclass(frozen, subclass, module = "manyhands._native")]
+pub(crate) struct ConditionBase {
+    condition: Condition,
+    record: Record,
+}
+
+#[pymethods]
+impl ConditionBase {
+    #[new]
+    #[pyo3(signature = (_lock = None, *, name = None, _address = None, **_more))]
+    fn new(
+        _lock: Option<&Bound<'_, PyAny>>,
+        name: Option<&str>,
+        _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let words = Condition::WORDS;
+        let record = match _address {
+            Some(address) => home::open_record(address, Kind::Condition, words)?,
+            None => home::record(Kind::Condition, name, &[], words, |_, _| Ok(()))?,
+        };
+        let condition = Condition::open(Arc::clone(record.site()), record.words().clone())
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { condition, record })
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.record.name()
+    }
+
+    /// Enlists, calls `let_go` (which releases the lock), and waits to be notified: whether that was in time.
+    #[pyo3(signature = (let_go, timeout))]
+    fn _wait(
+        &self,
+        py: Python<'_>,
+        let_go: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let deadline = timeout::of_wait(timeout)?.deadline();
+        let enlisted = self.condition.enlist(deadline.is_some());
+        let_go.call0()?;
+        Ok(waiting::wait(py, |waiting| enlisted.wait(deadline, waiting))?.is_some())
+    }
+
+    /// Wakes `n`, or all.
+    fn _notify(&self, n: Option<i64>) {
+        match n {
+            None => self.condition.notify_all(),
+            Some(n) => self.condition.notify(u32::try_from(n.max(0)).unwrap_or(u32::MAX)),
+        };
+    }
+
+    /// How many wait.
+    fn _waiting(&self) -> usize {
+        self.condition.waiting()
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = PyDict::new(py);
+        statistics.set_item("name", self.record.name())?;
+        statistics.set_item("waiting", self.condition.waiting())?;
+        Ok(statistics)
+    }
+
+    fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.record.address(py)
+    }
+
+    /// A place for a coroutine.
+    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionPlace> {
+        let Some(enlisted) = slf.get().condition.enlist_async(door) else {
+            return Err(PyRuntimeError::new_err(
+                "too many threads and coroutines wait in one shared segment: at most 1024 can",
+            ));
+        };
+        let number = enlisted.call_number();
+        Ok(ConditionPlace { of: slf.clone().unbind(), number, enlisted: Mutex::new(Some(enlisted)) })
+    }
+}
+
+/// A coroutine's place among those who wait for a condition.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct ConditionPlace {
+    of: Py<ConditionBase>,
+    number: u64,
+    enlisted: Mutex<Option<AsyncEnlisted>>,
+}
+
+impl ConditionPlace {
+    fn enlisted(&self) -> MutexGuard<'_, Option<AsyncEnlisted>> {
+        // Nothing that runs under it panics half-way.
+        self.enlisted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl ConditionPlace {
+    /// What a call for it says.
+    #[getter]
+    fn call_number(&self) -> u64 {
+        self.number
+    }
+
+    fn is_notified(&self) -> bool {
+        self.enlisted().as_ref().is_some_and(AsyncEnlisted::is_notified)
+    }
+
+    /// A notification comes once: there is nothing to renew.
+    #[expect(clippy::unused_self, reason = "what all places have")]
+    fn renew(&self) {}
+
+    /// Waits no more; if not `satisfied`, a notification goes to another.
+    fn leave(&self, satisfied: bool) {
+        let enlisted = self.enlisted().take();
+        if let Some(enlisted) = enlisted {
+            self.of.get().condition.leave_async(enlisted, satisfied);
+        }
+    }
+}
+
+impl Drop for ConditionPlace {
+    fn drop(&mut self) {
+        self.leave(false);
+    }
+}

@@ -1,0 +1,159 @@
+//! The lock.
+
+use std::sync::Arc;
+
+use manyhands_os::process::{identity, thread_id};
+use manyhands_sync::lock::{LOCK_BYTES, Lock};
+use manyhands_sync::names::Kind;
+use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::{EventCount, SpinBudget};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::door::{Awaited, Enlisted};
+use super::quick::{Quick, add_quick_methods};
+use super::{owned, timeout, waiting};
+use crate::home::{self, Record};
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LockBase>()?;
+    add_quick_methods::<LockBase>(module.py())
+}
+
+/// The native half of `manyhands.Lock`.
+#[pyclass(frozen, subclass, module = "manyhands._native")]
+pub(crate) struct LockBase {
+    lock: Lock,
+    record: Record,
+    spin: SpinBudget,
+}
+
+impl Quick for LockBase {
+    #[inline]
+    fn enter(&self) -> bool {
+        self.lock.try_acquire(identity(), thread_id())
+    }
+
+    #[inline]
+    fn leave(&self) -> bool {
+        self.lock.word().try_release(identity())
+    }
+}
+
+impl Awaited for LockBase {
+    fn site(&self) -> &Arc<Site> {
+        self.record.site()
+    }
+
+    fn events(&self) -> EventCount<'_> {
+        self.lock.word().events()
+    }
+
+    fn key(&self) -> u64 {
+        self.lock.key()
+    }
+
+    fn kind(&self) -> WaitKind {
+        WaitKind::Lock
+    }
+}
+
+#[pymethods]
+impl LockBase {
+    #[new]
+    #[pyo3(signature = (*, name = None, on_owner_died = None, _address = None))]
+    fn new(
+        name: Option<&str>,
+        on_owner_died: Option<&Bound<'_, PyAny>>,
+        _address: Option<&Bound<'_, PyTuple>>,
+    ) -> PyResult<Self> {
+        // Kept by the Python half, where the garbage collector sees it.
+        _ = on_owner_died;
+        let words = LOCK_BYTES / 8;
+        let record = match _address {
+            Some(address) => home::open_record(address, Kind::Lock, words)?,
+            None => home::record(Kind::Lock, name, &[], words, |_, _| Ok(()))?,
+        };
+        let lock = Lock::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
+        Ok(Self { lock, record, spin: super::spin_budget() })
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.record.name()
+    }
+
+    #[pyo3(signature = (blocking = None, timeout = None, *, block = None))]
+    fn _acquire(
+        slf: &Bound<'_, Self>,
+        blocking: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        block: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        let patience = timeout::of_lock(blocking.or(block), timeout)?;
+        let (me, thread) = waiting::caller();
+        let acquired = match patience.deadline() {
+            Some(0) => this.lock.acquire_now(me, thread),
+            deadline => waiting::wait(py, |waiting| {
+                this.lock.acquire(me, thread, deadline, &this.spin, waiting)
+            })?,
+        };
+        let Some(acquired) = acquired else { return Ok(false) };
+        owned::settle(slf, acquired)?;
+        Ok(true)
+    }
+
+    /// An attempt of a coroutine, which will be called at its door if it is in vain.
+    fn _poll(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (me, thread) = waiting::caller();
+        let Some(acquired) = slf.get().lock.poll_acquire(me, thread, true) else { return Ok(false) };
+        owned::settle(slf, acquired)?;
+        Ok(true)
+    }
+
+    fn _release(&self, py: Python<'_>) -> PyResult<()> {
+        self.lock.release(identity()).map_err(|error| owned::release_error(py, error))
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn _exit(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self._release(py)
+    }
+
+    fn locked(&self) -> bool {
+        self.lock.is_locked()
+    }
+
+    /// Says that what the lock protects is right again after its owner died.
+    fn recover(&self) -> bool {
+        let (me, thread) = waiting::caller();
+        if self.lock.recover(me) {
+            return true;
+        }
+        // Not ours: free and poisoned, then.
+        if !self.lock.word().is_damaged() || self.lock.acquire_now(me, thread).is_none() {
+            return false;
+        }
+        let recovered = self.lock.recover(me);
+        self.lock.release(me).is_ok() && recovered
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let waiting = owned::waiting(self.record.site(), self.lock.key());
+        owned::statistics(py, self.record.name(), self.lock.owner(), waiting)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = slf.get();
+        owned::describe(slf, this.record.key(), this.record.name(), this.lock.owner(), this.lock.is_locked())
+    }
+
+    fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.record.address(py)
+    }
+
+    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
+        Enlisted::at(slf, door)
+    }
+}

@@ -1,0 +1,119 @@
+//! How long to wait, as Python says it.
+
+use manyhands_os::clock::{self, Deadline};
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::prelude::*;
+
+/// The most seconds a wait may be given: what `threading.TIMEOUT_MAX` is where time counts in nanoseconds.
+const LONGEST_S: f64 = 9_223_372_036.0;
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Deadline),
+    /// For ever.
+    Endless,
+}
+
+impl Patience {
+    /// The deadline that the core is given: `None` for ever.
+    pub(crate) fn deadline(self) -> Option<Deadline> {
+        match self {
+            Self::None => Some(0),
+            Self::Until(deadline) => Some(deadline),
+            Self::Endless => None,
+        }
+    }
+}
+
+/// What `acquire` of a lock was called with, by the rules of `threading`.
+///
+/// # Errors
+/// ValueError for a time limit with a call that does not wait, or a negative one; OverflowError; TypeError.
+pub(crate) fn of_lock(
+    blocking: Option<&Bound<'_, PyAny>>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Patience> {
+    let seconds = timeout.map(|timeout| timeout.extract::<f64>()).transpose()?.unwrap_or(-1.0);
+    let endless = seconds == -1.0;
+    if !blocking.map_or(Ok(true), |blocking| blocking.is_truthy())? {
+        return match endless {
+            true => Ok(Patience::None),
+            false => Err(PyValueError::new_err("can't specify a timeout for a non-blocking call")),
+        };
+    }
+    match endless {
+        true => Ok(Patience::Endless),
+        false if seconds < 0.0 => {
+            Err(PyValueError::new_err("timeout value must be a non-negative number"))
+        }
+        false => after(seconds),
+    }
+}
+
+/// What `acquire` of a semaphore was called with, by the rules of `threading`.
+///
+/// # Errors
+/// As [`of_lock`], except that a negative time limit is none at all.
+pub(crate) fn of_semaphore(
+    blocking: Option<&Bound<'_, PyAny>>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Patience> {
+    if !blocking.map_or(Ok(true), |blocking| blocking.is_truthy())? {
+        return match timeout {
+            None => Ok(Patience::None),
+            Some(_) => {
+                Err(PyValueError::new_err("can't specify timeout for non-blocking acquire"))
+            }
+        };
+    }
+    of_wait(timeout)
+}
+
+/// What `put` and `get` of a queue were called with, by the rules of `queue`.
+///
+/// # Errors
+/// ValueError for a negative time limit; TypeError, OverflowError.
+pub(crate) fn of_queue(
+    block: Option<&Bound<'_, PyAny>>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Patience> {
+    if let Some(block) = block
+        && !block.is_truthy()?
+    {
+        return Ok(Patience::None);
+    }
+    let Some(timeout) = timeout else { return Ok(Patience::Endless) };
+    let seconds = timeout.extract::<f64>()?;
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
+    }
+    after(seconds)
+}
+
+/// What `wait` was called with: seconds or None.
+///
+/// # Errors
+/// TypeError, OverflowError; ValueError for NaN.
+pub(crate) fn of_wait(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
+    match timeout {
+        None => Ok(Patience::Endless),
+        Some(timeout) => after(timeout.extract()?),
+    }
+}
+
+fn after(seconds: f64) -> PyResult<Patience> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
+    }
+    if seconds > LONGEST_S {
+        return Err(PyOverflowError::new_err("timeout value is too large"));
+    }
+    if seconds <= 0.0 {
+        return Ok(Patience::None);
+    }
+    Ok(clock::after(seconds).map_or(Patience::Endless, Patience::Until))
+}

@@ -1,0 +1,111 @@
+//! What a thread of Python does while it waits: detached from the interpreter, it runs signal handlers when signals
+//! arrive, ends when its task is asked to stop, and can tell where it is.
+
+use std::ops::ControlFlow;
+
+use manyhands_os::process::{self, identity};
+use manyhands_sync::deadlock::Member;
+use manyhands_sync::names;
+use manyhands_sync::waiting::{Stopped, Waiting};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::imports;
+use crate::thread_pool::stop_if_asked;
+
+/// The waiting thread.
+#[derive(Default)]
+struct Thread {
+    /// What a signal handler raised.
+    error: Option<PyErr>,
+}
+
+impl Waiting for Thread {
+    fn pause(&mut self) -> ControlFlow<()> {
+        Python::attach(|py| match py.check_signals().and_then(|()| stop_if_asked(py)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.error = Some(error);
+                ControlFlow::Break(())
+            }
+        })
+    }
+
+    fn stack(&mut self) -> String {
+        let text =
+            Python::attach(|py| imports::own_stack(py).and_then(|stack| stack.call0()?.extract::<String>()));
+        text.unwrap_or_default()
+    }
+}
+
+/// Runs `wait` detached from the interpreter.
+///
+/// `Ok(None)`: its time was up first.
+///
+/// # Errors
+/// What a signal handler raised; DeadlockError; TaskCancelled.
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    wait: impl FnOnce(&mut dyn Waiting) -> Result<T, Stopped> + Send,
+) -> PyResult<Option<T>> {
+    let mut thread = Thread::default();
+    let outcome = py.detach(|| {
+        crate::parker::count_detachment();
+        wait(&mut thread)
+    });
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(Stopped::TimedOut) => {
+            // A deadline that has passed already is no reason to let Ctrl-C wait.
+            py.check_signals()?;
+            Ok(None)
+        }
+        Err(Stopped::Broken) => Err(thread.error.unwrap_or_else(|| {
+            // Never, as only an error ends a wait so.
+            imports::error(py, imports::manyhands_error, Some("a wait ended for no reason".to_owned()))
+        })),
+        Err(Stopped::Deadlock(members)) => Err(deadlock(py, &members)),
+    }
+}
+
+/// Runs `wait` detached from the interpreter, where it says in its own way why it ended.
+///
+/// # Errors
+/// What a signal handler raised; TaskCancelled.
+pub(crate) fn detached<T: Send>(
+    py: Python<'_>,
+    wait: impl FnOnce(&mut dyn Waiting) -> T + Send,
+) -> PyResult<T> {
+    let mut thread = Thread::default();
+    let outcome = py.detach(|| {
+        crate::parker::count_detachment();
+        wait(&mut thread)
+    });
+    thread.error.map_or(Ok(outcome), Err)
+}
+
+fn deadlock(py: Python<'_>, members: &[Member]) -> PyErr {
+    let tell = || {
+        let members: Vec<_> = members
+            .iter()
+            .map(|member| (member.identity.pid(), member.thread, lock_of(member), &member.stack))
+            .collect();
+        imports::make_deadlock_error(py)?.call1((PyTuple::new(py, members)?,))
+    };
+    tell().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// What a member waits for, in words: its name, or the number that its repr shows.
+fn lock_of(member: &Member) -> String {
+    let segment = member.site.segment().number();
+    let name = names::entries().remove(&segment).and_then(|entry| entry.name);
+    match name {
+        Some(name) => format!("{:?} {name:?}", member.kind),
+        None => format!("{:?} {:#x}", member.kind, member.key),
+    }
+}
+
+/// (process id, thread) of the caller.
+pub(crate) fn caller() -> (manyhands_os::process::Identity, u32) {
+    (identity(), process::thread_id())
+}

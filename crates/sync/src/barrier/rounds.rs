@@ -1,0 +1,602 @@
+//! The rounds of a barrier, in words: who has arrived, and how each round ended. Nothing here waits.
+//!
+//! A round *fills* until every party has arrived; one of them then *acts* (runs the action) and lets all pass, which
+//! begins the next round. Or it *breaks*, and stays broken until somebody resets the barrier.
+//!
+//! # Why a death breaks the barrier, and nothing else
+//!
+//! To arrive is to take the first free cell by one compare-and-swap, which writes the party's identity and the round
+//! into it. Nobody counts. So whoever dies has either not arrived, or can be seen among the arrived, and the others
+//! break the round. When the round is over, all cells are free at once, because they bear the number of another round:
+//! nobody who has passed need say so.
+//!
+//! # Why one party acts, and the others know how it ended
+//!
+//! Everything else is in one word: the round, its phase, which cell acts, and how the last rounds ended. Several parties
+//! may find the cells full, one exchanges the word. A party that was not looking for a few rounds reads in
+//! the history whether its own was passed. (After more rounds than the history holds it is told that it was broken: it
+//! was not among the parties of those anyway.)
+//!
+//! # Why a late party is not taken for one of a round that is over
+//!
+//! A party looks at the round, then at a cell, then exchanges it. When the round has been passed in between, each of its
+//! cells was taken, so none holds what the party saw, and the exchange fails. Cells are never made empty for that
+//! reason; a party that withdraws leaves a mark that the cell never held before.
+
+use crate::EventCount;
+use crate::atomic::{Ordering, fence};
+use crate::words::Words;
+
+/// Word of the number of parties. Written once, before anybody else can see it.
+const PARTIES: usize = 0;
+/// Word of the round.
+const STATE: usize = 1;
+/// Futex: the sequence of the event count.
+const SEQUENCE: usize = 2;
+/// Futex: the sleepers of the event count.
+const SLEEPERS: usize = 3;
+/// Word of the number of withdrawals.
+const WITHDRAWALS: usize = 4;
+/// The first cell.
+const CELLS: usize = 5;
+
+/// The most parties.
+const MOST: u64 = 1 << 16;
+
+/// How many rounds the history knows.
+const HISTORY: u64 = 22;
+
+/// A cell: the low bits name the process.
+const IDENTITY: u64 = (1 << 54) - 1;
+/// A cell: where the low bits of the round are.
+const CELL_ROUND: u32 = 54;
+
+/// What a round is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Filling,
+    Acting,
+    Broken,
+}
+
+/// The word of the round. Kept as it was read, so that an exchange also replaces what nobody should have written.
+///
+/// | bits | meaning | who changes it |
+/// |---|---|---|
+/// | 0-23 | round, wraps | the acting party, or reset: +1 |
+/// | 24-25 | phase: 0 filling, 1 acting, 2 broken | the party that finds all cells taken: 1; abort, timeouts, deaths, a failed action: 2; the next round: 0 |
+/// | 26-41 | the cell of the acting party | that party |
+/// | 42-63 | the last 22 rounds, the newest in bit 42: 1 passed, 0 reset | with each new round |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State(u64);
+
+const ROUND: u64 = (1 << 24) - 1;
+const PHASE: u32 = 24;
+const ACTOR: u32 = 26;
+const ROUNDS_BEFORE: u32 = 42;
+
+impl State {
+    fn new(round: u64, phase: Phase, actor: usize, history: u64) -> Self {
+        let actor = (actor as u64 & (MOST - 1)) << ACTOR;
+        Self(round & ROUND | (phase as u64) << PHASE | actor | history << ROUNDS_BEFORE)
+    }
+
+    fn round(self) -> u64 {
+        self.0 & ROUND
+    }
+
+    fn phase(self) -> Phase {
+        match self.0 >> PHASE & 3 {
+            0 => Phase::Filling,
+            1 => Phase::Acting,
+            _ => Phase::Broken,
+        }
+    }
+
+    fn actor(self) -> usize {
+        (self.0 >> ACTOR & (MOST - 1)) as usize
+    }
+
+    fn history(self) -> u64 {
+        self.0 >> ROUNDS_BEFORE
+    }
+
+    fn acting(self, actor: usize) -> Self {
+        Self::new(self.round(), Phase::Acting, actor, self.history())
+    }
+
+    fn broken(self) -> Self {
+        Self::new(self.round(), Phase::Broken, 0, self.history())
+    }
+
+    /// The round after this one. The oldest round drops out of the history.
+    fn next(self, passed: bool) -> Self {
+        Self::new(self.round() + 1, Phase::Filling, 0, self.history() << 1 | u64::from(passed))
+    }
+
+    /// What the cell of somebody who arrived in this round holds.
+    fn cell(self, identity: u64) -> u64 {
+        identity & IDENTITY | self.round() << CELL_ROUND
+    }
+
+    fn has_taken(self, cell: u64) -> bool {
+        cell >> CELL_ROUND == self.cell(0) >> CELL_ROUND
+    }
+}
+
+/// A party's place in a round, from [`Rounds::arrive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    round: u64,
+    index: usize,
+    cell: u64,
+}
+
+impl Place {
+    /// The number of the place, below the number of parties; everybody in a round has another one.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+/// What [`Rounds::arrive`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Others are missing: wait until [`Rounds::outcome`] says something.
+    Waits(Place),
+    /// All have arrived, and the caller is to act and then to [`pass`](Rounds::pass), or to [`fail`](Rounds::fail).
+    Acts(Place),
+    /// All have arrived and somebody acts: try again in the next round.
+    Full,
+    /// The barrier is broken.
+    Broken,
+}
+
+/// How a wait ends when the barrier is broken or reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenBarrier;
+
+impl std::fmt::Display for BrokenBarrier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the barrier is broken")
+    }
+}
+
+impl std::error::Error for BrokenBarrier {}
+
+/// The rounds of one barrier, as a view of [`words_for`](Self::words_for) words.
+///
+/// | word | meaning | who changes it |
+/// |---|---|---|
+/// | 0 | parties | nobody after `create` |
+/// | 1 | the round (bits: see `State`) | whoever ends a phase |
+/// | 2, 3 | event count (futexes) | waiters, and whoever ends a phase |
+/// | 4 | how often a party has withdrawn, wraps | `withdraw`: +1 |
+/// | 5.. | a cell each: bits 0-53 who, 54-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and the round before; `reset`: 0, and the round before |
+#[derive(Debug)]
+pub struct Rounds<W> {
+    words: W,
+    /// Kept here, out of the reach of others.
+    parties: usize,
+}
+
+impl<W: Words> Rounds<W> {
+    /// The most parties: 65,536.
+    pub const MOST: usize = MOST as usize;
+
+    /// How many words a barrier of `parties` takes: one for each, and five.
+    #[must_use]
+    pub fn words_for(parties: usize) -> usize {
+        CELLS + parties
+    }
+
+    /// Makes a barrier of words that are all zero and that nobody else knows yet.
+    ///
+    /// # Panics
+    /// When there are too few words, no party, or more than [`MOST`](Self::MOST).
+    #[must_use]
+    pub fn create(words: W, parties: usize) -> Self {
+        assert!((1..=Self::MOST).contains(&parties), "a barrier of {parties} parties");
+        assert!(words.count() >= Self::words_for(parties), "too few words for {parties} parties");
+        words.word(PARTIES).store(parties as u64, Ordering::Relaxed);
+        // Not 0: cells of zero must not be taken for those of this round.
+        let first = State::new(1, Phase::Filling, 0, 0);
+        words.word(STATE).store(first.0, Ordering::Relaxed);
+        Self { words, parties }
+    }
+
+    /// A view of a barrier that somebody has made; `None` when what is in the words cannot be one.
+    #[must_use]
+    pub fn open(words: W) -> Option<Self> {
+        if words.count() < CELLS {
+            return None;
+        }
+        let parties = words.word(PARTIES).load(Ordering::Relaxed);
+        if !(1..=MOST).contains(&parties) || words.count() < Self::words_for(parties as usize) {
+            return None;
+        }
+        Some(Self { words, parties: parties as usize })
+    }
+
+    /// How many have to arrive.
+    #[must_use]
+    pub fn parties(&self) -> usize {
+        self.parties
+    }
+
+    /// Where waiters sleep. Each method here that returns whether something changed wants all of them woken if so.
+    #[must_use]
+    pub fn events(&self) -> EventCount<'_> {
+        EventCount::new(self.words.futex(SEQUENCE), self.words.futex(SLEEPERS))
+    }
+
+    /// How many wait in this round; none in one that is broken or passing.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let state = self.state();
+        if state.phase() == Phase::Filling { self.taken(state).count() } else { 0 }
+    }
+
+    /// Whether the barrier is broken.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state().phase() == Phase::Broken
+    }
+
+    /// Arrives in the name of `me`. When that makes the round complete, `is_dead` is asked about the others: a round
+    /// with a dead party breaks instead (wake all, then).
+    pub fn arrive(&self, me: u64, is_dead: impl FnMut(u64) -> bool) -> Arrival {
+        let state = self.state();
+        match state.phase() {
+            Phase::Broken => return Arrival::Broken,
+            Phase::Acting => return Arrival::Full,
+            Phase::Filling => {}
+        }
+        let Some(index) = self.take_cell(state, me) else {
+            // Full: the last to arrive has not said so yet. Or the round has ended just now.
+            return Arrival::Full;
+        };
+        let place = Place { round: state.round(), index, cell: state.cell(me) };
+        // Two who take the last two cells: at least one of them sees both.
+        fence(Ordering::SeqCst);
+        if self.taken(state).count() < self.parties {
+            return Arrival::Waits(place);
+        }
+        if self.break_if_dead(is_dead) {
+            return Arrival::Broken;
+        }
+        // Whoever it was instead: the outcome will tell.
+        if self.exchange(state, state.acting(index)) { Arrival::Acts(place) } else { Arrival::Waits(place) }
+    }
+
+    /// Takes the first cell that is free in the round of `state`.
+    fn take_cell(&self, state: State, me: u64) -> Option<usize> {
+        for index in 0..self.parties {
+            let cell = self.cell(index);
+            let mut seen = cell.load(Ordering::Relaxed);
+            while !state.has_taken(seen) {
+                let mine = state.cell(me);
+                // What the party did before it came is for all others. pairs with: `taken`.
+                match cell.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed) {
+                    Ok(_) => return Some(index),
+                    Err(changed) => seen = changed,
+                }
+            }
+        }
+        None
+    }
+
+    /// Lets all pass: the next round begins. False when the round was broken or reset meanwhile; so is the caller then.
+    #[must_use]
+    pub fn pass(&self, place: Place) -> bool {
+        let state = self.state();
+        self.acts(state, place) && self.exchange(state, state.next(true))
+    }
+
+    /// Breaks the barrier because acting failed. Returns whether it was not broken or reset before.
+    pub fn fail(&self, place: Place) -> bool {
+        let state = self.state();
+        self.acts(state, place) && self.exchange(state, state.broken())
+    }
+
+    fn acts(&self, state: State, place: Place) -> bool {
+        state.phase() == Phase::Acting && (state.round(), state.actor()) == (place.round, place.index)
+    }
+
+    /// How the round of `place` ended; `None` while it lasts. With the index if it was passed.
+    ///
+    /// # Errors
+    /// When it was broken or reset.
+    pub fn outcome(&self, place: Place) -> Option<Result<usize, BrokenBarrier>> {
+        let state = self.state();
+        let later = state.round().wrapping_sub(place.round) & ROUND;
+        if later == 0 {
+            return (state.phase() == Phase::Broken).then_some(Err(BrokenBarrier));
+        }
+        let passed = later <= HISTORY && state.history() >> (later - 1) & 1 == 1;
+        Some(if passed { Ok(place.index) } else { Err(BrokenBarrier) })
+    }
+
+    /// Gives the place back without breaking the barrier, as after an interrupt. When all had arrived already, the
+    /// round goes on without the caller.
+    pub fn withdraw(&self, place: Place) {
+        let number = self.words.word(WITHDRAWALS).fetch_add(1, Ordering::Relaxed);
+        let left = number & IDENTITY | place.round.wrapping_sub(1) << CELL_ROUND;
+        let cell = self.cell(place.index);
+        // It may be another's by now. Nothing is told to anybody by this.
+        let _ = cell.compare_exchange(place.cell, left, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Breaks the round of `place` because its time is over, unless it has ended, or all have arrived and it is about
+    /// to. Returns whether it did.
+    pub fn expire(&self, place: Place) -> bool {
+        let state = self.state();
+        let mine = state.round() == place.round && state.phase() == Phase::Filling;
+        mine && self.exchange(state, state.broken())
+    }
+
+    /// Breaks the barrier, whatever goes on. Returns whether it was not broken before.
+    pub fn abort(&self) -> bool {
+        loop {
+            let state = self.state();
+            if state.phase() == Phase::Broken {
+                return false;
+            }
+            if self.exchange(state, state.broken()) {
+                return true;
+            }
+        }
+    }
+
+    /// Begins a new round: for those who wait in this one it is broken.
+    pub fn reset(&self) {
+        let old = loop {
+            let state = self.state();
+            if self.exchange(state, state.next(false)) {
+                break state;
+            }
+        };
+        // Cells hold a few bits of the round: a mark must not stay until these come around again. (Rounds that are
+        // passed write to every cell.)
+        let new = old.next(false);
+        for index in 0..self.parties {
+            let cell = self.cell(index);
+            let seen = cell.load(Ordering::Relaxed);
+            if !new.has_taken(seen) {
+                let _ = cell.compare_exchange(seen, old.cell(0), Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Breaks the round if one of the arrived has died, or the one who acts. Returns whether it did.
+    pub fn break_if_dead(&self, mut is_dead: impl FnMut(u64) -> bool) -> bool {
+        let state = self.state();
+        let is_lost = match state.phase() {
+            Phase::Broken => false,
+            Phase::Acting => self.actor(state).is_some_and(is_dead),
+            Phase::Filling => self.taken(state).any(&mut is_dead),
+        };
+        is_lost && self.exchange(state, state.broken())
+    }
+
+    /// Whose death would break this round: identities as they stand in shared memory.
+    pub fn relied_on(&self) -> impl Iterator<Item = u64> {
+        let state = self.state();
+        let filling = (state.phase() == Phase::Filling).then(|| self.taken(state));
+        filling.into_iter().flatten().chain(self.actor(state))
+    }
+
+    /// Who acts.
+    fn actor(&self, state: State) -> Option<u64> {
+        let acts = state.phase() == Phase::Acting && state.actor() < self.parties;
+        acts.then(|| self.cell(state.actor()).load(Ordering::Relaxed) & IDENTITY)
+    }
+
+    /// Who has arrived in the round of `state`.
+    fn taken(&self, state: State) -> impl Iterator<Item = u64> {
+        // Acquire pairs with the Release in `take_cell`.
+        let cells = (0..self.parties).map(|index| self.cell(index).load(Ordering::Acquire));
+        cells.filter(move |cell| state.has_taken(*cell)).map(|cell| cell & IDENTITY)
+    }
+
+    fn cell(&self, index: usize) -> &crate::atomic::AtomicU64 {
+        self.words.word(CELLS + index)
+    }
+
+    fn state(&self) -> State {
+        // Acquire pairs with the SeqCst in `exchange`.
+        State(self.words.word(STATE).load(Ordering::Acquire))
+    }
+
+    fn exchange(&self, old: State, new: State) -> bool {
+        // pairs with: `state`; and, for the sleepers, the fence in `EventCount::prepare`.
+        self.words.word(STATE).compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::words::HeapWords;
+
+    const ME: u64 = 5;
+    const OTHER: u64 = 6;
+
+    fn rounds(parties: usize) -> Rounds<HeapWords> {
+        Rounds::create(HeapWords::new(Rounds::<HeapWords>::words_for(parties)), parties)
+    }
+
+    fn nobody(_: u64) -> bool {
+        false
+    }
+
+    fn wait(rounds: &Rounds<HeapWords>, who: u64) -> Place {
+        match rounds.arrive(who, nobody) {
+            Arrival::Waits(place) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn act(rounds: &Rounds<HeapWords>, who: u64) -> Place {
+        match rounds.arrive(who, nobody) {
+            Arrival::Acts(place) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_pass_together() {
+        let rounds = rounds(3);
+        for _ in 0..3000 {
+            let first = wait(&rounds, ME);
+            let second = wait(&rounds, ME);
+            assert_eq!((rounds.waiting(), rounds.outcome(first)), (2, None));
+            let third = act(&rounds, OTHER);
+            assert_eq!((rounds.waiting(), rounds.outcome(first)), (0, None));
+            assert_eq!(rounds.arrive(ME, nobody), Arrival::Full);
+            assert!(!rounds.expire(first), "too late for that");
+            assert!(rounds.pass(third));
+            let outcomes = [first, second, third].map(|place| rounds.outcome(place));
+            assert_eq!(outcomes, [Some(Ok(0)), Some(Ok(1)), Some(Ok(2))]);
+        }
+        assert_eq!((rounds.waiting(), rounds.is_broken()), (0, false));
+    }
+
+    #[test]
+    fn one_party_always_passes() {
+        let rounds = rounds(1);
+        for _ in 0..3 {
+            let place = act(&rounds, ME);
+            assert!(rounds.pass(place));
+            assert_eq!(rounds.outcome(place), Some(Ok(0)));
+        }
+    }
+
+    #[test]
+    fn broken_until_reset() {
+        let rounds = rounds(2);
+        let place = wait(&rounds, ME);
+        assert!(rounds.abort());
+        assert!(!rounds.abort());
+        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        assert_eq!(rounds.arrive(OTHER, nobody), Arrival::Broken);
+        rounds.reset();
+        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        let (place, other) = (wait(&rounds, ME), act(&rounds, OTHER));
+        assert!(rounds.pass(other));
+        assert_eq!(rounds.outcome(place), Some(Ok(0)));
+    }
+
+    #[test]
+    fn a_reset_breaks_for_those_who_wait() {
+        let rounds = rounds(3);
+        let place = wait(&rounds, ME);
+        rounds.reset();
+        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        assert_eq!((rounds.waiting(), rounds.is_broken()), (0, false));
+        rounds.withdraw(place);
+        let _ = (wait(&rounds, ME), wait(&rounds, ME));
+        let acting = act(&rounds, ME);
+        rounds.reset();
+        assert!(!rounds.pass(acting));
+        assert_eq!(rounds.outcome(acting), Some(Err(BrokenBarrier)));
+    }
+
+    #[test]
+    fn resets_without_end_leave_no_marks() {
+        let rounds = rounds(2);
+        let _ = wait(&rounds, ME);
+        for round in 0..5000 {
+            rounds.reset();
+            assert_eq!(rounds.waiting(), 0, "{round}");
+        }
+    }
+
+    #[test]
+    fn an_action_that_fails_breaks() {
+        let rounds = rounds(2);
+        let (first, second) = (wait(&rounds, ME), act(&rounds, ME));
+        assert!(rounds.fail(second));
+        assert_eq!(rounds.outcome(first), Some(Err(BrokenBarrier)));
+        assert!(!rounds.fail(second) && !rounds.pass(second));
+    }
+
+    #[test]
+    fn time_over_breaks() {
+        let rounds = rounds(2);
+        let place = wait(&rounds, ME);
+        assert!(rounds.expire(place));
+        assert!(!rounds.expire(place) && rounds.is_broken());
+    }
+
+    #[test]
+    fn a_place_given_back_is_taken_by_the_next() {
+        let rounds = rounds(3);
+        let (first, second) = (wait(&rounds, ME), wait(&rounds, ME));
+        rounds.withdraw(first);
+        assert_eq!(rounds.waiting(), 1);
+        let again = wait(&rounds, OTHER);
+        assert_eq!((first.index(), again.index()), (0, 0));
+        let last = act(&rounds, OTHER);
+        assert!(rounds.pass(last));
+        rounds.withdraw(first);
+        assert_eq!(rounds.outcome(second), Some(Ok(1)));
+    }
+
+    #[test]
+    fn the_dead_break_it() {
+        let dead = |who| who == OTHER;
+        let rounds = rounds(3);
+        let place = wait(&rounds, ME);
+        assert!(!rounds.break_if_dead(dead));
+        let _ = wait(&rounds, OTHER);
+        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [ME, OTHER]);
+        assert!(rounds.break_if_dead(dead));
+        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        rounds.reset();
+        let _ = (wait(&rounds, OTHER), wait(&rounds, ME));
+        assert_eq!(rounds.arrive(ME, dead), Arrival::Broken);
+        rounds.reset();
+        let _ = (wait(&rounds, ME), wait(&rounds, ME), act(&rounds, OTHER));
+        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [OTHER]);
+        assert!(rounds.break_if_dead(dead) && rounds.is_broken());
+        assert_eq!(rounds.relied_on().count(), 0);
+    }
+
+    #[test]
+    fn who_looks_late_knows_how_it_ended() {
+        let rounds = rounds(1);
+        let places: Vec<_> = (0..30)
+            .map(|number| {
+                let place = act(&rounds, ME);
+                if number % 3 == 0 { rounds.reset() } else { assert!(rounds.pass(place)) }
+                place
+            })
+            .collect();
+        for (number, place) in places.into_iter().enumerate().skip(30 - HISTORY as usize) {
+            let expected = if number % 3 == 0 { Err(BrokenBarrier) } else { Ok(0) };
+            assert_eq!(rounds.outcome(place), Some(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (parties, count) in [(0, 10), (6, 10), (MOST + 1, 10), (u64::MAX, 10), (1, 4)] {
+            let words = HeapWords::new(count);
+            words.word(PARTIES).store(parties, Ordering::Relaxed);
+            assert!(Rounds::open(words).is_none(), "{parties} of {count}");
+        }
+        let words = HeapWords::new(10);
+        words.word(PARTIES).store(5, Ordering::Relaxed);
+        words.word(STATE).store(u64::MAX, Ordering::Relaxed);
+        let rounds = Rounds::open(words).expect("five parties");
+        assert!(rounds.is_broken());
+        rounds.reset();
+        assert!(!rounds.is_broken());
+        // An acting cell that is none.
+        rounds.words.word(STATE).store(1 << 24 | 0xffff << 26, Ordering::Relaxed);
+        assert!(!rounds.break_if_dead(|_| true));
+        assert_eq!(rounds.relied_on().count(), 0);
+    }
+}

@@ -1,0 +1,304 @@
+//! Condition variables: waiting until somebody says that something has changed.
+//!
+//! A waiter writes itself into the site's table of waiters while it has the lock, then lets go of the lock and sleeps on
+//! its own entry. Who notifies picks the oldest entries and calls them, each by one compare-and-swap. So exactly as many
+//! are woken as were asked for, in the order in which they came, and who has given up or died is passed over. Nobody has
+//! to answer: a waiter that dies holds up nobody.
+//!
+//! When the table is full (more than a thousand threads wait in one segment), waiters cannot be told apart. They then
+//! wait for the number of *calls to all*, which grows whenever there are fewer entries than were to be notified; all of
+//! them wake, and each has to look again at what it waits for. Callers have to do that anyway.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+
+use manyhands_os::process::Identity;
+use manyhands_os::procfs;
+
+use crate::site::{AsyncTicket, Listed, Site, SiteError, WaitKind};
+use crate::waiting::{Stopped, Wait, Waiting};
+use crate::words::{SegmentWords, Words};
+use crate::{EventCount, SpinBudget};
+
+static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
+
+/// Word of the number of calls to all.
+const CALLS: usize = 0;
+/// Futex: the sequence of the event count of those who are not in the table.
+const SEQUENCE: usize = 1;
+/// Futex: its sleepers.
+const SLEEPERS: usize = 2;
+
+/// A condition variable in a segment, between threads and processes. It goes with any lock, of the caller's choice.
+///
+/// | word | meaning | who changes it |
+/// |---|---|---|
+/// | 0 | calls to all who are not in the table of waiters | `notify`, when the table has too few: +1 |
+/// | 1, 2 | their event count (futexes) | those waiters, and `notify` |
+///
+/// The caller has the lock when it calls [`enlist`](Self::enlist), lets go of it before [`Enlisted::wait`], and takes it
+/// again afterwards. It should have it while it notifies, too.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use manyhands_os::memory::Segment;
+/// use manyhands_sync::condition::Condition;
+/// use manyhands_sync::site::{SITE_BYTES, Site};
+/// use manyhands_sync::waiting::Patient;
+/// use manyhands_sync::words::SegmentWords;
+///
+/// let segment = Arc::new(Segment::create(c"example", SITE_BYTES + 4096)?);
+/// let site = Site::create(Arc::clone(&segment), 1, [0; 16])?;
+/// segment.commit(SITE_BYTES..SITE_BYTES + 4096)?;
+/// let words = SegmentWords::new(segment, SITE_BYTES, Condition::WORDS);
+/// let condition = Condition::open(Arc::clone(&site), words)?;
+/// site.publish();
+///
+/// let ready = Mutex::new(false); // any lock; one in the segment if processes are to wait
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         *ready.lock().unwrap() = true;
+///         condition.notify(1);
+///     });
+///     let mut guard = ready.lock().unwrap();
+///     while !*guard {
+///         let enlisted = condition.enlist(false);
+///         drop(guard);
+///         enlisted.wait(None, &mut Patient).expect("notified");
+///         guard = ready.lock().unwrap();
+///     }
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Condition {
+    site: Arc<Site>,
+    words: SegmentWords,
+    key: u64,
+}
+
+/// A waiter that can be notified already, from [`Condition::enlist`]. Dropping it means not to wait; a notification that
+/// has come in between goes to somebody else.
+#[derive(Debug)]
+pub struct Enlisted<'a> {
+    condition: &'a Condition,
+    /// `None` when it has been notified, or has given up.
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Listed(Listed),
+    /// The table is full: the calls to all there were.
+    Unlisted(u64),
+}
+
+/// A waiter at a door, from [`Condition::enlist_async`].
+#[derive(Debug)]
+pub struct AsyncEnlisted {
+    ticket: AsyncTicket,
+}
+
+impl Condition {
+    /// How many words a condition takes. All zero they are a condition for which nobody waits.
+    pub const WORDS: usize = 3;
+
+    /// The condition of these words.
+    ///
+    /// # Errors
+    /// When there are too few words.
+    pub fn open(site: Arc<Site>, words: SegmentWords) -> Result<Self, SiteError> {
+        if words.count() < Self::WORDS {
+            return Err(SiteError::Corrupt("a condition without room"));
+        }
+        let key = words.offset_of(0) as u64;
+        Ok(Self { site, words, key })
+    }
+
+    /// Makes the caller a waiter: a notification from here on is for it. `timed` says that it will wait with a deadline.
+    #[must_use]
+    pub fn enlist(&self, timed: bool) -> Enlisted<'_> {
+        let place = match self.site.enlist(WaitKind::Condition, self.key, timed) {
+            Some(listed) => Place::Listed(listed),
+            None => Place::Unlisted(self.calls()),
+        };
+        Enlisted { condition: self, place: Some(place) }
+    }
+
+    /// As [`enlist`](Self::enlist), for a waiter that is knocked for at this process's door `door`. `None` when the table
+    /// of waiters is full.
+    #[must_use]
+    pub fn enlist_async(&self, door: u32) -> Option<AsyncEnlisted> {
+        let ticket = self.site.enlist_async(self.events(), WaitKind::Condition, self.key, door)?;
+        Some(AsyncEnlisted { ticket })
+    }
+
+    /// Ends the wait of one at a door; returns whether it has been notified. When it was and the caller has no use for
+    /// it (`wanted` is false: it was cancelled), the notification goes to somebody else.
+    #[expect(clippy::must_use_candidate, reason = "a waiter that is cancelled need not know")]
+    pub fn leave_async(&self, enlisted: AsyncEnlisted, wanted: bool) -> bool {
+        let notified = !enlisted.ticket.withdraw();
+        // Satisfied in any case: passing on is done here.
+        enlisted.ticket.leave(self.events(), true);
+        if notified && !wanted {
+            self.notify(1);
+        }
+        notified
+    }
+
+    /// Wakes the `count` that have waited longest, or all when there are no more; returns how many. The dead, and those
+    /// whose time was over, are not among them. (Those for whom there was no room in the table are woken all, when the
+    /// others are fewer than `count`, and are not counted.)
+    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
+    pub fn notify(&self, count: u32) -> u32 {
+        let mut waiting: Vec<(u64, usize, Identity)> = self
+            .site
+            .waiters_of(self.key)
+            .filter(|entry| !entry.called && entry.kind == WaitKind::Condition)
+            .map(|entry| (entry.ticket, entry.index, entry.identity))
+            .collect();
+        waiting.sort_unstable();
+        let mut notified = 0;
+        for (ticket, index, identity) in waiting {
+            if notified == count {
+                return notified;
+            }
+            if self.site.is_dead(identity) {
+                self.site.forget(identity);
+            } else if self.site.call(index, ticket) {
+                notified += 1;
+            }
+        }
+        if notified < count {
+            // pairs with: `calls`; and, for the sleepers, the fence in `EventCount::prepare`.
+            self.words.word(CALLS).fetch_add(1, Ordering::SeqCst);
+            if self.events().has_sleepers() {
+                self.events().notify_all();
+            }
+        }
+        notified
+    }
+
+    /// Wakes all; returns how many.
+    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
+    pub fn notify_all(&self) -> u32 {
+        self.notify(u32::MAX)
+    }
+
+    /// How many wait and have not been notified.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.site.waiters_of(self.key).filter(|entry| !entry.called).count()
+    }
+
+    /// What waiters wait for.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn events(&self) -> EventCount<'_> {
+        EventCount::new(self.words.futex(SEQUENCE), self.words.futex(SLEEPERS))
+    }
+
+    fn calls(&self) -> u64 {
+        // Acquire pairs with the SeqCst in `notify`.
+        self.words.word(CALLS).load(Ordering::Acquire)
+    }
+}
+
+impl Enlisted<'_> {
+    /// Waits until notified, or until `deadline` (`None`: for ever).
+    ///
+    /// # Errors
+    /// [`Stopped`] when the caller has not been notified; if it has been in the moment in which `waiting` said to stop,
+    /// the notification has gone to somebody else.
+    pub fn wait(mut self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
+        let ended = match &self.place {
+            Some(Place::Listed(listed)) => self.wait_listed(listed, deadline, waiting),
+            Some(Place::Unlisted(calls)) => self.wait_unlisted(*calls, deadline, waiting),
+            None => Ok(()),
+        };
+        match ended {
+            // Notified after all, at the last moment.
+            Err(Stopped::TimedOut) if !self.give_up() => Ok(()),
+            Ok(()) => {
+                self.place = None;
+                Ok(())
+            }
+            // The drop passes on.
+            stopped => stopped,
+        }
+    }
+
+    /// Whether it has been notified.
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        match &self.place {
+            Some(Place::Listed(listed)) => listed.is_called(),
+            Some(Place::Unlisted(calls)) => self.condition.calls() != *calls,
+            None => true,
+        }
+    }
+
+    fn wait_listed(
+        &self,
+        listed: &Listed,
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+    ) -> Result<(), Stopped> {
+        let (key, kind) = (self.condition.key, WaitKind::Condition);
+        let wait = Wait { events: listed.events(), key, kind, deadline, spin: &SPIN, listed: Some(listed) };
+        self.condition.site.block(wait, waiting, |_| (), |_| listed.is_called().then_some(()))
+    }
+
+    fn wait_unlisted(
+        &self,
+        calls: u64,
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+    ) -> Result<(), Stopped> {
+        let (condition, kind) = (self.condition, WaitKind::Condition);
+        // Another key: in case it gets an entry while it waits, that one is not to be called.
+        let key = condition.key + 1;
+        let wait = Wait { events: condition.events(), key, kind, deadline, spin: &SPIN, listed: None };
+        condition.site.block(wait, waiting, |_| (), |_| (condition.calls() != calls).then_some(()))
+    }
+
+    /// Gives up being notified; false when it has been already.
+    fn give_up(&mut self) -> bool {
+        match self.place.take() {
+            Some(Place::Listed(listed)) => listed.withdraw(),
+            Some(Place::Unlisted(_)) => true,
+            None => false,
+        }
+    }
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        if self.place.is_some() && !self.give_up() {
+            self.condition.notify(1);
+        }
+    }
+}
+
+impl AsyncEnlisted {
+    /// What a knock for it says; see [`Door::drain`](manyhands_os::socket::Door::drain).
+    #[must_use]
+    pub fn call_number(&self) -> u64 {
+        self.ticket.call_number()
+    }
+
+    /// Whether it has been notified: to be asked after a knock, and now and then.
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        self.ticket.is_called()
+    }
+}
+
+impl std::fmt::Debug for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Condition").field("waiting", &self.waiting()).finish()
+    }
+}

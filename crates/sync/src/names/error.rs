@@ -1,0 +1,111 @@
+//! Why a name cannot be used.
+
+use std::{fmt, io};
+
+use super::{Kind, LONGEST_NAME};
+use crate::site::SiteError;
+
+/// Why a segment can be neither made nor opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The name has more than [`LONGEST_NAME`] bytes.
+    TooLong {
+        /// The name.
+        name: String,
+    },
+    /// There is a NUL in the name.
+    Nul {
+        /// The name.
+        name: String,
+    },
+    /// Somebody else has been making or opening it for seconds.
+    Busy {
+        /// The name.
+        name: String,
+    },
+    /// What has this name is something else.
+    OtherKind {
+        /// The name.
+        name: String,
+        /// What it is; `None` for what this version does not know.
+        is: Option<Kind>,
+        /// What was asked for.
+        wanted: Kind,
+    },
+    /// What has this name was made with other parameters.
+    OtherParameters {
+        /// The name.
+        name: String,
+        /// What it is, and was asked for.
+        kind: Kind,
+        /// Those it was made with that differ, in order.
+        is: Vec<u64>,
+        /// Those that were asked for instead.
+        wanted: Vec<u64>,
+    },
+    /// What has this name was made by another version, or is damaged.
+    Unusable {
+        /// The name; empty when it has none.
+        name: String,
+        /// What is wrong.
+        error: SiteError,
+    },
+    /// Nobody has the segment any more.
+    Gone {
+        /// The process that gave its address.
+        pid: i32,
+        /// This process.
+        here: i32,
+    },
+    /// The system refuses.
+    System(io::Error),
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { name } => {
+                let bytes = name.len();
+                write!(formatter, "a name may have {LONGEST_NAME} bytes, this one has {bytes}: {name:?}")
+            }
+            Self::Nul { name } => write!(formatter, "a name must not contain a null character: {name:?}"),
+            Self::Busy { name } => write!(
+                formatter,
+                "another process has been busy opening {name:?} for 10 seconds; it may be stopped"
+            ),
+            Self::OtherKind { name, is: Some(is), wanted } => {
+                write!(formatter, "what is named {name:?} is of kind {is}, not {wanted}")
+            }
+            Self::OtherKind { name, is: None, wanted } => {
+                write!(formatter, "what is named {name:?} is of a kind that this version does not know, not {wanted}")
+            }
+            Self::OtherParameters { name, kind, is, wanted } => {
+                let (is, wanted) = (joined(is), joined(wanted));
+                write!(formatter, "the {kind} named {name:?} was made with {is}, not {wanted}")
+            }
+            Self::Unusable { name, error } if name.is_empty() => {
+                write!(formatter, "a shared object cannot be used: {error}")
+            }
+            Self::Unusable { name, error } => write!(formatter, "what is named {name:?} cannot be used: {error}"),
+            Self::Gone { pid, here } => write!(
+                formatter,
+                "no process has this shared object any more: process {pid} had it when it sent its address to \
+                 process {here}; somebody has to keep it until it has arrived"
+            ),
+            Self::System(error) => write!(formatter, "no shared memory can be had: {error}"),
+        }
+    }
+}
+
+fn joined(numbers: &[u64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl std::error::Error for NameError {}
+
+impl From<io::Error> for NameError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}

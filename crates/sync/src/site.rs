@@ -1,0 +1,155 @@
+//! What a segment begins with that holds primitives: who takes part, and who waits for what.
+//!
+//! * The *heading* says what the segment is.
+//! * A *lease* is a process's place among the participants: it makes a death known at once ([`leases`]).
+//! * An *entry* in the table of waiters says who waits for what, since when ([`waiters`]).
+//!
+//! None of it is a lock, and nothing in it must be whole for the primitives to be right: who owns something is written
+//! in the primitive's own words.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use manyhands_os::memory::Segment;
+use manyhands_os::process::{Identity, identity};
+
+mod doors;
+mod heading;
+mod leases;
+pub(crate) mod registry;
+mod waiters;
+
+pub use doors::AsyncTicket;
+pub use heading::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES, SiteError};
+pub use leases::Lease;
+pub(crate) use leases::Watch;
+pub use waiters::{Entry, Listed, WaitKind};
+
+/// A segment's site, as this process sees it.
+///
+/// ```
+/// use manyhands_os::memory::Segment;
+/// use manyhands_sync::site::{SITE_BYTES, Site};
+/// use std::sync::Arc;
+///
+/// let segment = Arc::new(Segment::create(c"example", SITE_BYTES + 4096)?);
+/// let site = Site::create(Arc::clone(&segment), 7, [0; 16])?;
+/// segment.commit(SITE_BYTES..SITE_BYTES + 64)?; // the body
+/// site.publish();
+///
+/// let other = Site::attach(Arc::new(Segment::attach(segment.fd().try_clone_to_owned()?)?))?;
+/// assert_eq!(other.kind(), 7);
+/// assert_eq!(other.creator(), site.creator());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Site {
+    segment: Arc<Segment>,
+    /// This process's lease, plus 1; 0 for none. In a forked child it may still be the parent's: compare identities.
+    own: AtomicU32,
+    guarding: Arc<leases::Guarding>,
+}
+
+impl Site {
+    /// Makes the site of a new segment, which is zero. It is not ready until [`publish`](Self::publish), so that the
+    /// body can be made first.
+    ///
+    /// # Errors
+    /// `StorageFull` or `OutOfMemory` when memory is short.
+    ///
+    /// # Panics
+    /// When the segment is shorter than [`SITE_BYTES`].
+    pub fn create(segment: Arc<Segment>, kind: u32, parameters: [u64; PARAMETERS]) -> io::Result<Arc<Self>> {
+        heading::write(&segment, kind, &parameters)?;
+        Ok(Self::over(segment))
+    }
+
+    /// The site of a segment that somebody else made.
+    ///
+    /// # Errors
+    /// When the segment does not begin with a site, or with one that is not ready or not of this version.
+    pub fn attach(segment: Arc<Segment>) -> Result<Arc<Self>, SiteError> {
+        heading::check(&segment)?;
+        Ok(Self::over(segment))
+    }
+
+    fn over(segment: Arc<Segment>) -> Arc<Self> {
+        let site = Arc::new(Self { segment, own: AtomicU32::new(0), guarding: Arc::default() });
+        registry::remember(&site);
+        site
+    }
+
+    /// Lets others attach: the body has been made.
+    pub fn publish(&self) {
+        heading::publish(&self.segment);
+    }
+
+    /// Whether others can attach.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        heading::is_ready(&self.segment)
+    }
+
+    /// Says that its name, if it has one, no longer means it. Nothing else changes.
+    pub fn retire(&self) {
+        heading::retire(&self.segment);
+    }
+
+    /// Whether it has been retired.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        heading::is_retired(&self.segment)
+    }
+
+    /// What the body is: the number that the creator gave.
+    #[must_use]
+    pub fn kind(&self) -> u32 {
+        heading::kind(&self.segment)
+    }
+
+    /// What the creator wrote for those who attach. Whoever can write to the segment can change it: check it.
+    #[must_use]
+    pub fn parameters(&self) -> [u64; PARAMETERS] {
+        heading::parameters(&self.segment)
+    }
+
+    /// Who made it; `None` when the heading has been damaged since.
+    #[must_use]
+    pub fn creator(&self) -> Option<Identity> {
+        heading::creator(&self.segment)
+    }
+
+    /// The segment.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Whether `who` is certainly dead. Without a system call for this process itself and for those whose lease is
+    /// guarded, which is the usual case.
+    #[must_use]
+    pub fn is_dead(&self, who: Identity) -> bool {
+        who != identity() && !matches!(self.watch(who), Watch::Guarded { .. }) && who.is_dead()
+    }
+
+    /// Byte offset of a word of the site, as an atomic.
+    fn word(&self, offset: usize) -> &std::sync::atomic::AtomicU64 {
+        self.segment.word64(offset)
+    }
+
+    fn next_ticket(&self) -> u64 {
+        self.word(heading::AT_TICKETS).fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("kind", &self.kind()).field("creator", &self.creator()).finish()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,133 @@
+//! Waiting without a thread: an event loop is knocked for at its door.
+//!
+//! Who waits so is counted in at the primitive's event count like a sleeper, so that one look tells a notifier whether
+//! anybody waits at all; and is written into the table of waiters, so that the notifier knows where to knock. A knock
+//! only means "look again".
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use manyhands_os::clock;
+
+use super::heading::AT_DOORS;
+use super::waiters::Form;
+use super::{Site, WaitKind};
+use crate::EventCount;
+use crate::event_count::Notified;
+
+/// A waiter without a thread. In this order: enlist, look at the condition, wait for the door to be knocked at, look,
+/// and if it was in vain [`rearm`](Self::rearm), look, and wait again; in the end [`leave`](Self::leave).
+///
+/// It never sleeps for ever by mistake if the owner looks again every 200 ms, as threads do: a knock is lost when the
+/// one who got it dies or stops.
+#[derive(Debug)]
+pub struct AsyncTicket {
+    site: Arc<Site>,
+    index: usize,
+    ticket: u64,
+    key: u64,
+    round: u32,
+}
+
+impl Site {
+    /// Has whoever [notifies](Self::notify) `events` and `key` knock at this process's door `door`. `None` when the
+    /// table of waiters is full: look again from time to time then.
+    #[must_use]
+    pub fn enlist_async(
+        self: &Arc<Self>,
+        events: EventCount<'_>,
+        kind: WaitKind,
+        key: u64,
+        door: u32,
+    ) -> Option<AsyncTicket> {
+        let form = Form { kind, key, since: clock::now(), timed: true, door: Some(door) };
+        // In this order: who sees that we are counted in sees the entry, too.
+        let (index, ticket) = self.write_entry(form)?;
+        let round = events.prepare().into_round();
+        Some(AsyncTicket { site: Arc::clone(self), index, ticket, key, round })
+    }
+
+    /// Says that something has changed for those who wait at `events` for `key`: wakes `count` of those who sleep, and
+    /// knocks for `count` of those at doors, the longest waiting first; or all, when there are no more than that.
+    /// When nobody waits it costs a fence and a load. Returns whether there was anybody.
+    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
+    pub fn notify(&self, events: EventCount<'_>, key: u64, count: u32) -> bool {
+        let notified = events.notify_some(count);
+        if notified != Notified::Nobody && self.word(AT_DOORS).load(Ordering::Relaxed) != 0 {
+            // Those who are not counted in any more have to hear of it.
+            let count = if notified == Notified::All { usize::MAX } else { count as usize };
+            self.knock(key, count);
+        }
+        notified != Notified::Nobody
+    }
+
+    #[cold]
+    fn knock(&self, key: u64, count: usize) {
+        let mut waiting: Vec<(u64, usize)> = self
+            .waiters_of(key)
+            .filter(|entry| entry.at_door && !entry.called)
+            .map(|entry| (entry.ticket, entry.index))
+            .collect();
+        waiting.sort_unstable();
+        waiting.into_iter().filter(|(ticket, index)| self.call(*index, *ticket)).take(count).for_each(drop);
+    }
+}
+
+impl AsyncTicket {
+    /// Its place in the table of waiters.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What tells it from others that had the same place.
+    #[must_use]
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// What a knock for it says; see [`Door::drain`](manyhands_os::socket::Door::drain).
+    #[must_use]
+    pub fn call_number(&self) -> u64 {
+        self.site.call_number(self.ticket)
+    }
+
+    /// Whether it has been knocked for since it was enlisted or rearmed.
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        self.site.entry_is_called(self.index, self.ticket)
+    }
+
+    /// Gives up being called; returns false when it has been called already. Not called any more from then on.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.site.entry_withdraw(self.index, self.ticket)
+    }
+
+    /// Waits anew after a knock. Look at the condition after this.
+    pub fn rearm(&mut self, events: EventCount<'_>) {
+        events.count_out(self.round);
+        self.site.entry_rearm(self.index, self.ticket);
+        self.round = events.prepare().into_round();
+    }
+
+    /// Waits no more. Who leaves in vain (`satisfied` is false) passes on a knock that it may have got in another's
+    /// place.
+    pub fn leave(self, events: EventCount<'_>, satisfied: bool) {
+        events.count_out(self.round);
+        let called = self.is_called();
+        let (site, key) = (Arc::clone(&self.site), self.key);
+        drop(self);
+        if called && !satisfied {
+            site.notify(events, key, 1);
+        }
+    }
+}
+
+impl Drop for AsyncTicket {
+    /// Takes it off the list. Without [`leave`](Self::leave) it stays counted in, which costs notifiers a system call
+    /// each until the next notification of all.
+    fn drop(&mut self) {
+        self.site.strike(self.index, self.ticket);
+    }
+}

@@ -1,0 +1,434 @@
+//! The table of waiters: who waits for what, since when.
+//!
+//! Waiting does not depend on it. It is there to be read: by a search for deadlocks, by `manyhands top`, and by those
+//! who wake a certain waiter rather than any (conditions, event loops).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use manyhands_os::clock;
+use manyhands_os::process::{Identity, identity, thread_id};
+
+use super::Site;
+use super::heading::{self, AT_WAITERS, MOST_WAITERS, STACK_BYTES};
+use crate::EventCount;
+
+/// Byte offsets in an entry.
+///
+/// | word | bits | meaning | who changes it |
+/// |---|---|---|---|
+/// | holder | 0-53 | identity; 0: free | who enlists: 0→own; who finds it dead: →own, then 0; its holder: →0 |
+/// | state | 0-55 | ticket | the holder |
+/// | state | 56-57 | phase: [`FILLING`], [`WAITING`], [`CALLED`] | the holder; a caller: Waiting→Called |
+/// | key | | what it waits for | the holder, while filling |
+/// | since | | since when, nanoseconds of the clock | the holder, while filling |
+/// | who | 0-31 | kernel's number of the thread, or number of the door | the holder, while filling |
+/// | who | 32-39 | [`WaitKind`] | the holder, while filling |
+/// | who | 40 | [`TIMED`]: it has a deadline | the holder, while filling |
+/// | who | 41 | [`AT_DOOR`]: it is knocked for | the holder, while filling |
+/// | sequence, sleepers | | an event count of its own | as there |
+/// | stack | 0-15 | bytes of text in the table of stacks | the holder |
+const HOLDER: usize = 0;
+const STATE: usize = 8;
+const KEY: usize = 16;
+const SINCE: usize = 24;
+const WHO: usize = 32;
+const SEQUENCE: usize = 40;
+const SLEEPERS: usize = 44;
+const STACK: usize = 48;
+
+const PHASE_SHIFT: u32 = 56;
+const TICKET: u64 = (1 << PHASE_SHIFT) - 1;
+const FILLING: u64 = 0;
+const WAITING: u64 = 1 << PHASE_SHIFT;
+const CALLED: u64 = 2 << PHASE_SHIFT;
+
+const KIND_SHIFT: u32 = 32;
+const TIMED: u64 = 1 << 40;
+const AT_DOOR: u64 = 1 << 41;
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum WaitKind {
+    /// A lock.
+    Lock = 1,
+    /// A lock that its owner may take again.
+    RLock,
+    /// A permit.
+    Semaphore,
+    /// An event to be set.
+    Event,
+    /// A notification.
+    Condition,
+    /// Others to arrive.
+    Barrier,
+    /// Something to take out of a queue.
+    Get,
+    /// Room in a queue.
+    Put,
+    /// All work of a queue to be done.
+    Join,
+    /// Something to take out of a pipe.
+    Receive,
+    /// Room in a pipe.
+    Send,
+}
+
+impl WaitKind {
+    const ALL: [Self; 11] = [
+        Self::Lock,
+        Self::RLock,
+        Self::Semaphore,
+        Self::Event,
+        Self::Condition,
+        Self::Barrier,
+        Self::Get,
+        Self::Put,
+        Self::Join,
+        Self::Receive,
+        Self::Send,
+    ];
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u64 == bits)
+    }
+
+    /// What a user calls it.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Lock => "Lock",
+            Self::RLock => "RLock",
+            Self::Semaphore => "Semaphore",
+            Self::Event => "Event",
+            Self::Condition => "Condition",
+            Self::Barrier => "Barrier",
+            Self::Get => "Queue.get",
+            Self::Put => "Queue.put",
+            Self::Join => "Queue.join",
+            Self::Receive => "Connection.recv",
+            Self::Send => "Connection.send",
+        }
+    }
+
+    /// Whether one owner, who can be named, is waited for.
+    #[must_use]
+    pub fn is_lock(self) -> bool {
+        matches!(self, Self::Lock | Self::RLock)
+    }
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the table.
+    pub index: usize,
+    /// No other entry of the site ever had it; who came later has a higher one.
+    pub ticket: u64,
+    /// The process that waits.
+    pub identity: Identity,
+    /// The kernel's number of the thread that waits, or for an event loop the number of its door.
+    pub thread: u32,
+    /// Whether `thread` is the number of a door.
+    pub at_door: bool,
+    /// What is waited for.
+    pub kind: WaitKind,
+    /// Which one: byte offset of its record in the segment, plus a small number for the condition within it.
+    pub key: u64,
+    /// Whether it gives up at some time.
+    pub timed: bool,
+    /// Since when, in nanoseconds of the clock.
+    pub since: u64,
+    /// Whether it has been called ([`Site::call`]).
+    pub called: bool,
+}
+
+/// What is to be written into an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    pub(super) kind: WaitKind,
+    pub(super) key: u64,
+    pub(super) since: u64,
+    pub(super) timed: bool,
+    /// The number of the door to knock at, instead of waking the calling thread.
+    pub(super) door: Option<u32>,
+}
+
+/// The calling thread's entry in the table of waiters; dropping it takes it off.
+#[derive(Debug)]
+pub struct Listed {
+    site: Arc<Site>,
+    index: usize,
+    ticket: u64,
+}
+
+impl Listed {
+    /// Its place in the table.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its ticket.
+    #[must_use]
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// Its own event count: who [calls](Site::call) it notifies there.
+    #[must_use]
+    pub fn events(&self) -> EventCount<'_> {
+        self.site.entry_events(self.index)
+    }
+
+    /// Whether it has been called.
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        // Acquire: what the caller did before. pairs with: call (Release)
+        self.site.entry_word(self.index, STATE).load(Ordering::Acquire) == CALLED | self.ticket
+    }
+
+    /// Gives up being called; returns false when it has been called already. Not called any more from then on.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.site.entry_withdraw(self.index, self.ticket)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.site.strike(self.index, self.ticket);
+    }
+}
+
+impl Site {
+    /// Writes the calling thread into the table of waiters, as waiting for `key`. `None` when the table is full.
+    #[must_use]
+    pub fn enlist(self: &Arc<Self>, kind: WaitKind, key: u64, timed: bool) -> Option<Listed> {
+        let form = Form { kind, key, since: clock::now(), timed, door: None };
+        let (index, ticket) = self.write_entry(form)?;
+        Some(Listed { site: Arc::clone(self), index, ticket })
+    }
+
+    /// Those who wait for `key`, in no particular order.
+    pub fn waiters_of(&self, key: u64) -> impl Iterator<Item = Entry> + '_ {
+        // The key alone first: most entries are somebody else's.
+        let is_for_key = move |index: &usize| self.entry_word(*index, KEY).load(Ordering::Relaxed) == key;
+        (0..self.waiter_count())
+            .filter(is_for_key)
+            .filter_map(|index| self.entry(index))
+            .filter(move |entry| entry.key == key)
+    }
+
+    /// All who wait, in no particular order.
+    pub fn waiters(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..self.waiter_count()).filter_map(|index| self.entry(index))
+    }
+
+    /// The entry at `index`; `None` when nobody waits there.
+    #[must_use]
+    pub fn entry(&self, index: usize) -> Option<Entry> {
+        if index >= self.waiter_count() {
+            return None;
+        }
+        // Acquire: what the holder wrote while filling. pairs with: write_entry (Release)
+        let state = self.entry_word(index, STATE).load(Ordering::Acquire);
+        let get = |at| self.entry_word(index, at).load(Ordering::Relaxed);
+        let who = get(WHO);
+        let entry = Entry {
+            index,
+            ticket: state & TICKET,
+            identity: Identity::from_bits(get(HOLDER))?,
+            thread: who as u32,
+            at_door: who & AT_DOOR != 0,
+            kind: WaitKind::from_bits(who >> KIND_SHIFT & 0xff)?,
+            key: get(KEY),
+            timed: who & TIMED != 0,
+            since: get(SINCE),
+            called: state & !TICKET == CALLED,
+        };
+        // Acquire keeps the reads before this one. Filled anew meanwhile: not one entry but a mixture of two.
+        std::sync::atomic::fence(Ordering::Acquire);
+        let unchanged = self.entry_word(index, STATE).load(Ordering::Relaxed) & TICKET == entry.ticket;
+        (matches!(state & !TICKET, WAITING | CALLED) && unchanged).then_some(entry)
+    }
+
+    /// Calls the waiter at `index`, if it still is the one with `ticket` and has not been called: wakes it, or knocks at
+    /// its door. Returns whether it was called by this.
+    #[must_use]
+    pub fn call(&self, index: usize, ticket: u64) -> bool {
+        let Some(entry) = self.entry(index).filter(|entry| entry.ticket == ticket) else { return false };
+        // Release: what we did before is seen by who has been called. pairs with: is_called (Acquire)
+        let called = self.entry_change(index, WAITING | ticket, CALLED | ticket);
+        if called && entry.at_door {
+            manyhands_os::socket::knock(entry.identity, entry.thread, self.call_number(ticket));
+        } else if called {
+            self.entry_events(index).notify_all();
+        }
+        called
+    }
+
+    /// What a knock for the waiter with `ticket` says: a number that no other waiter at the door has, whatever site it
+    /// waits in.
+    pub(super) fn call_number(&self, ticket: u64) -> u64 {
+        self.segment().number().rotate_left(40) ^ ticket
+    }
+
+    /// Strikes the entries of a process that has died.
+    pub fn forget(&self, dead: Identity) {
+        let (me, dead) = (identity().to_bits(), dead.to_bits());
+        for index in 0..self.waiter_count() {
+            let holder = self.entry_word(index, HOLDER);
+            // Acquire and Release: as if we had filled it. pairs with: write_entry, free_entry
+            if holder.load(Ordering::Relaxed) == dead
+                && holder.compare_exchange(dead, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                self.free_entry(index);
+            }
+        }
+    }
+
+    /// The stack that the waiter at `index` has published; empty when it has published none.
+    #[must_use]
+    pub fn stack_of(&self, index: usize) -> String {
+        if index >= self.waiter_count() {
+            return String::new();
+        }
+        // pairs with: publish_stack (Release)
+        let len = self.entry_word(index, STACK).load(Ordering::Acquire) as usize;
+        let mut text = vec![0; len.min(STACK_BYTES)];
+        self.segment.copy_out(heading::stack(index), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Publishes the text of the stack of the waiter at `index`, as much of it as there is room for.
+    pub(crate) fn publish_stack(&self, index: usize, text: &str) {
+        let text = &text.as_bytes()[..text.floor_char_boundary(STACK_BYTES)];
+        let place = heading::stack(index);
+        if text.is_empty() || self.segment.commit(place..place + STACK_BYTES).is_err() {
+            return;
+        }
+        self.segment.copy_in(place, text);
+        // Release: the text is written. pairs with: stack_of (Acquire)
+        self.entry_word(index, STACK).store(text.len() as u64, Ordering::Release);
+    }
+
+    /// Fills a free entry: its index and ticket.
+    pub(super) fn write_entry(&self, form: Form) -> Option<(usize, u64)> {
+        let index = self.claim_entry()?;
+        let ticket = self.next_ticket() & TICKET;
+        let set = |at, value| self.entry_word(index, at).store(value, Ordering::Relaxed);
+        set(STATE, FILLING | ticket);
+        // Who reads a mixture sees that the ticket has changed.
+        std::sync::atomic::fence(Ordering::Release);
+        set(KEY, form.key);
+        set(SINCE, form.since);
+        set(STACK, 0);
+        let thread = u64::from(form.door.unwrap_or_else(thread_id));
+        let timed = if form.timed { TIMED } else { 0 };
+        let at_door = if form.door.is_some() { AT_DOOR } else { 0 };
+        if form.door.is_some() {
+            // Before the entry says so: the count may be too high after a death, never too low.
+            self.word(heading::AT_DOORS).fetch_add(1, Ordering::Relaxed);
+        }
+        set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | at_door);
+        // Release: all of the above. pairs with: entry (Acquire)
+        self.entry_word(index, STATE).store(WAITING | ticket, Ordering::Release);
+        Some((index, ticket))
+    }
+
+    /// Writes the calling thread into the table: index and ticket, for [`strike`](Self::strike).
+    pub(crate) fn enlist_at(&self, kind: WaitKind, key: u64, since: u64, timed: bool) -> Option<(usize, u64)> {
+        self.write_entry(Form { kind, key, since, timed, door: None })
+    }
+
+    /// Takes the entry off the list, if it still is this process's and the one with `ticket`.
+    pub(crate) fn strike(&self, index: usize, ticket: u64) {
+        let mine = self.entry_word(index, HOLDER).load(Ordering::Relaxed) == identity().to_bits();
+        if mine && self.entry_word(index, STATE).load(Ordering::Relaxed) & TICKET == ticket {
+            self.free_entry(index);
+        }
+    }
+
+    /// Changes the state of an entry, if it is `from`.
+    pub(super) fn entry_change(&self, index: usize, from: u64, to: u64) -> bool {
+        // Release: pairs with: is_called (Acquire). Acquire: what others did before they changed it.
+        self.entry_word(index, STATE).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Has the entry not be called any more, unless it has been.
+    pub(super) fn entry_withdraw(&self, index: usize, ticket: u64) -> bool {
+        self.entry_change(index, WAITING | ticket, FILLING | ticket)
+    }
+
+    /// Has the entry wait again after a call.
+    pub(super) fn entry_rearm(&self, index: usize, ticket: u64) {
+        let _ = self.entry_change(index, CALLED | ticket, WAITING | ticket);
+    }
+
+    pub(super) fn entry_is_called(&self, index: usize, ticket: u64) -> bool {
+        // pairs with: call (Release)
+        self.entry_word(index, STATE).load(Ordering::Acquire) == CALLED | ticket
+    }
+
+    fn free_entry(&self, index: usize) {
+        let who = self.entry_word(index, WHO).swap(0, Ordering::Relaxed);
+        if who & AT_DOOR != 0 {
+            // Only of those that were counted, so that it is never too low.
+            let counted = |count: u64| count.checked_sub(1);
+            let _ = self.word(heading::AT_DOORS).fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+        }
+        self.entry_word(index, KEY).store(0, Ordering::Relaxed);
+        self.entry_word(index, STATE).fetch_and(TICKET, Ordering::Relaxed);
+        // Release: it is empty. pairs with: claim_entry (Acquire)
+        self.entry_word(index, HOLDER).store(0, Ordering::Release);
+    }
+
+    fn claim_entry(&self) -> Option<usize> {
+        let me = identity().to_bits();
+        let free = |index: &usize| {
+            let holder = self.entry_word(*index, HOLDER);
+            // Acquire: it is empty. pairs with: free_entry (Release)
+            holder.load(Ordering::Relaxed) == 0
+                && holder.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        };
+        loop {
+            let count = self.waiter_count();
+            if let Some(index) = (0..count).find(free) {
+                return Some(index);
+            }
+            if count == MOST_WAITERS {
+                self.forget_all_dead();
+                return (0..count).find(free);
+            }
+            heading::grow(&self.segment, AT_WAITERS, count, heading::waiter).ok()?;
+        }
+    }
+
+    /// Strikes the entries of all processes that have died.
+    pub fn forget_all_dead(&self) {
+        let holders = (0..self.waiter_count()).map(|index| self.entry_word(index, HOLDER));
+        let mut all: Vec<u64> = holders.map(|holder| holder.load(Ordering::Relaxed)).collect();
+        all.sort_unstable();
+        all.dedup();
+        for who in all.into_iter().filter_map(Identity::from_bits) {
+            if self.is_dead(who) {
+                self.forget(who);
+            }
+        }
+    }
+
+    fn waiter_count(&self) -> usize {
+        heading::high_water(&self.segment, AT_WAITERS, MOST_WAITERS)
+    }
+
+    fn entry_word(&self, index: usize, at: usize) -> &AtomicU64 {
+        self.segment.word64(heading::waiter(index) + at)
+    }
+
+    fn entry_events(&self, index: usize) -> EventCount<'_> {
+        let futex = |at: usize| -> &AtomicU32 { self.segment.word32(heading::waiter(index) + at) };
+        EventCount::new(futex(SEQUENCE), futex(SLEEPERS))
+    }
+}

@@ -1,0 +1,218 @@
+//! The rounds of a barrier under the model checker: every interleaving of a few threads.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`.
+#![cfg(loom)]
+
+mod loom_models {
+    use loom::sync::Arc;
+    use loom::thread;
+    use manyhands_sync::atomic::{AtomicU32, Ordering};
+    use manyhands_sync::barrier::{Arrival, BrokenBarrier, Place, Rounds};
+    use manyhands_sync::words::HeapWords;
+
+    const DEAD: u64 = 99;
+
+    struct Shared {
+        rounds: Rounds<HeapWords>,
+        /// How many have come, without any order of its own: who has passed must see all.
+        came: AtomicU32,
+        acted: AtomicU32,
+    }
+
+    impl Shared {
+        fn new(parties: usize) -> Arc<Self> {
+            let words = HeapWords::new(Rounds::<HeapWords>::words_for(parties));
+            let rounds = Rounds::create(words, parties);
+            Arc::new(Self { rounds, came: AtomicU32::new(0), acted: AtomicU32::new(0) })
+        }
+
+        fn sleep_until<T>(&self, look: impl Fn() -> Option<T>) -> T {
+            loop {
+                let key = self.rounds.events().prepare();
+                if let Some(value) = look() {
+                    return value;
+                }
+                self.rounds.events().wait(key, None);
+            }
+        }
+
+        fn arrive(&self, me: u64) -> Arrival {
+            self.came.fetch_add(1, Ordering::Relaxed);
+            self.sleep_until(|| {
+                let arrival = self.rounds.arrive(me, |who| who == DEAD);
+                (arrival != Arrival::Full).then_some(arrival)
+            })
+        }
+
+        /// A lost wake-up is a deadlock, which loom reports.
+        fn outcome(&self, place: Place) -> Result<usize, BrokenBarrier> {
+            self.sleep_until(|| self.rounds.outcome(place))
+        }
+
+        fn wake(&self, changed: bool) {
+            if changed {
+                self.rounds.events().notify_all();
+            }
+        }
+
+        fn wait(&self, me: u64) -> Result<usize, BrokenBarrier> {
+            match self.arrive(me) {
+                Arrival::Waits(place) => self.outcome(place),
+                Arrival::Acts(place) => {
+                    self.acted.fetch_add(1, Ordering::Relaxed);
+                    let passed = self.rounds.pass(place);
+                    self.wake(passed);
+                    if passed { Ok(place.index()) } else { Err(BrokenBarrier) }
+                }
+                Arrival::Full | Arrival::Broken => {
+                    self.wake(true);
+                    Err(BrokenBarrier)
+                }
+            }
+        }
+    }
+
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(body);
+    }
+
+    fn spawn<T: 'static>(
+        shared: &Arc<Shared>,
+        body: impl FnOnce(&Shared) -> T + 'static,
+    ) -> thread::JoinHandle<T> {
+        let shared = shared.clone();
+        thread::spawn(move || body(&shared))
+    }
+
+    #[test]
+    fn two_parties_two_rounds() {
+        model(3, || {
+            let shared = Shared::new(2);
+            let party = |me| {
+                move |shared: &Shared| {
+                    [2, 4].map(|came| {
+                        let index = shared.wait(me).expect("nobody breaks it");
+                        assert!(shared.came.load(Ordering::Relaxed) >= came, "passed before all had come");
+                        index
+                    })
+                }
+            };
+            let other = spawn(&shared, party(1));
+            let mine = party(2)(&shared);
+            let theirs = other.join().expect("no panic");
+            assert_eq!([mine[0] + theirs[0], mine[1] + theirs[1]], [1, 1]);
+            assert_eq!(shared.acted.load(Ordering::Relaxed), 2, "one acts in each round");
+        });
+    }
+
+    #[test]
+    fn three_parties() {
+        model(2, || {
+            let shared = Shared::new(3);
+            let others = [1, 2].map(|me| spawn(&shared, move |shared| shared.wait(me)));
+            let mut indices = vec![shared.wait(3)];
+            indices.extend(others.map(|other| other.join().expect("no panic")));
+            indices.sort_by_key(|index| index.ok());
+            assert_eq!(indices, [Ok(0), Ok(1), Ok(2)]);
+            assert_eq!(shared.acted.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    /// Time over for one while the other arrives: both pass or both are told that it is broken.
+    #[test]
+    fn all_or_nobody() {
+        model(3, || {
+            let shared = Shared::new(2);
+            let other = spawn(&shared, |shared| shared.wait(1));
+            let mine = match shared.arrive(2) {
+                Arrival::Waits(place) => {
+                    shared.wake(shared.rounds.expire(place));
+                    shared.outcome(place)
+                }
+                Arrival::Acts(place) => {
+                    shared.wake(shared.rounds.pass(place));
+                    shared.outcome(place)
+                }
+                Arrival::Full | Arrival::Broken => Err(BrokenBarrier),
+            };
+            assert_eq!(mine.is_ok(), other.join().expect("no panic").is_ok());
+        });
+    }
+
+    #[test]
+    fn a_reset_breaks_or_comes_too_late() {
+        model(3, || {
+            let shared = Shared::new(2);
+            let other = spawn(&shared, |shared| shared.wait(1));
+            // Either it arrives before the reset, or after it and the abort breaks it, or it does not get in.
+            shared.rounds.reset();
+            shared.rounds.abort();
+            shared.wake(true);
+            assert_eq!(other.join().expect("no panic"), Err(BrokenBarrier));
+        });
+    }
+
+    /// One of the arrived is dead: whoever notices, the other is told, also when it would have been the last.
+    #[test]
+    fn a_death_breaks_it() {
+        model(3, || {
+            let shared = Shared::new(2);
+            assert!(matches!(shared.rounds.arrive(DEAD, |_| false), Arrival::Waits(_)));
+            let party = spawn(&shared, |shared| shared.wait(1));
+            let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+            shared.wake(broken);
+            assert_eq!(party.join().expect("no panic"), Err(BrokenBarrier));
+            assert!(shared.rounds.is_broken());
+        });
+    }
+
+    /// The one who acts dies over it.
+    #[test]
+    fn a_death_while_acting_breaks_it() {
+        model(3, || {
+            let shared = Shared::new(2);
+            let party = spawn(&shared, |shared| shared.wait(1));
+            // Takes the second place, or the first and then waits for the other to act.
+            if let Arrival::Waits(place) = shared.rounds.arrive(DEAD, |_| false) {
+                let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+                shared.wake(broken);
+                let _ = shared.sleep_until(|| shared.rounds.outcome(place));
+            }
+            let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+            shared.wake(broken);
+            let outcome = party.join().expect("no panic");
+            assert_eq!(outcome.is_ok(), !shared.rounds.is_broken());
+        });
+    }
+
+    /// A place that is given back just when the last party comes is either counted or taken by another, never both.
+    #[test]
+    fn a_withdrawal_leaves_room_for_one() {
+        model(2, || {
+            let shared = Shared::new(2);
+            let Arrival::Waits(place) = shared.rounds.arrive(7, |_| false) else { panic!("alone") };
+            let parties = [1, 2].map(|me| {
+                spawn(&shared, move |shared| match shared.arrive(me) {
+                    Arrival::Waits(place) => {
+                        // With the one who withdraws there may be one too many or one too few.
+                        shared.wake(shared.rounds.expire(place));
+                        shared.outcome(place)
+                    }
+                    Arrival::Acts(place) => {
+                        let passed = shared.rounds.pass(place);
+                        shared.wake(passed);
+                        passed.then_some(place.index()).ok_or(BrokenBarrier)
+                    }
+                    Arrival::Full | Arrival::Broken => Err(BrokenBarrier),
+                })
+            });
+            shared.rounds.withdraw(place);
+            let passed = parties.map(|party| party.join().expect("no panic").is_ok());
+            let first = shared.rounds.outcome(place).is_some_and(|outcome| outcome.is_ok());
+            let count = usize::from(passed[0]) + usize::from(passed[1]);
+            // In a round of two that has been passed there were the two others, or one of them and the one who left.
+            assert!(count < 2 || first, "{passed:?}, first {first}");
+        });
+    }
+}

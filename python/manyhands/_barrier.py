@@ -1,0 +1,109 @@
+"""The barrier."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from manyhands import _native
+from manyhands._door import attempt_until
+from manyhands._primitive import Primitive
+
+__all__ = ["Barrier"]
+
+
+class Barrier(Primitive, _native.BarrierBase):
+    """A meeting point for threads, processes and coroutines: nobody goes on until all have arrived.
+
+    A party that dies after it has arrived breaks the barrier for the others, as a timeout does.
+
+    Args:
+        parties: how many have to arrive, 1 or more.
+        action: called by one of them when all have arrived, before anybody goes on; if it raises, the
+            barrier is broken.
+        timeout: seconds for each `wait` that is given none; None for no limit.
+        name: makes it one barrier for all processes of this user that give the same name.
+
+    Raises:
+        ValueError: no parties, or another number than the one that bears this name has.
+
+    Example:
+        >>> barrier = mh.Barrier(2)
+        >>> with mh.ThreadPoolExecutor(1) as other:
+        ...     future = other.submit(barrier.wait)
+        ...     sorted([barrier.wait(), future.result()])
+        [0, 1]
+    """
+
+    __slots__ = ("__weakref__", "_action", "_timeout")
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        name: str | None = None,
+        _address: tuple[Any, ...] | None = None,
+    ) -> None:
+        self._action = action
+        self._timeout = timeout
+
+    def _keywords(self) -> dict[str, Any]:
+        return {"parties": self.parties, "action": self._action, "timeout": self._timeout}
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others.
+
+        Args:
+            timeout: seconds, or None for the barrier's own limit.
+
+        Returns:
+            a number from 0 to parties - 1, another one for each.
+
+        Raises:
+            threading.BrokenBarrierError: the barrier is broken: by `abort`, a timeout, a failed
+                action, the death of a process that had arrived; or it was reset meanwhile.
+        """
+        return self._wait(self._timeout if timeout is None else timeout, self._action)
+
+    async def async_wait(self, timeout: float | None = None) -> int:
+        """Wait for the others without blocking the event loop; otherwise as `wait`.
+
+        A task that is cancelled takes back its arrival; the barrier is as if it had not come.
+        """
+        place: _native.BarrierPlace | None = None
+
+        def attempt() -> int | None:
+            nonlocal place
+            if place is None:
+                found, place = self._arrive()
+                if place is not None and found == "acts":
+                    return self._go_on(place)
+            return None if place is None else self._outcome(place)
+
+        try:
+            index = await attempt_until(
+                attempt, self._enlist, self._timeout if timeout is None else timeout
+            )
+            if index is None and place is not None and not self._expire(place):
+                # All have arrived at the last moment.
+                index = await attempt_until(attempt, self._enlist)
+        except asyncio.CancelledError:
+            if place is not None:
+                self._withdraw(place)
+            raise
+        if index is None:
+            raise threading.BrokenBarrierError
+        return index
+
+    def _go_on(self, place: _native.BarrierPlace) -> int:
+        try:
+            if self._action is not None:
+                self._action()
+        except BaseException:
+            self._fail(place)
+            raise
+        return self._pass(place)

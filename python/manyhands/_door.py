@@ -1,0 +1,137 @@
+"""How coroutines wait for what happens in other threads and processes.
+
+Each event loop that waits has one *door*, a datagram socket in its selector. Whoever releases a lock
+or fills a queue knocks at the doors of those who wait for it; the knock says for what. No thread is
+started, and a loop that waits for nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from manyhands import _native
+
+__all__ = ["Enlisted", "attempt_until", "door_number"]
+
+T = TypeVar("T")
+
+# Seconds. A knock is lost if the one who was to pass it on is killed; then this finds out.
+_BACKSTOP = 0.2
+
+
+class Enlisted(Protocol):
+    """A place on the list of those who wait for something."""
+
+    @property
+    def call_number(self) -> int:
+        """What a knock for this place says."""
+
+    def renew(self) -> None:
+        """Be among those to be called again, after a call; before each look."""
+
+    def leave(self, satisfied: bool) -> None:
+        """Give up the place; more than once does nothing.
+
+        Who leaves unsatisfied passes on a call that it may have got in another's place.
+        """
+
+
+class _LoopDoor:
+    """The door of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.door = _native.Door()
+        # By what a knock says.
+        self.waiting: dict[int, asyncio.Future[None]] = {}
+        self._stay = self._until_shutdown(loop)
+
+    async def open(self) -> None:
+        await anext(self._stay)
+
+    async def _until_shutdown(self, loop: asyncio.AbstractEventLoop) -> AsyncIterator[None]:
+        # An event loop closes its asynchronous generators before it ends; nothing else tells us.
+        loop.add_reader(self.door.fileno(), self._answer)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self.door.fileno())
+            _doors.pop(loop, None)
+            self.door.close()
+
+    def _answer(self) -> None:
+        knocks, more = self.door.drain()
+        # In a crowd some knocks are lost: then everybody looks.
+        for waiter in self.waiting.values() if more else map(self.waiting.get, knocks):
+            if waiter is not None:
+                _wake(waiter)
+
+
+_doors: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDoor] = WeakKeyDictionary()
+
+
+async def _door_of(loop: asyncio.AbstractEventLoop) -> _LoopDoor:
+    door = _doors.get(loop)
+    if door is None or door.door.is_stale():
+        door = _doors[loop] = _LoopDoor(loop)
+        await door.open()
+    return door
+
+
+async def door_number() -> int:
+    """The number of the running event loop's door."""
+    door = await _door_of(asyncio.get_running_loop())
+    return door.door.number
+
+
+async def attempt_until(
+    attempt: Callable[[], T | None],
+    enlist: Callable[[int], Enlisted],
+    timeout: float | None = None,
+) -> T | None:
+    """Call `attempt` until it returns something else than None, waiting in between.
+
+    Args:
+        attempt: does what is wanted if that is possible now; never waits.
+        enlist: takes a place among those who wait, given the number of the door.
+        timeout: seconds, or None for no limit.
+
+    Returns:
+        what `attempt` returned; None if the time was up first.
+
+    If the task is cancelled after it was chosen to go on, another is chosen.
+    """
+    result = attempt()
+    if result is not None or (timeout is not None and timeout <= 0):
+        return result
+    loop = asyncio.get_running_loop()
+    door = await _door_of(loop)
+    deadline = math.inf if timeout is None else loop.time() + timeout
+    place = enlist(door.door.number)
+    try:
+        while True:
+            door.waiting[place.call_number] = waiter = loop.create_future()
+            try:
+                # In this order: what happens after the look is sure to call.
+                place.renew()
+                result = attempt()
+                left = deadline - loop.time()
+                if result is not None or left <= 0:
+                    return result
+                timer = loop.call_later(min(left, _BACKSTOP), _wake, waiter)
+                try:
+                    await waiter
+                finally:
+                    timer.cancel()
+            finally:
+                del door.waiting[place.call_number]
+    finally:
+        place.leave(result is not None)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,161 @@
+"""Locks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Literal, Self
+from weakref import WeakKeyDictionary
+
+from manyhands import _native
+from manyhands._door import attempt_until
+from manyhands._errors import OwnerDied
+from manyhands._primitive import Acquirable
+
+__all__ = ["Lock", "OnOwnerDied", "RLock", "task_number"]
+
+OnOwnerDied = Literal["raise", "acquire"] | Callable[[OwnerDied], object]
+
+
+class _OwnedLock(Acquirable):
+    """What a lock does when it finds its owner dead."""
+
+    __slots__ = ()
+
+    recover: Callable[[], bool]
+    _on_owner_died: OnOwnerDied
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        on_owner_died: OnOwnerDied = "raise",
+        _address: tuple[Any, ...] | None = None,
+    ) -> None:
+        if on_owner_died not in ("raise", "acquire") and not callable(on_owner_died):
+            raise ValueError(
+                f"on_owner_died must be 'raise', 'acquire' or a function, not {on_owner_died!r}"
+            )
+        self._on_owner_died = on_owner_died
+
+    @property
+    def on_owner_died(self) -> OnOwnerDied:
+        """What `acquire` does when a process died holding the lock."""
+        return self._on_owner_died
+
+    def _keywords(self) -> dict[str, Any]:
+        return {} if self._on_owner_died == "raise" else {"on_owner_died": self._on_owner_died}
+
+    def _enter(self) -> bool:
+        try:
+            return self.acquire()
+        except OwnerDied as error:
+            # The block will not run, so nobody would release the lock. Others get the same error.
+            if error.held:
+                error.held = False
+                self.release()
+            raise
+
+    def _taken_over(self, pid: int | None) -> None:
+        """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
+        owner = "an owner" if pid is None else f"process {pid}"
+        error = OwnerDied(
+            f"{owner} died holding {self!r}, so what it protects may be half changed: put that right,"
+            " call the lock's recover(), and release it",
+            pid,
+            held=True,
+        )
+        if callable(self._on_owner_died):
+            self._on_owner_died(error)
+        elif self._on_owner_died == "raise":
+            raise error
+        self.recover()
+
+
+class Lock(_OwnedLock, _native.LockBase):
+    """A lock for threads, processes and coroutines at the same time.
+
+    Whoever acquires it, any thread of any process may release it, as with `threading.Lock`. It is
+    shared with processes by inheritance, as an argument, in a task, or by name.
+
+    Args:
+        name: makes it one lock for all processes of this user that give the same name.
+        on_owner_died: what `acquire` does when a process died holding the lock: ``"raise"``
+            `OwnerDied` (with the lock held), ``"acquire"`` as if nothing had happened, or call this
+            function with the `OwnerDied` while the lock is held, to put right what it protects.
+
+    Example:
+        >>> lock = mh.Lock()
+        >>> with lock:
+        ...     lock.locked()
+        True
+    """
+
+    __slots__ = ("__weakref__", "_on_owner_died")
+
+
+class RLock(_OwnedLock, _native.RLockBase):
+    """A lock that its owner can acquire again, for threads, processes and coroutines.
+
+    Owner is a thread, or with `async_acquire` and ``async with`` an asyncio task. It is free once it
+    has been released as often as acquired. Arguments as of `Lock`.
+
+    Example:
+        >>> lock = mh.RLock()
+        >>> with lock, lock:
+        ...     pass
+    """
+
+    __slots__ = ("__weakref__", "_on_owner_died")
+
+    async def async_acquire(self, timeout: float | None = None) -> bool:
+        """Acquire for the running asyncio task, without blocking the event loop.
+
+        Args:
+            timeout: seconds, or None for no limit.
+
+        Returns:
+            whether it was acquired; False if the time was up first.
+        """
+        number = task_number()
+
+        if self._poll_as(number, False):
+            return True
+        return await attempt_until(
+            lambda: self._poll_as(number, True) or None, self._enlist, timeout
+        ) is not None
+
+    async def __aenter__(self) -> Self:
+        await self.async_acquire()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._release_as(task_number())
+
+    def _release_by_task(self) -> bool:
+        """Release if the running asyncio task is the owner: when the thread is not."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return False
+        number = None if task is None else _numbers.get(task)
+        if number is None or not self._is_owned_as(number):
+            return False
+        self._release_as(number)
+        return True
+
+
+_numbers: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+_next_number = count(1)
+
+
+def task_number() -> int:
+    """A number for the running task that no thread has: threads' numbers are below 2**22."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("an RLock is acquired asynchronously by a task; there is none here")
+    number = _numbers.get(task)
+    if number is None:
+        number = _numbers[task] = 1 << 31 | next(_next_number) % (1 << 31)
+    return number

@@ -1,0 +1,307 @@
+"""Queues for threads, processes and coroutines, all at the same time on the same object."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from manyhands import _native
+from manyhands._door import attempt_until
+from manyhands._errors import OwnerDied, ShutDown
+from manyhands._keep import keep_for_child
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+__all__ = ["JoinableQueue", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
+
+_NOTHING = object()
+
+
+class _AnyQueue(_native.QueueBase):
+    """What all queues have in common."""
+
+    # Which queue the native half makes.
+    _kind: ClassVar[str]
+
+    def __repr__(self) -> str:
+        try:
+            facts = [f"name={self.name!r}"] if self.name else []
+            facts += [f"size={self.qsize()}", f"maxsize={self.maxsize}"]
+        except RuntimeError:
+            facts = ["not open"]
+        return f"<manyhands.{type(self).__name__} {' '.join(facts)} at {id(self):#x}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        keep_for_child(self)
+        return (_open, (type(self), self._address()), self.__dict__ or None)
+
+    def empty(self) -> bool:
+        """Return whether there is no item at this moment."""
+        if self._is_closed:
+            raise OSError(f"Queue {self!r} is closed")
+        return self.qsize() == 0
+
+    # ------------------------------------------------------------------ coroutines
+
+    async def async_get(self, timeout: float | None = None) -> Any:
+        """Remove and return an item, without blocking the event loop.
+
+        Args:
+            timeout: seconds to wait; None means for ever.
+
+        Raises:
+            queue.Empty: there was no item in time.
+            queue.ShutDown: the queue has been shut down and there is nothing left.
+            ValueError: `close` was called.
+
+        Example:
+            >>> import asyncio
+            >>> queue = mh.Queue()
+            >>> queue.put("ready")
+            >>> asyncio.run(queue.async_get())
+            'ready'
+        """
+        item = self._get_or(_NOTHING)
+        if item is not _NOTHING:
+            return item
+        got = await attempt_until(self._attempt_get, self._enlist_for_items, timeout)
+        if got is None:
+            return self.get_nowait()  # raises Empty, or has come at the last moment
+        return got[0]
+
+    def _attempt_get(self) -> tuple[Any] | None:
+        item = self._get_or(_NOTHING)
+        return None if item is _NOTHING else (item,)
+
+    async def async_get_many(self, count: int, timeout: float | None = None) -> list[Any]:
+        """As `get_many`, without blocking the event loop."""
+
+        def attempt() -> list[Any] | None:
+            return self._get_many_or_none(count)
+
+        got = await attempt_until(attempt, self._enlist_for_items, timeout)
+        return self.get_many(count, 0) if got is None else got
+
+    async def async_put(self, item: Any, timeout: float | None = None) -> None:
+        """Put an item, without blocking the event loop.
+
+        Args:
+            item: what to put.
+            timeout: seconds to wait for room; None means for ever.
+
+        Raises:
+            queue.Full: there was no room in time.
+            queue.ShutDown: the queue has been shut down.
+            ValueError: `close` was called.
+
+        Example:
+            >>> import asyncio
+            >>> queue = mh.Queue(maxsize=1)
+            >>> asyncio.run(queue.async_put("ready"))
+            >>> queue.full()
+            True
+        """
+        # Pickled once and now, however often it has to be tried.
+        parcel = self._put_or_pack(item)
+        if parcel is None:
+            return
+
+        def attempt() -> bool | None:
+            return self._put_parcel(parcel) or None
+
+        if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
+            self.put_nowait(item)
+
+    async def async_put_many(self, items: Iterable[Any], timeout: float | None = None) -> None:
+        """Put all items in order, without blocking the event loop.
+
+        Args:
+            items: what to put.
+            timeout: seconds for all; None means for ever.
+
+        Raises:
+            queue.Full, queue.ShutDown, ValueError: as `async_put`; the items before have been put.
+        """
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        for item in items:
+            await self.async_put(item, None if end is None else max(0.0, end - loop.time()))
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        try:
+            while True:
+                yield await self.async_get()
+        except ShutDown:
+            return
+
+    # ------------------------------------------------------------------ as multiprocessing's
+
+    def join_thread(self) -> None:
+        """Do nothing: there is no thread, an item is in the queue when `put` returns.
+
+        Raises:
+            AssertionError: `close` has not been called.
+        """
+        if not self._is_closed:
+            raise AssertionError(f"Queue {self!r} not closed")
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: there is no thread to be waited for."""
+
+
+def _open(kind: type[_AnyQueue], address: tuple[Any, ...]) -> _AnyQueue:
+    queue = kind.__new__(kind)
+    queue._attach(kind._kind, address)
+    return queue
+
+
+class _Sized(_AnyQueue):
+    """Queues that can be full, and whose items can be joined."""
+
+    def __init__(
+        self, maxsize: int = 0, *, name: str | None = None, memory: int | None = None
+    ) -> None:
+        self._open(self._kind, maxsize, name, memory)
+
+    __class_getitem__ = classmethod(type(list[int]))
+
+    def join(self) -> None:
+        """Wait until `task_done` was called for every item that was put.
+
+        Raises:
+            OwnerDied: a process died with items that it had taken and not finished. Either put them
+                again; or call `recover`, and they count as done.
+        """
+        lost = self._join()
+        if lost is not None:
+            raise self._unfinished(*lost)
+
+    async def async_join(self, timeout: float | None = None) -> bool:
+        """As `join`, without blocking the event loop.
+
+        Args:
+            timeout: seconds to wait; None means for ever.
+
+        Returns:
+            whether all is done; False if the time was up first.
+        """
+
+        def attempt() -> tuple[tuple[int, int] | None] | None:
+            return self._join_or_none()
+
+        done = await attempt_until(attempt, self._enlist_for_join, timeout)
+        if done is None:
+            return False
+        if done[0] is not None:
+            raise self._unfinished(*done[0])
+        return True
+
+    def _unfinished(self, pid: int, count: int) -> OwnerDied:
+        items = "1 item" if count == 1 else f"{count} items"
+        return OwnerDied(
+            f"process {pid} died with {items} of {self!r} that it had taken and not finished; put"
+            " them again if you can, and call recover() to have them counted as done",
+            pid,
+        )
+
+
+class Queue(_Sized):
+    """A queue: first in, first out.
+
+    It has the interface of `queue.Queue` and of `multiprocessing.Queue`, for threads, processes and
+    coroutines. Items are pickled in the caller, so that an error shows where it is made; once `put`
+    has returned, the item is in the queue, whatever becomes of the process. Items that a process was
+    about to put or take when it was killed are put or taken as a whole or not at all.
+
+    It is shared with processes of every start method and with tasks as an argument, with forked
+    ones by inheritance, and with all processes of this user by name.
+
+    Args:
+        maxsize: the most items it holds; 0 or less means any number.
+        name: makes it one queue for all processes of this user that give the same name. It is gone
+            when none of them has it any more.
+        memory: the most bytes of shared memory that items may take up; by default half of what this
+            process may use, or 4 GiB if that is less.
+
+    Raises:
+        ValueError: the queue of that name has another ``maxsize``.
+        TypeError: the object of that name is no such queue.
+
+    Example:
+        >>> queue = mh.Queue()
+        >>> queue.put({"work": 1})
+        >>> queue.get()
+        {'work': 1}
+    """
+
+    _kind = "Queue"
+
+
+class JoinableQueue(Queue):
+    """The same as `Queue`, under the name that `multiprocessing` has for it.
+
+    Example:
+        >>> queue = mh.JoinableQueue()
+        >>> queue.put("work")
+        >>> queue.get()
+        'work'
+        >>> queue.task_done()
+        >>> queue.join()
+    """
+
+    _kind = "JoinableQueue"
+
+
+class LifoQueue(_Sized):
+    """A queue that gives the youngest item first. Arguments and methods are those of `Queue`.
+
+    Example:
+        >>> queue = mh.LifoQueue()
+        >>> queue.put_many("abc")
+        >>> queue.get()
+        'c'
+    """
+
+    _kind = "LifoQueue"
+
+
+class PriorityQueue(_Sized):
+    """A queue that gives the item with the smallest number first, among equals the oldest.
+
+    Items are pairs ``(number, item)`` with an int or float; items themselves are not compared.
+    Arguments and methods are those of `Queue`.
+
+    Example:
+        >>> queue = mh.PriorityQueue()
+        >>> queue.put((2, "later"))
+        >>> queue.put((1, "first"))
+        >>> queue.get()
+        (1, 'first')
+    """
+
+    _kind = "PriorityQueue"
+
+
+class SimpleQueue(_AnyQueue):
+    """A queue of any number of items, without `task_done` and `join`.
+
+    Example:
+        >>> queue = mh.SimpleQueue()
+        >>> queue.put("item")
+        >>> queue.get()
+        'item'
+    """
+
+    _kind = "SimpleQueue"
+
+    def __init__(self, *, name: str | None = None, memory: int | None = None) -> None:
+        self._open(self._kind, 0, name, memory)
+
+    __class_getitem__ = classmethod(type(list[int]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

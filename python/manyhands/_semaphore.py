@@ -1,0 +1,57 @@
+"""Semaphores."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from manyhands import _native
+from manyhands._primitive import Acquirable
+
+__all__ = ["BoundedSemaphore", "Semaphore"]
+
+
+class Semaphore(Acquirable, _native.SemaphoreBase):
+    """A number of permits for threads, processes and coroutines.
+
+    The permits that a process holds when it dies return to the semaphore. It can be released by
+    others than those who acquired, and more often than acquired, as in the standard library; such
+    further permits belong to nobody.
+
+    Args:
+        value: permits at first, 0 or more.
+        name: makes it one semaphore for all processes of this user that give the same name.
+
+    Raises:
+        ValueError: `value` is negative, or another than the one that bears this name has.
+
+    Example:
+        >>> at_most_two = mh.Semaphore(2)
+        >>> with at_most_two:
+        ...     at_most_two.get_value()
+        1
+    """
+
+    __slots__ = ("__weakref__",)
+
+    _bounded: ClassVar[bool] = False
+
+    def _keywords(self) -> dict[str, Any]:
+        return {"value": self._initial()}
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that cannot be released more often than it was acquired.
+
+    Arguments as of `Semaphore`.
+
+    Example:
+        >>> permits = mh.BoundedSemaphore(1)
+        >>> permits.release()
+        Traceback (most recent call last):
+        ...
+        manyhands.ReleaseError: Semaphore released too many times
+    """
+
+    __slots__ = ()
+
+    _bounded = True

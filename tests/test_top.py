@@ -1,0 +1,561 @@
+"""`manyhands top`: what it finds, how it shows it, and that nothing it looks at can hurt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import pytest
+
+import manyhands as mh
+from eventually import eventually, is_running
+from terminal import COMMAND, Terminal
+
+DOCUMENTATION = Path(__file__).resolve().parent.parent / "docs" / "top.md"
+
+
+def top(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, "top", *words], capture_output=True, text=True, **settings)
+
+
+def seen() -> dict[str, Any]:
+    done = top("--once", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def named(name: str, section: str = "objects") -> dict[str, Any]:
+    """What is shown of the thing with this name."""
+    (found,) = [each for each in seen()[section] if each["name"] == name]
+    return dict(found)
+
+
+class Program:
+    """Another program: it runs `code`, says what it prints, and ends when it is left."""
+
+    def __init__(self, code: str, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"import manyhands as mh, os, sys, threading\n{code}", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def says(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"top {uuid4().hex[:8]}"
+
+
+def waiting_for(name: str, section: str = "objects") -> list[dict[str, Any]]:
+    """Who waits for the thing with this name, as soon as anybody is listed."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found[:] = named(name, section)["waiters"]
+        return bool(found)
+
+    eventually(look, f"somebody waits for {name}")
+    return found
+
+
+# -- what it finds ----------------------------------------------------------------------------
+
+
+def test_a_lock_its_owner_and_who_waits(name: str) -> None:
+    lock = mh.Lock(name=name)
+    assert named(name)["state"] == "free"
+    acquire = f"mh.Lock(name={name!r}).acquire()"
+    with lock, Program(f"print(threading.get_native_id(), flush=True); {acquire}") as other:
+        thread = int(other.says())
+        (waiter,) = waiting_for(name)
+        found = named(name)
+    assert (found["kind"], found["state"]) == ("Lock", "held")
+    (holder,) = found["holders"]
+    assert (holder["party"]["pid"], holder["count"]) == (os.getpid(), 1)
+    assert holder["party"]["thread"] == threading.get_native_id()
+    assert not holder["party"]["dead"]
+    assert waiter["party"] == {"pid": other.pid, "process": "-c", "thread": thread, "dead": False}
+    assert (waiter["purpose"], waiter["asyncio"]) == ("acquire", False)
+    assert 0 < waiter["seconds"] < 60
+    assert {user["pid"] for user in found["users"]} == {os.getpid(), other.pid}
+
+
+def test_things_without_a_name_are_shown_while_they_are_waited_for() -> None:
+    lock = mh.Lock()
+
+    def mine() -> list[dict[str, Any]]:
+        return [
+            each
+            for each in seen()["objects"]
+            if each["name"] is None and os.getpid() in [user["pid"] for user in each["users"]]
+        ]
+
+    with mh.ProcessPoolExecutor(1) as pool:
+        worker = pool.submit(os.getpid).result()
+        assert mine() == []
+        with lock:
+            waits = pool.submit(lock.acquire)
+            eventually(mine, "the lock is shown")
+            (found,) = mine()
+        assert waits.result()
+        lock.release()
+        assert mine() == []
+    assert (found["kind"], found["state"]) == ("Lock", "held")
+    assert [each["party"]["pid"] for each in found["holders"]] == [os.getpid()]
+    assert [each["party"]["pid"] for each in found["waiters"]] == [worker]
+
+
+def test_states_of_everything_else(name: str) -> None:
+    permits = mh.BoundedSemaphore(3, name=f"{name} s")
+    event = mh.Event(name=f"{name} e")
+    barrier = mh.Barrier(2, name=f"{name} b")
+    condition = mh.Condition(name=f"{name} c")
+    again = mh.RLock(name=f"{name} r")
+    with permits, permits, again, again:
+        found = named(f"{name} s")
+        assert (found["kind"], found["state"]) == ("BoundedSemaphore", "1 of 3 free")
+        assert [(each["party"]["pid"], each["count"]) for each in found["holders"]] == [
+            (os.getpid(), 2)
+        ]
+        assert [each["count"] for each in named(f"{name} r")["holders"]] == [2]
+    assert named(f"{name} e")["state"] == "not set"
+    event.set()
+    assert named(f"{name} e")["state"] == "set"
+    assert named(f"{name} c")["state"] == "nobody waits"
+    arrived = threading.Thread(target=barrier.wait)
+    arrived.start()
+    eventually(lambda: named(f"{name} b")["state"] == "1 of 2 here", "one has arrived")
+    barrier.wait()
+    arrived.join()
+    barrier.abort()
+    assert named(f"{name} b")["state"] == "broken"
+    del condition
+
+
+def test_queues(name: str) -> None:
+    queue = mh.Queue(maxsize=3, name=name)
+    queue.put_many(["a", "b", "c"])
+    queue.get()
+    found = named(name, "queues")
+    counts = {field: found[field] for field in ("size", "maxsize", "puts", "gets", "closed")}
+    assert counts == {"size": 2, "maxsize": 3, "puts": 3, "gets": 1, "closed": False}
+    assert found["waiters"] == []
+    queue.put("d")
+    with Program(f"mh.Queue(maxsize=3, name={name!r}).put('e')") as other:
+        (waiter,) = waiting_for(name, "queues")
+        assert (waiter["party"]["pid"], waiter["purpose"]) == (other.pid, "put")
+    queue.shutdown()
+    assert named(name, "queues")["closed"] is True
+    endless = mh.SimpleQueue(name=f"{name} simple")
+    assert named(f"{name} simple", "queues")["maxsize"] is None
+    del endless
+
+
+def test_coroutines_that_wait(name: str) -> None:
+    waits = f"asyncio.run(mh.Queue(name={name!r}).async_get())"
+    queue: Any = mh.Queue(name=name)
+    with Program(f"import asyncio; {waits}") as other:
+        (waiter,) = waiting_for(name, "queues")
+        assert (waiter["purpose"], waiter["asyncio"]) == ("get", True)
+        assert (waiter["party"]["pid"], waiter["party"]["thread"]) == (other.pid, None)
+        queue.put(1)
+        eventually(lambda: not is_running(other.pid), "the other one ends")
+
+
+def test_pools() -> None:
+    def mine() -> list[dict[str, Any]]:
+        return [each for each in seen()["pools"] if each["parent"]["pid"] == os.getpid()]
+
+    gate = mh.Event()
+    before = len(mine())
+    with mh.ProcessPoolExecutor(2) as pool:
+        mh.wait([pool.submit(abs, -n) for n in range(5)])
+        tasks = [pool.submit(gate.wait) for _ in range(6)]
+        busy = {"workers": 2, "running": 2, "queued": 4, "ended": 5}
+
+        def is_busy() -> bool:
+            return any({key: each[key] for key in busy} == busy for each in mine())
+
+        eventually(is_busy, "two tasks run and four wait")
+        gate.set()
+        assert all(task.result() for task in tasks)
+    assert len(mine()) == before, "a pool that was shut down is not shown"
+
+
+def test_json_holds_what_the_documentation_says(name: str) -> None:
+    lock, queue = mh.Lock(name=f"{name} lock"), mh.Queue(name=f"{name} queue")
+    code = f"mh.Lock(name='{name} lock').acquire()"
+    with mh.ProcessPoolExecutor(1) as pool, lock, Program(code):
+        pool.submit(abs, -1).result()
+        waiting_for(lock.name or "")
+        found = seen()
+    documented = set(re.findall(r"`(?:(?:\w+)\[\]\.)?(\w+)`", DOCUMENTATION.read_text()))
+
+    def fields(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from value
+            value = list(value.values())
+        if isinstance(value, list):
+            for each in value:
+                yield from fields(each)
+
+    assert set(fields(found)) <= documented
+    assert set(found) == {"pools", "queues", "objects", "unreadable"}
+    label = {"kind", "name", "place", "users"}
+    shown = next(each for each in found["objects"] if each["name"] == lock.name)
+    assert set(shown) == label | {"state", "holders", "waiters"}
+    shown = next(each for each in found["queues"] if each["name"] == queue.name)
+    assert set(shown) == label | {"size", "maxsize", "puts", "gets", "closed", "waiters"}
+    assert set(found["pools"][0]) == {"parent", "workers", "running", "queued", "ended"}
+
+
+# -- what it looks at may be broken, and may go away ------------------------------------------
+
+
+def memory_file(name: str, content: bytes, size: int) -> int:
+    """Makes an anonymous file that claims to be one of ours; its descriptor."""
+    import fcntl
+
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(fd, size)
+    os.pwrite(fd, content, 0)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd
+
+
+def test_foreign_memory_is_named_and_harmless(name: str) -> None:
+    descriptors = [
+        memory_file(f"manyhands:Lock:{name}", b"", 4096),
+        memory_file(f"manyhands:Queue:{name}", b"\xff" * 65536, 4 << 20),
+        memory_file("manyhands:Ground", b"\0" * 64, 1 << 21),
+        os.memfd_create(f"manyhands:Event:{name}", os.MFD_CLOEXEC),
+    ]
+    try:
+        found = seen()
+        unreadable = {each["name"]: each for each in found["unreadable"]}
+        for kind in ("Lock", "Queue"):
+            assert unreadable[f"{kind}:{name}"]["reason"]
+            assert [user["pid"] for user in unreadable[f"{kind}:{name}"]["users"]] == [os.getpid()]
+        assert f"Lock:{name}" in top("--once").stdout
+        assert top("--clean").returncode == 0
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+
+
+def own_memory(inode: int) -> Path:
+    """The file of a memory of ours, by its number."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.exists() and entry.stat().st_ino == inode:
+            return entry
+    raise LookupError(inode)
+
+
+def test_damaged_memory_is_harmless(name: str) -> None:
+    """Copies of real segments with random bytes in them; one look at all of them at once."""
+    objects = [
+        mh.Lock(name=f"{name} l"),
+        mh.BoundedSemaphore(3, name=f"{name} s"),
+        mh.Barrier(2, name=f"{name} b"),
+        mh.Queue(name=f"{name} q"),
+        mh.PriorityQueue(name=f"{name} p"),
+    ]
+    with mh.ProcessPoolExecutor(1) as pool:
+        pool.submit(abs, -1).result()
+        found = seen()
+        places = {each["name"]: each["place"] for each in found["objects"] + found["queues"]}
+        originals = [own_memory(int(places[each.name].split(":")[0])) for each in objects]
+        grounds = [
+            entry
+            for entry in Path("/proc/self/fd").iterdir()
+            if os.path.lexists(entry) and os.readlink(entry).startswith("/memfd:manyhands:Ground ")
+        ]
+        dice = random.Random(7)
+        descriptors = []
+        for original in [*originals, *grounds]:
+            source = os.open(original, os.O_RDONLY)
+            size = os.fstat(source).st_size
+            content = os.pread(source, 3 << 20, 0)
+            os.close(source)
+            kind = os.readlink(original).split(":")[2].split(" ")[0]
+            for turn in range(8):
+                damaged = bytearray(content)
+                # The heading stays whole in most, or nothing behind it would be looked at.
+                first = 0 if turn == 0 else 64
+                used = [at for at in range(first, len(content), 8) if any(content[at : at + 8])]
+                for at in dice.sample(used, min(len(used), 1 + turn)):
+                    word = dice.choice([0, 1, 2**64 - 1, 2**63, dice.getrandbits(64)])
+                    damaged[at : at + 8] = word.to_bytes(8, "little")
+                made = memory_file(f"manyhands:{kind}:{name} {turn}", bytes(damaged), size)
+                descriptors.append(made)
+        try:
+            assert seen()["objects"]
+            for words in (["--once"], ["--clean"]):
+                done = top(*words)
+                assert (done.returncode, done.stderr) == (0, "")
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+
+
+def test_processes_that_come_and_go(name: str) -> None:
+    """Looks again and again while objects and processes appear and vanish."""
+    ends = threading.Event()
+
+    def come_and_go(number: int) -> None:
+        while not ends.is_set():
+            with Program(f"lock = mh.Lock(name='{name} {number}'); print(1, flush=True)") as other:
+                other.says()
+                other.process.kill()
+
+    restless = [threading.Thread(target=come_and_go, args=[number]) for number in range(2)]
+    for thread in restless:
+        thread.start()
+    try:
+        for _ in range(6):
+            assert seen()["unreadable"] == []
+    finally:
+        ends.set()
+        for thread in restless:
+            thread.join()
+
+
+def test_thousands_of_objects(name: str) -> None:
+    """More than a screen holds: cut, with what is waited for first, and the rest counted."""
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+locks = [mh.Lock(name=f"{name} {{n:04}}") for n in range(1200)]
+print("made", flush=True)
+with locks[777]:
+    input()
+"""
+    with Program(code) as crowd:
+        assert crowd.says() == "made"
+        with Program(f"mh.Lock(name='{name} 0777').acquire()"):
+            waiting_for(f"{name} 0777")
+            with Terminal(80, "top", NO_COLOR="1") as terminal:
+                terminal.read_until(r"and 1,\d\d\d more")
+                terminal.press(b"q")
+                assert terminal.end() == 0
+    lines = screens(terminal)[-1]
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 for line in lines)
+    shown = [line for line in lines if name in line]
+    assert shown[0].startswith(f"  {name} 0777"[:19])
+
+
+# -- the screen -------------------------------------------------------------------------------
+
+
+def screens(terminal: Terminal) -> list[list[str]]:
+    """The screens that were drawn, one after the other, as lines."""
+    drawn = terminal.written.split("\x1b[?1049l")[0].split("\x1b[H")[1:]
+    return [[line.rstrip() for line in each.split("\x1b[K")[:-1]] for each in drawn]
+
+
+def left_as_it_was(terminal: Terminal) -> bool:
+    written = terminal.written
+    return written.count("\x1b[?1049h") == written.count("\x1b[?1049l") == 1 and (
+        written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+    )
+
+
+def test_the_screen_follows_what_happens(name: str) -> None:
+    lock = mh.Lock(name=name)
+    with Terminal(80, "top", "--interval", "0.1", NO_COLOR="1") as terminal:
+        terminal.read_until(rf"{name} +Lock +free")
+        with lock:
+            terminal.read_until(rf"{name} +Lock +held +{os.getpid()} ")
+            with Program(f"mh.Lock(name={name!r}).acquire()") as other:
+                terminal.read_until(rf"    {other.pid} -c waits \d\.\d s to acquire")
+        terminal.press(b"q")
+        assert terminal.end() == 0
+        assert terminal.is_as_it_was()
+    assert left_as_it_was(terminal)
+    first = screens(terminal)[0][0]
+    assert re.match(r"manyhands top  \d+ process", first)
+    assert first.endswith("q: quit")
+
+
+def test_a_screen_of_another_size_is_drawn_at_once() -> None:
+    # It would look again only after an hour.
+    with Terminal(80, "top", "--interval", "3600", NO_COLOR="1") as terminal:
+        terminal.read_until(r"q: quit\x1b\[K")
+        terminal.resize(120, 40)
+        terminal.read_until(r"manyhands top {2}.{105}\x1b\[K")
+        terminal.press(b"Q")
+        assert terminal.end() == 0
+    assert [len(each[0]) for each in screens(terminal)] == [80, 120]
+
+
+def test_ctrl_c_puts_the_terminal_right() -> None:
+    with Terminal(80, "top") as terminal:
+        terminal.read_until("q: quit")
+        assert not terminal.is_as_it_was()
+        terminal.press(b"\x03")
+        assert terminal.end() == 128 + signal.SIGINT
+        assert terminal.is_as_it_was()
+    assert left_as_it_was(terminal)
+    assert terminal.written.endswith("manyhands: interrupted\r\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_it_put_the_terminal_right(number: signal.Signals) -> None:
+    with Terminal(80, "top") as terminal:
+        terminal.read_until("q: quit")
+        terminal.signal(number)
+        assert terminal.end() == 128 + number
+        assert terminal.is_as_it_was()
+    assert left_as_it_was(terminal)
+
+
+def test_once_in_a_terminal_draws_no_screen(name: str) -> None:
+    lock = mh.Lock(name=name)
+    with Terminal(80, "top", "--once") as terminal:
+        assert terminal.end() == 0
+    assert "\x1b[?1049h" not in terminal.written
+    assert "\x1b[1mOBJECTS" in terminal.written
+    assert name in terminal.written
+    del lock
+
+
+def test_a_pipe_gets_the_table_once_and_plain(name: str) -> None:
+    lock = mh.Lock(name=name)
+    done = top(env={**os.environ, "TERM": "xterm"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(rf"^  {name} +Lock +free$", done.stdout, re.MULTILINE)
+    assert "\x1b" not in done.stdout
+    del lock
+
+
+@pytest.mark.parametrize("words", [["--once"], ["--once", "--json"], ["--clean"]])
+def test_a_reader_that_leaves_is_no_error(words: list[str]) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    with open(writable, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, "top", *words], stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- cleaning up ------------------------------------------------------------------------------
+
+# Makes an object, forks a child that never uses it, and says both numbers.
+FORGOTTEN = """
+thing = {thing}
+{use}
+child = os.fork()
+if child == 0:
+    import time
+    time.sleep(600)
+print(child, flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def forgotten(name: str) -> Iterator[list[int]]:
+    """Children to be killed in the end."""
+    children: list[int] = []
+    yield children
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        eventually(lambda child=child: not is_running(child), "the child has ended")  # type: ignore[misc]
+
+
+def kill_owner(code: str, children: list[int]) -> int:
+    """Runs the code and kills it; its child lives on. Returns the number of the dead one."""
+    with Program(code) as owner:
+        children.append(int(owner.says()))
+        owner.process.kill()
+        owner.process.wait()
+        return owner.pid
+
+
+def test_a_name_that_nobody_uses_becomes_free(name: str, forgotten: list[int]) -> None:
+    kill_owner(FORGOTTEN.format(thing=f"mh.Event(name={name!r})", use="thing.set()"), forgotten)
+    assert named(name)["state"] == "set"
+    done = top("--clean")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stdout.splitlines() if name in line]
+    assert said[-1] == f'Event "{name}": nobody who used it is left; its name is free'
+    assert not mh.Event(name=name).is_set(), "this is a new one"
+    assert name not in top("--clean").stdout
+
+
+def test_what_somebody_uses_stays(name: str) -> None:
+    event = mh.Event(name=name)
+    event.set()
+    assert name not in top("--clean").stdout
+    assert mh.Event(name=name).is_set()
+
+
+def test_permits_of_the_dead_come_back(name: str, forgotten: list[int]) -> None:
+    permits = mh.Semaphore(3, name=name)
+    thing = f"mh.Semaphore(3, name={name!r})"
+    dead = kill_owner(
+        FORGOTTEN.format(thing=thing, use="thing.acquire(); thing.acquire()"), forgotten
+    )
+    (holder,) = named(name)["holders"]
+    assert holder == {
+        "party": {"pid": dead, "process": "", "thread": None, "dead": True},
+        "count": 2,
+    }
+    said = [line for line in top("--clean").stdout.splitlines() if name in line]
+    assert f'Semaphore "{name}": 2 of its permits were held by the dead and are free' in said
+    assert permits.get_value() == 3
+    assert (named(name)["state"], named(name)["holders"]) == ("3 of 3 free", [])
+
+
+def test_a_lock_of_a_dead_owner_is_shown_and_left_to_its_next_owner(name: str) -> None:
+    lock = mh.Lock(name=name)
+    with Program(f"mh.Lock(name={name!r}).acquire(); print(1, flush=True); input()") as owner:
+        owner.says()
+        owner.process.kill()
+        owner.process.wait()
+    top("--clean")
+    found = named(name)
+    assert found["state"] == "owner died"
+    assert [each["party"]["dead"] for each in found["holders"]] == [True]
+    with pytest.raises(mh.OwnerDied):
+        lock.acquire()
+    assert named(name)["state"] == "to be recovered"
+    lock.release()
+    assert named(name)["state"] == "poisoned"
+    lock.recover()
+    assert named(name)["state"] == "free"
+
+
+def test_nothing_to_clean_is_said() -> None:
+    top("--clean")
+    again = top("--clean").stdout
+    assert again == "nothing was left behind\n" or ":" in again
