@@ -97,14 +97,19 @@ loom: rust ## Check the lock-free protocols in every interleaving
 	  -p manyhands-sync -p manyhands-channel
 
 # Every Python gets its own environment and the same wheel; the tests import what was installed,
-# not this folder. A failure on one does not hide what happens on the next.
+# not this folder. The suites borrowed from CPython and joblib mostly wait, so they run beside our own.
+# A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
 	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; \
 	while read -r minor python <&3; do \
 	  echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
-	  timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest $(ARGS) || failed="$$failed $$minor"; \
+	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
+	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
+	  $$limited -m 'not storm and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
+	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
+	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	done 3< target/interpreters; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
 

@@ -9,8 +9,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,20 +106,27 @@ def waiting(primitive: Any, count: int = 1) -> None:
     eventually(lambda: primitive.statistics()["waiting"] >= count, f"{count} wait")
 
 
+def is_free(lock: Any) -> bool:
+    """Whether another thread could have the lock."""
+    with ThreadPoolExecutor(1) as other:
+        got = other.submit(lock.acquire, False).result()
+        if got:
+            other.submit(lock.release).result()
+        return bool(got)
+
+
+def state_of(pid: int, thread: int | None = None) -> str:
+    """The letter by which the kernel says what a thread, by default the first one, is doing."""
+    status = Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0]
+
+
 def asleep(pid: int, thread: int | None = None) -> None:
-    """Return when a thread, by default the first one, of a process sleeps in the kernel."""
-    status = Path(f"/proc/{pid}/task/{thread or pid}/stat")
-    eventually(lambda: status.read_text().rpartition(")")[2].split()[0] == "S", "it sleeps")
+    """Return when a thread of a process sleeps in the kernel."""
+    eventually(lambda: state_of(pid, thread) in "SZ", "it sleeps")
+    assert state_of(pid, thread) != "Z", "the process has ended"
 
 
 def stopped(pid: int) -> None:
     """Return when a process that was sent SIGSTOP has stopped."""
-    status = Path(f"/proc/{pid}/stat")
-    eventually(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", "it has stopped")
-
-
-def elapsed(fn: Callable[[], object]) -> float:
-    """Call the function; how many seconds it took."""
-    start = time.monotonic()
-    fn()
-    return time.monotonic() - start
+    eventually(lambda: state_of(pid) == "T", "it has stopped")

@@ -49,6 +49,7 @@ def run(kind: str) -> tuple[Summary, str]:
     return Summary(**json.loads(last)), output
 
 
+@pytest.mark.borrowed
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("kind", ["thread", "process", "asyncio"])

@@ -84,6 +84,7 @@ def suites(request: pytest.FixtureRequest) -> dict[str, Ended]:
         return dict(zip(kinds, executor.map(run, kinds), strict=True))
 
 
+@pytest.mark.borrowed
 @pytest.mark.slow
 @pytest.mark.timeout(len(EXPECTED) * LIMIT_S)
 @pytest.mark.parametrize("kind", EXPECTED)

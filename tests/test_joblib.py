@@ -177,6 +177,7 @@ def test_no_more_than_a_few_executors_are_kept() -> None:
     assert len(backend_module._kept) == backend_module._KEPT
 
 
+@pytest.mark.borrowed
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_suite_of_joblib_itself(tmp_path: Path) -> None:

@@ -349,6 +349,7 @@ def test_a_callback_has_been_called_when_the_result_is_ready(pool: mh.Pool) -> N
         assert values == [9, [1, 4]]
 
 
+@pytest.mark.borrowed
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import eventually, let_go
-from holders import WAYS, asleep, call, hold, running, stopped, waiting
+from holders import WAYS, asleep, call, hold, is_free, running, stopped, waiting
 
 LOCKS: list[Callable[..., Any]] = [mh.Lock, mh.RLock]
 SEMAPHORES: list[Callable[..., Any]] = [mh.Semaphore, mh.BoundedSemaphore]
@@ -32,15 +32,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 def name_of(kind: Any) -> str:
     return str(kind.__name__)
-
-
-def is_free(lock: Any) -> bool:
-    """Whether another thread could have the lock."""
-    with ThreadPoolExecutor(1) as other:
-        got = other.submit(lock.acquire, False).result()
-        if got:
-            other.submit(lock.release).result()
-        return bool(got)
 
 
 def works(lock: Any) -> None:

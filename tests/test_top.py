@@ -57,7 +57,11 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        # What it has forked may keep the other ends open.
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     @property
     def pid(self) -> int:
@@ -347,29 +351,45 @@ def test_processes_that_come_and_go(name: str) -> None:
             thread.join()
 
 
-def test_thousands_of_objects(name: str) -> None:
-    """More than a screen holds: cut, with what is waited for first, and the rest counted."""
-    code = f"""
-import resource
+# Makes a lock, holds it, and copies the memory of it two thousand times.
+CROWD = """
+import fcntl, resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-locks = [mh.Lock(name=f"{name} {{n:04}}") for n in range(1200)]
-print("made", flush=True)
-with locks[777]:
+lock = mh.Lock(name=sys.argv[1])
+fds = (int(each) for each in os.listdir("/proc/self/fd"))
+links = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in fds if os.path.lexists(f"/proc/self/fd/{fd}")}
+(fd,) = [fd for fd, link in links.items() if link.startswith(f"/memfd:manyhands:Lock:{lock.name} ")]
+size = os.fstat(fd).st_size
+pages = {at: os.pread(fd, 4096, at) for at in range(0, size, 4096)}
+pages = {at: page for at, page in pages.items() if any(page)}
+for number in range(2000):
+    copy = os.memfd_create(f"manyhands:Lock:{lock.name} {number:04}", os.MFD_ALLOW_SEALING)
+    os.truncate(copy, size)
+    for at, page in pages.items():
+        os.pwrite(copy, page, at)
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+with lock:
+    print("made", flush=True)
     input()
 """
-    with Program(code) as crowd:
+
+
+def test_thousands_of_objects(name: str) -> None:
+    """More than a screen holds: cut, with what is waited for first, and the rest counted."""
+    with Program(CROWD, name) as crowd:
         assert crowd.says() == "made"
-        with Program(f"mh.Lock(name='{name} 0777').acquire()"):
-            waiting_for(f"{name} 0777")
+        with Program(f"mh.Lock(name={name!r}).acquire()") as other:
+            waiting_for(name)
             with Terminal(80, "top", NO_COLOR="1") as terminal:
-                terminal.read_until(r"and 1,\d\d\d more")
+                terminal.read_until(r"and [12],\d\d\d more")
                 terminal.press(b"q")
                 assert terminal.end() == 0
     lines = screens(terminal)[-1]
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
-    shown = [line for line in lines if name in line]
-    assert shown[0].startswith(f"  {name} 0777"[:19])
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"  {name} "))
+    assert re.match(rf"  {name} +Lock +held +{crowd.pid} -c", lines[first])
+    assert re.match(rf"    {other.pid} -c waits ", lines[first + 1])
 
 
 # -- the screen -------------------------------------------------------------------------------
@@ -378,7 +398,7 @@ with locks[777]:
 def screens(terminal: Terminal) -> list[list[str]]:
     """The screens that were drawn, one after the other, as lines."""
     drawn = terminal.written.split("\x1b[?1049l")[0].split("\x1b[H")[1:]
-    return [[line.rstrip() for line in each.split("\x1b[K")[:-1]] for each in drawn]
+    return [[line.strip("\r\n") for line in each.split("\x1b[K")[:-1]] for each in drawn]
 
 
 def left_as_it_was(terminal: Terminal) -> bool:
@@ -501,15 +521,36 @@ def kill_owner(code: str, children: list[int]) -> int:
         return owner.pid
 
 
-def test_a_name_that_nobody_uses_becomes_free(name: str, forgotten: list[int]) -> None:
+def test_a_name_is_taken_away_when_asked_for(name: str, forgotten: list[int]) -> None:
     kill_owner(FORGOTTEN.format(thing=f"mh.Event(name={name!r})", use="thing.set()"), forgotten)
-    assert named(name)["state"] == "set"
-    done = top("--clean")
+    assert named(name)["state"] == "set", "the child has it"
+    done = top("--clean", name)
     assert (done.returncode, done.stderr) == (0, "")
     said = [line for line in done.stdout.splitlines() if name in line]
-    assert said[-1] == f'Event "{name}": nobody who used it is left; its name is free'
+    (child,) = forgotten
+    assert said[-1] == f'Event "{name}": its name is free; process {child} can go on with it'
     assert not mh.Event(name=name).is_set(), "this is a new one"
     assert name not in top("--clean").stdout
+
+
+def test_a_name_that_is_not_there() -> None:
+    done = top("--clean", "top of nothing")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1] == 'nothing has the name "top of nothing"'
+
+
+def test_the_dead_are_taken_off_the_list(name: str) -> None:
+    event = mh.Event(name=name)
+    with Program(f"event = mh.Event(name={name!r}); print(1, flush=True); event.wait()") as other:
+        other.says()
+        waiting_for(name)
+        other.process.kill()
+        other.process.wait()
+    assert named(name)["waiters"] == []
+    said = f'Event "{name}": process {other.pid} is dead and no longer listed'
+    assert said in top("--clean").stdout.splitlines()
+    assert name not in top("--clean").stdout
+    del event
 
 
 def test_what_somebody_uses_stays(name: str) -> None:

@@ -89,6 +89,14 @@ class Condition(Primitive, _native.ConditionBase):
             return False
         return True
 
+    # What a Condition, or an older `threading.Condition`, wants of its lock: so this can be one.
+
+    def _release_save(self) -> Any:
+        return self._lock._release_save()
+
+    def _acquire_restore(self, saved: Any) -> None:
+        self._lock._acquire_restore(saved)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait to be notified, and acquire the lock again.
 

@@ -37,8 +37,8 @@ wrong arguments, 130 when interrupted.")]
     /// machine, refreshed until you press q. It only looks; what it shows goes on undisturbed. What
     /// the columns mean is described in docs/top.md.
     #[command(after_help = "\
-Exit status: 0, also when there is nothing to show; 1 when something failed, 2 for wrong \
-arguments, 130 when interrupted.")]
+Exit status: 0, also when there is nothing to show; 1 when something failed or a name given to \
+--clean does not exist, 2 for wrong arguments, 130 when interrupted.")]
     Top(TopOptions),
 }
 
@@ -79,8 +79,11 @@ pub struct TopOptions {
     pub json: bool,
 
     /// Give back what dead processes have left behind, say what it was, and end
-    #[arg(long, conflicts_with_all = ["once", "json", "interval"])]
-    pub clean: bool,
+    ///
+    /// With names: also takes these names from what has them. Who uses it goes on with it; who asks
+    /// for the name from then on gets something new.
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["once", "json", "interval"])]
+    pub clean: Option<Vec<String>>,
 
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, conflicts_with = "once")]
@@ -213,7 +216,12 @@ mod tests {
         assert_eq!(read("top --once --json"), Ok(Request::Top(once)));
         let slow = TopOptions { interval: 2.5, ..expected.clone() };
         assert_eq!(read("top --interval 2.5"), Ok(Request::Top(slow)));
-        assert_eq!(read("top --clean"), Ok(Request::Top(TopOptions { clean: true, ..expected })));
+        let cleaning = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Ok(Request::Top(TopOptions { clean: Some(names), ..expected.clone() }))
+        };
+        assert_eq!(read("top --clean"), cleaning(&[]));
+        assert_eq!(read("top --clean jobs till"), cleaning(&["jobs", "till"]));
     }
 
     #[test]

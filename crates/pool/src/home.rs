@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use manyhands_channel::arena::{Arena, ArenaFull, BadBlock, Block, BlockRef};
 use manyhands_os::fork::{Steps, at_fork};
 use manyhands_os::memory::Segment;
+use manyhands_os::process::identity;
 use manyhands_os::{clock, memfd};
 use manyhands_sync::names::{self, Kind, NameError};
 use manyhands_sync::site::Site;
@@ -300,8 +301,12 @@ impl Record {
         SegmentWords::new(Arc::clone(self.place.segment()), self.offset, self.len / 8)
     }
 
-    /// Keeps it for a minute: its address has been given away, and who gave it may let go before it has arrived.
+    /// Keeps it for a minute, if it lies in this process's own ground: its address has been given away, and who gave it
+    /// may let go before it has arrived. Others' segments are not kept: they cost a descriptor.
     pub fn linger(self: &Arc<Self>) {
+        if self.place.site.creator() != Some(identity()) {
+            return;
+        }
         let now = clock::now();
         let until = self.lingers.load(Ordering::Relaxed);
         let mut home = home();

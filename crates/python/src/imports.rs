@@ -37,6 +37,8 @@ imports! {
     /// The picklable part of the context.
     dump_context = "manyhands._context"."dump_context";
     dumps = "manyhands._pickling"."dumps";
+    /// As `dumps`, with the buffers in the pickle.
+    dumps_in_band = "manyhands._pickling"."dumps_in_band";
     loads = "manyhands._pickling"."loads";
     /// As `loads`, for a message that holds a pickle and its buffers.
     load_apart = "manyhands._message"."load";

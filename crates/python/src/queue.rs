@@ -3,12 +3,15 @@
 //! - [`message`]: Python values as messages, and back;
 //! - [`open`]: one item in, one item out; [`batch`]: many at once; [`waiters`]: how coroutines wait;
 //! - [`queue_base`]: the class of Python, for all kinds of queue;
+//! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds;
 //! - [`errors`]: what goes wrong, as Python says it.
 //!
 //! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than letting go of it;
 //! everything that waits, or copies much, lets go first.
 
 mod batch;
+mod connection_base;
+mod end;
 mod errors;
 mod message;
 mod open;
@@ -20,5 +23,10 @@ use pyo3::prelude::*;
 /// Adds everything about queues and pipes to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue_base::QueueBase>()?;
-    module.add_class::<queue_base::Parcel>()
+    module.add_class::<message::Parcel>()?;
+    module.add_class::<connection_base::ConnectionBase>()?;
+    module.add_class::<connection_base::PipeSegment>()?;
+    module.add_function(wrap_pyfunction!(connection_base::make_pipe, module)?)?;
+    module.add_function(wrap_pyfunction!(end::reserve_ends_for_child, module)?)?;
+    module.add_function(wrap_pyfunction!(end::adopt_ends_in_child, module)?)
 }

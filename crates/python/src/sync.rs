@@ -22,10 +22,13 @@ use manyhands_os::procfs;
 use manyhands_sync::SpinBudget;
 use pyo3::prelude::*;
 
+/// Pauses between two looks at a lock that others use: long enough for an owner to get through a few dozen short turns.
+const WIDEST: u32 = 32;
+
 /// How long to look for a lock before sleeping, on this machine.
 pub(crate) fn spin_budget() -> SpinBudget {
     static CPUS: LazyLock<usize> = LazyLock::new(procfs::cpus);
-    SpinBudget::new(*CPUS)
+    SpinBudget::new(*CPUS).with_pauses(WIDEST)
 }
 
 /// Adds the primitives to the module.

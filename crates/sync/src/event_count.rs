@@ -236,6 +236,7 @@ impl<'a> EventCount<'a> {
     }
 }
 
+#[cfg(not(loom))]
 impl Key<'_> {
     /// Stays counted in; the round is what [`EventCount::count_out`] needs.
     pub(crate) fn into_round(self) -> u32 {

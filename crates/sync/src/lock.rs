@@ -5,7 +5,7 @@
 
 mod word;
 
-pub use word::{Acquired, LockWord, NotLocked};
+pub use word::{Acquired, Attempt, LockWord, NotLocked};
 
 #[cfg(not(loom))]
 mod plain;

@@ -32,6 +32,8 @@ const RETRY_AFTER: u32 = 32;
 #[derive(Debug)]
 pub struct SpinBudget {
     longest: u32,
+    /// The most pauses between two looks.
+    widest: u32,
     /// How many looks the next wait may take. Only a guess: races between waiters lose an adjustment, nothing more.
     budget: AtomicU32,
     /// Looks in vain since the last success.
@@ -54,7 +56,14 @@ impl SpinBudget {
     /// A budget of at most `longest` looks.
     #[must_use]
     pub const fn with_longest(longest: u32) -> Self {
-        Self { longest, budget: AtomicU32::new(longest / 4), in_vain: AtomicU32::new(0) }
+        Self { longest, widest: 1, budget: AtomicU32::new(longest / 4), in_vain: AtomicU32::new(0) }
+    }
+
+    /// The same, but with pauses between looks that grow up to `widest`; they count as looks. For what others change all
+    /// the time: each look takes the cache line away from them.
+    #[must_use]
+    pub const fn with_pauses(self, widest: u32) -> Self {
+        Self { widest, ..self }
     }
 
     /// Calls `attempt` until it returns something or the budget is used up; at least once.
@@ -68,8 +77,11 @@ impl SpinBudget {
         let in_vain = self.in_vain.load(Ordering::Relaxed);
         let retry = in_vain >= RETRY_AFTER;
         let budget = if retry { self.longest } else { self.budget.load(Ordering::Relaxed) };
-        for used in 1..=budget {
-            spin_loop();
+        let (mut used, mut pauses) = (0, 1);
+        while used < budget {
+            (0..pauses).for_each(|_| spin_loop());
+            used += pauses;
+            pauses = (pauses * 2).min(self.widest);
             if let Some(value) = attempt() {
                 self.learn(used, budget);
                 return Some(value);

@@ -25,6 +25,14 @@ fn leave_to_the_dead(what: impl FnOnce()) {
     assert_eq!(Child::run(what).wait(), News::Exited(0));
 }
 
+/// Lets the adaptive spinning learn that it is in vain, and does what is done only once in a process: both would take
+/// thousands of instructions to trace.
+fn often(wait_in_vain: impl Fn()) {
+    for _ in 0..30 {
+        wait_in_vain();
+    }
+}
+
 fn enter(site: &Site) {
     site.enter().expect("a lease");
 }
@@ -74,10 +82,16 @@ fn killed_while_it_acquires_and_releases_permits() {
 
 #[test]
 fn killed_while_it_waits_for_a_permit_in_vain() {
-    let take_all = |semaphore: &Semaphore| assert!(semaphore.try_acquire() && semaphore.try_acquire());
-    kill_users_of_permits(2, take_all, |semaphore| {
+    let wait = |semaphore: &Semaphore| {
         let stopped = semaphore.acquire(Some(clock::now()), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)));
+    };
+    let prepare = |semaphore: &Semaphore| {
+        assert!(semaphore.try_acquire() && semaphore.try_acquire());
+        often(|| wait(semaphore));
+    };
+    kill_users_of_permits(2, prepare, |semaphore| {
+        wait(semaphore);
         semaphore.release(2).expect("ours");
     });
 }
@@ -148,13 +162,19 @@ fn event() -> (Arc<Site>, Event) {
 
 #[test]
 fn killed_while_it_sets_clears_and_awaits_an_event() {
+    let wait = |event: &Event| {
+        let stopped = event.wait(Some(clock::now()), &mut Patient);
+        assert!(matches!(stopped, Err(Stopped::TimedOut)));
+    };
     kill_at_every_store(
         event,
         |(site, _)| memory(site),
-        |(site, _)| enter(site),
+        |(site, event)| {
+            enter(site);
+            often(|| wait(event));
+        },
         |(_, event)| {
-            let stopped = event.wait(Some(clock::now()), &mut Patient);
-            assert!(matches!(stopped, Err(Stopped::TimedOut)));
+            wait(event);
             event.set();
             event.clear();
         },
@@ -215,16 +235,26 @@ fn one_of_two_is_notified(condition: &Condition, what: &str) {
 
 #[test]
 fn killed_while_it_waits_for_a_notification() {
+    let wait = |condition: &Condition| {
+        let stopped = condition.enlist(true).wait(Some(clock::now()), &mut Patient);
+        assert!(matches!(stopped, Err(Stopped::TimedOut)));
+    };
     kill_at_every_store(
         condition,
         |(site, _)| memory(site),
-        |(site, _)| enter(site),
-        |(_, condition)| {
-            let stopped = condition.enlist(true).wait(Some(clock::now()), &mut Patient);
-            assert!(matches!(stopped, Err(Stopped::TimedOut)));
+        |(site, condition)| {
+            enter(site);
+            often(|| wait(condition));
         },
+        |(_, condition)| wait(condition),
         |(_, condition), what| one_of_two_is_notified(condition, what),
     );
+}
+
+fn notify_oneself(condition: &Condition) {
+    let waiter = condition.enlist(true);
+    assert_eq!(condition.notify(2), 1);
+    waiter.wait(soon(), &mut Patient).expect("notified");
 }
 
 /// Also over the entry of a dead waiter, which it strikes.
@@ -235,13 +265,10 @@ fn killed_while_it_notifies() {
         |(site, _)| memory(site),
         |(site, condition)| {
             enter(site);
+            notify_oneself(condition);
             leave_to_the_dead(|| std::mem::forget(condition.enlist(false)));
         },
-        |(_, condition)| {
-            let waiter = condition.enlist(true);
-            assert_eq!(condition.notify(2), 1);
-            waiter.wait(soon(), &mut Patient).expect("notified");
-        },
+        |(_, condition)| notify_oneself(condition),
         |(_, condition), what| one_of_two_is_notified(condition, what),
     );
 }
@@ -392,6 +419,13 @@ fn killed_while_it_meets_one_who_sleeps() {
     );
 }
 
+fn wait_alone(barrier: &Barrier) {
+    barrier.reset();
+    let outcome = barrier.wait(Some(clock::now()), &mut Patient);
+    assert!(matches!(outcome, Err(NotPassed::Broken)));
+    barrier.reset();
+}
+
 #[test]
 fn killed_while_it_breaks_and_resets() {
     kill_at_every_store(
@@ -401,12 +435,16 @@ fn killed_while_it_breaks_and_resets() {
             (site, barrier, place)
         },
         |(site, ..)| memory(site),
-        |(site, ..)| enter(site),
+        |(site, ..)| {
+            enter(site);
+            // The parent's place is to be lost only later.
+            let other = ground::site();
+            let alone = Barrier::create(Arc::clone(&other), words(&other, Barrier::words_for(2)), 2);
+            often(|| wait_alone(&alone));
+        },
         |(_, barrier, _)| {
             barrier.abort();
-            barrier.reset();
-            assert!(barrier.wait(Some(clock::now()), &mut Patient).is_err(), "alone");
-            barrier.reset();
+            wait_alone(barrier);
         },
         |(_, barrier, place), what| {
             let ended = barrier.outcome(*place);

@@ -333,9 +333,8 @@ impl Stream {
         let seen = self.word(head::SEEN_PUT);
         let mut there = (seen.load(Ordering::Relaxed) as u32).wrapping_sub(word as u32);
         if (there as usize) < most {
-            // Looked at anew only when what was seen before is used up: it may be older than what `seen` needs to be
-            // read with, but whoever stored it had acquired it, and we have acquired its latch since.
-            // pairs with: put_to
+            // What was seen before is used up. As long as it is not, nothing has to be acquired: who stored it had
+            // acquired it, and we have acquired the latch since. pairs with: put_to
             let put = self.word(head::PUT_COMMIT).load(Ordering::Acquire);
             seen.store(put, Ordering::Relaxed);
             there = (put as u32).wrapping_sub(word as u32);
@@ -572,7 +571,8 @@ impl Stream {
     /// Gives back some of the memory that was needed for more items than there are. The caller holds the producers'
     /// latch. Returns whether there may be more.
     pub(crate) fn trim(&self, _guard: &Guard<'_>) -> Result<bool, Corrupt> {
-        const AT_ONCE: usize = 256;
+        // At a few microseconds each: producers wait meanwhile.
+        const AT_ONCE: usize = 64;
         let put = self.unpack(self.word(head::PUT_COMMIT).load(Ordering::Relaxed))?;
         // pairs with: take_to
         let got = self.unpack(self.word(head::GOT_COMMIT).load(Ordering::Acquire))?;

@@ -15,35 +15,58 @@ use manyhands_sync::words::SegmentWords;
 use super::state::State;
 use super::survey::open;
 
-/// Does it, and says what was done: a line for each thing.
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// A line for each thing.
+    pub said: Vec<String>,
+    /// Whether everything that bears one of the names was found.
+    pub is_complete: bool,
+}
+
+/// Does it; and takes these names from what has them.
 #[must_use]
-pub fn clean() -> Vec<String> {
+pub fn clean(names: &[String]) -> Cleaned {
     let mut said = Vec::new();
+    let mut missing: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     for (inode, entry) in names::entries() {
         let Ok(site) = open(inode, &entry) else { continue };
+        let dead = strike(&site);
+        // A ground is looked after by the process whose it is, and goes with it.
         let Some(kind) = Kind::from_number(site.kind()).filter(|kind| *kind != Kind::Ground) else {
-            // A ground is looked after by the process whose it is, and goes with it.
-            strike(&site);
             continue;
         };
-        let what = match &entry.name {
-            Some(name) if !site.is_retired() => format!("{kind} {name:?}"),
-            _ => format!("{kind} ({inode}:{SITE_BYTES:x})"),
+        let name = entry.name.as_deref().filter(|_| !site.is_retired());
+        let what = match name {
+            Some(name) => format!("{kind} {name:?}"),
+            None => format!("{kind} ({inode}:{SITE_BYTES:x})"),
         };
         let mut tell = |text: String| said.push(format!("{what}: {text}"));
-        let dead = strike(&site);
         for identity in &dead {
             tell(format!("process {} is dead and no longer listed", identity.pid()));
         }
         if let Some(text) = give_back(&site, kind) {
             tell(text);
         }
-        if entry.name.is_some() && !site.is_retired() && !is_used(&site, kind, &entry) {
+        let Some(name) = name else { continue };
+        let wanted = names.iter().any(|each| each == name);
+        missing.remove(name);
+        if wanted || !is_used(&site, kind, &entry) {
             site.retire();
-            tell("nobody who used it is left; its name is free".to_owned());
+            tell(format!("its name is free{}", users(&entry)));
         }
     }
-    said
+    let is_complete = missing.is_empty();
+    said.extend(missing.into_iter().map(|name| format!("nothing has the name {name:?}")));
+    Cleaned { said, is_complete }
+}
+
+/// Who goes on with something whose name is taken away.
+fn users(entry: &Entry) -> String {
+    let mut pids: Vec<String> = entry.users.iter().map(|(pid, _)| pid.to_string()).collect();
+    pids.dedup();
+    let process = if pids.len() == 1 { "process" } else { "processes" };
+    format!("; {process} {} can go on with it", pids.join(", "))
 }
 
 /// Takes the dead off the lists of a site; who they were. Leases in a ground are left to its owner, as blocks of memory
@@ -79,7 +102,7 @@ fn give_back(site: &Arc<Site>, kind: Kind) -> Option<String> {
     }
 }
 
-/// Whether a living process has used it and may go on. Of those that have it open, forked children may never have.
+/// Whether a living process takes part in it.
 fn is_used(site: &Arc<Site>, kind: Kind, entry: &Entry) -> bool {
     let alive = |who: Identity| !site.is_dead(who);
     let creator = site.creator().filter(|who| entry.users.iter().any(|(pid, _)| *pid == who.pid()));

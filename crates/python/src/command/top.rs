@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use manyhands_cli::arguments::TopOptions;
 use manyhands_cli::ink::Ink;
-use manyhands_cli::top::clean::clean;
+use manyhands_cli::top::clean::{Cleaned, clean};
 use manyhands_cli::top::screen::{self, Sheet};
 use manyhands_cli::top::{json, survey};
 use manyhands_os::clock;
@@ -13,16 +13,19 @@ use pyo3::prelude::*;
 
 use super::{text_of, write};
 
+/// The longest wait, in nanoseconds, after which signals and the size of the terminal are looked at.
+const SLICE: u64 = clock::SECOND / 5;
+
 /// Columns of a table that goes to a file or a pipe.
 const PRINTED: usize = 120;
 
 pub(super) fn run(py: Python<'_>, options: &TopOptions, ink: Ink) -> PyResult<u8> {
-    if options.clean {
-        let mut said = py.detach(clean);
+    if let Some(names) = &options.clean {
+        let Cleaned { mut said, is_complete } = py.detach(|| clean(names));
         if said.is_empty() {
             said.push("nothing was left behind".to_owned());
         }
-        return print(py, &text_of(&said));
+        return Ok(print(py, &text_of(&said))?.max(u8::from(!is_complete)));
     }
     let size = terminal::size(io::stdout());
     if !options.once
@@ -50,26 +53,41 @@ fn print(py: Python<'_>, text: &str) -> PyResult<u8> {
 fn show(py: Python<'_>, interval: f64, keys: &Keys<io::Stdin>, ink: Ink) -> PyResult<u8> {
     py.import("manyhands._screen_signals")?.call_method0("prepare")?;
     let _screen = py.detach(Screen::open)?;
+    let pause = (interval * clock::SECOND as f64) as u64;
     loop {
-        py.check_signals()?;
-        let pressed = py.detach(|| -> io::Result<Pressed> {
-            let began = clock::now();
-            let snapshot = survey::look();
-            let (columns, rows) = terminal::size(io::stdout()).unwrap_or((PRINTED, 24));
-            let sheet = Sheet { columns, rows: Some(rows), ink };
-            write(io::stdout(), &screen::redrawn(&screen::table(&snapshot, "q: quit", sheet)))?;
-            // Where looking takes long it is done less often, so that it takes half of a CPU's time at most.
-            let took = clock::now() - began;
-            let pause = (interval * clock::SECOND as f64) as u64;
-            keys.next(clock::now() + pause.max(took))
-        });
-        match pressed {
-            Ok(Pressed::Key(b'q' | b'Q')) | Ok(Pressed::Gone) => return Ok(0),
-            Ok(Pressed::Key(_) | Pressed::Nothing) => {}
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(0),
-            Err(error) => return Err(error.into()),
+        let size = terminal::size(io::stdout()).unwrap_or((PRINTED, 24));
+        let until = py.detach(|| draw(size, pause, ink))?;
+        if wait(py, keys, until, size)? {
+            return Ok(0);
         }
     }
+}
+
+/// Looks and draws; returns until when that may stay.
+fn draw((columns, rows): (usize, usize), pause: u64, ink: Ink) -> io::Result<u64> {
+    let began = clock::now();
+    let sheet = Sheet { columns, rows: Some(rows), ink };
+    let lines = screen::table(&survey::look(), "q: quit", sheet);
+    write(io::stdout(), &screen::redrawn(&lines))?;
+    let now = clock::now();
+    // Where looking takes long it is done less often, so that it takes half of a CPU's time at most.
+    Ok(now + pause.max(now - began))
+}
+
+/// Waits until it is time to look again, a key is pressed or the terminal has another size; whether it is to end.
+fn wait(py: Python<'_>, keys: &Keys<io::Stdin>, until: u64, size: (usize, usize)) -> PyResult<bool> {
+    while clock::until(until) > 0 && terminal::size(io::stdout()).is_none_or(|now| now == size) {
+        // In slices: a signal that arrives just before a wait does not end it.
+        let slice = until.min(clock::now() + SLICE);
+        let pressed = py.detach(|| keys.next(slice))?;
+        py.check_signals()?;
+        match pressed {
+            Pressed::Key(b'q' | b'Q') | Pressed::Gone => return Ok(true),
+            Pressed::Key(_) => return Ok(false),
+            Pressed::Nothing => {}
+        }
+    }
+    Ok(false)
 }
 
 /// A screen of our own over the one that was there, which comes back when this is dropped.

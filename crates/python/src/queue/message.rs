@@ -6,6 +6,7 @@
 //! | [`BYTES`] | the bytes of a bytes object |
 //! | [`PICKLE`] | a pickle |
 //! | [`APART`] | a pickle and the buffers that were kept out of it; see `manyhands/_message.py` |
+//! | [`RAW`] | bytes as they were given to `send_bytes`; an object only if they happen to be a pickle |
 
 use manyhands_channel::queue::{Item, Message};
 use pyo3::buffer::PyBuffer;
@@ -21,6 +22,7 @@ pub(super) const COMPACT: u16 = 0;
 pub(super) const BYTES: u16 = 1;
 pub(super) const PICKLE: u16 = 2;
 pub(super) const APART: u16 = 3;
+pub(super) const RAW: u16 = 4;
 
 /// The compact code is used up to this many bytes: beyond, a bytes object is better sent as it is.
 const COMPACT_MOST: usize = 2048;
@@ -120,6 +122,22 @@ impl Encoded<'_> {
     }
 }
 
+/// An item that has been pickled and waits for room.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct Parcel {
+    pub(super) tag: u16,
+    pub(super) priority: u128,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Parcel {
+    pub(super) fn new(item: &Encoded<'_>, priority: u128) -> Self {
+        let mut bytes = Vec::with_capacity(item.len());
+        item.append_to(&mut bytes);
+        Self { tag: item.tag, priority, bytes }
+    }
+}
+
 /// What came out of a queue, before it is a Python value again.
 pub(super) enum Taken {
     Short { tag: u16, length: usize, bytes: [u8; SHORT] },
@@ -133,6 +151,12 @@ pub(super) struct Long {
     pub(super) length: usize,
 }
 
+impl Long {
+    pub(super) fn of(item: &Item<'_>) -> Self {
+        Self { tag: item.tag(), length: item.len() }
+    }
+}
+
 impl Taken {
     /// Copies an item that is not long.
     pub(super) fn copy(mut item: Item<'_>) -> Result<Self, Long> {
@@ -143,7 +167,7 @@ impl Taken {
             return Ok(Self::Short { tag, length, bytes });
         }
         if length >= LONG {
-            return Err(Long { tag, length });
+            return Err(Long::of(&item));
         }
         let mut bytes = Vec::with_capacity(length);
         item.read_to_end(&mut bytes);
@@ -170,7 +194,7 @@ pub(super) fn decode<'py>(py: Python<'py>, tag: u16, bytes: &[u8]) -> PyResult<B
     match tag {
         COMPACT => Decoder::new(bytes).value(py).ok_or_else(damaged),
         BYTES => Ok(PyBytes::new(py, bytes).into_any()),
-        PICKLE => load(PyBytes::new(py, bytes).as_any()),
+        PICKLE | RAW => load(PyBytes::new(py, bytes).as_any()),
         APART => load_apart(PyByteArray::new(py, bytes).as_any()),
         _ => Err(damaged()),
     }
@@ -200,7 +224,7 @@ pub(super) fn decode_filled<'py>(
     }
     match long.tag {
         BYTES => Ok(object),
-        PICKLE => load(&object),
+        PICKLE | RAW => load(&object),
         APART => load_apart(&object),
         COMPACT => decode(py, COMPACT, object.cast::<PyBytes>()?.as_bytes()),
         _ => Err(damaged()),

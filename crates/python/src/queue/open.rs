@@ -90,7 +90,7 @@ impl Open {
             let filled = message::decode_filled(py, long, |bytes| {
                 let taken = detached(py, |waiting| {
                     queue.get(Some(0), waiting, |mut item| {
-                        let same = Long { tag: item.tag(), length: item.len() } == long;
+                        let same = Long::of(&item) == long;
                         same.then(|| item.read(bytes)).ok_or(())
                     })
                 })?;

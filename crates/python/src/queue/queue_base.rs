@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::batch;
 use super::errors::attach_error;
-use super::message;
+use super::message::{self, Parcel};
 use super::open::Open;
 use super::waiters::{Point, enlist};
 use crate::home::{self, Mapped};
@@ -248,9 +248,7 @@ impl QueueBase {
         if encoded.with(priority, |message| open.put_or_full(slf.py(), message))? {
             return Ok(None);
         }
-        let mut bytes = Vec::with_capacity(encoded.len());
-        encoded.append_to(&mut bytes);
-        Ok(Some(Parcel { tag: encoded.tag, priority, bytes }))
+        Ok(Some(Parcel::new(&encoded, priority)))
     }
 
     /// Puts what `_put_or_pack` has pickled; false when there is no room.
@@ -290,14 +288,6 @@ impl QueueBase {
         facts.set_item("deaths", found.deaths)?;
         Ok(facts)
     }
-}
-
-/// An item that has been pickled and waits for room.
-#[pyclass(frozen, module = "manyhands._native")]
-pub(crate) struct Parcel {
-    tag: u16,
-    priority: u128,
-    bytes: Vec<u8>,
 }
 
 impl QueueBase {

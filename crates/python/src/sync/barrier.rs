@@ -114,19 +114,13 @@ impl BarrierBase {
         action: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
         let deadline = timeout::of_wait(timeout)?.deadline();
+        // Who is called away by a signal takes its arrival back; the barrier stays as it is.
         let passage = waiting::wait(py, |waiting| match self.barrier.wait(deadline, waiting) {
             Ok(passage) => Ok(Some(passage)),
             Err(NotPassed::Broken) => Ok(None),
             Err(NotPassed::Interrupted) => Err(Stopped::Broken),
-        });
-        let passage = match passage {
-            Ok(passage) => passage.flatten(),
-            Err(error) => {
-                // As in the standard library: who is called away breaks it for the others.
-                self.barrier.abort();
-                return Err(error);
-            }
-        };
+        })?
+        .flatten();
         match passage {
             Some(Passage::Passed(index)) => Ok(index),
             Some(Passage::Acts(acting)) => {

@@ -54,7 +54,7 @@ pub(super) fn statistics<'py>(
     Ok(statistics)
 }
 
-/// The text of a lock. `key` is the same in all processes, and what a DeadlockError calls it.
+/// The text of a lock, in the form of `threading`. `key` is the same in all processes, and what a DeadlockError calls it.
 pub(super) fn describe(
     lock: &Bound<'_, PyAny>,
     key: u64,
@@ -64,10 +64,8 @@ pub(super) fn describe(
 ) -> PyResult<String> {
     let class = lock.get_type().name()?;
     let name = name.map_or(String::new(), |name| format!(" {name:?}"));
-    let state = match owner {
-        Some((owner, thread)) => format!("locked by process {}, thread {thread}", owner.pid()),
-        None if locked => "locked".to_owned(),
-        None => "unlocked".to_owned(),
-    };
-    Ok(format!("<{state} manyhands.{class}{name} at {key:#x}>"))
+    let state = if locked { "locked" } else { "unlocked" };
+    let owner =
+        owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
+    Ok(format!("<{state} manyhands.{class} object{name}{owner} at {key:#x}>"))
 }

@@ -27,7 +27,9 @@ pub(super) const STATE: usize = 0;
 pub(super) const THREAD: usize = 1;
 const SEQUENCE: usize = 2;
 const SLEEPERS: usize = 3;
+#[cfg(not(loom))]
 pub(super) const DEPTH: usize = 4;
+#[cfg(not(loom))]
 pub(super) const RESERVED_AT: usize = 5;
 
 const WAITERS: u64 = 1 << 63;
@@ -93,6 +95,7 @@ impl<W: Words> LockWord<W> {
     }
 
     /// Its words.
+    #[cfg(not(loom))]
     pub(super) fn words(&self) -> &W {
         &self.words
     }

@@ -31,11 +31,12 @@ pub(crate) fn words(site: &Site, count: usize) -> SegmentWords {
 
 /// What processes share: the tables of the site as far as tests use them, and the body.
 pub(crate) fn memory(site: &Site) -> Vec<u8> {
-    let heading_and_first_leases = 0..4096 + 8 * 64;
-    let first_waiters = 4096 + 512 * 64..4096 + 512 * 64 + 8 * 64;
-    let body = SITE_BYTES..SITE_BYTES + 256;
+    let counters = 64..96;
+    let first_leases = 4096..4096 + 4 * 64;
+    let first_waiters = 4096 + 512 * 64..4096 + 512 * 64 + 4 * 64;
+    let body = SITE_BYTES..SITE_BYTES + 128;
     let mut bytes = Vec::new();
-    for range in [heading_and_first_leases, first_waiters, body] {
+    for range in [counters, first_leases, first_waiters, body] {
         let first = bytes.len();
         bytes.resize(first + range.len(), 0);
         site.segment().copy_out(range.start, &mut bytes[first..]);

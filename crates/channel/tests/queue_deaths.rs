@@ -1,0 +1,410 @@
+//! Producers and consumers that die: at every instruction of what they do, and of putting right what others left behind.
+// Neither loom nor Miri knows shared memory or processes.
+#![cfg(not(any(loom, miri)))]
+
+mod child;
+mod yard;
+
+use std::convert::Infallible;
+
+use child::{Child, News, stop_for_tracing};
+use manyhands_channel::queue::{Batch, Kind, Message, Options, Queue, TaskError};
+use manyhands_os::clock::{self, SECOND};
+use manyhands_sync::waiting::Patient;
+use yard::{Yard, put};
+
+const KINDS: [Kind; 3] = [Kind::Fifo, Kind::Lifo, Kind::Priority];
+
+/// Three items that stay, each of another length; the last does not fit into one extent.
+const SIZES: [usize; 3] = [5, 300, 9000];
+
+/// How many instructions a test may trace: at some microseconds each, a fraction of a second. The environment variable
+/// `MANYHANDS_TRACE` sets another number; with a thousand times as many every instruction gets its death.
+fn instructions_to_trace() -> usize {
+    let number = std::env::var("MANYHANDS_TRACE").ok().and_then(|text| text.parse().ok());
+    number.unwrap_or(30_000)
+}
+
+fn joinable(kind: Kind) -> Options {
+    Options { kind, maxsize: 0, joinable: true }
+}
+
+fn filled(kind: Kind) -> Yard {
+    let yard = Yard::new(Queue::SMALLEST, joinable(kind));
+    for (index, size) in SIZES.iter().enumerate() {
+        put(&yard.queue, index as u16, &content(index as u16, *size));
+    }
+    yard
+}
+
+fn content(tag: u16, len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index * 7) as u8 ^ tag as u8).collect()
+}
+
+/// Takes everything out and looks at every byte: the tags, in the order of the queue.
+fn drain(queue: &Queue) -> Vec<u16> {
+    let mut tags = Vec::new();
+    let mut bytes = Vec::new();
+    loop {
+        // Waits for who has died with a latch, if need be, but not for items.
+        let taken = queue.get(Some(0), &mut Patient, |mut item| {
+            bytes.clear();
+            item.read_to_end(&mut bytes);
+            Ok::<_, Infallible>(item.tag())
+        });
+        let Ok(Ok(tag)) = taken else { return tags };
+        assert!(bytes == content(tag, bytes.len()), "item {tag} has other bytes");
+        tags.push(tag);
+    }
+}
+
+/// What must hold whenever somebody has died: `before` and `after` are what may be in the queue, by tags.
+fn survives(yard: &Yard, what: &str, allowed: &[Vec<u16>], open: impl Fn(usize) -> u64) {
+    // Both sides go on, and nothing is lost or half there.
+    put(&yard.queue, 77, &content(77, 20_000));
+    let len = yard.queue.len();
+    let mut tags = drain(&yard.queue);
+    assert_eq!(tags.len(), len, "{what}: counted wrongly");
+    tags.retain(|tag| *tag != 77);
+    tags.sort_unstable();
+    assert!(allowed.contains(&tags), "{what}: {tags:?} is left");
+    // All of these are ours to finish; the rest is the dead one's.
+    yard.queue.task_done(len as u32, &mut Patient).expect("taken");
+    let left = yard.queue.unfinished().expect("to be known");
+    assert_eq!(left.count, open(tags.len()), "{what}: with {tags:?} left");
+    let lost: u64 = left.lost.iter().map(|(_, count)| u64::from(*count)).sum();
+    assert_eq!(lost, left.count, "{what}: {left:?}");
+    // All memory can be used, again and again.
+    for _ in 0..2 {
+        let (mut count, bytes) = (0, content(9, 3000));
+        while yard.queue.try_put(&Message::new(9, &[&bytes])).is_ok() {
+            count += 1;
+        }
+        assert!(count * 3000 > Queue::SMALLEST * 2 / 3, "{what}: room for {count}");
+        assert_eq!(drain(&yard.queue).len(), count);
+    }
+}
+
+/// Runs `act` in a child, kills it after each number of instructions (or an even sample of them), and looks what is left.
+fn kill_at_every_instruction(
+    prepare: impl Fn() -> Yard,
+    act: impl Fn(&Queue),
+    check: impl Fn(&Yard, &str),
+) {
+    let (mut every, mut steps_in_all, mut death) = (1, 0, 0);
+    loop {
+        let yard = prepare();
+        let child = Child::run(|| {
+            // So that what is measured is the operation, and not finding out who we are.
+            let queue = yard.attach();
+            let _ = manyhands_os::process::identity();
+            stop_for_tracing();
+            act(&queue);
+        });
+        assert_eq!(child.wait(), News::Stopped, "could not be traced");
+        let after = if steps_in_all == 0 { usize::MAX } else { death * every };
+        let mut steps = 0;
+        while steps < after {
+            match child.step() {
+                News::Stopped => steps += 1,
+                ended => {
+                    assert_eq!(ended, News::Exited(0), "after {steps} instructions");
+                    break;
+                }
+            }
+        }
+        child.kill();
+        check(&yard, &format!("killed after {steps} of {steps_in_all} instructions"));
+        if steps_in_all == 0 {
+            steps_in_all = steps;
+            // To be killed after n of N instructions takes n of them, which makes N/2 for each death.
+            let deaths = (2 * instructions_to_trace() / steps.max(1)).max(4);
+            every = steps.div_ceil(deaths);
+        } else {
+            death += 1;
+            if death * every > steps_in_all {
+                return;
+            }
+        }
+    }
+}
+
+/// All three items, and none of those of the dead one.
+fn original() -> Vec<u16> {
+    vec![0, 1, 2]
+}
+
+#[test]
+fn killed_while_it_puts_in() {
+    for kind in KINDS {
+        for size in [12, 6000] {
+            let bytes = content(5, size);
+            kill_at_every_instruction(
+                || filled(kind),
+                |queue| queue.try_put(&Message::new(5, &[&bytes])).expect("room"),
+                |yard, what| survives(yard, what, &[original(), vec![0, 1, 2, 5]], |_| 0),
+            );
+        }
+    }
+}
+
+#[test]
+fn killed_while_it_puts_in_many() {
+    for kind in KINDS {
+        kill_at_every_instruction(
+            || filled(kind),
+            |queue| {
+                let mut batch = Batch::default();
+                [(5, 10), (6, 5000), (7, 0)].iter().for_each(|(tag, len)| batch.push(*tag, &[&content(*tag, *len)]));
+                assert_eq!(queue.try_put_batch(&mut batch).expect("room"), 3);
+            },
+            // All of them or none.
+            |yard, what| survives(yard, what, &[original(), vec![0, 1, 2, 5, 6, 7]], |_| 0),
+        );
+    }
+}
+
+#[test]
+fn killed_while_it_takes_out() {
+    for kind in KINDS {
+        let rest = if kind == Kind::Lifo { vec![0, 1] } else { vec![1, 2] };
+        kill_at_every_instruction(
+            || filled(kind),
+            |queue| {
+                let mut bytes = Vec::new();
+                let taken = queue.try_get(|mut item| {
+                    item.read_to_end(&mut bytes);
+                    Ok::<_, Infallible>(())
+                });
+                assert_eq!(taken, Ok(Ok(())));
+            },
+            // What is not there has been taken, and is counted as taken.
+            |yard, what| survives(yard, what, &[original(), rest.clone()], |left| 3 - left as u64),
+        );
+    }
+}
+
+#[test]
+fn killed_while_it_takes_out_many() {
+    for kind in KINDS {
+        let one_gone = if kind == Kind::Lifo { vec![0, 1] } else { vec![1, 2] };
+        // From a stream they are taken all at once.
+        let allowed = match kind {
+            Kind::Fifo => vec![original(), vec![2]],
+            Kind::Lifo => vec![original(), one_gone, vec![0]],
+            Kind::Priority => vec![original(), one_gone, vec![2]],
+        };
+        kill_at_every_instruction(
+            || filled(kind),
+            |queue| {
+                let taken = queue.try_get_many(2, |_| Ok::<_, Infallible>(()));
+                assert_eq!(taken, Ok(Ok(2)));
+            },
+            |yard, what| survives(yard, what, &allowed, |left| 3 - left as u64),
+        );
+    }
+}
+
+#[test]
+fn killed_while_it_says_that_it_is_done() {
+    for kind in KINDS {
+        kill_at_every_instruction(
+            || filled(kind),
+            |queue| {
+                let _ = queue.try_get(|_| Ok::<_, Infallible>(()));
+                queue.try_task_done(1).expect("one");
+            },
+            |yard, what| {
+                put(&yard.queue, 77, &content(77, 10));
+                let taken = drain(&yard.queue).len();
+                yard.queue.task_done(taken as u32, &mut Patient).expect("taken");
+                let left = yard.queue.unfinished().expect("to be known");
+                assert!(left.count <= 4 - taken as u64, "{what}: {left:?}");
+                assert_eq!(left.count, left.lost.iter().map(|(_, count)| u64::from(*count)).sum::<u64>(), "{what}");
+            },
+        );
+    }
+}
+
+#[test]
+fn killed_while_it_closes() {
+    for kind in KINDS {
+        for immediate in [false, true] {
+            kill_at_every_instruction(
+                || filled(kind),
+                |queue| queue.try_close(immediate).expect("closed"),
+                |yard, what| {
+                    // Whoever closes it next does all of it.
+                    yard.queue.close(immediate, &mut Patient).expect("closed");
+                    assert!(yard.queue.is_closed());
+                    assert_eq!(yard.queue.len(), if immediate { 0 } else { 3 }, "{what}");
+                    assert_eq!(drain(&yard.queue).len(), if immediate { 0 } else { 3 }, "{what}");
+                },
+            );
+        }
+    }
+}
+
+/// A child that is killed in the middle of `act`, so far in that there is something to put right.
+fn killed_inside(yard: &Yard, steps: usize, act: impl Fn(&Queue)) {
+    let child = Child::run(|| {
+        let queue = yard.attach();
+        let _ = manyhands_os::process::identity();
+        stop_for_tracing();
+        act(&queue);
+    });
+    assert_eq!(child.wait(), News::Stopped, "could not be traced");
+    for _ in 0..steps {
+        assert_eq!(child.step(), News::Stopped, "the operation is longer than {steps} instructions");
+    }
+    child.kill();
+}
+
+/// How many instructions `act` has.
+fn length(yard: &Yard, act: impl Fn(&Queue)) -> usize {
+    let child = Child::run(|| {
+        let queue = yard.attach();
+        let _ = manyhands_os::process::identity();
+        stop_for_tracing();
+        act(&queue);
+    });
+    assert_eq!(child.wait(), News::Stopped, "could not be traced");
+    let mut steps = 0;
+    while child.step() == News::Stopped {
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn killed_while_it_puts_right_what_a_producer_left() {
+    let bytes = content(5, 6000);
+    let act = |queue: &Queue| queue.try_put(&Message::new(5, &[&bytes])).expect("room");
+    for kind in KINDS {
+        let steps = length(&filled(kind), act) / 2;
+        kill_at_every_instruction(
+            || {
+                let yard = filled(kind);
+                killed_inside(&yard, steps, act);
+                yard
+            },
+            |queue| queue.put(&Message::new(6, &[&content(6, 50)]), Some(0), &mut Patient).expect("room"),
+            |yard, what| {
+                let allowed = [original(), vec![0, 1, 2, 6], vec![0, 1, 2, 5], vec![0, 1, 2, 5, 6]];
+                survives(yard, what, &allowed, |_| 0);
+            },
+        );
+    }
+}
+
+#[test]
+fn killed_while_it_puts_right_what_a_consumer_left() {
+    let act = |queue: &Queue| {
+        let taken = queue.try_get(|_| Ok::<_, Infallible>(()));
+        assert_eq!(taken, Ok(Ok(())));
+    };
+    for kind in KINDS {
+        let all = length(&filled(kind), act);
+        // Before and behind the moment at which it is out.
+        for steps in [all / 3, all * 2 / 3, all * 5 / 6] {
+            kill_at_every_instruction(
+                || {
+                    let yard = filled(kind);
+                    killed_inside(&yard, steps, act);
+                    yard
+                },
+                |queue| {
+                    let taken = queue.get(Some(0), &mut Patient, |_| Ok::<_, Infallible>(()));
+                    assert_eq!(taken, Ok(Ok(())));
+                },
+                |yard, what| {
+                    let allowed = if kind == Kind::Lifo {
+                        [original(), vec![0, 1], vec![0]]
+                    } else {
+                        [original(), vec![1, 2], vec![2]]
+                    };
+                    survives(yard, what, &allowed, |left| 3 - left as u64);
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_latch_gets_it_when_its_holder_dies() {
+    for kind in KINDS {
+        let yard = filled(kind);
+        let child = Child::run(|| {
+            let queue = yard.attach();
+            let _ = queue.try_get(|_| {
+                stop_for_tracing();
+                Ok::<_, Infallible>(())
+            });
+        });
+        assert_eq!(child.wait(), News::Stopped, "it has the latch");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| drain(&yard.queue).len());
+            // A stopped process keeps what it has; `drain` gives up after a while.
+            assert_eq!(waiting.join().expect("no panic"), 0, "{kind:?}");
+            let waiting = scope.spawn(|| {
+                yard.queue.get(Some(clock::now() + 60 * SECOND), &mut Patient, |_| Ok::<_, Infallible>(()))
+            });
+            child.kill();
+            assert_eq!(waiting.join().expect("no panic"), Ok(Ok(())));
+        });
+        assert_eq!(drain(&yard.queue).len(), 2);
+        assert_eq!(yard.queue.statistics().deaths, 1);
+    }
+}
+
+#[test]
+fn who_waits_for_the_end_learns_of_dead_consumers() {
+    for kind in KINDS {
+        let yard = filled(kind);
+        let child = Child::run(|| {
+            let queue = yard.attach();
+            let taken = queue.try_get_many(2, |_| Ok::<_, Infallible>(()));
+            assert_eq!(taken, Ok(Ok(2)));
+            stop_for_tracing();
+        });
+        assert_eq!(child.wait(), News::Stopped);
+        assert_eq!(yard.queue.join(Some(0), &mut Patient), Err(TaskError::TimedOut), "it lives");
+        std::thread::scope(|scope| {
+            let joiner = scope.spawn(|| yard.queue.join(None, &mut Patient));
+            child.kill();
+            let Err(TaskError::Lost(lost)) = joiner.join().expect("no panic") else { panic!("{kind:?}") };
+            let [(who, 2)] = lost[..] else { panic!("{lost:?}") };
+            let text = TaskError::Lost(lost).to_string();
+            assert!(text.contains(&format!("process {} died with 2", who.pid())), "{text}");
+        });
+        assert_eq!(drain(&yard.queue).len(), 1);
+        yard.queue.task_done(1, &mut Patient).expect("one");
+        assert_eq!(yard.queue.write_off(&mut Patient), Ok(2));
+        assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+    }
+}
+
+#[test]
+fn a_fork_while_another_thread_is_at_work_stops_nobody() {
+    let yard = Yard::new(1 << 20, joinable(Kind::Fifo));
+    let (entered, forked) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            put(&yard.queue, 1, &content(1, 10));
+            let taken = yard.queue.try_get(|_| {
+                entered.wait();
+                forked.wait();
+                Ok::<_, Infallible>(())
+            });
+            assert_eq!(taken, Ok(Ok(())));
+        });
+        entered.wait();
+        let child = Child::run(|| {
+            put(&yard.queue, 2, &content(2, 10));
+            let taken = yard.queue.get(None, &mut Patient, |item| Ok::<_, Infallible>(item.tag()));
+            assert_eq!(taken, Ok(Ok(2)), "once the parent's thread is done");
+        });
+        forked.wait();
+        assert_eq!(child.wait(), News::Exited(0));
+    });
+}

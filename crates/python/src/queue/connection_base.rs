@@ -1,0 +1,408 @@
+//! The native half of the ends of pipes.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use manyhands_channel::pipe::{End, RecvError, SendError, Side};
+use manyhands_channel::queue::{GetError, Item, PutError};
+use manyhands_os::process::{Identity, identity};
+use manyhands_os::socket::{self, Door};
+use manyhands_sync::EventCount;
+use manyhands_sync::names::Kind;
+use manyhands_sync::site::{AsyncTicket, SITE_BYTES, Site, WaitKind};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use super::end::Handle;
+use super::errors::{attach_error, get_error, put_error};
+use super::message::{self, LONG, Long, Parcel, RAW, Taken};
+use crate::ffi;
+use crate::home;
+use crate::imports;
+use crate::sync::door::{Enlisted, Sleepers};
+use crate::sync::timeout::{self, Patience};
+use crate::sync::waiting::detached;
+
+/// Addresses that a pipe takes, in bytes; memory only for what is on the way.
+const LENGTH: usize = 2 << 30;
+
+/// An end of a pipe.
+#[pyclass(frozen, subclass, weakref, module = "manyhands._native")]
+pub(crate) struct ConnectionBase {
+    handle: Handle,
+    /// Made when somebody asks for a descriptor.
+    bell: Mutex<Option<Bell>>,
+}
+
+/// A descriptor that is readable while there is something to receive.
+struct Bell {
+    door: Door,
+    ticket: Option<AsyncTicket>,
+    /// Whose it is: a forked child has only a copy.
+    owner: Identity,
+}
+
+fn send_error(py: Python<'_>, error: &SendError) -> PyErr {
+    match error {
+        SendError::Broken => PyBrokenPipeError::new_err((32, "Broken pipe")),
+        SendError::WrongWay => PyOSError::new_err("connection is read-only"),
+        SendError::Put(PutError::OutOfMemory(error)) => PyMemoryError::new_err(error.to_string()),
+        SendError::Put(error) => put_error(py, error),
+    }
+}
+
+fn recv_error(py: Python<'_>, error: RecvError) -> PyErr {
+    match error {
+        RecvError::EndOfFile => PyEOFError::new_err(()),
+        RecvError::WrongWay => PyOSError::new_err("connection is write-only"),
+        RecvError::Get(error) => get_error(py, &error),
+    }
+}
+
+type Received<T> = Result<Result<T, Long>, RecvError>;
+
+impl ConnectionBase {
+    fn over(handle: Handle) -> Self {
+        Self { handle, bell: Mutex::new(None) }
+    }
+
+    fn end(&self) -> PyResult<&End> {
+        match self.handle.is_closed() {
+            true => Err(PyOSError::new_err("handle is closed")),
+            false => Ok(self.handle.end()),
+        }
+    }
+
+    fn incoming(&self) -> PyResult<&End> {
+        let end = self.end()?;
+        if end.can_recv() { Ok(end) } else { Err(PyOSError::new_err("connection is write-only")) }
+    }
+
+    fn outgoing(&self) -> PyResult<&End> {
+        let end = self.end()?;
+        if end.can_send() { Ok(end) } else { Err(PyOSError::new_err("connection is read-only")) }
+    }
+
+    /// False when there is no room in time.
+    fn send_parts(
+        &self,
+        py: Python<'_>,
+        tag: u16,
+        parts: &[&[u8]],
+        patience: Patience,
+    ) -> PyResult<bool> {
+        let end = self.outgoing()?;
+        if parts.iter().map(|part| part.len()).sum::<usize>() < LONG {
+            match end.try_send(tag, parts) {
+                Ok(()) => return Ok(true),
+                Err(SendError::Put(PutError::Busy(_))) => {}
+                Err(SendError::Put(PutError::Full)) if patience != Patience::None => {}
+                Err(SendError::Put(PutError::Full)) => return Ok(false),
+                Err(error) => return Err(send_error(py, &error)),
+            }
+        }
+        let deadline = patience.deadline();
+        match detached(py, |waiting| end.send(tag, parts, deadline, waiting))? {
+            Ok(()) => Ok(true),
+            Err(SendError::Put(PutError::Full)) => Ok(false),
+            Err(error) => Err(send_error(py, &error)),
+        }
+    }
+
+    /// The next message, as `take` copies it, or why it does not; `None` when none came in time.
+    fn receive<T: Send>(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        mut take: impl FnMut(Item<'_>) -> Result<T, Long> + Send,
+    ) -> PyResult<Option<Result<T, Long>>> {
+        let end = self.incoming()?;
+        let mut received: Received<T> = end.try_recv(&mut take);
+        if match received {
+            Err(RecvError::Get(GetError::Busy(_))) => true,
+            Err(RecvError::Get(GetError::Empty)) => patience != Patience::None,
+            _ => false,
+        } {
+            let deadline = patience.deadline();
+            received = detached(py, |waiting| end.recv(deadline, waiting, &mut take))?;
+        }
+        self.hush();
+        match received {
+            Ok(taken) => Ok(Some(taken)),
+            Err(RecvError::Get(GetError::Empty)) => Ok(None),
+            Err(error) => Err(recv_error(py, error)),
+        }
+    }
+
+    /// The next message as an object; `None` when none came in time.
+    fn receive_object<'py>(
+        &self,
+        py: Python<'py>,
+        patience: Patience,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            let long = match self.receive(py, patience, Taken::copy)? {
+                None => return Ok(None),
+                Some(Ok(taken)) => return taken.decode(py).map(Some),
+                Some(Err(long)) => long,
+            };
+            let filled = message::decode_filled(py, long, |bytes| self.fill(py, long, bytes))?;
+            if filled.is_some() {
+                return Ok(filled);
+            }
+        }
+    }
+
+    /// Copies the next message into `bytes` if it is the one that was seen.
+    fn fill(&self, py: Python<'_>, seen: Long, bytes: &mut [u8]) -> PyResult<bool> {
+        let taken = self.receive(py, Patience::None, |mut item| {
+            let next = Long::of(&item);
+            if next == seen {
+                item.read(bytes);
+                Ok(())
+            } else {
+                Err(next)
+            }
+        })?;
+        Ok(matches!(taken, Some(Ok(()))))
+    }
+
+    fn bell(&self) -> MutexGuard<'_, Option<Bell>> {
+        // Nothing that runs under it panics half-way.
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After something was received: makes the descriptor readable if, and only if, there is more.
+    fn hush(&self) {
+        let mut bell = self.bell();
+        let Some(bell) = bell.as_mut().filter(|bell| bell.owner == identity()) else { return };
+        let end = self.handle.end();
+        let Some((events, _)) = end.items() else { return };
+        _ = bell.door.drain();
+        // In this order: what is sent after the look is sure to ring.
+        if let Some(ticket) = &mut bell.ticket {
+            ticket.rearm(events);
+        }
+        let there = end.try_recv(|_: Item<'_>| Err::<(), ()>(()));
+        if !matches!(there, Err(RecvError::Get(GetError::Empty))) {
+            socket::knock(identity(), bell.door.number(), 0);
+        }
+    }
+}
+
+#[pymethods]
+impl ConnectionBase {
+    #[new]
+    fn new(address: &Bound<'_, PyTuple>, side: usize, reservation: u64) -> PyResult<Self> {
+        let side = match side {
+            0 => Side::First,
+            1 => Side::Second,
+            _ => return Err(PyValueError::new_err("a pipe has two ends, 0 and 1")),
+        };
+        let mapped = home::open_segment(address, Kind::Pipe)?;
+        Ok(Self::over(Handle::open(&mapped, side, reservation)?))
+    }
+
+    fn _address<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, usize, u64)> {
+        self.end()?;
+        self.handle.address(py)
+    }
+
+    /// What keeps the pipe itself, but not this end of it.
+    fn _segment(&self) -> PipeSegment {
+        PipeSegment { _mapped: self.handle.mapped().clone() }
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    #[getter]
+    fn readable(&self) -> bool {
+        self.handle.end().can_recv()
+    }
+
+    #[getter]
+    fn writable(&self) -> bool {
+        self.handle.end().can_send()
+    }
+
+    fn close(&self) {
+        let bell = self.bell().take();
+        drop(bell);
+        self.handle.close();
+    }
+
+    fn fileno(&self) -> PyResult<RawFd> {
+        let end = self.end()?;
+        let mut bell = self.bell();
+        let fresh = bell.as_ref().is_none_or(|bell| bell.owner != identity());
+        if fresh {
+            let door = Door::open()?;
+            let ticket = end.items().and_then(|(events, key)| {
+                end.site().enlist_async(events, WaitKind::Receive, key, door.number())
+            });
+            *bell = Some(Bell { door, ticket, owner: identity() });
+        }
+        let fd = bell.as_ref().map_or(-1, |bell| bell.door.as_fd().as_raw_fd());
+        drop(bell);
+        if fresh {
+            self.hush();
+        }
+        Ok(fd)
+    }
+
+    fn send(&self, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.outgoing()?;
+        let encoded = message::encode(item)?;
+        let py = item.py();
+        encoded.with(0, |message| self.send_parts(py, message.tag, message.parts, Patience::Endless))?;
+        Ok(())
+    }
+
+    fn _send_bytes(&self, py: Python<'_>, bytes: PyBuffer<u8>) -> PyResult<()> {
+        self.send_parts(py, RAW, &[ffi::bytes_of_buffer(&bytes)], Patience::Endless)?;
+        Ok(())
+    }
+
+    /// Sends an item if there is room, and returns None; otherwise the item, pickled.
+    fn _send_or_pack(&self, item: &Bound<'_, PyAny>) -> PyResult<Option<Parcel>> {
+        self.outgoing()?;
+        let encoded = message::encode(item)?;
+        let send = |message: manyhands_channel::queue::Message<'_>| {
+            self.send_parts(item.py(), message.tag, message.parts, Patience::None)
+        };
+        Ok((!encoded.with(0, send)?).then(|| Parcel::new(&encoded, 0)))
+    }
+
+    /// Sends what `_send_or_pack` has pickled; false when there is no room.
+    fn _send_parcel(&self, py: Python<'_>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
+        let parcel = parcel.get();
+        self.send_parts(py, parcel.tag, &[&parcel.bytes], Patience::None)
+    }
+
+    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let received = self.receive_object(py, Patience::Endless)?;
+        received.ok_or_else(|| PyEOFError::new_err(()))
+    }
+
+    /// A message if there is one, else `default`.
+    fn _recv_or<'py>(&self, py: Python<'py>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.receive_object(py, Patience::None)?.unwrap_or(default))
+    }
+
+    /// The bytes of the next message; None if it is longer than `most`, and then it stays.
+    #[pyo3(signature = (most = None))]
+    fn _recv_bytes<'py>(&self, py: Python<'py>, most: Option<usize>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let most = most.unwrap_or(usize::MAX);
+        let taken = self.receive(py, Patience::Endless, |mut item| {
+            if item.tag() == RAW && item.len() > most {
+                return Err(Long::of(&item));
+            }
+            let mut bytes = Vec::with_capacity(item.len());
+            let tag = item.tag();
+            item.read_to_end(&mut bytes);
+            Ok((tag, bytes))
+        })?;
+        let (tag, bytes) = match taken {
+            Some(Ok(taken)) => taken,
+            Some(Err(_)) => return Ok(None),
+            None => return Err(PyEOFError::new_err(())),
+        };
+        if tag == RAW || tag == message::PICKLE {
+            return Ok(Some(PyBytes::new(py, &bytes).into_any()).filter(|_| bytes.len() <= most));
+        }
+        // What send() sent, in the only form of bytes that it has.
+        let pickle = imports::dumps_in_band(py)?.call1((message::decode(py, tag, &bytes)?,))?;
+        Ok((pickle.len()? <= most).then_some(pickle))
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn _poll(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let end = self.incoming()?;
+        let deadline = timeout::of_wait(timeout)?.deadline();
+        let there = match end.try_recv(|_: Item<'_>| Err::<(), ()>(())) {
+            Ok(_) | Err(RecvError::EndOfFile) => true,
+            Err(_) => detached(py, |waiting| end.poll(deadline, waiting))?
+                .map_err(|error| recv_error(py, error))?,
+        };
+        if !there {
+            self.hush();
+        }
+        Ok(there)
+    }
+
+    fn _enlist_for_messages(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+        slf.get().incoming()?;
+        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: true }), door))
+    }
+
+    fn _enlist_for_room(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+        slf.get().outgoing()?;
+        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: false }), door))
+    }
+}
+
+/// Keeps a pipe from vanishing while the address of an end is on its way.
+#[pyclass(frozen, module = "manyhands._native")]
+pub(crate) struct PipeSegment {
+    _mapped: home::Mapped,
+}
+
+/// How coroutines wait at an end.
+struct Waiters {
+    connection: Py<ConnectionBase>,
+    receives: bool,
+}
+
+impl Waiters {
+    fn place(&self) -> (EventCount<'_>, u64) {
+        let end = self.connection.get().handle.end();
+        let place = if self.receives { end.items() } else { end.space() };
+        place.expect("asked for when it was enlisted")
+    }
+}
+
+impl Sleepers for Waiters {
+    fn site(&self) -> &Arc<Site> {
+        self.connection.get().handle.end().site()
+    }
+
+    fn events(&self) -> EventCount<'_> {
+        self.place().0
+    }
+
+    fn key(&self) -> u64 {
+        self.place().1
+    }
+
+    fn kind(&self) -> WaitKind {
+        if self.receives { WaitKind::Receive } else { WaitKind::Send }
+    }
+}
+
+/// Both ends of a new pipe, made by `make(address)`.
+#[pyfunction]
+pub(super) fn make_pipe(
+    py: Python<'_>,
+    class: &Bound<'_, PyAny>,
+    duplex: bool,
+) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+    let mut ends = None;
+    let mapped = home::new_segment(Kind::Pipe, None, &[u64::from(duplex)], LENGTH, |site| {
+        let region = SITE_BYTES..site.segment().len();
+        ends = Some(End::pair(site, region, duplex).map_err(|error| attach_error(&error))?);
+        Ok(())
+    })?;
+    let (first, second) = ends.ok_or_else(|| PyOSError::new_err("a new pipe was not laid out"))?;
+    // Held as long as these live; the objects find them by the address.
+    let (first, second) = Handle::pair(&mapped, first, second);
+    let make = |handle: &Handle| -> PyResult<Py<PyAny>> {
+        let address = handle.mapped().address(py)?;
+        Ok(class.call1((address, handle.end().side() as usize, 0))?.unbind())
+    };
+    Ok((make(&first)?, make(&second)?))
+}
