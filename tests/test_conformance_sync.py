@@ -34,7 +34,7 @@ EXPECTED = {
     "fork": 55,
     "threads": 40,
     "locks": 100,
-    "queues": 25,
+    "queues": 20,
 }
 
 

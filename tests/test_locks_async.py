@@ -143,7 +143,7 @@ def test_an_event_is_awaited() -> None:
         assert await event.async_wait(0.01) is False
         tasks = [asyncio.create_task(event.async_wait()) for _ in range(5)]
         await waiting(event, 5)
-        thread = threading.Thread(target=lambda: (event.set(), event.clear()))
+        thread = threading.Thread(target=set_and_clear, args=(event,))
         thread.start()
         assert await asyncio.gather(*tasks) == [True] * 5
         thread.join()
@@ -153,6 +153,11 @@ def test_an_event_is_awaited() -> None:
 
 def set_it(event: Any) -> None:
     event.set()
+
+
+def set_and_clear(event: Any) -> None:
+    event.set()
+    event.clear()
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])

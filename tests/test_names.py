@@ -326,6 +326,11 @@ def forked(fn: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def take(lock: mh.Lock) -> None:
+    assert lock.acquire(timeout=5)
+    lock.release()
+
+
 def test_a_forked_child_has_all_objects_of_its_parent() -> None:
     lock, event, queue = mh.Lock(), mh.Event(), mh.Queue()
     lock.acquire()
@@ -339,7 +344,7 @@ def test_a_forked_child_has_all_objects_of_its_parent() -> None:
     assert event.is_set()
     assert queue.get(timeout=5) == "from the child"
     lock.release()
-    assert forked(lambda: lock.acquire(timeout=5) and lock.release()) == 0
+    assert forked(lambda: take(lock)) == 0
 
 
 def test_a_child_that_outlives_its_parent_keeps_what_it_has(tmp_path: Path) -> None:
@@ -446,7 +451,7 @@ def test_grandchildren() -> None:
     with lock:
         assert forked(lambda: deeper(2)) == 0
     assert semaphore.get_value() == 3
-    assert forked(lambda: lock.acquire(timeout=5) and lock.release()) == 0
+    assert forked(lambda: take(lock)) == 0
 
 
 def fork_in_a_task(lock: Any, event: Any) -> int:

@@ -23,7 +23,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands import _context, _function_key, _import_watch, _pickling, _remote_error
+from manyhands import (
+    _context,
+    _function_key,
+    _import_watch,
+    _native,
+    _pickling,
+    _remote_error,
+)
 from manyhands._constants import is_constant, is_importable
 from manyhands._errors import ManyhandsError, RemoteTraceback, TaskTimeout
 
@@ -341,26 +348,26 @@ def test_lambda_with_constants_holds_until_one_changes() -> None:
     fn = eval("lambda x, step=2: len(str(x)) * factor + step", names)
     _, guard = _function_key.function_key(fn)
     assert guard
-    assert _function_key.holds(guard)
+    assert _native.guard_holds(guard)
     names["factor"] = 4
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
     _, guard = _function_key.function_key(fn)
     assert guard
     names["len"] = sum  # a builtin is covered by a global
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
 
     def with_cell() -> int:
         return offset
 
     _, guard = _function_key.function_key(with_cell)
     assert guard
-    assert _function_key.holds(guard)
+    assert _native.guard_holds(guard)
     offset = 2
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
     _, guard = _function_key.function_key(with_cell)
     assert guard
     with_cell.__defaults__ = (5,)
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
 
 
 def test_functions_called_by_a_function_are_guarded_too() -> None:
@@ -369,14 +376,14 @@ def test_functions_called_by_a_function_are_guarded_too() -> None:
     names["depth"] = 0
     _, guard = _function_key.function_key(names["outer"])
     assert guard
-    assert _function_key.holds(guard)
+    assert _native.guard_holds(guard)
     names["base"] = 2
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
     names["base"] = 1
     _, guard = _function_key.function_key(names["outer"])
     assert guard
     names["depth"] = 9
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
 
 
 def test_functions_that_call_each_other_have_a_guard() -> None:
@@ -384,7 +391,7 @@ def test_functions_that_call_each_other_have_a_guard() -> None:
     exec("def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n and even(n - 1)", names)
     _, guard = _function_key.function_key(names["even"])
     assert guard
-    assert _function_key.holds(guard)
+    assert _native.guard_holds(guard)
 
 
 def test_what_can_change_inside_is_pickled_anew() -> None:
@@ -414,7 +421,7 @@ def test_attributes_of_functions_count() -> None:
     _, guard = _function_key.function_key(counted)
     assert guard
     counted.limit = 4  # type: ignore[attr-defined]
-    assert not _function_key.holds(guard)
+    assert not _native.guard_holds(guard)
     counted.seen = []  # type: ignore[attr-defined]
     assert _function_key.function_key(counted)[1] is False
 

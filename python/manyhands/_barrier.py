@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._primitive import Primitive
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["Barrier"]
 
 
-class Barrier(Primitive, _native.BarrierBase):
+class Barrier(_native.BarrierBase, Primitive):
     """A meeting point for threads, processes and coroutines: nobody goes on until all have arrived.
 
     A party that dies after it has arrived breaks the barrier for the others, as a timeout does.
 
     Args:
         parties: how many have to arrive, 1 or more.
-        action: called by one of them when all have arrived, before anybody goes on; if it raises, the
-            barrier is broken.
+        action: called by one of them when all have arrived, before anybody goes on; if it raises,
+            the barrier is broken.
         timeout: seconds for each `wait` that is given none; None for no limit.
         name: makes it one barrier for all processes of this user that give the same name.
 
@@ -41,11 +43,11 @@ class Barrier(Primitive, _native.BarrierBase):
 
     def __init__(
         self,
-        parties: int,
+        parties: int,  # noqa: ARG002 - the native half has it
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         *,
-        name: str | None = None,
+        name: str | None = None,  # noqa: ARG002 - the native half has it
         _address: tuple[Any, ...] | None = None,
     ) -> None:
         self._action = action

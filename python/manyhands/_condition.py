@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from manyhands import _native
 from manyhands._door import attempt_until, door_number
 from manyhands._lock import Lock, RLock, task_number
 from manyhands._primitive import Primitive
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 __all__ = ["Condition"]
 
 T = TypeVar("T")
 
 
-class Condition(Primitive, _native.ConditionBase):
+class Condition(_native.ConditionBase, Primitive):
     """A condition variable for threads, processes and coroutines.
 
-    `notify` wakes exactly as many as asked of those who wait at that time, the longest waiting first,
-    and never counts one who has died or given up.
+    `notify` wakes exactly as many as asked of those who wait at that time, the longest waiting
+    first, and never counts one who has died or given up.
 
     Args:
         lock: the lock that goes with it, a `Lock` or `RLock`; by default a new `RLock`.
@@ -54,7 +56,9 @@ class Condition(Primitive, _native.ConditionBase):
         if lock is None:
             lock = RLock() if name is None else RLock(name=f"{name}.lock")
         elif name is not None:
-            raise ValueError("a named Condition makes its own lock: give a lock or a name, not both")
+            raise ValueError(
+                "a named Condition makes its own lock: give a lock or a name, not both"
+            )
         self._lock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -158,7 +162,7 @@ class Condition(Primitive, _native.ConditionBase):
             raise RuntimeError("cannot notify on un-acquired lock")
         self._notify(None)
 
-    def notifyAll(self) -> None:  # noqa: N802 - the name of the standard library
+    def notifyAll(self) -> None:
         """Wake all who wait; deprecated, as in `threading`: use `notify_all`."""
         warnings.warn(
             "notifyAll() is deprecated, use notify_all() instead", DeprecationWarning, stacklevel=2
@@ -169,7 +173,7 @@ class Condition(Primitive, _native.ConditionBase):
         """Release the lock, wait to be notified, and acquire the lock again, as an asyncio task.
 
         Args:
-            timeout: seconds, or None for no limit; the lock is acquired again however long it takes.
+            timeout: seconds, or None for no limit; acquiring the lock again may take longer.
 
         Returns:
             True, or False if the time was up first.
@@ -189,7 +193,7 @@ class Condition(Primitive, _native.ConditionBase):
             times = 1
         try:
             notified = await attempt_until(
-                lambda: place.is_notified() or None, lambda door: place, timeout
+                lambda: place.is_notified() or None, lambda _: place, timeout
             )
         finally:
             place.leave(False)
@@ -197,9 +201,7 @@ class Condition(Primitive, _native.ConditionBase):
                 await _surely(lock.async_acquire)
         return notified is not None
 
-    async def async_wait_for(
-        self, predicate: Callable[[], T], timeout: float | None = None
-    ) -> T:
+    async def async_wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         """Wait, as an asyncio task, until `predicate` returns something true.
 
         Args:

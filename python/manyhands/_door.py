@@ -1,7 +1,7 @@
 """How coroutines wait for what happens in other threads and processes.
 
-Each event loop that waits has one *door*, a datagram socket in its selector. Whoever releases a lock
-or fills a queue knocks at the doors of those who wait for it; the knock says for what. No thread is
+Each event loop that waits has one *door*, a datagram socket in its selector. Whoever releases a
+lock or fills a queue knocks at the doors of those who wait for it; the knock says for what. No thread is
 started, and a loop that waits for nothing costs nothing.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["Enlisted", "attempt_until", "door_number"]
 

@@ -137,8 +137,8 @@ class DeadlockError(ManyhandsError, RuntimeError):
 class ReleaseError(ManyhandsError, RuntimeError, ValueError, AssertionError):
     """A lock was released that was not held, or a bounded semaphore more often than acquired.
 
-    It is everything that the standard library raises in such a case: `threading` a RuntimeError (for
-    semaphores a ValueError), `multiprocessing` a ValueError or an AssertionError.
+    It is everything that the standard library raises in such a case: `threading` a RuntimeError
+    (for semaphores a ValueError), `multiprocessing` a ValueError or an AssertionError.
     """
 
 
@@ -147,7 +147,7 @@ if hasattr(queue, "ShutDown"):
 else:
 
     class ShutDown(Exception):  # type: ignore[no-redef]
-        """Raised by put and get of a queue that has been shut down; `queue.ShutDown` from 3.13 on."""
+        """Raised by put and get of a queue that was shut down; `queue.ShutDown` from 3.13 on."""
 
 
 class RemoteTraceback(Exception):

@@ -9,7 +9,7 @@ from manyhands._primitive import Primitive
 __all__ = ["Event"]
 
 
-class Event(Primitive, _native.EventBase):
+class Event(_native.EventBase, Primitive):
     """A flag that threads, processes and coroutines wait for.
 
     `set()` may be called in a signal handler, whatever the interrupted code was doing with the same

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # anything else for the attribute `name`; `ABSENT` stands for a name that is not there.
     Guard = tuple[tuple[object, str, object], ...]
 
-__all__ = ["ABSENT", "function_key", "holds"]
+__all__ = ["ABSENT", "function_key"]
 
 
 class _Absent:
@@ -47,7 +47,8 @@ def function_key(fn: Callable[..., Any]) -> tuple[bytes, Guard | Literal[False] 
 
     Returns:
         The pickle, for ``_pickling.loads``, and its guard: None if it holds for ever (the worker
-        imports the function by name); a tuple of ``(container, name, value)`` for ``holds`` to
+        imports the function by name); a tuple of ``(container, name, value)`` for
+        ``_native.guard_holds`` to
         check; or False if it must be made anew for every task, because something that travels
         with it can change without notice.
 
@@ -67,27 +68,6 @@ def function_key(fn: Callable[..., Any]) -> tuple[bytes, Guard | Literal[False] 
     if _collect(fn, collected, set()):
         return data, tuple(collected)
     return data, False
-
-
-def holds(guard: Guard) -> bool:
-    """Whether everything that a guard names is still what it was.
-
-    Example:
-        >>> names = {"limit": 3}
-        >>> holds(((names, "limit", names["limit"]),)), holds(((names, "limit", "other"),))
-        (True, False)
-    """
-    for container, name, value in guard:
-        if type(container) is dict:
-            if container.get(name, ABSENT) is not value:
-                return False
-        else:
-            try:
-                if getattr(container, name) is not value:
-                    return False
-            except (AttributeError, ValueError):  # ValueError: the cell has been emptied
-                return False
-    return True
 
 
 def _collect(fn: FunctionType, collected: list[tuple[object, str, object]], seen: set[int]) -> bool:

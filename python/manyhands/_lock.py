@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
@@ -23,13 +23,16 @@ class _OwnedLock(Acquirable):
 
     __slots__ = ()
 
-    recover: Callable[[], bool]
+    if TYPE_CHECKING:  # of the native half
+
+        def recover(self) -> bool: ...
+
     _on_owner_died: OnOwnerDied
 
     def __init__(
         self,
         *,
-        name: str | None = None,
+        name: str | None = None,  # noqa: ARG002 - the native half has it
         on_owner_died: OnOwnerDied = "raise",
         _address: tuple[Any, ...] | None = None,
     ) -> None:
@@ -37,7 +40,7 @@ class _OwnedLock(Acquirable):
             raise ValueError(
                 f"on_owner_died must be 'raise', 'acquire' or a function, not {on_owner_died!r}"
             )
-        self._on_owner_died = on_owner_died
+        self._on_owner_died = on_owner_died  # type: ignore[misc] # a slot of each class
 
     @property
     def on_owner_died(self) -> OnOwnerDied:
@@ -61,8 +64,8 @@ class _OwnedLock(Acquirable):
         """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
         owner = "an owner" if pid is None else f"process {pid}"
         error = OwnerDied(
-            f"{owner} died holding {self!r}, so what it protects may be half changed: put that right,"
-            " call the lock's recover(), and release it",
+            f"{owner} died holding {self!r}, so what it protects may be half changed: put that"
+            " right, call the lock's recover(), and release it",
             pid,
             held=True,
         )
@@ -73,7 +76,7 @@ class _OwnedLock(Acquirable):
         self.recover()
 
 
-class Lock(_OwnedLock, _native.LockBase):
+class Lock(_native.LockBase, _OwnedLock):
     """A lock for threads, processes and coroutines at the same time.
 
     Whoever acquires it, any thread of any process may release it, as with `threading.Lock`. It is
@@ -95,11 +98,11 @@ class Lock(_OwnedLock, _native.LockBase):
     __slots__ = ("__weakref__", "_on_owner_died")
 
 
-class RLock(_OwnedLock, _native.RLockBase):
+class RLock(_native.RLockBase, _OwnedLock):
     """A lock that its owner can acquire again, for threads, processes and coroutines.
 
-    Owner is a thread, or with `async_acquire` and ``async with`` an asyncio task. It is free once it
-    has been released as often as acquired. Arguments as of `Lock`.
+    Owner is a thread, or with `async_acquire` and ``async with`` an asyncio task. It is free once
+    it has been released as often as acquired. Arguments as of `Lock`.
 
     Example:
         >>> lock = mh.RLock()
@@ -122,9 +125,10 @@ class RLock(_OwnedLock, _native.RLockBase):
 
         if self._poll_as(number, False):
             return True
-        return await attempt_until(
-            lambda: self._poll_as(number, True) or None, self._enlist, timeout
-        ) is not None
+        return (
+            await attempt_until(lambda: self._poll_as(number, True) or None, self._enlist, timeout)
+            is not None
+        )
 
     async def __aenter__(self) -> Self:
         await self.async_acquire()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 
+from manyhands import _pickling
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from typing import Any
-
-from manyhands import _pickling
 
 __all__ = ["load"]
 

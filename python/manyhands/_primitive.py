@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from manyhands._door import Enlisted, attempt_until
+from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
 
-__all__ = ["Acquirable", "Primitive"]
+if TYPE_CHECKING:
+    from manyhands import _native
 
-T = TypeVar("T")
+__all__ = ["Acquirable", "Primitive"]
 
 
 class Primitive:
     """Mixed into the classes over the native halves.
 
-    Objects are pickled by address: what arrives, in a child process of whatever start method or in a
-    task of a pool, is the same object. Somebody has to keep it until it has arrived.
+    Objects are pickled by address: what arrives, in a child process of whatever start method or in
+    a task of a pool, is the same object. Somebody has to keep it until it has arrived.
     """
 
     __slots__ = ()
 
-    # Of the native half.
-    name: str | None
-    _address: Callable[[], tuple[Any, ...]]
-    _enlist: Callable[[int], Enlisted]
+    if TYPE_CHECKING:  # of the native half
+
+        def _address(self) -> tuple[Any, ...]: ...
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         keep_for_child(self)
@@ -45,9 +44,14 @@ class Acquirable(Primitive):
 
     __slots__ = ()
 
-    acquire: Callable[..., bool]
-    release: Callable[..., None]
-    _poll: Callable[[], bool]
+    if TYPE_CHECKING:  # of the native half
+
+        def acquire(
+            self, blocking: bool = True, timeout: float | None = None, *, block: bool = True
+        ) -> bool: ...
+        def release(self) -> None: ...
+        def _poll(self) -> bool: ...
+        def _enlist(self, door: int, /) -> _native.Enlisted: ...
 
     async def async_acquire(self, timeout: float | None = None) -> bool:
         """Acquire without blocking the event loop.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from manyhands import _native
@@ -164,7 +165,12 @@ class _Sized(_AnyQueue):
     ) -> None:
         self._open(self._kind, maxsize, name, memory)
 
-    __class_getitem__ = classmethod(type(list[int]))
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+    @property
+    def unfinished_tasks(self) -> int:
+        """How many items were put for which `task_done` was not called yet."""
+        return self.statistics()["unfinished"] or 0
 
     def join(self) -> None:
         """Wait until `task_done` was called for every item that was put.
@@ -209,10 +215,10 @@ class _Sized(_AnyQueue):
 class Queue(_Sized):
     """A queue: first in, first out.
 
-    It has the interface of `queue.Queue` and of `multiprocessing.Queue`, for threads, processes and
+    It has the interface of `queue.Queue` and `multiprocessing.Queue`, for threads, processes and
     coroutines. Items are pickled in the caller, so that an error shows where it is made; once `put`
-    has returned, the item is in the queue, whatever becomes of the process. Items that a process was
-    about to put or take when it was killed are put or taken as a whole or not at all.
+    has returned, the item is in the queue, whatever becomes of the process. Items that a process
+    was about to put or take when it was killed are put or taken as a whole or not at all.
 
     It is shared with processes of every start method and with tasks as an argument, with forked
     ones by inheritance, and with all processes of this user by name.
@@ -225,8 +231,8 @@ class Queue(_Sized):
             process may use, or 4 GiB if that is less.
 
     Raises:
-        ValueError: the queue of that name has another ``maxsize``.
-        TypeError: the object of that name is no such queue.
+        ValueError: what has that name is no such queue, or has another ``maxsize``.
+        MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:
         >>> queue = mh.Queue()
@@ -298,7 +304,7 @@ class SimpleQueue(_AnyQueue):
     def __init__(self, *, name: str | None = None, memory: int | None = None) -> None:
         self._open(self._kind, 0, name, memory)
 
-    __class_getitem__ = classmethod(type(list[int]))
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from manyhands._primitive import Acquirable
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
 
-class Semaphore(Acquirable, _native.SemaphoreBase):
+class Semaphore(_native.SemaphoreBase, Acquirable):
     """A number of permits for threads, processes and coroutines.
 
     The permits that a process holds when it dies return to the semaphore. It can be released by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from operator import index
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -40,11 +41,11 @@ class SharedArray(np.ndarray[Any, Any]):
         MemoryError: there is no room in shared memory.
 
     Example:
-        >>> squares = mh.SharedArray(4, int)
+        >>> counts = mh.SharedArray(4, int)
         >>> with mh.ProcessPoolExecutor(1) as pool:
-        ...     pool.submit(lambda out: out.__setitem__(slice(None), [0, 1, 4, 9]), squares).result()
-        >>> squares.tolist()
-        [0, 1, 4, 9]
+        ...     pool.submit(counts.fill, 7).result()
+        >>> counts.tolist()
+        [7, 7, 7, 7]
     """
 
     _block: _native.SharedBlock | None
@@ -52,7 +53,7 @@ class SharedArray(np.ndarray[Any, Any]):
     def __new__(
         cls, shape: int | Sequence[int], dtype: DTypeLike = float, *, name: str | None = None
     ) -> Self:
-        lengths = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=object)))
+        lengths = _lengths(shape)
         element = np.dtype(dtype)
         if element.hasobject:
             raise TypeError(f"an array of Python objects (dtype {element}) cannot be shared")
@@ -64,7 +65,8 @@ class SharedArray(np.ndarray[Any, Any]):
             block = _native.new_shared(size, name, layout)
         except ValueError as error:
             raise ValueError(f"SharedArray({lengths}, {element}) cannot be had: {error}") from None
-        return _array_over(block, 0, lengths, None, element, True, cls)
+        made: Self = _array_over(block, 0, lengths, None, element, True, cls)
+        return made
 
     def __array_finalize__(self, source: object) -> None:
         self._block = getattr(source, "_block", None)
@@ -79,11 +81,19 @@ class SharedArray(np.ndarray[Any, Any]):
         return np.asarray(self).__reduce_ex__(protocol)
 
 
+def _lengths(shape: Any) -> tuple[int, ...]:
+    try:
+        return (index(shape),)
+    except TypeError:
+        return tuple(index(length) for length in shape)
+
+
 def place(array: np.ndarray[Any, Any], writable: bool) -> SharedArray:
     """Copy `array` into a block of shared memory."""
     flat = np.ascontiguousarray(array)
     block = _native.share_buffer(flat.reshape(-1).view(np.uint8).data)
-    return _array_over(block, 0, flat.shape, flat.strides, flat.dtype, writable)
+    made: SharedArray = _array_over(block, 0, flat.shape, flat.strides, flat.dtype, writable)
+    return made
 
 
 def _array_over(

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from benches.contender import Kind
     from benches.primitives import AsyncQueue, Primitives
 
-ITEMS = 5_000
-WARM_UP = 20
+# The first items show how many take long enough to be timed.
+WARM_UP = 100
+REPETITION_S = 0.3
+MOST_ITEMS = 100_000
 
 
 class AsyncGet(SyncMeasure):
@@ -27,30 +29,33 @@ class AsyncGet(SyncMeasure):
 
     name = "async_get"
     title = "asyncio: a task gets what a process puts"
-    about = f"`await queue.async_get()` of {ITEMS:,} small ints that a process puts"
+    about = "`await queue.async_get()` of small ints that a process puts as fast as it can"
     unit: ClassVar[Unit] = "1/s"
     higher_is_better = True
     kind: ClassVar[Kind] = "async_queue"
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return ints per second: the median of three repetitions after a first one."""
+        """Return ints per second: the median of three repetitions after a first, short one."""
         queue: AsyncQueue = library.make(self.kind)
-        count = max(200, int(ITEMS * scale))
         with Peer(lambda number: self.other_side(queue, number)) as peer:
-            rates = asyncio.run(self.rates(queue, peer, count))
-        return Sample(median(rates), {"rates": rates, "items": float(count)})
+            rates = asyncio.run(self.rates(queue, peer, scale))
+        return Sample(median(rates), {"rates": rates})
 
-    async def rates(self, queue: AsyncQueue, peer: Peer, count: int) -> list[float]:
+    async def rates(self, queue: AsyncQueue, peer: Peer, scale: float) -> list[float]:
         """Return items per second, repetition by repetition."""
-        rates = []
-        for number in (WARM_UP, count, count, count):
-            start = time.perf_counter()
-            peer.tell(number)
-            got = await self.this_side(queue, number)
-            answer = peer.answer()
-            rates.append(number / (time.perf_counter() - start))
-            check((got or answer) == list(range(number)), "the items are not those put, in order")
-        return rates[1:]
+        first = await self.rate(queue, peer, WARM_UP)
+        count = max(WARM_UP, min(MOST_ITEMS, int(first * REPETITION_S * scale)))
+        return [await self.rate(queue, peer, count) for _ in range(3)]
+
+    async def rate(self, queue: AsyncQueue, peer: Peer, count: int) -> float:
+        """Return items per second over `count` of them."""
+        start = time.perf_counter()
+        peer.tell(count)
+        got = await self.this_side(queue, count)
+        answer = peer.answer()
+        taken = time.perf_counter() - start
+        check((got or answer) == list(range(count)), "the items are not those put, in order")
+        return count / taken
 
     async def this_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
         """Return what the task got."""
@@ -70,7 +75,7 @@ class AsyncPut(AsyncGet):
 
     name = "async_put"
     title = "asyncio: a process gets what a task puts"
-    about = f"`await queue.async_put(i)` of {ITEMS:,} small ints that a process gets"
+    about = "`await queue.async_put(i)` of small ints that a process gets"
 
     async def this_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
         """Put so many."""

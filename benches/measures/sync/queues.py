@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benches.primitives import Primitives
 
 # Small ints per repetition, and per list where they go by the many.
-INTS = 30_000
+INTS = 60_000
 BATCHED_INTS = 200_000
 BATCH = 1000
 # Messages of 1 MiB per repetition.

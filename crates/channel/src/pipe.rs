@@ -29,28 +29,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use manyhands_os::clock;
 use manyhands_os::memory::page_size;
-use manyhands_sync::site::{Site, WaitKind};
-use manyhands_sync::waiting::{Owners, Waiting};
+use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
 use manyhands_sync::{EventCount, SpinBudget};
 
+mod error;
 mod holders;
+mod messages;
 
+pub use error::{RecvError, SendError};
 pub use holders::Reservation;
 
-use crate::queue::blocking::{self, Obstacle, Refusal, drive};
-use crate::queue::latch::Attempt;
 use crate::queue::layout;
 use crate::queue::stream::Stream;
-use crate::queue::{AttachError, Corrupt, GetError, Item, Message, PutError};
+use crate::queue::{AttachError, Corrupt};
 use holders::Holders;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"mhpipe \n");
@@ -90,28 +88,6 @@ impl Side {
             Self::Second => Self::First,
         }
     }
-}
-
-/// Why nothing was sent.
-#[derive(Debug)]
-pub enum SendError {
-    /// Nobody holds the other end.
-    Broken,
-    /// This end only receives.
-    WrongWay,
-    /// As in a queue; `Full` when the deadline has passed.
-    Put(PutError),
-}
-
-/// Why nothing was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecvError {
-    /// Everything was received, and nobody holds the other end.
-    EndOfFile,
-    /// This end only sends.
-    WrongWay,
-    /// As in a queue; `Empty` when the deadline has passed.
-    Get(GetError),
 }
 
 /// An end, as a process holds it. One is enough for all its threads. Dropping it lets go; in a copy made by fork that
@@ -301,7 +277,6 @@ impl End {
 
     /// Makes a reservation of this end's the hold of this process: in a child that was forked with a copy of it.
     /// Returns whether it was still good. Takes no lock.
-    #[expect(clippy::must_use_candidate, reason = "the child may have a hold already")]
     pub fn adopt(&self, reservation: Reservation) -> bool {
         let claimed = self.own().claim(reservation);
         if claimed {
@@ -350,189 +325,6 @@ impl End {
     pub fn space(&self) -> Option<(EventCount<'_>, u64)> {
         Some((self.outgoing()?.space(), self.key(self.side.other() as usize, 2)))
     }
-
-    // ---------------------------------------------------------------- sending
-
-    /// Sends a message, if there is room.
-    ///
-    /// # Errors
-    /// `Broken`, `WrongWay`, `Put(Full)`, `Put(Busy)` or when it cannot be sent at all.
-    pub fn try_send(&self, tag: u16, parts: &[&[u8]]) -> Result<(), SendError> {
-        self.send_once(&Message::new(tag, parts), Attempt::Only)
-    }
-
-    fn send_once(&self, message: &Message<'_>, attempt: Attempt) -> Result<(), SendError> {
-        let stream = self.outgoing().ok_or(SendError::WrongWay)?;
-        if !self.peers().seem_alive() {
-            return Err(SendError::Broken);
-        }
-        let sent = stream.put_latch().enter(attempt).map_err(PutError::Busy).and_then(|guard| {
-            if guard.inherited() {
-                stream.recover_put()?;
-            }
-            stream.put(&guard, message, 0)
-        });
-        match sent {
-            Ok(()) => {
-                self.site.notify(stream.items(), self.key(self.side.other() as usize, 1), 1);
-                Ok(())
-            }
-            Err(PutError::Full) if attempt != Attempt::First && !self.peers().are_alive(&self.site) => {
-                Err(SendError::Broken)
-            }
-            Err(error) => Err(SendError::Put(error)),
-        }
-    }
-
-    /// Sends a message, and waits for room.
-    ///
-    /// # Errors
-    /// As [`try_send`](Self::try_send), and `Put(Interrupted)`.
-    pub fn send(
-        &self,
-        tag: u16,
-        parts: &[&[u8]],
-        deadline: Option<u64>,
-        waiting: &mut dyn Waiting,
-    ) -> Result<(), SendError> {
-        let stream = self.outgoing().ok_or(SendError::WrongWay)?;
-        let message = Message::new(tag, parts);
-        let (index, latch) = (self.side.other() as usize, stream.put_latch());
-        let place = blocking::Place {
-            site: &self.site,
-            events: stream.space(),
-            key: self.key(index, 2),
-            kind: WaitKind::Send,
-            spin: &self.spin,
-            turn: latch.events(),
-            turn_key: self.key(index, 4),
-        };
-        drive(
-            place,
-            deadline,
-            waiting,
-            || latch.holder(),
-            self.watching(),
-            |attempt| self.send_once(&message, attempt),
-        )
-    }
-
-    /// Those whose death may end a wait.
-    fn watching(&self) -> impl Fn(&mut Owners) + '_ {
-        |owners| self.peers().name(owners)
-    }
-
-    // ---------------------------------------------------------------- receiving
-
-    /// Receives a message, if one is there. It is received when `take` has returned `Ok`; otherwise it stays.
-    ///
-    /// # Errors
-    /// `EndOfFile`, `WrongWay`, or `Get` with `Empty`, `Busy` or `Corrupt`; the inner error is what `take` returned.
-    pub fn try_recv<T, E>(
-        &self,
-        take: impl FnOnce(Item<'_>) -> Result<T, E>,
-    ) -> Result<Result<T, E>, RecvError> {
-        self.recv_once(&mut Some(take), Attempt::Only)
-    }
-
-    fn recv_once<T, E>(
-        &self,
-        take: &mut Option<impl FnOnce(Item<'_>) -> Result<T, E>>,
-        attempt: Attempt,
-    ) -> Result<Result<T, E>, RecvError> {
-        let stream = self.incoming().ok_or(RecvError::WrongWay)?;
-        // Asked first: what was sent before the last holder let go, or died, is found afterwards.
-        let open = || match attempt {
-            // A look of many, before the first sleep: asking who is dead would take longer than the sleep.
-            Attempt::First => self.peers().seem_alive(),
-            Attempt::Only | Attempt::Woken => self.peers().are_alive(&self.site),
-        };
-        let open = stream.len() > 0 || open();
-        let guard = stream.get_latch().enter(attempt).map_err(GetError::Busy)?;
-        if guard.inherited() {
-            stream.recover_get();
-        }
-        let mut value = None;
-        let show = |item: Item<'_>| {
-            let Some(take) = take.take() else { return Ok(()) };
-            value = Some(take(item)?);
-            Ok(())
-        };
-        let taken = match stream.get(&guard, 1, show, |_, _| Ok(())) {
-            Ok(Ok(taken)) => taken,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(GetError::Empty) if !open => return Err(RecvError::EndOfFile),
-            Err(error) => return Err(error.into()),
-        };
-        drop(guard);
-        if taken.freed {
-            self.site.notify(stream.space(), self.key(self.side as usize, 2), 1);
-        }
-        value.map(Ok).ok_or_else(|| Corrupt { what: "a message that nobody has seen" }.into())
-    }
-
-    /// Receives a message, and waits for one. See [`try_recv`](Self::try_recv).
-    ///
-    /// # Errors
-    /// As [`try_recv`](Self::try_recv), and `Get(Interrupted)`.
-    pub fn recv<T, E>(
-        &self,
-        deadline: Option<u64>,
-        waiting: &mut dyn Waiting,
-        take: impl FnOnce(Item<'_>) -> Result<T, E>,
-    ) -> Result<Result<T, E>, RecvError> {
-        let mut take = Some(take);
-        self.wait_here(deadline, waiting, |attempt| self.recv_once(&mut take, attempt))
-    }
-
-    /// Waits until a message is there or none will come any more: then receiving does not wait. False when the deadline
-    /// has passed before.
-    ///
-    /// # Errors
-    /// `WrongWay`, or `Get` with `Interrupted` or `Corrupt`.
-    pub fn poll(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<bool, RecvError> {
-        let looked = self.wait_here(deadline, waiting, |attempt| {
-            // An error leaves the message where it is.
-            match self.recv_once(&mut Some(|_: Item<'_>| Err::<(), ()>(())), attempt) {
-                Ok(_) | Err(RecvError::EndOfFile) => Ok(()),
-                Err(error) => Err(error),
-            }
-        });
-        match looked {
-            Ok(()) => Ok(true),
-            Err(RecvError::Get(GetError::Empty)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn wait_here<T>(
-        &self,
-        deadline: Option<u64>,
-        waiting: &mut dyn Waiting,
-        mut once: impl FnMut(Attempt) -> Result<T, RecvError>,
-    ) -> Result<T, RecvError> {
-        let stream = self.incoming().ok_or(RecvError::WrongWay)?;
-        let (index, latch) = (self.side as usize, stream.get_latch());
-        let place = blocking::Place {
-            site: &self.site,
-            events: stream.items(),
-            key: self.key(index, 1),
-            kind: WaitKind::Receive,
-            spin: &self.spin,
-            turn: latch.events(),
-            turn_key: self.key(index, 5),
-        };
-        // Whoever will wait need not ask at once who is dead: before it sleeps it does.
-        let waits = deadline.is_none_or(|deadline| deadline > clock::now());
-        drive(
-            place,
-            deadline,
-            waiting,
-            || latch.holder(),
-            self.watching(),
-            |attempt| once(if waits && attempt == Attempt::Only { Attempt::First } else { attempt }),
-        )
-    }
 }
 
 impl Drop for End {
@@ -556,78 +348,6 @@ fn parts(region: &Range<usize>, duplex: bool) -> [Option<Range<usize>>; 2] {
     let half = region.end.saturating_sub(start) / 2;
     let middle = start + half - half % page_size();
     [Some(start..middle), Some(middle..region.end)]
-}
-
-impl Refusal for SendError {
-    fn obstacle(&self) -> Option<Obstacle> {
-        match self {
-            Self::Put(error) => error.obstacle(),
-            Self::Broken | Self::WrongWay => None,
-        }
-    }
-
-    fn timed_out() -> Self {
-        Self::Put(PutError::timed_out())
-    }
-
-    fn interrupted() -> Self {
-        Self::Put(PutError::interrupted())
-    }
-}
-
-impl Refusal for RecvError {
-    fn obstacle(&self) -> Option<Obstacle> {
-        match self {
-            Self::Get(error) => error.obstacle(),
-            Self::EndOfFile | Self::WrongWay => None,
-        }
-    }
-
-    fn timed_out() -> Self {
-        Self::Get(GetError::timed_out())
-    }
-
-    fn interrupted() -> Self {
-        Self::Get(GetError::interrupted())
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken => write!(formatter, "no process holds the other end of the pipe"),
-            Self::WrongWay => write!(formatter, "this end of the pipe only receives"),
-            Self::Put(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl Error for SendError {}
-
-impl fmt::Display for RecvError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EndOfFile => {
-                write!(formatter, "no process holds the other end of the pipe, and all was received")
-            }
-            Self::WrongWay => write!(formatter, "this end of the pipe only sends"),
-            Self::Get(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl Error for RecvError {}
-
-impl From<GetError> for RecvError {
-    fn from(error: GetError) -> Self {
-        Self::Get(error)
-    }
-}
-
-impl From<Corrupt> for RecvError {
-    fn from(corrupt: Corrupt) -> Self {
-        Self::Get(GetError::Corrupt(corrupt))
-    }
 }
 
 const _: () = assert!(root::WORDS <= root::HOLDERS[0]);

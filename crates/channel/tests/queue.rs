@@ -27,7 +27,8 @@ fn what_goes_in_comes_out_in_the_order_of_the_kind() {
     for (kind, expected) in [(Kind::Fifo, [3, 1, 2]), (Kind::Lifo, [2, 1, 3]), (Kind::Priority, [1, 2, 3])] {
         let yard = Yard::new(1 << 20, plain(kind));
         for number in [3_u8, 1, 2] {
-            let message = Message { tag: 40 + u16::from(number), priority: number.into(), parts: &[&[number]] };
+            let message =
+                Message { tag: 40 + u16::from(number), priority: number.into(), parts: &[&[number]] };
             yard.queue.try_put(&message).expect("room");
         }
         assert_eq!(yard.queue.len(), 3);
@@ -45,7 +46,8 @@ fn what_goes_in_comes_out_in_the_order_of_the_kind() {
 fn equal_priorities_come_out_as_they_went_in() {
     let yard = Yard::new(1 << 20, plain(Kind::Priority));
     for number in 0..100_u8 {
-        let message = Message { tag: 0, priority: priority_of_int(i64::from(number % 3)), parts: &[&[number]] };
+        let message =
+            Message { tag: 0, priority: priority_of_int(i64::from(number % 3)), parts: &[&[number]] };
         yard.queue.try_put(&message).expect("room");
     }
     let mut out: Vec<u8> = (0..100).map(|_| try_get(&yard.queue).expect("there").1[0]).collect();
@@ -104,7 +106,9 @@ fn an_item_can_be_as_large_as_it_says_and_no_larger() {
             assert_eq!(try_get(&yard.queue), Ok((1, vec![2; limit])), "{kind:?}");
         }
         let refused = yard.queue.try_put(&Message::new(0, &[&vec![3; limit], b"x"]));
-        assert!(matches!(refused, Err(PutError::TooLarge { size, limit: l }) if (size, l) == (limit + 1, limit)));
+        assert!(
+            matches!(refused, Err(PutError::TooLarge { size, limit: l }) if (size, l) == (limit + 1, limit))
+        );
         let text = refused.expect_err("refused").to_string();
         assert!(text.contains(&limit.to_string()), "{text}");
         put(&yard.queue, 4, b"still whole");
@@ -282,7 +286,10 @@ fn waits_can_be_broken_off() {
     let nothing = yard.queue.get(None, &mut Impatient, |_| Ok::<(), Infallible>(()));
     assert_eq!(nothing, Err(GetError::Interrupted));
     put(&yard.queue, 0, b"");
-    assert!(matches!(yard.queue.put(&Message::new(0, &[]), None, &mut Impatient), Err(PutError::Interrupted)));
+    assert!(matches!(
+        yard.queue.put(&Message::new(0, &[]), None, &mut Impatient),
+        Err(PutError::Interrupted)
+    ));
     assert_eq!(yard.queue.join(None, &mut Impatient), Err(TaskError::Interrupted));
     assert_eq!(yard.queue.len(), 1);
 }
@@ -333,7 +340,8 @@ fn a_queue_that_was_large_gives_memory_back() {
 #[test]
 fn only_a_queue_can_be_attached_to() {
     let yard = Yard::new(1 << 20, plain(Kind::Lifo));
-    let attach = |from: usize, to: usize| Queue::attach(yard.site.clone(), from..to).map(|queue| queue.options());
+    let attach =
+        |from: usize, to: usize| Queue::attach(yard.site.clone(), from..to).map(|queue| queue.options());
     let (start, end) = (yard.region.start, yard.region.end);
     assert_eq!(attach(start, end).expect("there"), plain(Kind::Lifo));
     assert!(matches!(attach(start, end - 4096), Err(AttachError::WrongSize { .. })));

@@ -18,12 +18,8 @@ const KINDS: [Kind; 3] = [Kind::Fifo, Kind::Lifo, Kind::Priority];
 /// Three items that stay, each of another length; the last does not fit into one extent.
 const SIZES: [usize; 3] = [5, 300, 9000];
 
-/// How many instructions a test may trace: at some microseconds each, a fraction of a second. The environment variable
-/// `MANYHANDS_TRACE` sets another number; with a thousand times as many every instruction gets its death.
-fn instructions_to_trace() -> usize {
-    let number = std::env::var("MANYHANDS_TRACE").ok().and_then(|text| text.parse().ok());
-    number.unwrap_or(30_000)
-}
+/// Bytes before the extents of a stream.
+const CONTROL: usize = 8192;
 
 fn joinable(kind: Kind) -> Options {
     Options { kind, maxsize: 0, joinable: true }
@@ -85,46 +81,68 @@ fn survives(yard: &Yard, what: &str, allowed: &[Vec<u16>], open: impl Fn(usize) 
     }
 }
 
-/// Runs `act` in a child, kills it after each number of instructions (or an even sample of them), and looks what is left.
-fn kill_at_every_instruction(
+/// What a process that does `act` leaves behind if it is killed: the memory of the queue after each single change that
+/// it makes, and before the first. All of its stores have to be made for that only once, by a process that is traced;
+/// it is dead when this returns, and that it had not died earlier cannot be seen in the memory.
+fn deaths(yard: &Yard, act: impl Fn(&Queue)) -> Vec<Vec<u8>> {
+    let child = Child::run(|| {
+        let queue = yard.attach();
+        // So that what is traced is the operation, and not finding out who we are.
+        let _ = manyhands_os::process::identity();
+        stop_for_tracing();
+        act(&queue);
+    });
+    assert_eq!(child.wait(), News::Stopped, "could not be traced");
+    let mut states = vec![yard.memory()];
+    let mut last = yard.memory();
+    let mut skipped = 0;
+    loop {
+        let news = child.step();
+        if !yard.has(&last) {
+            let now = yard.memory();
+            // Bytes of an item are written one by one, and in a stream nobody looks at them before the commit.
+            let only_bytes = yard.queue.options().kind == Kind::Fifo && now[..CONTROL] == last[..CONTROL];
+            skipped = if only_bytes { skipped + 1 } else { 0 };
+            if skipped % 100 == 0 {
+                states.push(now.clone());
+            }
+            last = now;
+        }
+        if news != News::Stopped {
+            assert_eq!(news, News::Exited(0));
+            assert!(states.len() > 2, "nothing was stored");
+            return states;
+        }
+    }
+}
+
+/// Has a process do `act` and be killed after every single store, and looks what is left.
+fn kill_at_every_store(prepare: impl Fn() -> Yard, act: impl Fn(&Queue), check: impl Fn(&Yard, &str)) {
+    let states = deaths(&prepare(), act);
+    for (stores, state) in states.iter().enumerate() {
+        let yard = prepare();
+        yard.remember(state);
+        check(&yard, &format!("killed after {stores} of {} stores", states.len() - 1));
+    }
+}
+
+/// Has a process do `act` and be killed after every single store (or every so many), then another one do `next` and be
+/// killed after every single store, also of those with which it puts right what the first one left.
+fn kill_twice(
     prepare: impl Fn() -> Yard,
     act: impl Fn(&Queue),
+    every: usize,
+    next: impl Fn(&Queue),
     check: impl Fn(&Yard, &str),
 ) {
-    let (mut every, mut steps_in_all, mut death) = (1, 0, 0);
-    loop {
+    let states = deaths(&prepare(), act);
+    for (stores, state) in states.iter().enumerate().step_by(every) {
         let yard = prepare();
-        let child = Child::run(|| {
-            // So that what is measured is the operation, and not finding out who we are.
-            let queue = yard.attach();
-            let _ = manyhands_os::process::identity();
-            stop_for_tracing();
-            act(&queue);
-        });
-        assert_eq!(child.wait(), News::Stopped, "could not be traced");
-        let after = if steps_in_all == 0 { usize::MAX } else { death * every };
-        let mut steps = 0;
-        while steps < after {
-            match child.step() {
-                News::Stopped => steps += 1,
-                ended => {
-                    assert_eq!(ended, News::Exited(0), "after {steps} instructions");
-                    break;
-                }
-            }
-        }
-        child.kill();
-        check(&yard, &format!("killed after {steps} of {steps_in_all} instructions"));
-        if steps_in_all == 0 {
-            steps_in_all = steps;
-            // To be killed after n of N instructions takes n of them, which makes N/2 for each death.
-            let deaths = (2 * instructions_to_trace() / steps.max(1)).max(4);
-            every = steps.div_ceil(deaths);
-        } else {
-            death += 1;
-            if death * every > steps_in_all {
-                return;
-            }
+        yard.remember(state);
+        for (more, state) in deaths(&yard, &next).iter().enumerate() {
+            let yard = prepare();
+            yard.remember(state);
+            check(&yard, &format!("killed after {stores} stores, the next one after {more}"));
         }
     }
 }
@@ -137,9 +155,10 @@ fn original() -> Vec<u16> {
 #[test]
 fn killed_while_it_puts_in() {
     for kind in KINDS {
-        for size in [12, 6000] {
+        // The second one needs another extent, or cell.
+        for size in [12, if kind == Kind::Fifo { 7000 } else { 100 }] {
             let bytes = content(5, size);
-            kill_at_every_instruction(
+            kill_at_every_store(
                 || filled(kind),
                 |queue| queue.try_put(&Message::new(5, &[&bytes])).expect("room"),
                 |yard, what| survives(yard, what, &[original(), vec![0, 1, 2, 5]], |_| 0),
@@ -151,11 +170,13 @@ fn killed_while_it_puts_in() {
 #[test]
 fn killed_while_it_puts_in_many() {
     for kind in KINDS {
-        kill_at_every_instruction(
+        kill_at_every_store(
             || filled(kind),
             |queue| {
                 let mut batch = Batch::default();
-                [(5, 10), (6, 5000), (7, 0)].iter().for_each(|(tag, len)| batch.push(*tag, &[&content(*tag, *len)]));
+                [(5, 10), (6, 90), (7, 0)]
+                    .iter()
+                    .for_each(|(tag, len)| batch.push(*tag, &[&content(*tag, *len)]));
                 assert_eq!(queue.try_put_batch(&mut batch).expect("room"), 3);
             },
             // All of them or none.
@@ -168,7 +189,7 @@ fn killed_while_it_puts_in_many() {
 fn killed_while_it_takes_out() {
     for kind in KINDS {
         let rest = if kind == Kind::Lifo { vec![0, 1] } else { vec![1, 2] };
-        kill_at_every_instruction(
+        kill_at_every_store(
             || filled(kind),
             |queue| {
                 let mut bytes = Vec::new();
@@ -194,7 +215,7 @@ fn killed_while_it_takes_out_many() {
             Kind::Lifo => vec![original(), one_gone, vec![0]],
             Kind::Priority => vec![original(), one_gone, vec![2]],
         };
-        kill_at_every_instruction(
+        kill_at_every_store(
             || filled(kind),
             |queue| {
                 let taken = queue.try_get_many(2, |_| Ok::<_, Infallible>(()));
@@ -208,7 +229,7 @@ fn killed_while_it_takes_out_many() {
 #[test]
 fn killed_while_it_says_that_it_is_done() {
     for kind in KINDS {
-        kill_at_every_instruction(
+        kill_at_every_store(
             || filled(kind),
             |queue| {
                 let _ = queue.try_get(|_| Ok::<_, Infallible>(()));
@@ -220,7 +241,11 @@ fn killed_while_it_says_that_it_is_done() {
                 yard.queue.task_done(taken as u32, &mut Patient).expect("taken");
                 let left = yard.queue.unfinished().expect("to be known");
                 assert!(left.count <= 4 - taken as u64, "{what}: {left:?}");
-                assert_eq!(left.count, left.lost.iter().map(|(_, count)| u64::from(*count)).sum::<u64>(), "{what}");
+                assert_eq!(
+                    left.count,
+                    left.lost.iter().map(|(_, count)| u64::from(*count)).sum::<u64>(),
+                    "{what}"
+                );
             },
         );
     }
@@ -230,7 +255,7 @@ fn killed_while_it_says_that_it_is_done() {
 fn killed_while_it_closes() {
     for kind in KINDS {
         for immediate in [false, true] {
-            kill_at_every_instruction(
+            kill_at_every_store(
                 || filled(kind),
                 |queue| queue.try_close(immediate).expect("closed"),
                 |yard, what| {
@@ -245,50 +270,16 @@ fn killed_while_it_closes() {
     }
 }
 
-/// A child that is killed in the middle of `act`, so far in that there is something to put right.
-fn killed_inside(yard: &Yard, steps: usize, act: impl Fn(&Queue)) {
-    let child = Child::run(|| {
-        let queue = yard.attach();
-        let _ = manyhands_os::process::identity();
-        stop_for_tracing();
-        act(&queue);
-    });
-    assert_eq!(child.wait(), News::Stopped, "could not be traced");
-    for _ in 0..steps {
-        assert_eq!(child.step(), News::Stopped, "the operation is longer than {steps} instructions");
-    }
-    child.kill();
-}
-
-/// How many instructions `act` has.
-fn length(yard: &Yard, act: impl Fn(&Queue)) -> usize {
-    let child = Child::run(|| {
-        let queue = yard.attach();
-        let _ = manyhands_os::process::identity();
-        stop_for_tracing();
-        act(&queue);
-    });
-    assert_eq!(child.wait(), News::Stopped, "could not be traced");
-    let mut steps = 0;
-    while child.step() == News::Stopped {
-        steps += 1;
-    }
-    steps
-}
-
 #[test]
 fn killed_while_it_puts_right_what_a_producer_left() {
-    let bytes = content(5, 6000);
-    let act = |queue: &Queue| queue.try_put(&Message::new(5, &[&bytes])).expect("room");
+    // Long enough to need another extent, or cell.
+    let len = |kind| if kind == Kind::Fifo { 7000 } else { 100 };
     for kind in KINDS {
-        let steps = length(&filled(kind), act) / 2;
-        kill_at_every_instruction(
-            || {
-                let yard = filled(kind);
-                killed_inside(&yard, steps, act);
-                yard
-            },
-            |queue| queue.put(&Message::new(6, &[&content(6, 50)]), Some(0), &mut Patient).expect("room"),
+        kill_twice(
+            || filled(kind),
+            |queue| queue.try_put(&Message::new(5, &[&content(5, len(kind))])).expect("room"),
+            if kind == Kind::Fifo { 4 } else { 15 },
+            |queue| queue.try_put(&Message::new(6, &[&content(6, 50)])).expect("room"),
             |yard, what| {
                 let allowed = [original(), vec![0, 1, 2, 6], vec![0, 1, 2, 5], vec![0, 1, 2, 5, 6]];
                 survives(yard, what, &allowed, |_| 0);
@@ -299,34 +290,23 @@ fn killed_while_it_puts_right_what_a_producer_left() {
 
 #[test]
 fn killed_while_it_puts_right_what_a_consumer_left() {
-    let act = |queue: &Queue| {
-        let taken = queue.try_get(|_| Ok::<_, Infallible>(()));
-        assert_eq!(taken, Ok(Ok(())));
-    };
     for kind in KINDS {
-        let all = length(&filled(kind), act);
-        // Before and behind the moment at which it is out.
-        for steps in [all / 3, all * 2 / 3, all * 5 / 6] {
-            kill_at_every_instruction(
-                || {
-                    let yard = filled(kind);
-                    killed_inside(&yard, steps, act);
-                    yard
-                },
-                |queue| {
-                    let taken = queue.get(Some(0), &mut Patient, |_| Ok::<_, Infallible>(()));
-                    assert_eq!(taken, Ok(Ok(())));
-                },
-                |yard, what| {
-                    let allowed = if kind == Kind::Lifo {
-                        [original(), vec![0, 1], vec![0]]
-                    } else {
-                        [original(), vec![1, 2], vec![2]]
-                    };
-                    survives(yard, what, &allowed, |left| 3 - left as u64);
-                },
-            );
-        }
+        let take = |queue: &Queue| assert_eq!(queue.try_get(|_| Ok::<_, Infallible>(())), Ok(Ok(())));
+        let allowed = if kind == Kind::Lifo {
+            [original(), vec![0, 1], vec![0]]
+        } else {
+            [original(), vec![1, 2], vec![2]]
+        };
+        let every = if kind == Kind::Fifo { 1 } else { 5 };
+        kill_twice(
+            || filled(kind),
+            take,
+            every,
+            take,
+            |yard, what| {
+                survives(yard, what, &allowed, |left| 3 - left as u64);
+            },
+        );
     }
 }
 

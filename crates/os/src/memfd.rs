@@ -74,7 +74,8 @@ fn processes() -> Vec<i32> {
 fn list_of(pid: i32, prefix: &str, found: &mut Vec<Memfd>) {
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Some(name) = fs::read_link(&path).ok().and_then(|target| parse(target.as_os_str().as_bytes())) else {
+        let Some(name) = fs::read_link(&path).ok().and_then(|target| parse(target.as_os_str().as_bytes()))
+        else {
             continue;
         };
         let Some(fd) = entry.file_name().to_str().and_then(|number| number.parse().ok()) else { continue };
@@ -117,7 +118,10 @@ pub fn open(pid: i32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
 }
 
 fn elsewhere(pid: i32) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("process {pid} does not have this memory file open any more"))
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("process {pid} does not have this memory file open any more"),
+    )
 }
 
 /// The number of an open file, see [`Memfd::inode`].

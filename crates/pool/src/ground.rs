@@ -39,7 +39,8 @@ pub fn region(segment: &Segment) -> Range<usize> {
 
 /// The words of the table of pools in `segment`.
 fn table(segment: &Segment) -> impl Iterator<Item = &AtomicU64> {
-    (0..TABLE_BYTES / 8).map(|index| segment.word64(TABLE + 8 * index))
+    let words = if segment.len() < TABLE + TABLE_BYTES { 0 } else { TABLE_BYTES / 8 };
+    (0..words).map(|index| segment.word64(TABLE + 8 * index))
 }
 
 /// The offsets of the control blocks of the pools that stand on the ground in `segment`, for whoever looks at it from

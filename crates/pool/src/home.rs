@@ -80,18 +80,21 @@ impl Place {
     /// # Errors
     /// What the kernel says about the descriptor.
     pub fn register(site: Arc<Site>, arena: Option<Arc<Arena>>) -> io::Result<Arc<Self>> {
-        at_fork(Steps { before: before_fork, in_parent: after_fork_in_parent, in_child: after_fork_in_child });
+        at_fork(Steps {
+            before: before_fork,
+            in_parent: after_fork_in_parent,
+            in_child: after_fork_in_child,
+        });
         let inode = memfd::inode_of(site.segment().fd())?;
         let mut home = home();
         if let Some(place) = home.standings.get(&inode).and_then(|standing| standing.place.upgrade()) {
             return Ok(place);
         }
-        if site.kind() != Kind::Ground.number() {
+        if is_watched(&site) {
             enter(&site);
         }
         let place = Arc::new(Self { site, inode });
-        let standing =
-            Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
+        let standing = Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
         home.standings.insert(inode, standing);
         Ok(place)
     }
@@ -161,6 +164,14 @@ impl Standing {
             drop(arena.inherit(block.reference()));
         }
     }
+}
+
+/// Whether others are to learn at once when somebody dies who uses this segment of its own. Where nobody holds anything
+/// for long a lease would only be in the way: the thread that guards it has to come by before a segment can be unmapped.
+fn is_watched(site: &Site) -> bool {
+    use Kind::{Barrier, BoundedSemaphore, Lock, Pipe, RLock, Semaphore};
+    let kind = Kind::from_number(site.kind());
+    matches!(kind, Some(Lock | RLock | Semaphore | BoundedSemaphore | Barrier | Pipe))
 }
 
 /// Takes part in a segment without an arena: there a lease is all that the dead leave behind.
@@ -266,7 +277,8 @@ impl Record {
             }
         };
         drop(home);
-        let record = Self { place: Arc::clone(place), reference, offset, len: is, lingers: AtomicU64::new(0) };
+        let record =
+            Self { place: Arc::clone(place), reference, offset, len: is, lingers: AtomicU64::new(0) };
         if is == len { Ok(record) } else { Err(RecordError::OtherSize(is, len)) }
     }
 
@@ -389,7 +401,7 @@ fn after_fork_in_child() {
         if let Some(heir) = standing.heir.take() {
             let heir = if heir != EVERLASTING && place.site.adopt(heir) { heir } else { EVERLASTING };
             standing.arena = attach(&place.site, heir).ok().map(Arc::new);
-        } else if place.site.kind() != Kind::Ground.number() {
+        } else if is_watched(&place.site) {
             enter(&place.site);
         }
     }

@@ -134,16 +134,6 @@ impl Mapped {
         self.inner.name.as_deref()
     }
 
-    /// What it was made with.
-    pub(crate) fn parameters(&self) -> [u64; PARAMETERS] {
-        self.site().parameters()
-    }
-
-    /// Whether it was made here, rather than opened.
-    pub(crate) fn created(&self) -> bool {
-        self.inner.created
-    }
-
     /// By which [`open_segment`] finds it in another process, as long as somebody has it.
     pub(crate) fn address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         ground::refer_to(self.inner.clone());
@@ -164,7 +154,9 @@ fn address_of<'py>(
 type Address = (i32, i32, u64, u64, Option<String>);
 
 fn parse(address: &Bound<'_, PyAny>) -> PyResult<Address> {
-    address.extract().map_err(|_| PyTypeError::new_err(format!("not the address of a shared object: {address}")))
+    address
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("not the address of a shared object: {address}")))
 }
 
 /// A record of `words` words in this process's own ground; all zero.
@@ -175,13 +167,13 @@ pub(crate) fn new_record(words: usize) -> PyResult<Record> {
 }
 
 /// A record: with a name the one of that name, made or opened, otherwise a [new one](new_record). `initialise` is called
-/// for words that were just made and are zero, before anybody else can see them.
+/// for words that were just made and are zero, before anybody else can see them; it must not need the interpreter.
 pub(crate) fn record(
     kind: Kind,
     name: Option<&str>,
     parameters: &[u64],
     words: usize,
-    initialise: impl FnOnce(&Arc<Site>, &SegmentWords) -> PyResult<()>,
+    initialise: impl FnOnce(&Arc<Site>, &SegmentWords) -> PyResult<()> + Send,
 ) -> PyResult<Record> {
     let Some(name) = name else {
         let record = new_record(words)?;
@@ -214,13 +206,14 @@ pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) 
 }
 
 /// A segment with a body of `body` bytes, of which none is committed. With a name it is the one of that name, made or
-/// opened. `lay_out` is called for one that was just made, before anybody else can see it.
+/// opened. `lay_out` is called for one that was just made, before anybody else can see it; it must not need the
+/// interpreter.
 pub(crate) fn new_segment(
     kind: Kind,
     name: Option<&str>,
     parameters: &[u64],
     body: usize,
-    lay_out: impl FnOnce(&Arc<Site>) -> PyResult<()>,
+    lay_out: impl FnOnce(&Arc<Site>) -> PyResult<()> + Send,
 ) -> PyResult<Mapped> {
     let (place, created) = place(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
     Ok(Mapped::new(place, name, created))
@@ -239,12 +232,15 @@ fn place(
     name: Option<&str>,
     parameters: &[u64],
     body: usize,
-    lay_out: impl FnOnce(&Arc<Site>) -> std::io::Result<()>,
+    lay_out: impl FnOnce(&Arc<Site>) -> std::io::Result<()> + Send,
 ) -> PyResult<(Arc<Place>, bool)> {
     let mut all = [0; PARAMETERS];
     all[..parameters.len()].copy_from_slice(parameters);
     let wanted = Wanted { kind, name, parameters: all, body };
-    let found = names::make_or_open(&wanted, lay_out).map_err(name_refusal)?;
+    // Without the interpreter: another process that makes or opens the same name is waited for. `lay_out` must not ask for
+    // it either, as a thread that has it may be about to fork and wait for us.
+    let found = Python::attach(|py| py.detach(|| names::make_or_open(&wanted, lay_out)));
+    let found = found.map_err(name_refusal)?;
     Ok((Place::register(found.site, None)?, found.created))
 }
 
@@ -271,7 +267,9 @@ fn check_kind(place: &Place, kind: Kind, least: usize) -> PyResult<()> {
 fn refusal(error: RecordError) -> PyErr {
     let text = error.to_string();
     match error {
-        RecordError::Full(full) => PyMemoryError::new_err(format!("no shared memory for another object: {full}")),
+        RecordError::Full(full) => {
+            PyMemoryError::new_err(format!("no shared memory for another object: {full}"))
+        }
         RecordError::Segment(error) => name_refusal(error),
         RecordError::Freed(_) => PyFileNotFoundError::new_err(text),
         RecordError::OtherSize(..) => PyValueError::new_err(text),

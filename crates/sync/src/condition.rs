@@ -73,6 +73,7 @@ const SLEEPERS: usize = 2;
 /// ```
 pub struct Condition {
     site: Arc<Site>,
+    spin: &'static SpinBudget,
     words: SegmentWords,
     key: u64,
 }
@@ -112,7 +113,14 @@ impl Condition {
             return Err(SiteError::Corrupt("a condition without room"));
         }
         let key = words.offset_of(0) as u64;
-        Ok(Self { site, words, key })
+        Ok(Self { site, spin: &SPIN, words, key })
+    }
+
+    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// conditions of this process have learned.
+    #[must_use]
+    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+        Self { spin, ..self }
     }
 
     /// Makes the caller a waiter: a notification from here on is for it. `timed` says that it will wait with a deadline.
@@ -248,7 +256,8 @@ impl Enlisted<'_> {
         waiting: &mut dyn Waiting,
     ) -> Result<(), Stopped> {
         let (key, kind) = (self.condition.key, WaitKind::Condition);
-        let wait = Wait { events: listed.events(), key, kind, deadline, spin: &SPIN, listed: Some(listed) };
+        let spin = self.condition.spin;
+        let wait = Wait { events: listed.events(), key, kind, deadline, spin, listed: Some(listed) };
         self.condition.site.block(wait, waiting, |_| (), |_| listed.is_called().then_some(()))
     }
 
@@ -261,7 +270,8 @@ impl Enlisted<'_> {
         let (condition, kind) = (self.condition, WaitKind::Condition);
         // Another key: in case it gets an entry while it waits, that one is not to be called.
         let key = condition.key + 1;
-        let wait = Wait { events: condition.events(), key, kind, deadline, spin: &SPIN, listed: None };
+        let spin = condition.spin;
+        let wait = Wait { events: condition.events(), key, kind, deadline, spin, listed: None };
         condition.site.block(wait, waiting, |_| (), |_| (condition.calls() != calls).then_some(()))
     }
 

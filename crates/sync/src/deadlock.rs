@@ -22,8 +22,14 @@ const LONGEST: usize = 64;
 
 /// How long to wait between looks, in nanoseconds: often at first, as a cycle is closed by who began to wait last, then
 /// seldom.
-const PAUSES: [u64; 6] =
-    [20 * MILLISECOND, 20 * MILLISECOND, 20 * MILLISECOND, 20 * MILLISECOND, 40 * MILLISECOND, 50 * MILLISECOND];
+const PAUSES: [u64; 6] = [
+    20 * MILLISECOND,
+    20 * MILLISECOND,
+    20 * MILLISECOND,
+    20 * MILLISECOND,
+    40 * MILLISECOND,
+    50 * MILLISECOND,
+];
 const LAST_PAUSE: u64 = 200 * MILLISECOND;
 
 /// A thread in a cycle.

@@ -134,15 +134,12 @@ fn claim(name: &str) -> Result<(Claim, MutexGuard<'static, ()>), NameError> {
 
 /// FNV-1a: the same in every build, which the hash of the standard library does not promise.
 fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn make(
-    wanted: &Wanted<'_>,
-    lay_out: impl FnOnce(&Arc<Site>) -> io::Result<()>,
-) -> Result<Found, NameError> {
+fn make(wanted: &Wanted<'_>, lay_out: impl FnOnce(&Arc<Site>) -> io::Result<()>) -> Result<Found, NameError> {
     let mut text = format!("{PREFIX}{}", wanted.kind);
     if let Some(name) = wanted.name {
         text.push(':');

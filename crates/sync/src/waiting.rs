@@ -31,6 +31,9 @@ const DYING_LOOKS: u32 = 100;
 /// The first sleep where deaths can only be noticed by looking; each next one is twice as long.
 const FIRST_SLICE: u64 = 5 * MILLISECOND;
 
+/// The longest of those sleeps.
+const LAST_SLICE: u64 = 150 * MILLISECOND;
+
 /// The most owners that can be watched at a time.
 const MOST_OWNERS: usize = park::MOST_WORDS - 1;
 
@@ -110,7 +113,6 @@ impl Owners {
     }
 
     /// Adds one, if there is room; returns whether there is room for more.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn push(&mut self, owner: Identity) -> bool {
         if !self.iter().any(|known| known == owner) && self.count < MOST_OWNERS {
             self.list[self.count] = Some(owner);
@@ -161,9 +163,16 @@ impl Site {
                         return Ok(value);
                     }
                 }
-                Outcome::TimedOut => return attempt(look).ok_or(Stopped::TimedOut),
-                Outcome::Pause => {
+                Outcome::TimedOut => {
+                    let dead = watched.iter().find(|owner| self.is_dead(*owner));
+                    return attempt(Look { dead, ..look }).ok_or(Stopped::TimedOut);
+                }
+                Outcome::Pause { woken } => {
                     if waiting.pause().is_break() {
+                        // A wake-up that was meant for one who would act on it.
+                        if woken {
+                            self.notify(wait.events, wait.key, 1);
+                        }
                         return Err(Stopped::Broken);
                     }
                     sleeper.next_pause = clock::now() + BACKSTOP;
@@ -181,7 +190,7 @@ impl Site {
 /// Why a sleep ended.
 enum Outcome {
     Look,
-    Pause,
+    Pause { woken: bool },
     TimedOut,
     Dead(Identity),
 }
@@ -194,6 +203,8 @@ struct Sleeper<'a> {
     /// Until when at most to sleep the next time where deaths can only be noticed by looking.
     slice: u64,
     dying_looks: u32,
+    /// Before this, a short sleep that ended says nothing about deaths.
+    next_death_look: u64,
     /// When to pause although there was no reason to stop sleeping.
     next_pause: u64,
     /// Our entry in the table of waiters, and whether it is ours to strike.
@@ -209,9 +220,19 @@ impl<'a> Sleeper<'a> {
         let entry = wait.listed.map(|listed| (listed.index(), listed.ticket()));
         let search = Search::new(wait.kind.is_lock() && wait.deadline.is_none());
         let since = clock::now();
-        let slice = FIRST_SLICE;
-        let next_pause = since + WORTH_LISTING;
-        Self { site, wait, since, slice, dying_looks: 0, next_pause, entry, strike: false, written: false, search }
+        Self {
+            site,
+            wait,
+            since,
+            slice: FIRST_SLICE,
+            dying_looks: 0,
+            next_death_look: since + FIRST_SLICE,
+            next_pause: since + WORTH_LISTING,
+            entry,
+            strike: false,
+            written: false,
+            search,
+        }
     }
 
     /// Sleeps until there is a reason to look.
@@ -235,26 +256,25 @@ impl<'a> Sleeper<'a> {
                     // The kernel wakes one of those who watch; this passes it on.
                     park::wake(word, u32::MAX);
                     if owner.is_dead() {
-                        self.site.forget(owner);
-                        return Outcome::Dead(owner);
+                        return self.bury(owner);
                     }
                     self.dying_looks += 1;
                     until = until.min(now + DYING_STEP);
                 }
                 _ => {
                     until = until.min(now + self.slice);
-                    self.slice = (self.slice * 2).min(BACKSTOP);
+                    self.slice = (self.slice * 2).min(LAST_SLICE);
                 }
             }
         }
         let until = self.wait.deadline.map_or(until, |deadline| until.min(deadline));
         match self.wait.events.wait_with(key, &words[..count], Some(until)) {
             // Who is woken all the time has to look after signals, too.
-            park::Wait::Woken | park::Wait::Changed if now >= self.next_pause => Outcome::Pause,
+            park::Wait::Woken if now >= self.next_pause => Outcome::Pause { woken: true },
             park::Wait::Woken | park::Wait::Changed => Outcome::Look,
-            park::Wait::Interrupted => Outcome::Pause,
+            park::Wait::Interrupted => Outcome::Pause { woken: false },
             park::Wait::TimedOut if self.wait.deadline == Some(until) => Outcome::TimedOut,
-            park::Wait::TimedOut => self.look_for_deaths(owners, now),
+            park::Wait::TimedOut => self.look_for_deaths(owners),
         }
     }
 
@@ -268,17 +288,23 @@ impl<'a> Sleeper<'a> {
     }
 
     /// Nobody woke us for as long as we meant to sleep.
-    fn look_for_deaths(&self, owners: &Owners, slept_since: u64) -> Outcome {
-        if clock::now().saturating_sub(slept_since) < FIRST_SLICE {
+    fn look_for_deaths(&mut self, owners: &Owners) -> Outcome {
+        let now = clock::now();
+        if now < self.next_pause && now < self.next_death_look {
             return Outcome::Look;
         }
-        for owner in owners.iter().filter(|owner| *owner != identity()) {
-            if owner.is_dead() {
-                self.site.forget(owner);
-                return Outcome::Dead(owner);
-            }
+        self.next_death_look = now + FIRST_SLICE;
+        let mut others = owners.iter().filter(|owner| *owner != identity());
+        match others.find(|owner| owner.is_dead()) {
+            Some(dead) => self.bury(dead),
+            None => Outcome::Pause { woken: false },
         }
-        Outcome::Pause
+    }
+
+    fn bury(&mut self, dead: Identity) -> Outcome {
+        self.dying_looks = 0;
+        self.site.forget(dead);
+        Outcome::Dead(dead)
     }
 
     /// Writes a wait that has lasted for a while into the table of waiters, and looks for a deadlock: its members, when

@@ -25,7 +25,8 @@ fn rlock(site: &Arc<Site>, number: usize) -> RLock {
 }
 
 fn acquire(lock: &Lock) -> Acquired {
-    lock.acquire(identity(), thread_id(), soon(), &SpinBudget::none(), &mut Patient).expect("acquired in time")
+    lock.acquire(identity(), thread_id(), soon(), &SpinBudget::none(), &mut Patient)
+        .expect("acquired in time")
 }
 
 /// The child has acquired `lock`.
@@ -184,6 +185,32 @@ fn a_stopped_owner_is_not_robbed() {
         owner.signal(libc::SIGCONT);
         std::io::Write::write_all(&mut &went, b"x").expect("told");
         assert_eq!(acquire(&lock), Acquired::Clean);
+        assert_eq!(owner.wait(), News::Exited(0));
+    });
+}
+
+/// A process that ends without having released anything.
+#[test]
+fn an_owner_that_ends_in_an_orderly_way_is_taken_over_from() {
+    both_ways(|| {
+        let site = site();
+        let lock = lock(&site, 0);
+        let (go, went) = std::io::pipe().expect("a pipe");
+        let owner = Child::run(|| {
+            site.enter().expect("a lease");
+            assert_eq!(acquire(&lock), Acquired::Clean);
+            std::io::Read::read_exact(&mut &go, &mut [0]).expect("told");
+            // SAFETY: the destructors of this thread, and handlers that only flush output.
+            unsafe { libc::exit(0) };
+        });
+        wait_until_owned(&lock, owner.pid());
+        let dead = Identity::of(owner.pid()).expect("alive");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| assert_eq!(acquire(&lock), Acquired::Abandoned(dead)));
+            wait_for_sleepers(&lock);
+            std::io::Write::write_all(&mut &went, b"x").expect("told");
+            waiter.join().expect("no panic");
+        });
         assert_eq!(owner.wait(), News::Exited(0));
     });
 }

@@ -72,7 +72,9 @@ fn any_thread_may_release() {
     assert_eq!(lock.release(identity()), Err(NotLocked));
     acquire(&lock);
     assert_eq!(lock.owner(), Some((identity(), thread_id())));
-    std::thread::scope(|scope| scope.spawn(|| lock.release(identity())).join()).expect("no panic").expect("locked");
+    std::thread::scope(|scope| scope.spawn(|| lock.release(identity())).join())
+        .expect("no panic")
+        .expect("locked");
     assert_eq!(lock.owner(), None);
     assert_eq!(lock.release(identity()), Err(NotLocked));
 }
@@ -298,8 +300,7 @@ fn a_lock_knocks_for_those_without_a_thread() {
         });
         owner_has_it.wait();
         let events = lock.word().events();
-        let mut ticket =
-            site.enlist_async(events, WaitKind::Lock, lock.key(), door.number()).expect("room");
+        let mut ticket = site.enlist_async(events, WaitKind::Lock, lock.key(), door.number()).expect("room");
         let mut acquired = lock.poll_acquire(me, thread, false);
         while acquired.is_none() {
             poller.wait(soon()).expect("waited");

@@ -174,7 +174,7 @@ fn a_dead_owner_is_taken_over_from_once() {
 /// Whoever did not recover leaves it poisoned for the next.
 #[test]
 fn an_abandoned_lock_is_poisoned_by_its_release() {
-    loom::model(|| {
+    model(3, || {
         let shared = Shared::new();
         assert!(shared.lock.try_acquire(who(9), 1));
         let other = thread::spawn({

@@ -3,8 +3,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_os::memory::Segment;
 use manyhands_sync::names::{self, Kind, LONGEST_NAME, NameError, Wanted, make_or_open};

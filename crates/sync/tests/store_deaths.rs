@@ -13,6 +13,7 @@ use child::{Child, News};
 use ground::{await_that, memory, site, sleep_for_ever, soon, words};
 use manyhands_os::clock;
 use manyhands_os::process::identity;
+use manyhands_sync::SpinBudget;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
 use manyhands_sync::condition::Condition;
 use manyhands_sync::event::Event;
@@ -25,13 +26,8 @@ fn leave_to_the_dead(what: impl FnOnce()) {
     assert_eq!(Child::run(what).wait(), News::Exited(0));
 }
 
-/// Lets the adaptive spinning learn that it is in vain, and does what is done only once in a process: both would take
-/// thousands of instructions to trace.
-fn often(wait_in_vain: impl Fn()) {
-    for _ in 0..30 {
-        wait_in_vain();
-    }
-}
+/// Looking again and again would only take thousands of instructions to trace.
+static NO_SPIN: SpinBudget = SpinBudget::none();
 
 fn enter(site: &Site) {
     site.enter().expect("a lease");
@@ -41,7 +37,7 @@ fn semaphore(initial: u64, bounded: bool) -> (Arc<Site>, Semaphore) {
     let site = site();
     let words = words(&site, Semaphore::words_for(initial));
     let semaphore = Semaphore::create(Arc::clone(&site), words, initial, bounded);
-    (site, semaphore)
+    (site, semaphore.with_spin(&NO_SPIN))
 }
 
 /// All permits can be had, by somebody who waits for each, and no more.
@@ -88,7 +84,7 @@ fn killed_while_it_waits_for_a_permit_in_vain() {
     };
     let prepare = |semaphore: &Semaphore| {
         assert!(semaphore.try_acquire() && semaphore.try_acquire());
-        often(|| wait(semaphore));
+        wait(semaphore);
     };
     kill_users_of_permits(2, prepare, |semaphore| {
         wait(semaphore);
@@ -157,7 +153,7 @@ fn killed_while_it_releases_more_than_there_were() {
 fn event() -> (Arc<Site>, Event) {
     let site = site();
     let event = Event::open(Arc::clone(&site), words(&site, Event::WORDS)).expect("room");
-    (site, event)
+    (site, event.with_spin(&NO_SPIN))
 }
 
 #[test]
@@ -171,7 +167,7 @@ fn killed_while_it_sets_clears_and_awaits_an_event() {
         |(site, _)| memory(site),
         |(site, event)| {
             enter(site);
-            often(|| wait(event));
+            wait(event);
         },
         |(_, event)| {
             wait(event);
@@ -218,7 +214,7 @@ fn killed_while_it_sets_an_event_that_is_awaited() {
 fn condition() -> (Arc<Site>, Condition) {
     let site = site();
     let condition = Condition::open(Arc::clone(&site), words(&site, Condition::WORDS)).expect("room");
-    (site, condition)
+    (site, condition.with_spin(&NO_SPIN))
 }
 
 /// Two wait here, and one is notified: never none, never both.
@@ -244,7 +240,7 @@ fn killed_while_it_waits_for_a_notification() {
         |(site, _)| memory(site),
         |(site, condition)| {
             enter(site);
-            often(|| wait(condition));
+            wait(condition);
         },
         |(_, condition)| wait(condition),
         |(_, condition), what| one_of_two_is_notified(condition, what),
@@ -301,7 +297,7 @@ fn barrier(parties: usize) -> (Arc<Site>, Barrier) {
     let site = site();
     let words = words(&site, Barrier::words_for(parties));
     let barrier = Barrier::create(Arc::clone(&site), words, parties);
-    (site, barrier)
+    (site, barrier.with_spin(&NO_SPIN))
 }
 
 fn arrive(barrier: &Barrier) -> Place {
@@ -435,13 +431,7 @@ fn killed_while_it_breaks_and_resets() {
             (site, barrier, place)
         },
         |(site, ..)| memory(site),
-        |(site, ..)| {
-            enter(site);
-            // The parent's place is to be lost only later.
-            let other = ground::site();
-            let alone = Barrier::create(Arc::clone(&other), words(&other, Barrier::words_for(2)), 2);
-            often(|| wait_alone(&alone));
-        },
+        |(site, ..)| enter(site),
         |(_, barrier, _)| {
             barrier.abort();
             wait_alone(barrier);
@@ -474,7 +464,11 @@ fn killed_while_it_notices_a_death() {
             barrier.reset();
             let (first, second) = (arrive(barrier), arrive(barrier));
             assert!(barrier.pass(act(barrier)), "{what}");
-            assert_eq!([first, second].map(|place| barrier.outcome(place)), [Some(Ok(0)), Some(Ok(1))], "{what}");
+            assert_eq!(
+                [first, second].map(|place| barrier.outcome(place)),
+                [Some(Ok(0)), Some(Ok(1))],
+                "{what}"
+            );
         },
     );
 }

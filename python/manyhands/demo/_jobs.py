@@ -106,7 +106,7 @@ def fetch(url: str) -> Page:
 
     class Answer(http.client.HTTPResponse):
         # Ctrl-C can come while an answer is being made; without this its finaliser complains.
-        fp = None
+        fp = None  # type: ignore[assignment]
 
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)

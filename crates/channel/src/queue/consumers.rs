@@ -22,8 +22,8 @@ const WHO: usize = 0;
 const OPEN: usize = 1;
 const LINE: usize = super::layout::LINE / 8;
 
-/// The number of a line that has not taken anything.
-pub(super) const NO_NUMBER: u32 = u32::MAX;
+/// The number of a line that has not taken anything: items count from 1.
+pub(super) const NO_NUMBER: u32 = 0;
 
 /// What a process has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use manyhands_sync::words::Words;
 use super::batch::Batch;
 use super::consumers;
 use super::error::{Corrupt, GetError, PutError};
-use super::heap::Heap;
+use super::heap::{Heap, item_number};
 use super::item::{Item, Message};
 use super::latch::{Attempt, Busy, Guard};
 use super::layout::{head, root};
@@ -70,7 +70,7 @@ impl Queue {
     ) -> Result<Guard<'q>, E> {
         let guard = heap.latch().enter(attempt)?;
         if guard.inherited() {
-            let mut there: Vec<u32> = heap.rebuild()?.into_iter().map(|number| number as u32).collect();
+            let mut there: Vec<u32> = heap.rebuild()?.into_iter().map(item_number).collect();
             there.sort_unstable();
             self.consumers.undo(|last| {
                 let is_there = last != consumers::NO_NUMBER && there.binary_search(&last).is_ok();

@@ -92,6 +92,6 @@ impl Queue {
 
     /// Items in the queue, and those taken and not done. The caller has the latch of the consumers.
     fn left(&self) -> i64 {
-        self.len() as i64 + self.open_word().load(Ordering::Relaxed) as i64
+        (self.len() as i64).wrapping_add(self.open_word().load(Ordering::Relaxed) as i64)
     }
 }

@@ -51,6 +51,32 @@ impl Child {
         }
     }
 
+    /// How it has stopped or ended, if it has.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn news(&self) -> Option<News> {
+        let mut status = 0;
+        // SAFETY: asks about our own child.
+        let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+        if waited == 0 {
+            return None;
+        }
+        assert_eq!(waited, self.pid, "{}", std::io::Error::last_os_error());
+        self.gone.set(true);
+        if libc::WIFEXITED(status) {
+            Some(News::Exited(libc::WEXITSTATUS(status)))
+        } else {
+            Some(News::Killed(libc::WTERMSIG(status)))
+        }
+    }
+
+    /// Sends it a signal.
+    #[allow(dead_code, reason = "not every test does")]
+    pub(crate) fn signal(&self, signal: i32) {
+        assert!(!self.gone.get(), "its number may be anybody's");
+        // SAFETY: our own child, not reaped yet.
+        unsafe { libc::kill(self.pid, signal) };
+    }
+
     /// Kills it, if it has not ended, and waits for its end.
     pub(crate) fn kill(&self) {
         if !self.gone.replace(true) {
@@ -63,6 +89,7 @@ impl Child {
     }
 
     /// Lets a child that is traced run one instruction; returns what became of it.
+    #[allow(dead_code, reason = "not every test traces")]
     pub(crate) fn step(&self) -> News {
         // SAFETY: our own child, stopped and traced.
         let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.pid, 0, 0) };
@@ -78,6 +105,7 @@ impl Drop for Child {
 }
 
 /// Called in the child: stops it until its parent steps or continues it.
+#[allow(dead_code, reason = "not every test traces")]
 pub(crate) fn stop_for_tracing() {
     // SAFETY: plain system call.
     unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };

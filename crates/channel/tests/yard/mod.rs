@@ -27,6 +27,26 @@ impl Yard {
         Self { site, region, queue }
     }
 
+    /// All bytes of the queue.
+    pub(crate) fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.region.len()];
+        self.site.segment().copy_out(self.region.start, &mut bytes);
+        bytes
+    }
+
+    /// Whether these are the bytes of the queue.
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
+        let start = self.site.segment().pointer(self.region.start, bytes.len());
+        // SAFETY: inside the segment; whoever else has it is stopped.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes.len()) == bytes }
+    }
+
+    /// Makes these the bytes of the queue.
+    pub(crate) fn remember(&self, bytes: &[u8]) {
+        self.site.segment().commit(self.region.clone()).expect("memory");
+        self.site.segment().copy_in(self.region.start, bytes);
+    }
+
     /// The queue, as another process would come to it.
     pub(crate) fn attach(&self) -> Queue {
         Queue::attach(Arc::clone(&self.site), self.region.clone()).expect("attached")

@@ -39,7 +39,7 @@ pub fn clean(names: &[String]) -> Cleaned {
         let name = entry.name.as_deref().filter(|_| !site.is_retired());
         let what = match name {
             Some(name) => format!("{kind} {name:?}"),
-            None => format!("{kind} ({inode}:{SITE_BYTES:x})"),
+            None => format!("{kind} ({inode}:{SITE_BYTES:#x})"),
         };
         let mut tell = |text: String| said.push(format!("{what}: {text}"));
         for identity in &dead {

@@ -57,7 +57,7 @@ fn label(label: &Label) -> Fields {
     Fields::new()
         .text("kind", &label.kind)
         .raw("name", &label.name.as_deref().map_or_else(|| "null".to_owned(), quoted))
-        .text("place", &format!("{}:{:x}", label.place.0, label.place.1))
+        .text("place", &format!("{}:{:#x}", label.place.0, label.place.1))
         .raw("users", &list(&label.users, party))
 }
 

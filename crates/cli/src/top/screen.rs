@@ -20,10 +20,19 @@ pub const OPEN: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 /// Gives back the screen that was there before.
 pub const CLOSE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// What draws `lines` over whatever the screen shows, without a moment in which it is empty.
+/// What draws `lines` over whatever the screen shows.
+///
+/// Erasing comes before writing: behind the last column it would erase what is in that column.
 #[must_use]
 pub fn redrawn(lines: &[String]) -> String {
-    format!("\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\n"))
+    let mut text = "\x1b[H".to_owned();
+    for (index, line) in lines.iter().enumerate() {
+        let is_last = index + 1 == lines.len();
+        text.push_str(if is_last { "\x1b[J" } else { "\x1b[K" });
+        text.push_str(line);
+        text.push_str(if is_last { "" } else { "\n" });
+    }
+    text
 }
 
 /// How many waiters of one thing are shown where room is short.
@@ -98,7 +107,6 @@ impl Grid {
     }
 
     fn heading(&self, snapshot: &Snapshot, hint: &str) -> String {
-        let held = snapshot.objects.iter().filter(|object| !object.holders.is_empty()).count();
         let at_objects = snapshot.objects.iter().map(|object| object.waiters.len());
         let at_queues = snapshot.queues.iter().map(|queue| queue.waiters.len());
         let waiters: usize = at_objects.chain(at_queues).sum();
@@ -107,14 +115,13 @@ impl Grid {
             counted(snapshot.pools.len(), "pool", "pools"),
             counted(snapshot.queues.len(), "queue", "queues"),
             counted(snapshot.objects.len(), "object", "objects"),
-            format!("{held} held"),
             format!("{} waiting", number(waiters as u64)),
         ];
         let title = "manyhands top  ";
         let room = self.columns.saturating_sub(title.len() + width(hint));
         let middle = fit(&facts.join(" · "), room);
         let gap = " ".repeat(room.saturating_sub(width(&middle)));
-        let rest = self.ink.paint(Tone::Faint, &format!("{middle}{gap}{hint}").trim_end());
+        let rest = self.ink.paint(Tone::Faint, format!("{middle}{gap}{hint}").trim_end());
         format!("{}{rest}", self.ink.paint(Tone::Strong, title))
     }
 
@@ -265,7 +272,7 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 fn shown_name(label: &Label) -> String {
     match &label.name {
         Some(name) => clean(name),
-        None => format!("({}:{:x})", label.place.0, label.place.1),
+        None => format!("({}:{:#x})", label.place.0, label.place.1),
     }
 }
 
@@ -287,7 +294,7 @@ fn wait(waiter: &Waiter) -> String {
         "wait" => String::new(),
         purpose => format!(" to {purpose}"),
     };
-    let coroutine = if waiter.is_async { " in a coroutine" } else { "" };
+    let coroutine = if waiter.is_async { ", in a coroutine" } else { "" };
     format!("{} waits {}{purpose}{coroutine}", party(&waiter.party), duration(waiter.seconds))
 }
 

@@ -114,3 +114,86 @@ fn bytes(count: usize) -> String {
         _ => format!("{:.0} GB", count as f64 / 1e9),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manyhands_os::memory::Segment;
+    use manyhands_os::process::{identity, thread_id};
+    use manyhands_sync::words::Words;
+    use std::sync::atomic::Ordering;
+
+    const AT: u64 = SITE_BYTES as u64;
+
+    fn site() -> Arc<Site> {
+        let segment = Arc::new(Segment::create(c"test", SITE_BYTES + 4096).expect("a segment"));
+        let site = Site::create(segment, 0, [0; 16]).expect("memory");
+        site.publish();
+        site
+    }
+
+    fn body(site: &Arc<Site>) -> SegmentWords {
+        words(site, AT).expect("there is a body")
+    }
+
+    fn text(site: &Arc<Site>, kind: Kind) -> String {
+        State::of(site, kind, AT, 0).text
+    }
+
+    #[test]
+    fn locks_name_their_owner() {
+        let site = site();
+        assert_eq!(State::of(&site, Kind::Lock, AT, 0), State::said("free"));
+        let lock = RLock::at(Arc::clone(&site), SITE_BYTES).expect("room");
+        assert!(lock.try_acquire(identity(), thread_id()) && lock.try_acquire(identity(), thread_id()));
+        let held = |count| Held { identity: identity(), thread: Some(thread_id()), count };
+        let state = State::of(&site, Kind::RLock, AT, 0);
+        assert_eq!((state.text.as_str(), state.holders), ("held", vec![held(2)]));
+        assert_eq!(State::of(&site, Kind::Lock, AT, 0).holders, [held(1)]);
+        // What a process leaves that died with it.
+        body(&site).word(0).fetch_or(1 << 61, Ordering::Relaxed);
+        assert_eq!(text(&site, Kind::Lock), "to be recovered");
+    }
+
+    #[test]
+    fn permits_are_counted_by_holder() {
+        let site = site();
+        let permits = Permits::create(body(&site), 3, true);
+        assert!(permits.acquire(identity().to_bits()) && permits.acquire(identity().to_bits()));
+        let state = State::of(&site, Kind::BoundedSemaphore, AT, 0);
+        assert_eq!(state.text, "1 of 3 free");
+        assert_eq!(state.holders, [Held { identity: identity(), thread: None, count: 2 }]);
+    }
+
+    #[test]
+    fn the_others_say_what_they_are() {
+        let flag = site();
+        assert_eq!(text(&flag, Kind::Event), "not set");
+        Flag::new(body(&flag)).expect("words").set();
+        assert_eq!(text(&flag, Kind::Event), "set");
+        let barrier = site();
+        let _ = Rounds::create(body(&barrier), 4);
+        assert_eq!(text(&barrier, Kind::Barrier), "0 of 4 here");
+        assert_eq!(State::of(&flag, Kind::Condition, AT, 2).text, "waited for");
+        assert_eq!(text(&flag, Kind::Array), "4096 B");
+    }
+
+    #[test]
+    fn what_cannot_be_is_damaged() {
+        let site = site();
+        for index in 0..8 {
+            body(&site).word(index).store(u64::MAX, Ordering::Relaxed);
+        }
+        assert_eq!(text(&site, Kind::Barrier), "damaged");
+        assert_eq!(text(&site, Kind::Semaphore), "damaged");
+        for place in [0, 64, AT + 8, AT + 4096, u64::MAX, u64::MAX - 63] {
+            assert_eq!(State::of(&site, Kind::Lock, place, 0).text, "damaged", "{place}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_their_units() {
+        let shown = [9_999, 10_000, 123_456, 55_000_000, 12_000_000_000].map(bytes);
+        assert_eq!(shown, ["9999 B", "10 kB", "123 kB", "55 MB", "12 GB"]);
+    }
+}

@@ -84,7 +84,7 @@ fn assert_screen(lines: &[String], expected: &str) {
 #[test]
 fn a_table_at_80_columns() {
     let expected = "
-manyhands top  1 process · 1 pool · 2 queues · 3 objects · 2 held · 3 waiting  q
+manyhands top  1 process · 1 pool · 2 queues · 3 objects · 3 waiting           q
 
 POOLS                                   workers   running    queued     ended
   4711 shop.py                                2         2 1,234,567        89
@@ -96,7 +96,7 @@ QUEUES                                     size   maxsize      puts      gets
     shut down
 
 OBJECTS                                state         held by
-  (77:1a40)         Lock               held          4711/4715 shop.py
+  (77:0x1a40)       Lock               held          4711/4715 shop.py
     4713/4720 shop.py waits 3.1 s to acquire
     4712/4720 shop.py waits 0.2 s to acquire
   till              Lock               held          4699 (dead)
@@ -133,7 +133,7 @@ fn a_table_is_cut_to_its_rows_and_says_what_is_missing() {
     let cut = lines.iter().find(|line| line.starts_with("  and ")).expect("a line that says how many more");
     let shown = lines.iter().filter(|line| line.contains(" Lock ") || line.contains(" Event ")).count();
     assert_eq!(*cut, format!("  and {} more", super::screen::number(3003 - shown as u64)));
-    assert!(lines.iter().any(|line| line.contains("(77:1a40)")), "what is waited for comes first");
+    assert!(lines.iter().any(|line| line.contains("(77:0x1a40)")), "what is waited for comes first");
 }
 
 #[test]
@@ -146,6 +146,14 @@ fn many_waiters_are_counted() {
     assert_eq!(lines[4], "    5039/4720 shop.py waits 39 s to acquire");
     assert_eq!(lines[7], "    and 37 more");
     assert_eq!(table(&snapshot, "", sheet(80, None)).len(), 44, "without a limit all are shown");
+}
+
+#[test]
+fn redrawing_erases_before_it_writes() {
+    use super::screen::redrawn;
+    let lines = ["first", "second", "last"].map(str::to_owned);
+    assert_eq!(redrawn(&lines), "\x1b[H\x1b[Kfirst\n\x1b[Ksecond\n\x1b[Jlast");
+    assert_eq!(redrawn(&lines[..1]), "\x1b[H\x1b[Jfirst");
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn coroutines_and_colours_are_told() {
     snapshot.objects[1].waiters.push(waiter(4713, "wait", 200_000.0));
     let coloured = Sheet { ink: Ink::Coloured, ..sheet(100, None) };
     let text = table(&snapshot, "", coloured).join("\n");
-    assert!(text.contains("\x1b[34m    4712/4720 shop.py waits 2 h to get in a coroutine\x1b[0m"), "{text}");
+    assert!(text.contains("\x1b[34m    4712/4720 shop.py waits 2 h to get, in a coroutine\x1b[0m"), "{text}");
     assert!(text.contains("4713/4720 shop.py waits 2 d\x1b[0m"), "{text}");
     assert!(text.contains("\x1b[1mOBJECTS"), "{text}");
 }
@@ -186,11 +194,11 @@ fn json_has_everything() {
     for part in [
         r#"{"pools": [{"parent": {"pid": 4711, "process": "shop.py", "thread": null, "dead": false}, "workers": 2"#,
         r#""running": 2, "queued": 1234567, "ended": 89}]"#,
-        r#"{"kind": "JoinableQueue", "name": "orders", "place": "77:1a40", "users": [{"pid": 4711,"#,
+        r#"{"kind": "JoinableQueue", "name": "orders", "place": "77:0x1a40", "users": [{"pid": 4711,"#,
         r#""size": 100, "maxsize": 100, "puts": 1034, "gets": 934, "closed": false, "waiters": [{"party": {"#,
         r#""purpose": "put", "asyncio": false, "seconds": 61.000}]"#,
         r#""maxsize": null"#,
-        r#""name": null, "place": "77:1a40""#,
+        r#""name": null, "place": "77:0x1a40""#,
         r#""state": "held", "holders": [{"party": {"pid": 4711, "process": "shop.py", "thread": 4715, "dead": false}, "count": 1}]"#,
         r#""unreadable": [{"name": "manyhands:Lock:\u001b[2Jevil", "reason": "not a site"#,
     ] {

@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn a_forked_child_is_another() {
         let (me, thread) = (identity(), thread_id());
-        let pid = child(|| identity() != me && identity().pid() == super::super::pid() && thread_id() != thread);
+        let pid =
+            child(|| identity() != me && identity().pid() == super::super::pid() && thread_id() != thread);
         assert_eq!(wait(pid, 0), 0, "the child found its own identity");
         assert_eq!((identity(), thread_id()), (me, thread));
     }
@@ -251,9 +252,11 @@ mod tests {
 
     #[test]
     fn stopped_is_alive_zombie_and_reaped_are_dead() {
-        let pid = child(|| loop {
-            // SAFETY: plain system call.
-            unsafe { libc::pause() };
+        let pid = child(|| {
+            loop {
+                // SAFETY: plain system call.
+                unsafe { libc::pause() };
+            }
         });
         let them = Identity::of(pid).expect("alive");
         assert!(!them.is_dead());
@@ -285,8 +288,7 @@ mod tests {
         });
         let them = Identity::of(pid).expect("alive");
         io::Read::read_exact(&mut reader, &mut [0]).expect("the second thread has started");
-        let first_ended =
-            || Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.is_ending());
+        let first_ended = || Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.is_ending());
         while !first_ended() {}
         assert!(!them.is_dead(), "the second thread lives");
         // SAFETY: our own child.

@@ -83,15 +83,18 @@ impl AsFd for Door {
 
 /// Knocks at the door `number` of the process `who`, saying what it is about; returns whether the door exists. Never
 /// waits: at a door with so many knocks that no more fit, it is lost.
-#[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
 pub fn knock(who: Identity, number: u32, about: u64) -> bool {
     static SENDER: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let open = || {
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
-    };
+    let open =
+        || rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok();
     let (Some(sender), Ok(address)) = (SENDER.get_or_init(open), address(who, number)) else { return false };
     loop {
-        match rustix::net::sendto(sender, &about.to_ne_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &address) {
+        match rustix::net::sendto(
+            sender,
+            &about.to_ne_bytes(),
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            &address,
+        ) {
             Err(Errno::INTR) => {}
             outcome => break matches!(outcome, Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS)),
         }

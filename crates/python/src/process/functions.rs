@@ -92,9 +92,11 @@ impl Functions {
     }
 }
 
-/// Whether everything that a function carries along is still what it was when it was pickled; the same
-/// as `_function_key.holds`, at every submit.
-fn holds(guard: &Bound<'_, PyTuple>) -> PyResult<bool> {
+/// Whether everything that a function carries along, as `_function_key` has found it, is still what it was when it was
+/// pickled: asked at every submit.
+#[pyfunction]
+#[pyo3(name = "guard_holds")]
+pub(super) fn holds(guard: &Bound<'_, PyTuple>) -> PyResult<bool> {
     let absent = imports::absent(guard.py())?;
     for entry in guard.iter_borrowed() {
         let entry = entry.cast::<PyTuple>()?;

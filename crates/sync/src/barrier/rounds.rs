@@ -13,9 +13,10 @@
 //! # Why one party acts, and the others know how it ended
 //!
 //! Everything else is in one word: the round, its phase, which cell acts, and how the last rounds ended. Several parties
-//! may find the cells full, one exchanges the word. A party that was not looking for a few rounds reads in
-//! the history whether its own was passed. (After more rounds than the history holds it is told that it was broken: it
-//! was not among the parties of those anyway.)
+//! may find the cells full, one exchanges the word. A party that was not looking for a few rounds reads there whether
+//! its own was passed. After more rounds than that, it was passed if nobody has reset the barrier since; and if
+//! somebody has, the party is told that it was broken, to be on the safe side. (Only where more threads use a barrier
+//! than it has parties can rounds pass without one that waits.)
 //!
 //! # Why a late party is not taken for one of a round that is over
 //!
@@ -37,14 +38,16 @@ const SEQUENCE: usize = 2;
 const SLEEPERS: usize = 3;
 /// Word of the number of withdrawals.
 const WITHDRAWALS: usize = 4;
+/// Word of the last round that was reset, or was to be.
+const RESET: usize = 5;
 /// The first cell.
-const CELLS: usize = 5;
+const CELLS: usize = 6;
 
 /// The most parties.
 const MOST: u64 = 1 << 16;
 
 /// How many rounds the history knows.
-const HISTORY: u64 = 22;
+const HISTORY: u64 = 6;
 
 /// A cell: the low bits name the process.
 const IDENTITY: u64 = (1 << 54) - 1;
@@ -63,17 +66,17 @@ enum Phase {
 ///
 /// | bits | meaning | who changes it |
 /// |---|---|---|
-/// | 0-23 | round, wraps | the acting party, or reset: +1 |
-/// | 24-25 | phase: 0 filling, 1 acting, 2 broken | the party that finds all cells taken: 1; abort, timeouts, deaths, a failed action: 2; the next round: 0 |
-/// | 26-41 | the cell of the acting party | that party |
-/// | 42-63 | the last 22 rounds, the newest in bit 42: 1 passed, 0 reset | with each new round |
+/// | 0-39 | round | the acting party, or reset: +1 |
+/// | 40-41 | phase: 0 filling, 1 acting, 2 broken | the party that finds all cells taken: 1; abort, timeouts, deaths, a failed action: 2; the next round: 0 |
+/// | 42-57 | the cell of the acting party | that party |
+/// | 58-63 | the last 6 rounds, the newest in bit 58: 1 passed, 0 reset | with each new round |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u64);
 
-const ROUND: u64 = (1 << 24) - 1;
-const PHASE: u32 = 24;
-const ACTOR: u32 = 26;
-const ROUNDS_BEFORE: u32 = 42;
+const ROUND: u64 = (1 << 40) - 1;
+const PHASE: u32 = 40;
+const ACTOR: u32 = 42;
+const ROUNDS_BEFORE: u32 = 58;
 
 impl State {
     fn new(round: u64, phase: Phase, actor: usize, history: u64) -> Self {
@@ -173,7 +176,8 @@ impl std::error::Error for BrokenBarrier {}
 /// | 1 | the round (bits: see `State`) | whoever ends a phase |
 /// | 2, 3 | event count (futexes) | waiters, and whoever ends a phase |
 /// | 4 | how often a party has withdrawn, wraps | `withdraw`: +1 |
-/// | 5.. | a cell each: bits 0-53 who, 54-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and the round before; `reset`: 0, and the round before |
+/// | 5 | the last round that was reset, or was to be | `reset`, before it is |
+/// | 6.. | a cell each: bits 0-53 who, 54-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and the round before; `reset`: 0, and the round before |
 #[derive(Debug)]
 pub struct Rounds<W> {
     words: W,
@@ -185,7 +189,7 @@ impl<W: Words> Rounds<W> {
     /// The most parties: 65,536.
     pub const MOST: usize = MOST as usize;
 
-    /// How many words a barrier of `parties` takes: one for each, and five.
+    /// How many words a barrier of `parties` takes: one for each, and six.
     #[must_use]
     pub fn words_for(parties: usize) -> usize {
         CELLS + parties
@@ -314,7 +318,11 @@ impl<W: Words> Rounds<W> {
         if later == 0 {
             return (state.phase() == Phase::Broken).then_some(Err(BrokenBarrier));
         }
-        let passed = later <= HISTORY && state.history() >> (later - 1) & 1 == 1;
+        let passed = if later <= HISTORY {
+            state.history() >> (later - 1) & 1 == 1
+        } else {
+            self.words.word(RESET).load(Ordering::Relaxed) < place.round
+        };
         Some(if passed { Ok(place.index) } else { Err(BrokenBarrier) })
     }
 
@@ -353,6 +361,8 @@ impl<W: Words> Rounds<W> {
     pub fn reset(&self) {
         let old = loop {
             let state = self.state();
+            // Before the round changes: who sees the new round sees this.
+            self.words.word(RESET).fetch_max(state.round(), Ordering::Relaxed);
             if self.exchange(state, state.next(false)) {
                 break state;
             }
@@ -567,27 +577,34 @@ mod tests {
     #[test]
     fn who_looks_late_knows_how_it_ended() {
         let rounds = rounds(1);
-        let places: Vec<_> = (0..30)
-            .map(|number| {
-                let place = act(&rounds, ME);
-                if number % 3 == 0 { rounds.reset() } else { assert!(rounds.pass(place)) }
-                place
-            })
-            .collect();
-        for (number, place) in places.into_iter().enumerate().skip(30 - HISTORY as usize) {
-            let expected = if number % 3 == 0 { Err(BrokenBarrier) } else { Ok(0) };
-            assert_eq!(rounds.outcome(place), Some(expected), "{number}");
-        }
+        let pass = || {
+            let place = act(&rounds, ME);
+            assert!(rounds.pass(place));
+            place
+        };
+        let reset = || {
+            let place = act(&rounds, ME);
+            rounds.reset();
+            place
+        };
+        let before = pass();
+        let (broken, mixed) = (reset(), [pass(), reset(), pass(), pass(), reset()]);
+        let outcomes = mixed.map(|place| rounds.outcome(place).expect("ended").is_ok());
+        assert_eq!(outcomes, [true, false, true, true, false]);
+        let later: Vec<_> = (0..100).map(|_| pass()).collect();
+        assert!(later.into_iter().all(|place| rounds.outcome(place) == Some(Ok(0))));
+        assert_eq!(rounds.outcome(broken), Some(Err(BrokenBarrier)));
+        assert_eq!(rounds.outcome(before), Some(Err(BrokenBarrier)), "nobody knows any more");
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for (parties, count) in [(0, 10), (6, 10), (MOST + 1, 10), (u64::MAX, 10), (1, 4)] {
+        for (parties, count) in [(0, 11), (6, 11), (MOST + 1, 11), (u64::MAX, 11), (1, 5)] {
             let words = HeapWords::new(count);
             words.word(PARTIES).store(parties, Ordering::Relaxed);
             assert!(Rounds::open(words).is_none(), "{parties} of {count}");
         }
-        let words = HeapWords::new(10);
+        let words = HeapWords::new(11);
         words.word(PARTIES).store(5, Ordering::Relaxed);
         words.word(STATE).store(u64::MAX, Ordering::Relaxed);
         let rounds = Rounds::open(words).expect("five parties");
@@ -595,7 +612,7 @@ mod tests {
         rounds.reset();
         assert!(!rounds.is_broken());
         // An acting cell that is none.
-        rounds.words.word(STATE).store(1 << 24 | 0xffff << 26, Ordering::Relaxed);
+        rounds.words.word(STATE).store(1 << PHASE | 0xffff << ACTOR, Ordering::Relaxed);
         assert!(!rounds.break_if_dead(|_| true));
         assert_eq!(rounds.relied_on().count(), 0);
     }

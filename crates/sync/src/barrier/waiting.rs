@@ -50,6 +50,7 @@ static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpu
 /// ```
 pub struct Barrier {
     site: Arc<Site>,
+    spin: &'static SpinBudget,
     rounds: Rounds<SegmentWords>,
     key: u64,
     watchlist: Watchlist,
@@ -130,7 +131,13 @@ impl Barrier {
     #[must_use]
     pub fn create(site: Arc<Site>, words: SegmentWords, parties: usize) -> Self {
         let key = words.offset_of(0) as u64;
-        Self { site, key, rounds: Rounds::create(words, parties), watchlist: Watchlist::default() }
+        Self {
+            site,
+            spin: &SPIN,
+            key,
+            rounds: Rounds::create(words, parties),
+            watchlist: Watchlist::default(),
+        }
     }
 
     /// The barrier that somebody has made of these words.
@@ -140,18 +147,21 @@ impl Barrier {
     pub fn open(site: Arc<Site>, words: SegmentWords) -> Result<Self, SiteError> {
         let key = words.offset_of(0) as u64;
         let rounds = Rounds::open(words).ok_or(SiteError::Corrupt("a barrier of impossible parties"))?;
-        Ok(Self { site, key, rounds, watchlist: Watchlist::default() })
+        Ok(Self { site, spin: &SPIN, key, rounds, watchlist: Watchlist::default() })
+    }
+
+    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// barriers of this process have learned.
+    #[must_use]
+    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+        Self { spin, ..self }
     }
 
     /// Arrives, and waits for the others until `deadline` (`None`: for ever). While somebody acts, no time counts.
     ///
     /// # Errors
     /// [`NotPassed`].
-    pub fn wait(
-        &self,
-        deadline: Option<u64>,
-        waiting: &mut dyn Waiting,
-    ) -> Result<Passage<'_>, NotPassed> {
+    pub fn wait(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<Passage<'_>, NotPassed> {
         let place = match self.arrive_and_wait(waiting)? {
             Arrival::Acts(place) => return Ok(Passage::Acts(Acting { barrier: self, place, done: false })),
             Arrival::Waits(place) => place,
@@ -202,7 +212,7 @@ impl Barrier {
 
     fn wait_until(&self, deadline: Option<u64>) -> Wait<'_> {
         let (events, kind) = (self.events(), WaitKind::Barrier);
-        Wait { events, key: self.key, kind, deadline, spin: &SPIN, listed: None }
+        Wait { events, key: self.key, kind, deadline, spin: self.spin, listed: None }
     }
 
     fn watch(&self, owners: &mut Owners) {
@@ -291,7 +301,6 @@ impl Barrier {
 
     /// Breaks the barrier if one of those who have arrived has died; returns whether it did. Threads that wait do this by
     /// themselves.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn break_if_dead(&self) -> bool {
         self.break_if(|who| self.is_dead(who))
     }

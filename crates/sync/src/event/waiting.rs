@@ -44,6 +44,7 @@ static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpu
 /// ```
 pub struct Event {
     site: Arc<Site>,
+    spin: &'static SpinBudget,
     flag: Flag<SegmentWords>,
     key: u64,
 }
@@ -59,7 +60,14 @@ impl Event {
     pub fn open(site: Arc<Site>, words: SegmentWords) -> Result<Self, SiteError> {
         let key = words.offset_of(0) as u64;
         let flag = Flag::new(words).ok_or(SiteError::Corrupt("an event without room"))?;
-        Ok(Self { site, flag, key })
+        Ok(Self { site, spin: &SPIN, flag, key })
+    }
+
+    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// events of this process have learned.
+    #[must_use]
+    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+        Self { spin, ..self }
     }
 
     /// Whether it is set.
@@ -92,7 +100,7 @@ impl Event {
             key: self.key,
             kind: WaitKind::Event,
             deadline,
-            spin: &SPIN,
+            spin: self.spin,
             listed: None,
         };
         self.site.block(wait, waiting, |_| (), |_| self.was_set_since(turn).then_some(()))

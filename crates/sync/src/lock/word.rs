@@ -228,7 +228,6 @@ impl<W: Words> LockWord<W> {
 
     /// Says that what an abandoned or poisoned lock protects is right again; returns whether this process has it, and it
     /// was one of the two.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn recover(&self, me: Identity) -> bool {
         let recovered = |seen: u64| {
             let bad = seen & (ABANDONED | POISONED) != 0;

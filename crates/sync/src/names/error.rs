@@ -78,7 +78,10 @@ impl fmt::Display for NameError {
                 write!(formatter, "what is named {name:?} is of kind {is}, not {wanted}")
             }
             Self::OtherKind { name, is: None, wanted } => {
-                write!(formatter, "what is named {name:?} is of a kind that this version does not know, not {wanted}")
+                write!(
+                    formatter,
+                    "what is named {name:?} is of a kind that this version does not know, not {wanted}"
+                )
             }
             Self::OtherParameters { name, kind, is, wanted } => {
                 let (is, wanted) = (joined(is), joined(wanted));
@@ -87,7 +90,9 @@ impl fmt::Display for NameError {
             Self::Unusable { name, error } if name.is_empty() => {
                 write!(formatter, "a shared object cannot be used: {error}")
             }
-            Self::Unusable { name, error } => write!(formatter, "what is named {name:?} cannot be used: {error}"),
+            Self::Unusable { name, error } => {
+                write!(formatter, "what is named {name:?} cannot be used: {error}")
+            }
             Self::Gone { pid, here } => write!(
                 formatter,
                 "no process has this shared object any more: process {pid} had it when it sent its address to \

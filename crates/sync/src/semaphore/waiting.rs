@@ -49,6 +49,7 @@ static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpu
 /// ```
 pub struct Semaphore {
     site: Arc<Site>,
+    spin: &'static SpinBudget,
     permits: Permits<SegmentWords>,
     key: u64,
     watchlist: Watchlist,
@@ -72,7 +73,13 @@ impl Semaphore {
     #[must_use]
     pub fn create(site: Arc<Site>, words: SegmentWords, initial: u64, bounded: bool) -> Self {
         let key = words.offset_of(0) as u64;
-        Self { site, key, permits: Permits::create(words, initial, bounded), watchlist: Watchlist::default() }
+        Self {
+            site,
+            spin: &SPIN,
+            key,
+            permits: Permits::create(words, initial, bounded),
+            watchlist: Watchlist::default(),
+        }
     }
 
     /// The semaphore that somebody has made of these words.
@@ -81,8 +88,16 @@ impl Semaphore {
     /// When what is in the words is none.
     pub fn open(site: Arc<Site>, words: SegmentWords) -> Result<Self, SiteError> {
         let key = words.offset_of(0) as u64;
-        let permits = Permits::open(words).ok_or(SiteError::Corrupt("a semaphore with an impossible value"))?;
-        Ok(Self { site, key, permits, watchlist: Watchlist::default() })
+        let permits =
+            Permits::open(words).ok_or(SiteError::Corrupt("a semaphore with an impossible value"))?;
+        Ok(Self { site, spin: &SPIN, key, permits, watchlist: Watchlist::default() })
+    }
+
+    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// semaphores of this process have learned.
+    #[must_use]
+    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+        Self { spin, ..self }
     }
 
     /// Takes a permit if one is at hand; may miss one that is being given back or was a dead process's.
@@ -119,8 +134,14 @@ impl Semaphore {
         waiting: &mut dyn Waiting,
     ) -> Result<(), Stopped> {
         let events = self.events();
-        let wait =
-            Wait { events, key: self.key, kind: WaitKind::Semaphore, deadline, spin: &SPIN, listed: None };
+        let wait = Wait {
+            events,
+            key: self.key,
+            kind: WaitKind::Semaphore,
+            deadline,
+            spin: self.spin,
+            listed: None,
+        };
         let attempt = |look: Look| {
             if let Some(dead) = look.dead {
                 self.free(|who| who == dead.to_bits());
@@ -156,7 +177,6 @@ impl Semaphore {
     }
 
     /// Takes permits from the dead; returns how many. Waiters do this by themselves.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn recover(&self) -> u32 {
         self.free(|who| Identity::from_bits(who).is_none_or(|who| self.site.is_dead(who)))
     }

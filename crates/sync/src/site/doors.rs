@@ -50,7 +50,6 @@ impl Site {
     /// Says that something has changed for those who wait at `events` for `key`: wakes `count` of those who sleep, and
     /// knocks for `count` of those at doors, the longest waiting first; or all, when there are no more than that.
     /// When nobody waits it costs a fence and a load. Returns whether there was anybody.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn notify(&self, events: EventCount<'_>, key: u64, count: u32) -> bool {
         let notified = events.notify_some(count);
         if notified != Notified::Nobody && self.word(AT_DOORS).load(Ordering::Relaxed) != 0 {
@@ -95,19 +94,19 @@ impl AsyncTicket {
     /// Whether it has been knocked for since it was enlisted or rearmed.
     #[must_use]
     pub fn is_called(&self) -> bool {
-        self.site.entry_is_called(self.index, self.ticket)
+        self.site.entry_call(self.index).is_called(self.ticket)
     }
 
     /// Gives up being called; returns false when it has been called already. Not called any more from then on.
     #[must_use]
     pub fn withdraw(&self) -> bool {
-        self.site.entry_withdraw(self.index, self.ticket)
+        self.site.entry_call(self.index).withdraw(self.ticket)
     }
 
     /// Waits anew after a knock. Look at the condition after this.
     pub fn rearm(&mut self, events: EventCount<'_>) {
         events.count_out(self.round);
-        self.site.entry_rearm(self.index, self.ticket);
+        self.site.entry_call(self.index).rearm(self.ticket);
         self.round = events.prepare().into_round();
     }
 

@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use manyhands_os::clock;
 use manyhands_os::memory::Segment;
-use manyhands_os::process::{Identity, fork_count, identity};
+use manyhands_os::park;
+use manyhands_os::process::{Identity, fork_count, identity, pid, thread_id};
 use manyhands_os::robust::{self, RobustGuard};
 
-use super::heading::{self, AT_LEASES, MOST_LEASES};
 use super::Site;
+use super::heading::{self, AT_LEASES, MOST_LEASES};
 
 /// Byte offsets in a lease.
 ///
@@ -38,6 +39,10 @@ const _: () = assert!(MUTEX + robust::LEN <= 64);
 const RESERVED: u64 = 1 << 63;
 const WORD: u64 = 0xff;
 const SINCE_SHIFT: u32 = 8;
+
+/// The most leases that a thread guards: the kernel marks the words of a thread that has ended only up to a limit, 2048,
+/// and others may use such mutexes, too.
+const MOST_GUARDED: usize = 1000;
 
 /// Numbers from here on are given out only by name ([`Site::enter_as`]).
 const FIRST_SPECIAL: usize = MOST_LEASES - 2;
@@ -76,7 +81,6 @@ impl Site {
     /// Takes part: gives this process the lowest free lease, guarded by the calling thread, unless it has one already.
     /// `None` when all are taken or memory is short: then everything works, but deaths of this process are noticed
     /// later.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn enter(&self) -> Option<u16> {
         if let Some(number) = self.participant() {
             return Some(number);
@@ -87,7 +91,6 @@ impl Site {
     }
 
     /// Takes part with the lease `number`; returns whether it was free (or ours already).
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn enter_as(&self, number: u16) -> bool {
         let number = usize::from(number);
         if self.participant() == Some(number as u16) {
@@ -107,7 +110,6 @@ impl Site {
     }
 
     /// Takes part with a reserved lease; returns whether it was reserved. May be called in a child right after a fork.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn adopt(&self, number: u16) -> bool {
         let number = usize::from(number);
         let Some(held) = self.holder(number).filter(|held| held & RESERVED != 0) else { return false };
@@ -119,7 +121,6 @@ impl Site {
     }
 
     /// Reserves the lease of a process that has died for its successor; returns whether it still was that process's.
-    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn renew(&self, number: u16, dead: Identity) -> bool {
         let number = usize::from(number);
         self.holder(number).is_some_and(|held| {
@@ -162,6 +163,9 @@ impl Site {
 
     /// Has the calling thread guard this process's lease, if it has one and nobody guards it.
     pub fn guard(&self) {
+        if self.guarding.has(GUARDED) && LEFT_BEHIND.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         if let Some(number) = self.participant() {
             self.guard_lease(usize::from(number));
         }
@@ -193,9 +197,12 @@ impl Site {
     pub(super) fn leave(&self) {
         let Some(number) = self.participant() else { return };
         self.own.store(0, Ordering::Relaxed);
-        self.guarding.flag(LEFT);
-        let _ = GUARDS.try_with(|guards| drop(guards.borrow_mut().take_finished()));
-        if !self.guarding.has(GUARDED) {
+        LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
+        // Whoever is second of the two, the guard that ends or we who leave, frees the lease.
+        if self.guarding.change(|flags| Some(flags | LEFT)) == Some(GUARDED) {
+            let _ = GUARDS.try_with(|guards| drop(guards.borrow_mut().take_finished()));
+        } else {
+            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
             self.free(number, identity());
         }
     }
@@ -255,7 +262,7 @@ impl Site {
     fn guard_lease(&self, number: usize) {
         let _ = GUARDS.try_with(|guards| {
             drop(guards.borrow_mut().take_finished());
-            if !self.guarding.claim() {
+            if guards.borrow().0.len() >= MOST_GUARDED || !self.guarding.claim() {
                 return;
             }
             let lease = heading::lease(number);
@@ -269,14 +276,17 @@ impl Site {
                     let forks = fork_count();
                     guards.borrow_mut().0.push(Held { segment, guarding, lease, forks, mutex: Some(mutex) });
                 }
-                Err(_) => {
-                    // Deaths of this process are noticed by looking from time to time.
-                    self.guarding.unclaim();
-                }
+                // Deaths of this process are noticed by looking from time to time.
+                Err(_) if self.guarding.unclaim() => self.free(number as u16, identity()),
+                Err(_) => {}
             }
         });
     }
 }
+
+/// How many leases wait for the threads that guard them to give them back: a hint. It may be too high after a fork,
+/// which only makes waiters look in vain.
+static LEFT_BEHIND: AtomicU32 = AtomicU32::new(0);
 
 /// Who guards this process's lease of a site, and whether anybody still wants it: shared between the site and the thread
 /// that guards, as either may go first.
@@ -291,25 +301,25 @@ pub(super) struct Guarding(AtomicU64);
 
 const GUARDED: u64 = 1;
 const LEFT: u64 = 2;
+const FLAGS: u64 = 0xffff_ffff;
 
 impl Guarding {
-    fn change(&self, change: impl Fn(u64) -> Option<u64>) -> bool {
+    /// Makes the flags what `change` says, unless that is `None`; returns what they were if it has.
+    fn change(&self, change: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let now = u64::from(fork_count()) << 32;
-        let flags = |seen: u64| if seen & !0xffff_ffff == now { seen & 0xffff_ffff } else { 0 };
+        let flags = |seen: u64| if seen & !FLAGS == now { seen & FLAGS } else { 0 };
         let update = |seen| change(flags(seen)).map(|changed| now | changed);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok()
+        // pairs with: change itself: whoever is second of two frees the lease, and sees all that the first has done.
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).ok().map(flags)
     }
 
     fn claim(&self) -> bool {
-        self.change(|flags| (flags == 0).then_some(GUARDED))
+        self.change(|flags| (flags == 0).then_some(GUARDED)).is_some()
     }
 
-    fn unclaim(&self) {
-        self.change(|flags| Some(flags & !GUARDED));
-    }
-
-    fn flag(&self, flag: u64) {
-        self.change(|flags| Some(flags | flag));
+    /// Guards no more; returns whether the lease is to be freed.
+    fn unclaim(&self) -> bool {
+        self.change(|flags| Some(flags & !GUARDED)).is_some_and(|flags| flags & LEFT != 0)
     }
 
     fn has(&self, flag: u64) -> bool {
@@ -335,11 +345,14 @@ impl Drop for Held {
         }
         let guard = self.segment.word64(self.lease + GUARD);
         guard.fetch_and(!WORD, Ordering::Relaxed);
-        // Unlocking wakes those who watch: they see that nobody guards any more.
+        // Unlocking wakes one of those who watch. All have to see that nobody guards any more.
+        let word = self.mutex.as_ref().map(|mutex| self.lease + MUTEX + mutex.word_offset());
         drop(self.mutex.take());
-        let left = self.guarding.has(LEFT);
-        self.guarding.unclaim();
-        if left {
+        if let Some(word) = word {
+            park::wake(self.segment.word32(word), u32::MAX);
+        }
+        if self.guarding.unclaim() {
+            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
             let holder = self.segment.word64(self.lease + HOLDER);
             let mine = identity().to_bits();
             // Release: the next holder finds the mutex unlocked. pairs with: change (Acquire)
@@ -357,6 +370,16 @@ impl Guards {
     fn take_finished(&mut self) -> Vec<Held> {
         let finished = |held: &mut Held| held.forks != fork_count() || held.guarding.has(LEFT);
         self.0.extract_if(.., finished).collect()
+    }
+}
+
+impl Drop for Guards {
+    fn drop(&mut self) {
+        // The end of the first thread is the end of the process, as a rule: that is what the guard is there to tell.
+        // Unlocking now would be a moment too early, as the process may still own something.
+        if i32::try_from(thread_id()) == Ok(pid()) {
+            std::mem::forget(std::mem::take(&mut self.0));
+        }
     }
 }
 

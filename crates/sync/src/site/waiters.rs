@@ -12,14 +12,14 @@ use manyhands_os::process::{Identity, identity, thread_id};
 use super::Site;
 use super::heading::{self, AT_WAITERS, MOST_WAITERS, STACK_BYTES};
 use crate::EventCount;
+use crate::call::{CALLED, Call, TICKET, WAITING};
 
 /// Byte offsets in an entry.
 ///
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
 /// | holder | 0-53 | identity; 0: free | who enlists: 0→own; who finds it dead: →own, then 0; its holder: →0 |
-/// | state | 0-55 | ticket | the holder |
-/// | state | 56-57 | phase: [`FILLING`], [`WAITING`], [`CALLED`] | the holder; a caller: Waiting→Called |
+/// | state | | ticket and phase, see [`Call`] | the holder; a caller |
 /// | key | | what it waits for | the holder, while filling |
 /// | since | | since when, nanoseconds of the clock | the holder, while filling |
 /// | who | 0-31 | kernel's number of the thread, or number of the door | the holder, while filling |
@@ -36,12 +36,6 @@ const WHO: usize = 32;
 const SEQUENCE: usize = 40;
 const SLEEPERS: usize = 44;
 const STACK: usize = 48;
-
-const PHASE_SHIFT: u32 = 56;
-const TICKET: u64 = (1 << PHASE_SHIFT) - 1;
-const FILLING: u64 = 0;
-const WAITING: u64 = 1 << PHASE_SHIFT;
-const CALLED: u64 = 2 << PHASE_SHIFT;
 
 const KIND_SHIFT: u32 = 32;
 const TIMED: u64 = 1 << 40;
@@ -185,14 +179,13 @@ impl Listed {
     /// Whether it has been called.
     #[must_use]
     pub fn is_called(&self) -> bool {
-        // Acquire: what the caller did before. pairs with: call (Release)
-        self.site.entry_word(self.index, STATE).load(Ordering::Acquire) == CALLED | self.ticket
+        self.site.entry_call(self.index).is_called(self.ticket)
     }
 
     /// Gives up being called; returns false when it has been called already. Not called any more from then on.
     #[must_use]
     pub fn withdraw(&self) -> bool {
-        self.site.entry_withdraw(self.index, self.ticket)
+        self.site.entry_call(self.index).withdraw(self.ticket)
     }
 }
 
@@ -232,8 +225,8 @@ impl Site {
         if index >= self.waiter_count() {
             return None;
         }
-        // Acquire: what the holder wrote while filling. pairs with: write_entry (Release)
-        let state = self.entry_word(index, STATE).load(Ordering::Acquire);
+        let call = self.entry_call(index);
+        let state = call.state();
         let get = |at| self.entry_word(index, at).load(Ordering::Relaxed);
         let who = get(WHO);
         let entry = Entry {
@@ -250,7 +243,7 @@ impl Site {
         };
         // Acquire keeps the reads before this one. Filled anew meanwhile: not one entry but a mixture of two.
         std::sync::atomic::fence(Ordering::Acquire);
-        let unchanged = self.entry_word(index, STATE).load(Ordering::Relaxed) & TICKET == entry.ticket;
+        let unchanged = call.is_of(entry.ticket);
         (matches!(state & !TICKET, WAITING | CALLED) && unchanged).then_some(entry)
     }
 
@@ -259,12 +252,11 @@ impl Site {
     #[must_use]
     pub fn call(&self, index: usize, ticket: u64) -> bool {
         let Some(entry) = self.entry(index).filter(|entry| entry.ticket == ticket) else { return false };
-        // Release: what we did before is seen by who has been called. pairs with: is_called (Acquire)
-        let called = self.entry_change(index, WAITING | ticket, CALLED | ticket);
+        let called = self.entry_call(index).call(ticket);
         if called && entry.at_door {
             manyhands_os::socket::knock(entry.identity, entry.thread, self.call_number(ticket));
         } else if called {
-            self.entry_events(index).notify_all();
+            self.entry_call(index).wake();
         }
         called
     }
@@ -304,7 +296,9 @@ impl Site {
 
     /// Publishes the text of the stack of the waiter at `index`, as much of it as there is room for.
     pub(crate) fn publish_stack(&self, index: usize, text: &str) {
-        let text = &text.as_bytes()[..text.floor_char_boundary(STACK_BYTES)];
+        let whole_characters = |len: &usize| text.is_char_boundary(*len);
+        let len = (0..=text.len().min(STACK_BYTES)).rev().find(whole_characters).unwrap_or(0);
+        let text = &text.as_bytes()[..len];
         let place = heading::stack(index);
         if text.is_empty() || self.segment.commit(place..place + STACK_BYTES).is_err() {
             return;
@@ -319,8 +313,9 @@ impl Site {
         let index = self.claim_entry()?;
         let ticket = self.next_ticket() & TICKET;
         let set = |at, value| self.entry_word(index, at).store(value, Ordering::Relaxed);
-        set(STATE, FILLING | ticket);
-        // Who reads a mixture sees that the ticket has changed.
+        let call = self.entry_call(index);
+        call.fill(ticket);
+        // Who reads a mixture sees that the ticket has changed. pairs with: the fence in entry (Acquire)
         std::sync::atomic::fence(Ordering::Release);
         set(KEY, form.key);
         set(SINCE, form.since);
@@ -333,43 +328,27 @@ impl Site {
             self.word(heading::AT_DOORS).fetch_add(1, Ordering::Relaxed);
         }
         set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | at_door);
-        // Release: all of the above. pairs with: entry (Acquire)
-        self.entry_word(index, STATE).store(WAITING | ticket, Ordering::Release);
+        call.begin(ticket);
         Some((index, ticket))
     }
 
     /// Writes the calling thread into the table: index and ticket, for [`strike`](Self::strike).
-    pub(crate) fn enlist_at(&self, kind: WaitKind, key: u64, since: u64, timed: bool) -> Option<(usize, u64)> {
+    pub(crate) fn enlist_at(
+        &self,
+        kind: WaitKind,
+        key: u64,
+        since: u64,
+        timed: bool,
+    ) -> Option<(usize, u64)> {
         self.write_entry(Form { kind, key, since, timed, door: None })
     }
 
     /// Takes the entry off the list, if it still is this process's and the one with `ticket`.
     pub(crate) fn strike(&self, index: usize, ticket: u64) {
         let mine = self.entry_word(index, HOLDER).load(Ordering::Relaxed) == identity().to_bits();
-        if mine && self.entry_word(index, STATE).load(Ordering::Relaxed) & TICKET == ticket {
+        if mine && self.entry_call(index).is_of(ticket) {
             self.free_entry(index);
         }
-    }
-
-    /// Changes the state of an entry, if it is `from`.
-    pub(super) fn entry_change(&self, index: usize, from: u64, to: u64) -> bool {
-        // Release: pairs with: is_called (Acquire). Acquire: what others did before they changed it.
-        self.entry_word(index, STATE).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// Has the entry not be called any more, unless it has been.
-    pub(super) fn entry_withdraw(&self, index: usize, ticket: u64) -> bool {
-        self.entry_change(index, WAITING | ticket, FILLING | ticket)
-    }
-
-    /// Has the entry wait again after a call.
-    pub(super) fn entry_rearm(&self, index: usize, ticket: u64) {
-        let _ = self.entry_change(index, CALLED | ticket, WAITING | ticket);
-    }
-
-    pub(super) fn entry_is_called(&self, index: usize, ticket: u64) -> bool {
-        // pairs with: call (Release)
-        self.entry_word(index, STATE).load(Ordering::Acquire) == CALLED | ticket
     }
 
     fn free_entry(&self, index: usize) {
@@ -380,7 +359,7 @@ impl Site {
             let _ = self.word(heading::AT_DOORS).fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
         }
         self.entry_word(index, KEY).store(0, Ordering::Relaxed);
-        self.entry_word(index, STATE).fetch_and(TICKET, Ordering::Relaxed);
+        self.entry_call(index).silence();
         // Release: it is empty. pairs with: claim_entry (Acquire)
         self.entry_word(index, HOLDER).store(0, Ordering::Release);
     }
@@ -425,6 +404,10 @@ impl Site {
 
     fn entry_word(&self, index: usize, at: usize) -> &AtomicU64 {
         self.segment.word64(heading::waiter(index) + at)
+    }
+
+    pub(super) fn entry_call(&self, index: usize) -> Call<'_> {
+        Call::new(self.entry_word(index, STATE), self.entry_events(index))
     }
 
     fn entry_events(&self, index: usize) -> EventCount<'_> {

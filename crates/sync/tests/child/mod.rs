@@ -2,6 +2,8 @@
 // Not every test needs all of it.
 #![allow(dead_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod guarded;
 pub(crate) mod stepping;
 
 use std::cell::Cell;
@@ -52,18 +54,24 @@ impl Child {
 
     /// Waits until it stops or ends.
     pub(crate) fn wait(&self) -> News {
+        self.wait_for_signal().0
+    }
+
+    /// Waits until it stops or ends; also says by which signal it stopped.
+    fn wait_for_signal(&self) -> (News, libc::c_int) {
         let mut status = 0;
         // SAFETY: waits for our own child.
         let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WUNTRACED) };
         assert_eq!(waited, self.pid, "{}", std::io::Error::last_os_error());
         self.gone.set(!libc::WIFSTOPPED(status));
-        if libc::WIFSTOPPED(status) {
+        let news = if libc::WIFSTOPPED(status) {
             News::Stopped
         } else if libc::WIFEXITED(status) {
             News::Exited(libc::WEXITSTATUS(status))
         } else {
             News::Killed(libc::WTERMSIG(status))
-        }
+        };
+        (news, libc::WSTOPSIG(status))
     }
 
     /// Kills it, if it has not ended, and waits for its end.
