@@ -23,6 +23,8 @@ import manyhands as mh
 from eventually import eventually
 
 WAIT_S = 30.0
+# Its published types know only the standard library's connections.
+wait: Any = connection.wait
 METHODS = ("fork", "spawn", "forkserver")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -91,10 +93,15 @@ def test_one_way() -> None:
     assert (sender.readable, sender.writable) == (False, True)
     sender.send(1)
     assert receiver.recv() == 1
-    for call in (lambda: receiver.send(1), lambda: receiver.send_bytes(b"x")):
+    sends: list[Callable[[], object]] = [
+        lambda: receiver.send(1),
+        lambda: receiver.send_bytes(b"x"),
+    ]
+    for call in sends:
         with pytest.raises(OSError, match="connection is read-only"):
             call()
-    for call in (sender.recv, sender.recv_bytes, sender.poll):
+    receives: list[Callable[[], object]] = [sender.recv, sender.recv_bytes, sender.poll]
+    for call in receives:
         with pytest.raises(OSError, match="connection is write-only"):
             call()
 
@@ -228,7 +235,7 @@ def test_poll_waits() -> None:
 
 
 def is_readable(end: mh.Connection) -> bool:
-    return connection.wait([end], 0) == [end]
+    return bool(wait([end], 0) == [end])
 
 
 def test_the_descriptor_is_readable_while_something_is_there() -> None:
@@ -275,9 +282,9 @@ def test_waiting_with_the_stdlibs_own_connections() -> None:
     ours_first, theirs = multiprocessing.Pipe()
     with here, there, ours_first, theirs:
         theirs.send(1)
-        assert connection.wait([here, ours_first], WAIT_S) == [ours_first]
+        assert wait([here, ours_first], WAIT_S) == [ours_first]
         there.send(2)
-        assert set(connection.wait([here, ours_first], WAIT_S)) == {here, ours_first}
+        assert set(wait([here, ours_first], WAIT_S)) == {here, ours_first}
 
 
 # ---------------------------------------------------------------------- processes

@@ -74,7 +74,7 @@ def test_values_of_all_codes(code: str, lock: bool | None) -> None:
 
 def test_a_value_has_the_stdlibs_interface() -> None:
     value = mh.Value("i", 7)
-    assert isinstance(value, sharedctypes.SynchronizedBase)
+    assert issubclass(type(value), sharedctypes.SynchronizedBase)
     assert isinstance(value.get_obj(), ctypes.c_int)
     assert repr(value).startswith("<Synchronized wrapper for <c_int object at")
     with value.get_lock():
@@ -98,7 +98,8 @@ def test_whose_lock_it_is() -> None:
 
 @pytest.mark.parametrize("kind", ["x", "ii", int, None, 3])
 def test_types_that_are_none(kind: Any) -> None:
-    for make in (lambda: mh.Value(kind), lambda: mh.Array(kind, 3)):
+    makes: list[Callable[[], object]] = [lambda: mh.Value(kind), lambda: mh.Array(kind, 3)]
+    for make in makes:
         with pytest.raises(TypeError, match="neither a ctypes type nor one of the codes"):
             make()
 

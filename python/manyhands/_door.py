@@ -1,8 +1,8 @@
 """How coroutines wait for what happens in other threads and processes.
 
 Each event loop that waits has one *door*, a datagram socket in its selector. Whoever releases a
-lock or fills a queue knocks at the doors of those who wait for it; the knock says for what. No thread is
-started, and a loop that waits for nothing costs nothing.
+lock or fills a queue knocks at the doors of those who wait for it; the knock says for what. No
+thread is started, and a loop that waits for nothing costs nothing.
 """
 
 from __future__ import annotations

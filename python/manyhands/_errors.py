@@ -87,7 +87,10 @@ class OwnerDied(ManyhandsError):
 
     `acquire()` raises it *with the lock held*: put right what the lock protects, say so with the
     lock's `recover()`, and release it. Released without that, the lock is poisoned: every later
-    `acquire()` raises at once, until somebody calls `recover()`.
+    `acquire()` raises it, too, until somebody calls `recover()`.
+
+    A ``with`` statement raises it *without* the lock: its block does not run, so nobody would
+    release the lock.
 
     Attributes:
         pid: process id of the owner that died, or None where it is not known.

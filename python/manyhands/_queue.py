@@ -38,10 +38,15 @@ class _AnyQueue(_native.QueueBase):
         return (_open, (type(self), self._address()), self.__dict__ or None)
 
     def empty(self) -> bool:
-        """Return whether there is no item at this moment."""
-        if self._is_closed:
+        """Return whether there is no item at this moment.
+
+        Raises:
+            OSError: `close` was called, and there are items; as `multiprocessing.Queue`.
+        """
+        is_empty = self.qsize() == 0
+        if self._is_closed and not is_empty:
             raise OSError(f"Queue {self!r} is closed")
-        return self.qsize() == 0
+        return is_empty
 
     # ------------------------------------------------------------------ coroutines
 

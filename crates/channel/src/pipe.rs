@@ -46,6 +46,7 @@ mod messages;
 pub use error::{RecvError, SendError};
 pub use holders::Reservation;
 
+use crate::queue::blocking;
 use crate::queue::layout;
 use crate::queue::stream::Stream;
 use crate::queue::{AttachError, Corrupt};
@@ -201,7 +202,7 @@ impl End {
         }
         let root = SegmentWords::new(Arc::clone(segment), region.start, HEADING / 8);
         let holders = root::HOLDERS.map(|first| Holders::over(root.part(first, holders::WORDS)));
-        let spin = SpinBudget::new(manyhands_os::procfs::cpus());
+        let spin = SpinBudget::with_longest(blocking::longest(manyhands_os::procfs::cpus()));
         let site = Arc::clone(site);
         Ok(Self { base: region.start, site, side, streams, holders, place: AtomicUsize::new(0), spin })
     }

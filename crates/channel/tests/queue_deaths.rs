@@ -2,11 +2,13 @@
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
+#[path = "../../sync/tests/child/mod.rs"]
 mod child;
 mod yard;
 
 use std::convert::Infallible;
 
+use child::stepping::look_at_every_store;
 use child::{Child, News, stop_for_tracing};
 use manyhands_channel::queue::{Batch, Kind, Message, Options, Queue, TaskError};
 use manyhands_os::clock::{self, SECOND};
@@ -81,39 +83,36 @@ fn survives(yard: &Yard, what: &str, allowed: &[Vec<u16>], open: impl Fn(usize) 
     }
 }
 
-/// What a process that does `act` leaves behind if it is killed: the memory of the queue after each single change that
-/// it makes, and before the first. All of its stores have to be made for that only once, by a process that is traced;
-/// it is dead when this returns, and that it had not died earlier cannot be seen in the memory.
+/// What a process that does `act` leaves behind if it is killed: the memory of the queue after each single store that it
+/// makes, and before the first.
 fn deaths(yard: &Yard, act: impl Fn(&Queue)) -> Vec<Vec<u8>> {
-    let child = Child::run(|| {
-        let queue = yard.attach();
-        // So that what is traced is the operation, and not finding out who we are.
-        let _ = manyhands_os::process::identity();
-        stop_for_tracing();
-        act(&queue);
-    });
-    assert_eq!(child.wait(), News::Stopped, "could not be traced");
-    let mut states = vec![yard.memory()];
-    let mut last = yard.memory();
+    let queue = yard.attach();
+    let mut states = Vec::<Vec<u8>>::new();
+    let mut last = Vec::new();
     let mut skipped = 0;
-    loop {
-        let news = child.step();
-        if !yard.has(&last) {
+    look_at_every_store(
+        // So that what is traced is the operation, and not finding out who we are.
+        || {
+            let _ = manyhands_os::process::identity();
+        },
+        || act(&queue),
+        || {
             let now = yard.memory();
+            if now == last {
+                return;
+            }
             // Bytes of an item are written one by one, and in a stream nobody looks at them before the commit.
-            let only_bytes = yard.queue.options().kind == Kind::Fifo && now[..CONTROL] == last[..CONTROL];
+            let in_stream = yard.queue.options().kind == Kind::Fifo && !last.is_empty();
+            let only_bytes = in_stream && now[..CONTROL] == last[..CONTROL];
             skipped = if only_bytes { skipped + 1 } else { 0 };
             if skipped % 100 == 0 {
                 states.push(now.clone());
             }
             last = now;
-        }
-        if news != News::Stopped {
-            assert_eq!(news, News::Exited(0));
-            assert!(states.len() > 2, "nothing was stored");
-            return states;
-        }
-    }
+        },
+    );
+    assert!(states.len() > 2, "nothing was stored");
+    states
 }
 
 /// Has a process do `act` and be killed after every single store, and looks what is left.

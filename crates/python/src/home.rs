@@ -106,12 +106,11 @@ pub(crate) struct Mapped {
 struct Whole {
     place: Arc<Place>,
     name: Option<String>,
-    created: bool,
 }
 
 impl Mapped {
-    fn new(place: Arc<Place>, name: Option<&str>, created: bool) -> Self {
-        Self { inner: Arc::new(Whole { place, name: name.map(ToOwned::to_owned), created }) }
+    fn new(place: Arc<Place>, name: Option<&str>) -> Self {
+        Self { inner: Arc::new(Whole { place, name: name.map(ToOwned::to_owned) }) }
     }
 
     /// The site that it begins with.
@@ -215,8 +214,8 @@ pub(crate) fn new_segment(
     body: usize,
     lay_out: impl FnOnce(&Arc<Site>) -> PyResult<()> + Send,
 ) -> PyResult<Mapped> {
-    let (place, created) = place(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
-    Ok(Mapped::new(place, name, created))
+    let (place, _) = place(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
+    Ok(Mapped::new(place, name))
 }
 
 /// The segment with this address, which must be of this kind.
@@ -224,7 +223,7 @@ pub(crate) fn open_segment(address: &Bound<'_, PyAny>, kind: Kind) -> PyResult<M
     let (pid, fd, inode, _, name) = parse(address)?;
     let place = Place::find(pid, fd, inode).map_err(name_refusal)?;
     check_kind(&place, kind, 0)?;
-    Ok(Mapped::new(place, name.as_deref(), false))
+    Ok(Mapped::new(place, name.as_deref()))
 }
 
 fn place(

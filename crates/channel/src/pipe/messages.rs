@@ -35,7 +35,7 @@ impl End {
                 self.site.notify(stream.items(), self.key(self.side.other() as usize, 1), 1);
                 Ok(())
             }
-            Err(PutError::Full) if attempt != Attempt::First && !self.peers().are_alive(&self.site) => {
+            Err(PutError::Full) if attempt.may_ask() && !self.peers().are_alive(&self.site) => {
                 Err(SendError::Broken)
             }
             Err(error) => Err(SendError::Put(error)),
@@ -98,12 +98,11 @@ impl End {
     ) -> Result<Result<T, E>, RecvError> {
         let stream = self.incoming().ok_or(RecvError::WrongWay)?;
         // Asked first: what was sent before the last holder let go, or died, is found afterwards.
-        let open = || match attempt {
-            // A look of many, before the first sleep: asking who is dead would take longer than the sleep.
-            Attempt::First => self.peers().seem_alive(),
-            Attempt::Only | Attempt::Woken => self.peers().are_alive(&self.site),
-        };
-        let open = stream.len() > 0 || open();
+        let open = stream.len() > 0
+            || if attempt.may_ask() { self.peers().are_alive(&self.site) } else { self.peers().seem_alive() };
+        if open && attempt == Attempt::Look && stream.len() == 0 {
+            return Err(GetError::Empty.into());
+        }
         let guard = stream.get_latch().enter(attempt).map_err(GetError::Busy)?;
         if guard.inherited() {
             stream.recover_get();
@@ -186,7 +185,7 @@ impl End {
             waiting,
             || latch.holder(),
             self.watching(),
-            |attempt| once(if waits && attempt == Attempt::Only { Attempt::First } else { attempt }),
+            |attempt| once(if waits && attempt == Attempt::Only { Attempt::Look } else { attempt }),
         )
     }
 }

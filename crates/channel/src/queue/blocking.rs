@@ -18,6 +18,12 @@ use super::{Batch, Queue};
 /// done in much less time, unless it is stopped.
 const TURN: u64 = SECOND;
 
+/// The most looks before a sleep, on a machine with so many CPUs. Waking a process on another, idle CPU takes some 50 µs;
+/// two that answer each other never stay awake if each gives up before the other one can have been woken.
+pub(crate) fn longest(cpus: usize) -> u32 {
+    if cpus > 1 { 4000 } else { 0 }
+}
+
 /// What stands in the way of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
@@ -124,7 +130,7 @@ pub(crate) fn drive<T, E: Refusal>(
                 }
                 let wait = Wait { events, key, kind, deadline, spin, listed: None };
                 let waited = site.block(wait, waiting, &others, |look| {
-                    let outcome = once(Attempt::after(look.slept));
+                    let outcome = once(Attempt::of(look));
                     let nothing =
                         outcome.as_ref().err().and_then(Refusal::obstacle) == Some(Obstacle::Nothing);
                     (!nothing).then_some(outcome)
@@ -144,7 +150,7 @@ pub(crate) fn drive<T, E: Refusal>(
                     });
                 };
                 let waited = site.block(wait, waiting, owner, |look| {
-                    let outcome = once(Attempt::after(look.slept));
+                    let outcome = once(Attempt::of(look));
                     let taken = outcome.as_ref().err().and_then(Refusal::obstacle) == Some(Obstacle::Taken);
                     (!taken).then_some(outcome)
                 });
@@ -207,7 +213,10 @@ impl Queue {
         deadline: Option<u64>,
         waiting: &mut dyn Waiting,
     ) -> Result<(), PutError> {
-        self.drive(Side::Put, deadline, waiting, |attempt| self.put_once(message, attempt))
+        self.drive(Side::Put, deadline, waiting, |attempt| {
+            self.glance_put(attempt)?;
+            self.put_once(message, attempt)
+        })
     }
 
     /// Puts all items of `batch` in and takes them out of it. What is left in it when this fails has not gone in.
@@ -221,7 +230,10 @@ impl Queue {
         waiting: &mut dyn Waiting,
     ) -> Result<(), PutError> {
         while !batch.is_empty() {
-            self.drive(Side::Put, deadline, waiting, |attempt| self.put_batch_once(batch, attempt))?;
+            self.drive(Side::Put, deadline, waiting, |attempt| {
+                self.glance_put(attempt)?;
+                self.put_batch_once(batch, attempt)
+            })?;
         }
         Ok(())
     }
@@ -244,7 +256,10 @@ impl Queue {
             return put.map_err(|error| (messages.len() - batch.len(), error));
         }
         while done < messages.len() {
-            let put = |attempt| self.put_some(&messages[done..], attempt);
+            let put = |attempt| {
+                self.glance_put(attempt)?;
+                self.put_some(&messages[done..], attempt)
+            };
             done += self.drive(Side::Put, deadline, waiting, put).map_err(|error| (done, error))?;
         }
         Ok(())
@@ -262,7 +277,10 @@ impl Queue {
         take: impl FnOnce(Item<'_>) -> Result<T, E>,
     ) -> Result<Result<T, E>, GetError> {
         let mut take = Some(take);
-        self.drive(Side::Get, deadline, waiting, |attempt| self.slim(self.get_once(&mut take, attempt)))
+        self.drive(Side::Get, deadline, waiting, |attempt| {
+            self.glance_get(attempt)?;
+            self.slim(self.get_once(&mut take, attempt))
+        })
     }
 
     /// Waits for an item and takes up to `most` out that are there. See [`try_get_many`](Self::try_get_many).
@@ -276,7 +294,10 @@ impl Queue {
         waiting: &mut dyn Waiting,
         mut take: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<Result<usize, E>, GetError> {
-        self.drive(Side::Get, deadline, waiting, |attempt| self.slim(self.get_some(most, &mut take, attempt)))
+        self.drive(Side::Get, deadline, waiting, |attempt| {
+            self.glance_get(attempt)?;
+            self.slim(self.get_some(most, &mut take, attempt))
+        })
     }
 
     /// Waits for an item and takes up to `most`, or about `bytes` bytes of them, out that are there.
@@ -292,8 +313,23 @@ impl Queue {
         waiting: &mut dyn Waiting,
     ) -> Result<usize, GetError> {
         self.drive(Side::Get, deadline, waiting, |attempt| {
+            self.glance_get(attempt)?;
             self.slim(self.get_batch_once(most, bytes, batch, attempt))
         })
+    }
+
+    /// Many looks in a row leave the latch alone while there is nothing to take.
+    #[inline]
+    fn glance_get(&self, attempt: Attempt) -> Result<(), GetError> {
+        let nothing = attempt == Attempt::Look && self.is_empty() && !self.is_closed();
+        if nothing { Err(GetError::Empty) } else { Ok(()) }
+    }
+
+    /// Many looks in a row leave the latch alone while there is no room.
+    #[inline]
+    fn glance_put(&self, attempt: Attempt) -> Result<(), PutError> {
+        let nothing = attempt == Attempt::Look && self.is_full() && !self.is_closed();
+        if nothing { Err(PutError::Full) } else { Ok(()) }
     }
 
     /// A queue that is found empty need not keep the memory for many items.

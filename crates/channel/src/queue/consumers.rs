@@ -1,6 +1,6 @@
 //! Who has taken items and not yet said that they are done.
 //!
-//! One line for each process; all of it is changed under the latch of the consumers. A process's word has its open items
+//! One line for each process, as long as there are lines; all of it is changed under the latch of the consumers. A process's word has its open items
 //! in the high half and, in the low one, the number of the item it took last. It is written right *before* the items
 //! are out of the queue. So when a process dies with the latch, the number tells whether what it counted did happen
 //! ([`Consumers::undo`]).
@@ -20,7 +20,7 @@ use super::layout::MOST_CONSUMERS;
 
 const WHO: usize = 0;
 const OPEN: usize = 1;
-const LINE: usize = super::layout::LINE / 8;
+const LINE: usize = super::layout::CONSUMER / 8;
 
 /// The number of a line that has not taken anything: items count from 1.
 pub(super) const NO_NUMBER: u32 = 0;

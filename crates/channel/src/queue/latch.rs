@@ -13,6 +13,7 @@
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU64, Ordering, spin_loop};
+use manyhands_sync::waiting::Look;
 
 const WAITERS: u64 = 1 << 63;
 
@@ -24,6 +25,8 @@ const LOOKS: u32 = 80;
 pub(crate) enum Attempt {
     /// The only one: nobody will sleep afterwards.
     Only,
+    /// One of many in a row: not worth more than a glance.
+    Look,
     /// The caller sleeps when this fails.
     First,
     /// The caller has slept: others may sleep, too, and the holder may be dead.
@@ -31,9 +34,18 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
-    /// For who is going to sleep.
-    pub(crate) fn after(slept: bool) -> Self {
-        if slept { Self::Woken } else { Self::First }
+    /// As an attempt in a wait.
+    pub(crate) fn of(look: Look) -> Self {
+        match look {
+            Look { slept: true, .. } | Look { dead: Some(_), .. } => Self::Woken,
+            Look { sleeping: true, .. } => Self::First,
+            _ => Self::Look,
+        }
+    }
+
+    /// Whether it may ask who is dead, which takes some microseconds.
+    pub(crate) fn may_ask(self) -> bool {
+        matches!(self, Self::Only | Self::Woken)
     }
 }
 
@@ -94,16 +106,15 @@ impl<'q> Latch<'q> {
                 continue;
             }
             let holder = Identity::from_bits(seen & Identity::MASK);
-            // No process can be the holder of a damaged word; reading about another one costs some microseconds, too
-            // much for one of the looks before the first sleep.
-            let dead = holder.is_none_or(|it| attempt != Attempt::First && it != me && it.is_dead());
+            // No process can be the holder of a damaged word.
+            let dead = holder.is_none_or(|it| attempt.may_ask() && it != me && it.is_dead());
             if dead {
                 if let Some(guard) = self.swap(seen, mine | seen & WAITERS) {
                     return Ok(guard);
                 }
                 continue;
             }
-            let marked = attempt == Attempt::Only
+            let marked = matches!(attempt, Attempt::Only | Attempt::Look)
                 || seen & WAITERS != 0
                 || self
                     .word

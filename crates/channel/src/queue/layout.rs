@@ -21,14 +21,15 @@ use super::error::AttachError;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
-/// How many processes can be told apart as consumers.
-pub(crate) const MOST_CONSUMERS: usize = 64;
+/// How many processes can be told apart as consumers, and the bytes for each.
+pub(crate) const MOST_CONSUMERS: usize = 256;
+pub(crate) const CONSUMER: usize = 16;
 
 /// Where the table of consumers begins.
 pub(crate) const CONSUMERS: usize = 512;
 
 /// Where the body begins.
-pub(crate) const BODY: usize = CONSUMERS + MOST_CONSUMERS * LINE;
+pub(crate) const BODY: usize = CONSUMERS + MOST_CONSUMERS * CONSUMER;
 
 /// The least and the most that a queue can be made of, in bytes.
 pub(crate) const SMALLEST: usize = 128 << 10;

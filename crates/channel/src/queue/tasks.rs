@@ -56,7 +56,7 @@ impl Queue {
         let count = u64::try_from(self.left()).unwrap_or(0);
         drop(guard);
         // Who looks again and again does not ask for deaths every time.
-        let lost = if count == 0 || attempt == Attempt::First { Vec::new() } else { self.consumers.lost() };
+        let lost = if count > 0 && attempt.may_ask() { self.consumers.lost() } else { Vec::new() };
         Ok(Unfinished { count, lost })
     }
 

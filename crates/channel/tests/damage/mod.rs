@@ -116,7 +116,7 @@ fn operate(queue: &Queue, script: &mut Script<'_>) {
 }
 
 fn pipe(site: &Arc<Site>, region: Range<usize>, script: &mut Script<'_>) {
-    let duplex = script.number(1) % 2 == 0;
+    let duplex = script.number(1).is_multiple_of(2);
     let (first, second) = End::pair(site, region.clone(), duplex).expect("a pipe");
     site.publish();
     let _ = second.try_send(1, &[b"hello"]);

@@ -34,13 +34,6 @@ impl Yard {
         bytes
     }
 
-    /// Whether these are the bytes of the queue.
-    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
-        let start = self.site.segment().pointer(self.region.start, bytes.len());
-        // SAFETY: inside the segment; whoever else has it is stopped.
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes.len()) == bytes }
-    }
-
     /// Makes these the bytes of the queue.
     pub(crate) fn remember(&self, bytes: &[u8]) {
         self.site.segment().commit(self.region.clone()).expect("memory");

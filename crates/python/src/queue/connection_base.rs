@@ -86,13 +86,7 @@ impl ConnectionBase {
     }
 
     /// False when there is no room in time.
-    fn send_parts(
-        &self,
-        py: Python<'_>,
-        tag: u16,
-        parts: &[&[u8]],
-        patience: Patience,
-    ) -> PyResult<bool> {
+    fn send_parts(&self, py: Python<'_>, tag: u16, parts: &[&[u8]], patience: Patience) -> PyResult<bool> {
         let end = self.outgoing()?;
         if parts.iter().map(|part| part.len()).sum::<usize>() < LONG {
             match end.try_send(tag, parts) {
@@ -326,8 +320,9 @@ impl ConnectionBase {
         let deadline = timeout::of_wait(timeout)?.deadline();
         let there = match end.try_recv(|_: Item<'_>| Err::<(), ()>(())) {
             Ok(_) | Err(RecvError::EndOfFile) => true,
-            Err(_) => detached(py, |waiting| end.poll(deadline, waiting))?
-                .map_err(|error| recv_error(py, error))?,
+            Err(_) => {
+                detached(py, |waiting| end.poll(deadline, waiting))?.map_err(|error| recv_error(py, error))?
+            }
         };
         if !there {
             self.hush();

@@ -41,7 +41,8 @@ pub(super) struct Handle {
 }
 
 impl Held {
-    fn new(end: End, mapped: Mapped) -> Handle {
+    /// The first use of an end.
+    fn first(end: End, mapped: Mapped) -> Handle {
         let this = Arc::new(Self { end, mapped, handles: AtomicUsize::new(1), heir: AtomicU64::new(0) });
         let mut all = held();
         all.retain(|held| held.strong_count() > 0);
@@ -60,7 +61,7 @@ impl Held {
 impl Handle {
     /// Both ends of a new pipe.
     pub(super) fn pair(mapped: &Mapped, first: End, second: End) -> (Self, Self) {
-        (Held::new(first, mapped.clone()), Held::new(second, mapped.clone()))
+        (Held::first(first, mapped.clone()), Held::first(second, mapped.clone()))
     }
 
     /// The end that has been pickled.
@@ -83,7 +84,7 @@ impl Handle {
             0 => End::attach(mapped.site(), mapped.body(), side),
             bits => End::claim(mapped.site(), mapped.body(), side, Reservation::from_bits(bits)),
         };
-        Ok(Held::new(end.map_err(|error| attach_error(&error))?, mapped.clone()))
+        Ok(Held::first(end.map_err(|error| attach_error(&error))?, mapped.clone()))
     }
 
     pub(super) fn end(&self) -> &End {
@@ -107,10 +108,7 @@ impl Handle {
     }
 
     /// What [`Handle::open`] needs elsewhere: (address of the segment, side, reservation or 0).
-    pub(super) fn address<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyTuple>, usize, u64)> {
+    pub(super) fn address<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, usize, u64)> {
         let address = self.held.mapped.address(py)?;
         let kept = self.held.again().is_some_and(|handle| ground::refer_to(Arc::new(handle)));
         // A task holds the end until it has ended; anybody else has to come soon.

@@ -103,9 +103,7 @@ impl Encoded<'_> {
     pub(super) fn with<R>(&self, priority: u128, send: impl FnOnce(Message<'_>) -> R) -> R {
         let tag = self.tag;
         match &self.content {
-            Content::Scalar(bytes, length) => {
-                send(Message { tag, priority, parts: &[&bytes[..*length]] })
-            }
+            Content::Scalar(bytes, length) => send(Message { tag, priority, parts: &[&bytes[..*length]] }),
             Content::Coded(bytes) => send(Message { tag, priority, parts: &[bytes] }),
             Content::Object(bytes) => send(Message { tag, priority, parts: &[bytes.as_bytes()] }),
             Content::Apart { head, pickle, buffers } => {

@@ -123,14 +123,16 @@ fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
     let number = pair.get_item(0)?;
     if let Ok(number) = number.cast::<PyInt>() {
         let Ok(number) = number.extract::<i64>() else {
-            return Err(PyValueError::new_err(format!("the number of an item must be less than 2**63, not {number}")));
+            return Err(PyValueError::new_err(format!(
+                "the number of an item must be less than 2**63, not {number}"
+            )));
         };
         return Ok(queue::priority_of_int(number));
     }
     if let Ok(number) = number.cast::<PyFloat>() {
-        return queue::priority_of_float(number.value())
-            .ok_or_else(|| PyValueError::new_err("the number of an item cannot be NaN: it has no place in an order"));
+        return queue::priority_of_float(number.value()).ok_or_else(|| {
+            PyValueError::new_err("the number of an item cannot be NaN: it has no place in an order")
+        });
     }
     Err(refused())
 }
-

@@ -25,6 +25,9 @@ use crate::sync::waiting::detached;
 /// The most bytes of a queue that was given no limit; addresses only, until they are used.
 const LARGEST: usize = 4 << 30;
 
+/// A process that died, and how many items it had taken and not finished.
+type Lost = Option<(i32, u32)>;
+
 /// A queue of any kind; opened by the Python class's `__init__`.
 #[pyclass(frozen, subclass, module = "manyhands._native")]
 pub(crate) struct QueueBase {
@@ -76,10 +79,14 @@ impl QueueBase {
         let (segment_kind, kind, joinable) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
         let Ok(maxsize) = u32::try_from(maxsize.max(0)) else {
-            return Err(PyValueError::new_err(format!("maxsize {maxsize} is too large: at most {}", u32::MAX)));
+            return Err(PyValueError::new_err(format!(
+                "maxsize {maxsize} is too large: at most {}",
+                u32::MAX
+            )));
         };
         let most = procfs::memory_limit() / 2;
-        let body = memory.unwrap_or(LARGEST.min(usize::try_from(most).unwrap_or(LARGEST))).max(Queue::SMALLEST);
+        let body =
+            memory.unwrap_or(LARGEST.min(usize::try_from(most).unwrap_or(LARGEST))).max(Queue::SMALLEST);
         let options = Options { kind, maxsize, joinable };
         let mapped = home::new_segment(segment_kind, name, &[u64::from(maxsize)], body, |site| {
             let region = SITE_BYTES..site.segment().len();
@@ -192,13 +199,13 @@ impl QueueBase {
     }
 
     /// Waits until all work is done; if it never will be, the process that died with some, and with how much.
-    fn _join(&self, py: Python<'_>) -> PyResult<Option<(i32, u32)>> {
+    fn _join(&self, py: Python<'_>) -> PyResult<Lost> {
         let lost = self.join(py, Patience::Endless)?;
         lost.ok_or_else(|| PyRuntimeError::new_err("a wait without end has ended"))
     }
 
     /// As `_join`, in a tuple; None when it is not done yet.
-    fn _join_or_none(&self, py: Python<'_>) -> PyResult<Option<(Option<(i32, u32)>,)>> {
+    fn _join_or_none(&self, py: Python<'_>) -> PyResult<Option<(Lost,)>> {
         Ok(self.join(py, Patience::None)?.map(|lost| (lost,)))
     }
 
@@ -292,8 +299,7 @@ impl QueueBase {
 
 impl QueueBase {
     /// `None` when the time was up first.
-    #[expect(clippy::option_option, reason = "the outer: not done yet; the inner: somebody died")]
-    fn join(&self, py: Python<'_>, patience: Patience) -> PyResult<Option<Option<(i32, u32)>>> {
+    fn join(&self, py: Python<'_>, patience: Patience) -> PyResult<Option<Lost>> {
         let queue = &self.any()?.queue;
         let deadline = patience.deadline();
         match detached(py, |waiting| queue.join(deadline, waiting))? {
@@ -305,7 +311,8 @@ impl QueueBase {
     }
 
     fn attach_to(&self, mapped: Mapped) -> PyResult<()> {
-        let queue = Queue::attach(Arc::clone(mapped.site()), mapped.body()).map_err(|error| attach_error(&error))?;
+        let queue =
+            Queue::attach(Arc::clone(mapped.site()), mapped.body()).map_err(|error| attach_error(&error))?;
         self.open
             .set(Open::new(mapped, queue))
             .map_err(|_| PyRuntimeError::new_err("the queue's __init__() was called twice"))

@@ -66,4 +66,3 @@ impl Sleepers for Waiters {
         }
     }
 }
-

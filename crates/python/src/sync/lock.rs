@@ -95,9 +95,9 @@ impl LockBase {
         let (me, thread) = waiting::caller();
         let acquired = match patience.deadline() {
             Some(0) => this.lock.acquire_now(me, thread),
-            deadline => waiting::wait(py, |waiting| {
-                this.lock.acquire(me, thread, deadline, &this.spin, waiting)
-            })?,
+            deadline => {
+                waiting::wait(py, |waiting| this.lock.acquire(me, thread, deadline, &this.spin, waiting))?
+            }
         };
         let Some(acquired) = acquired else { return Ok(false) };
         owned::settle(slf, acquired)?;

@@ -65,7 +65,6 @@ pub(super) fn describe(
     let class = lock.get_type().name()?;
     let name = name.map_or(String::new(), |name| format!(" {name:?}"));
     let state = if locked { "locked" } else { "unlocked" };
-    let owner =
-        owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
+    let owner = owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
     Ok(format!("<{state} manyhands.{class} object{name}{owner} at {key:#x}>"))
 }

@@ -96,9 +96,9 @@ impl RLockBase {
         let (me, thread) = waiting::caller();
         let acquired = match patience.deadline() {
             Some(0) => this.lock.acquire_now(me, thread),
-            deadline => waiting::wait(py, |waiting| {
-                this.lock.acquire(me, thread, deadline, &this.spin, waiting)
-            })?,
+            deadline => {
+                waiting::wait(py, |waiting| this.lock.acquire(me, thread, deadline, &this.spin, waiting))?
+            }
         };
         let Some(acquired) = acquired else { return Ok(false) };
         owned::settle(slf, acquired)?;
@@ -193,7 +193,13 @@ impl RLockBase {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
-        owned::describe(slf, this.record.key(), this.record.name(), this.lock.lock().owner(), this.lock.lock().is_locked())
+        owned::describe(
+            slf,
+            this.record.key(),
+            this.record.name(),
+            this.lock.lock().owner(),
+            this.lock.lock().is_locked(),
+        )
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

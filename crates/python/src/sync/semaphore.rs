@@ -114,8 +114,7 @@ impl SemaphoreBase {
         match timeout::of_semaphore(blocking.or(block), timeout)?.deadline() {
             Some(0) => Ok(self.semaphore.try_acquire()),
             deadline => {
-                let acquired =
-                    waiting::wait(py, |waiting| self.semaphore.acquire(deadline, waiting))?;
+                let acquired = waiting::wait(py, |waiting| self.semaphore.acquire(deadline, waiting))?;
                 Ok(acquired.is_some())
             }
         }

@@ -47,9 +47,7 @@ pub(crate) fn of_lock(
     }
     match endless {
         true => Ok(Patience::Endless),
-        false if seconds < 0.0 => {
-            Err(PyValueError::new_err("timeout value must be a non-negative number"))
-        }
+        false if seconds < 0.0 => Err(PyValueError::new_err("timeout value must be a non-negative number")),
         false => after(seconds),
     }
 }
@@ -65,9 +63,7 @@ pub(crate) fn of_semaphore(
     if !blocking.map_or(Ok(true), |blocking| blocking.is_truthy())? {
         return match timeout {
             None => Ok(Patience::None),
-            Some(_) => {
-                Err(PyValueError::new_err("can't specify timeout for non-blocking acquire"))
-            }
+            Some(_) => Err(PyValueError::new_err("can't specify timeout for non-blocking acquire")),
         };
     }
     of_wait(timeout)

@@ -35,6 +35,24 @@ pub(crate) fn kill_at_every_store<G>(
     unreachable!("there are more numbers than stores")
 }
 
+/// Has a child run `act` once, and calls `stored` before its first store to shared memory and after each. What a process
+/// would leave behind that is killed there is what the memory holds then: nobody can see in it that this child lives on
+/// for a while.
+#[allow(dead_code, reason = "not every test looks at memory in this way")]
+pub(crate) fn look_at_every_store(prepare: impl FnOnce(), act: impl FnOnce(), mut stored: impl FnMut()) {
+    let child = Child::run(|| {
+        prepare();
+        begin();
+        act();
+        end();
+    });
+    assert_eq!(child.wait(), News::Stopped, "could not be traced");
+    run_until_stored(&child, usize::MAX, || {
+        stored();
+        Vec::new()
+    });
+}
+
 /// Called in the child, before what it is killed at.
 #[cfg(target_arch = "x86_64")]
 fn begin() {
