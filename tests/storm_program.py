@@ -1,8 +1,8 @@
 """The program of test_sync_storm.py: ``python storm_program.py KILLS SEED``.
 
-A few processes pass tokens between two queues, each holding a permit and now and then a lock; this one
-kills them at random, stops some for a while, and starts others. From time to time all are killed and
-everything is counted.
+A few processes pass tokens between two queues, each holding a permit and now and then a lock; this
+one kills them at random, stops some for a while, and starts others. From time to time all are
+killed and everything is counted.
 """
 
 from __future__ import annotations
