@@ -11,6 +11,7 @@
 //! | [`event`] | a flag that many wait for |
 //! | `condition` | waiting until somebody says that something has changed, in order of arrival |
 //! | [`barrier`] | parties that wait for each other; a dead one breaks it |
+//! | [`call`] | calling one certain waiter, by whom conditions and event loops are woken |
 //! | `names` | the same segment for all who give the same name |
 //! | `site` | what a segment begins with: who takes part in it, and who waits for what |
 //! | `waiting` | the one way in which all of the above wait: signals, deadlines, deaths, deadlocks |
@@ -23,7 +24,8 @@
 //! # Two layers
 //!
 //! What stands in shared memory, and every step that changes it, is in types over [`Words`](words::Words) that never
-//! wait ([`lock::LockWord`], [`semaphore::Permits`], [`event::Flag`], [`barrier::Rounds`]). Those are checked by loom
+//! wait ([`lock::LockWord`], [`semaphore::Permits`], [`event::Flag`], [`barrier::Rounds`],
+//! [`call::Call`]). Those are checked by loom
 //! (`RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`): every interleaving and every reordering
 //! that the memory model allows, for small numbers of threads. The types that users use add waiting, by
 //! `Site::block`, and are tested with real processes that are killed after each single store to shared memory.

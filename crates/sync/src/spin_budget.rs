@@ -13,6 +13,10 @@ use crate::atomic::spin_loop;
 /// The most looks in a row: at some 20-40 ns each about what sleeping and being woken costs.
 const LONGEST: u32 = 600;
 
+/// The most between two that answer each other: waking a process on another, idle CPU takes some 50 µs, and both would
+/// sleep for ever after if each gave up before the other one can have been woken.
+const LONGEST_FOR_AN_ANSWER: u32 = 4000;
+
 /// The least, for conditions that are true at once.
 const SHORTEST: u32 = 8;
 
@@ -45,6 +49,12 @@ impl SpinBudget {
     #[must_use]
     pub const fn new(cpus: usize) -> Self {
         Self::with_longest(if cpus > 1 { LONGEST } else { 0 })
+    }
+
+    /// The same, for those who wait for an answer to what they have just said.
+    #[must_use]
+    pub const fn for_answers(cpus: usize) -> Self {
+        Self::with_longest(if cpus > 1 { LONGEST_FOR_AN_ANSWER } else { 0 })
     }
 
     /// A budget that is always zero: look once, then sleep.

@@ -186,6 +186,26 @@ mod loom_models {
         });
     }
 
+    /// A place is given back and taken again while the last free one is taken: one of the two who take them sees that
+    /// all have come.
+    #[test]
+    fn whoever_comes_last_knows() {
+        loom::model(|| {
+            let shared = Shared::new(3);
+            let [first, _second] = [7, 8].map(|who| match shared.rounds.arrive(who, |_| false) {
+                Arrival::Waits(place) => place,
+                other => panic!("{other:?}"),
+            });
+            let acts = |arrival| matches!(arrival, Arrival::Acts(_));
+            let other = spawn(&shared, move |shared| acts(shared.rounds.arrive(1, |_| false)));
+            shared.rounds.withdraw(first);
+            let mine = acts(shared.rounds.arrive(2, |_| false));
+            let theirs = other.join().expect("no panic");
+            assert!(mine || theirs || shared.rounds.waiting() < 3, "all have come, and nobody acts");
+            assert!(!(mine && theirs), "two act");
+        });
+    }
+
     /// A place that is given back just when the last party comes is either counted or taken by another, never both.
     #[test]
     fn a_withdrawal_leaves_room_for_one() {
