@@ -12,8 +12,8 @@
 //! ```
 //! use manyhands_channel::queue::{Kind, Message, Options, Queue};
 //! use manyhands_os::memory::Segment;
-//! use manyhands_sync::Patient;
 //! use manyhands_sync::site::{SITE_BYTES, Site};
+//! use manyhands_sync::waiting::Patient;
 //! use std::sync::Arc;
 //!
 //! let segment = Arc::new(Segment::create(c"example", SITE_BYTES + (1 << 20))?);

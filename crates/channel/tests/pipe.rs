@@ -2,12 +2,14 @@
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
+#[path = "../../sync/tests/child/mod.rs"]
 mod child;
 
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
+use child::stepping::kill_at_every_store;
 use child::{Child, News, stop_for_tracing};
 use manyhands_channel::pipe::{End, RecvError, Reservation, SendError, Side};
 use manyhands_channel::queue::{AttachError, GetError, Item, PutError};
@@ -288,4 +290,39 @@ fn only_a_pipe_can_be_attached_to() {
     assert!(matches!(attach(start..end + 4096), Err(AttachError::BadRegion { .. })));
     yard.site.segment().copy_in(start + 8, &[9]);
     assert!(matches!(attach(start..end), Err(AttachError::WrongVersion { found: 9, .. })));
+}
+
+#[test]
+fn killed_at_every_store_it_holds_nothing() {
+    let memory = |(yard, ..): &(Yard, End, End)| {
+        let mut bytes = vec![0; 8192];
+        yard.site.segment().copy_out(yard.region.start, &mut bytes);
+        bytes
+    };
+    kill_at_every_store(
+        || Yard::new(true),
+        memory,
+        |_| {
+            let _ = manyhands_os::process::identity();
+        },
+        |(yard, _, second)| {
+            let end = yard.attach(Side::First);
+            let reservation = end.reserve(60).expect("room");
+            assert!(end.adopt(reservation));
+            end.cancel(end.reserve(60).expect("room"));
+            end.close();
+            drop(yard.attach(Side::Second));
+            second.cancel(second.reserve(60).expect("room"));
+        },
+        |(yard, first, second), what| {
+            send(first, "still").expect("room");
+            assert_eq!(recv(second), Ok("still".into()), "{what}");
+            first.close();
+            assert_eq!(recv(second), Err(RecvError::EndOfFile), "{what}");
+            let again = yard.attach(Side::First);
+            assert_eq!(second.try_recv(text), Err(RecvError::Get(GetError::Empty)), "{what}");
+            drop(again);
+            assert_eq!(recv(second), Err(RecvError::EndOfFile), "{what}");
+        },
+    );
 }

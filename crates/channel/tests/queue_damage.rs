@@ -7,7 +7,7 @@ mod damage;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_written_to_it_every_operation_ends(script in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -124,21 +124,7 @@ impl World {
                     Err(error) => panic!("{error}"),
                 }
             }
-            Step::PutMany { lens } => {
-                let mut batch = Batch::default();
-                for (index, len) in lens.iter().enumerate() {
-                    let number = model.next + index as u64;
-                    batch.push(number as u16, &[&content(number, *len)]);
-                }
-                let count = match queue.try_put_batch(&mut batch) {
-                    Ok(count) => count,
-                    Err(PutError::Closed) if model.closed => 0,
-                    Err(PutError::Full) if model.room() == 0 || model.items.len() > 1 => 0,
-                    Err(error) => panic!("{error} with {} items", model.items.len()),
-                };
-                assert!(count <= model.room() && batch.len() == lens.len() - count);
-                lens[..count].iter().for_each(|len| model.add(*len, 0));
-            }
+            Step::PutMany { lens } => self.put_many(&lens),
             Step::Get => match try_get(&self.other) {
                 Ok((tag, bytes)) => check((tag, &bytes), model.remove()),
                 Err(error) => assert!(model.items.is_empty() && error == model.nothing()),
@@ -184,6 +170,23 @@ impl World {
         }
     }
 
+    fn put_many(&mut self, lens: &[usize]) {
+        let (queue, model) = (&self.yard.queue, &mut self.model);
+        let mut batch = Batch::default();
+        for (index, len) in lens.iter().enumerate() {
+            let number = model.next + index as u64;
+            batch.push(number as u16, &[&content(number, *len)]);
+        }
+        let count = match queue.try_put_batch(&mut batch) {
+            Ok(count) => count,
+            Err(PutError::Closed) if model.closed => 0,
+            Err(PutError::Full) if model.room() == 0 || model.items.len() > 1 => 0,
+            Err(error) => panic!("{error} with {} items", model.items.len()),
+        };
+        assert!(count <= model.room() && batch.len() == lens.len() - count);
+        lens[..count].iter().for_each(|len| model.add(*len, 0));
+    }
+
     fn check(&self) {
         let (queue, model) = (&self.yard.queue, &self.model);
         assert_eq!(queue.len(), model.items.len());
@@ -198,7 +201,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn queues_do_what_the_model_does(

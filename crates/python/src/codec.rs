@@ -111,6 +111,16 @@ pub(crate) fn encode_scalar(value: &Bound<'_, PyAny>, bytes: &mut [u8; SCALAR]) 
     Some(SCALAR)
 }
 
+/// Whether these bytes are what [`encode_scalar`] writes, so that they can be decoded.
+#[inline]
+pub(crate) fn is_scalar(bytes: &[u8]) -> bool {
+    match bytes {
+        [NONE | TRUE | FALSE] | [SMALL, _] => true,
+        [INT | FLOAT, rest @ ..] => rest.len() == 8,
+        _ => false,
+    }
+}
+
 /// Appends a short text.
 pub(crate) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
     _ = encode_bytes(STR, text.as_bytes(), bytes, usize::MAX);

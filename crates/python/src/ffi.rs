@@ -1,6 +1,6 @@
 //! The only unsafe code of this crate: what PyO3 offers no safe way for.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -312,8 +312,9 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     let function: Function = shortcut::<S>;
     let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
     let ml_flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    let definition =
-        ffi::PyMethodDef { ml_name: S::NAME.as_ptr(), ml_meth, ml_flags, ml_doc: std::ptr::null() };
+    // For ever as well.
+    let ml_doc = Box::leak(documentation::<S>(&class)?.into_boxed_c_str()).as_ptr();
+    let definition = ffi::PyMethodDef { ml_name: S::NAME.as_ptr(), ml_meth, ml_flags, ml_doc };
     // The descriptor refers to its definition for as long as the class lives, which is for ever.
     let definition: *mut ffi::PyMethodDef = Box::leak(Box::new(definition));
     // SAFETY: a live class, and a definition that lives for ever; we are attached.
@@ -321,6 +322,18 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     // SAFETY: a new reference, or null with an exception set.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, method) }?;
     class.setattr(S::NAME.to_string_lossy(), method)
+}
+
+/// Signature and text of the ordinary method, in the form in which CPython takes both from the definition. Empty where
+/// a subclass defines that method, in Python.
+fn documentation<S: Shortcut>(class: &Bound<'_, PyType>) -> PyResult<CString> {
+    let Some(ordinary) = class.getattr_opt(S::ORDINARY)? else { return Ok(CString::default()) };
+    let signature: Option<String> = ordinary.getattr("__text_signature__")?.extract()?;
+    let text: Option<String> = ordinary.getattr("__doc__")?.extract()?;
+    let (signature, text) = (signature.unwrap_or_default(), text.unwrap_or_default());
+    let name = S::NAME.to_string_lossy();
+    let head = if signature.is_empty() { String::new() } else { format!("{name}{signature}\n--\n\n") };
+    Ok(CString::new(head + &text)?)
 }
 
 /// # Safety
@@ -372,7 +385,9 @@ fn ordinary<S: Shortcut>(
             let names = unsafe { Borrowed::from_ptr(py, arguments.names) };
             for (index, name) in names.try_iter()?.enumerate() {
                 // SAFETY: the values of arguments by name follow those by position, one for each name.
-                let value = unsafe { *arguments.first.add(count + index) };
+                let value = unsafe { arguments.first.add(count + index) };
+                // SAFETY: as above.
+                let value = unsafe { *value };
                 // SAFETY: CPython keeps the arguments of a call alive until it returns.
                 named.set_item(name?, unsafe { Borrowed::from_ptr(py, value) })?;
             }

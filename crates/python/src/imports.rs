@@ -57,6 +57,8 @@ imports! {
     /// The text of the calling thread's stack.
     own_stack = "manyhands._deadlock"."own_stack";
     make_deadlock_error = "manyhands._deadlock"."deadlock_error";
+    get_ident = "threading"."get_ident";
+    main_thread = "threading"."main_thread";
     /// Raised by `wait` of a barrier that is broken.
     broken_barrier_error = "threading"."BrokenBarrierError";
     /// Raised by a release of what is not held.

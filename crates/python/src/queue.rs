@@ -3,6 +3,7 @@
 //! - [`message`]: Python values as messages, and back;
 //! - [`open`]: one item in, one item out; [`batch`]: many at once; [`waiters`]: how coroutines wait;
 //! - [`queue_base`]: the class of Python, for all kinds of queue;
+//! - [`quick`]: `put` and `get` of numbers where nobody waits;
 //! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds;
 //! - [`errors`]: what goes wrong, as Python says it.
 //!
@@ -16,6 +17,7 @@ mod errors;
 mod message;
 mod open;
 mod queue_base;
+mod quick;
 mod waiters;
 
 use pyo3::prelude::*;
@@ -23,6 +25,7 @@ use pyo3::prelude::*;
 /// Adds everything about queues and pipes to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue_base::QueueBase>()?;
+    quick::register(module.py())?;
     module.add_class::<message::Parcel>()?;
     module.add_class::<connection_base::ConnectionBase>()?;
     module.add_class::<connection_base::PipeSegment>()?;

@@ -101,7 +101,7 @@ fn restart_thread_pools(py: Python<'_>) {
     }
 }
 
-pub(crate) use worker::check_cancelled as stop_if_asked;
+pub(crate) use worker::{check_cancelled as stop_if_asked, is_asked};
 
 /// Raise TaskCancelled if the running task has been asked to stop.
 #[pyfunction]

@@ -24,11 +24,10 @@
 //! # Two layers
 //!
 //! What stands in shared memory, and every step that changes it, is in types over [`Words`](words::Words) that never
-//! wait ([`lock::LockWord`], [`semaphore::Permits`], [`event::Flag`], [`barrier::Rounds`],
-//! [`call::Call`]). Those are checked by loom
-//! (`RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`): every interleaving and every reordering
-//! that the memory model allows, for small numbers of threads. The types that users use add waiting, by
-//! `Site::block`, and are tested with real processes that are killed after each single store to shared memory.
+//! wait ([`lock::LockWord`], [`semaphore::Permits`], [`event::Flag`], [`barrier::Rounds`], [`call::Call`]). Those are
+//! checked by loom (`RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`): every interleaving and
+//! every reordering that the memory model allows, for small numbers of threads. The types that users use add waiting,
+//! by `Site::block`, and are tested with real processes that are killed after each single store to shared memory.
 //!
 //! # Who is who, and who is dead
 //!

@@ -1,8 +1,8 @@
 //! What a segment begins with that holds primitives: who takes part, and who waits for what.
 //!
 //! * The *heading* says what the segment is.
-//! * A *lease* is a process's place among the participants: it makes a death known at once ([`leases`]).
-//! * An *entry* in the table of waiters says who waits for what, since when ([`waiters`]).
+//! * A *lease* is a process's place among the participants: it makes a death known at once ([`Lease`]).
+//! * An *entry* in the table of waiters says who waits for what, since when ([`Entry`]).
 //!
 //! None of it is a lock, and nothing in it must be whole for the primitives to be right: who owns something is written
 //! in the primitive's own words.

@@ -275,6 +275,60 @@ fn the_death_of_the_one_who_acts_breaks_it() {
     });
 }
 
+/// Parties are killed at any moment, the barrier is reset, and the next ones go on.
+#[test]
+fn a_storm_of_deaths_stops_nobody() {
+    const DEATHS: usize = 60;
+    let (site, barrier) = barrier(3);
+    let all = words(&site, 64);
+    let rounds = all.word(40);
+    let start = || {
+        Child::run(|| {
+            site.enter();
+            loop {
+                match barrier.wait(soon(), &mut Patient) {
+                    Ok(Passage::Passed(_)) => {}
+                    Ok(Passage::Acts(acting)) => {
+                        if acting.pass().is_ok() {
+                            rounds.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    Err(_) => await_that("it is reset", || !barrier.is_broken()),
+                }
+            }
+        })
+    };
+    let mut parties = [(); 3].map(|()| start());
+    for death in 0..DEATHS {
+        let goal = rounds.load(Ordering::Relaxed) + 1 + death as u64 % 7 * 10;
+        await_that("they go on", || rounds.load(Ordering::Relaxed) >= goal);
+        let victim = death % 3;
+        if death % 4 == 0 {
+            parties[victim].signal(libc::SIGSTOP);
+            assert_eq!(parties[victim].wait(), News::Stopped);
+        }
+        // Killed, and another one takes its place.
+        parties[victim] = start();
+        // Those who meet the dead one break it, sooner or later, or had already passed.
+        let goal = rounds.load(Ordering::Relaxed) + 1;
+        await_that("broken or passed", || {
+            if barrier.is_broken() {
+                barrier.reset();
+            }
+            rounds.load(Ordering::Relaxed) >= goal
+        });
+        site.sweep(|_| ());
+    }
+    drop(parties);
+    barrier.reset();
+    std::thread::scope(|scope| {
+        let others = [(); 2].map(|()| scope.spawn(|| wait(&barrier)));
+        let mut indices = vec![wait(&barrier)];
+        indices.extend(others.map(|other| other.join().expect("no panic")));
+        assert_eq!(indices.into_iter().map(|index| index.expect("passed")).sum::<usize>(), 3);
+    });
+}
+
 #[test]
 fn a_stopped_party_is_waited_for() {
     let (site, barrier) = barrier(2);

@@ -147,12 +147,14 @@ impl Holders {
         let seen = self.who(place).load(Ordering::Acquire);
         seen & RESERVED != 0
             && reservation.is_of(self.until(place).load(Ordering::Relaxed))
+            // pairs with: living (Acquire)
             && self.who(place).compare_exchange(seen, who, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Lets go of a place, if it is this process's.
     pub(super) fn let_go(&self, place: usize) -> bool {
         let me = identity().to_bits();
+        // Release: what was sent. pairs with: living, seem_alive (Acquire)
         self.who(place).compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -168,7 +170,7 @@ impl Holders {
     /// Whether somebody seems to hold the end: without asking who is dead.
     #[inline]
     pub(super) fn seem_alive(&self) -> bool {
-        let taken = |place: usize| self.who(place).load(Ordering::Relaxed) != 0;
+        let taken = |place: usize| self.who(place).load(Ordering::Acquire) != 0;
         let hint = self.hint.load(Ordering::Relaxed);
         if taken(hint) {
             return true;

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use manyhands_os::memory::Segment;
-use manyhands_sync::atomic::Ordering;
+use manyhands_sync::atomic::{Ordering, fence};
 use manyhands_sync::words::{SegmentWords, Words};
 
 use super::error::Corrupt;
@@ -96,7 +96,8 @@ impl Extents {
     }
 
     fn link(&self, extent: u32, next: u32) {
-        self.links.word(extent as usize).store(u64::from(next), Ordering::Relaxed);
+        // Release: should we die, whoever finds this link finds all that was written before. pairs with: rebuild
+        self.links.word(extent as usize).store(u64::from(next), Ordering::Release);
     }
 
     /// Sees to it that `count` extents after `from` are free, none of which is the consumer's, `reader`.
@@ -179,8 +180,10 @@ impl Extents {
         if excess.is_empty() {
             return Ok(0);
         }
-        // One store takes all of them out.
+        // One store takes all of them out; only afterwards do they become anything else, also for who finds us dead.
+        // pairs with: rebuild
         self.link(last, next);
+        fence(Ordering::Release);
         let linked = self.word(head::LINKED).load(Ordering::Relaxed);
         self.word(head::LINKED).store(linked.saturating_sub(excess.len() as u64), Ordering::Relaxed);
         Ok(self.retire(excess))
@@ -209,6 +212,8 @@ impl Extents {
 
     /// Makes everything but the circle anew. `start` is in the circle.
     pub(super) fn rebuild(&self, start: u32) -> Result<(), Corrupt> {
+        // pairs with: link
+        fence(Ordering::Acquire);
         let mut in_circle = vec![false; self.plan.extents as usize];
         let (mut at, mut linked) = (start, 0_u64);
         loop {

@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 
 use manyhands_os::memory::Segment;
 use manyhands_sync::EventCount;
-use manyhands_sync::atomic::Ordering;
+use manyhands_sync::atomic::{Ordering, fence};
 use manyhands_sync::words::{SegmentWords, Words};
 
 use super::error::{Corrupt, GetError, PutError};
@@ -112,9 +112,7 @@ impl Heap {
 
     /// The number of items.
     pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.word(head::HEAP_LEN).load(Ordering::Acquire))
-            .unwrap_or(usize::MAX)
-            .min(self.plan.count as usize)
+        usize::try_from(self.get_word(head::HEAP_LEN)).unwrap_or(usize::MAX).min(self.plan.count as usize)
     }
 
     /// The most bytes an item can have.
@@ -242,7 +240,7 @@ impl Heap {
         if written.is_empty() {
             return if wanted { Err(refused) } else { Ok(0) };
         }
-        // Release: for who looks at the number without the latch, and for recovery.
+        // Release: who finds this finds the items, should we die. pairs with: rebuild
         self.word(head::PUT_COMMIT).store(commit.wrapping_add(written.len() as u64), Ordering::Release);
         for cell in &written {
             self.push(*cell)?;
@@ -272,6 +270,7 @@ impl Heap {
         self.cell(first, PRIORITY + 1).store(priority as u64, Ordering::Relaxed);
         let header = Header { len: size, tag: message.tag };
         self.cell(first, HEADER).store(header.pack(), Ordering::Relaxed);
+        // Release: an item is whole before it is one. pairs with: rebuild
         self.cell(first, STATE).store(LIVE | number, Ordering::Release);
         Ok(first)
     }
@@ -333,9 +332,7 @@ impl Heap {
         }
         for cell in &taken {
             before(1, item_number(self.cell(*cell, STATE).load(Ordering::Relaxed)))?;
-            // From here on it is out. Release: we have read it.
-            self.cell(*cell, STATE).store(0, Ordering::Release);
-            self.release(*cell)?;
+            self.take_away(*cell)?;
         }
         self.set_word(head::BYTES_GOT, self.get_word(head::BYTES_GOT).wrapping_add(bytes as u64));
         if self.len() == 0 && self.memory() > KEEP {
@@ -370,6 +367,15 @@ impl Heap {
         }
     }
 
+    /// Makes an item none.
+    fn take_away(&self, cell: u32) -> Result<(), Corrupt> {
+        // Release: that it was counted comes before. pairs with: rebuild
+        self.cell(cell, STATE).store(0, Ordering::Release);
+        // And what its cells become comes after: should we die, an item that is there is whole.
+        fence(Ordering::Release);
+        self.release(cell)
+    }
+
     /// Forgets everything and gives the memory back. There are no items.
     fn reset(&self) {
         // In this order: cells that are out of the count are committed before they are used again.
@@ -385,8 +391,7 @@ impl Heap {
         let mut dropped = 0;
         while self.len() > 0 {
             let cell = self.pop()?;
-            self.cell(cell, STATE).store(0, Ordering::Release);
-            self.release(cell)?;
+            self.take_away(cell)?;
             dropped += 1;
         }
         Ok(dropped)

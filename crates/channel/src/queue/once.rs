@@ -344,7 +344,7 @@ impl Queue {
         };
         let state = self.root.word(root::STATE);
         if !immediate {
-            // Release: what was put in. pairs with: state
+            // Release: what was put in before. pairs with: state
             state.store(CLOSED, Ordering::Release);
         } else {
             match &self.body {
@@ -354,10 +354,12 @@ impl Queue {
                         GetError::Busy(busy) => PutError::Busy(busy),
                         _ => PutError::Closed,
                     })?;
+                    // pairs with: state
                     state.store(CLOSED | IMMEDIATE, Ordering::Release);
                     stream.clear(&put, &get);
                 }
                 Body::Heap(heap) => {
+                    // pairs with: state
                     state.store(CLOSED | IMMEDIATE, Ordering::Release);
                     heap.clear(&put)?;
                 }

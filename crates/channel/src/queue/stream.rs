@@ -159,6 +159,7 @@ impl Stream {
         let got = self.word(head::GOT_COMMIT).load(Ordering::Relaxed);
         // First, so that nobody ever finds it behind the commit.
         self.word(head::SEEN_PUT).store(put, Ordering::Relaxed);
+        // pairs with: room, write_across, trim (Acquire)
         self.word(head::GOT_COMMIT).store(put, Ordering::Release);
         (put as u32).wrapping_sub(got as u32)
     }

@@ -209,27 +209,34 @@ impl ConnectionBase {
         PipeSegment { _mapped: self.handle.mapped().clone() }
     }
 
+    /// Whether it is closed.
     #[getter]
     fn closed(&self) -> bool {
         self.handle.is_closed()
     }
 
+    /// Whether messages can be received.
     #[getter]
     fn readable(&self) -> bool {
         self.handle.end().can_recv()
     }
 
+    /// Whether messages can be sent.
     #[getter]
     fn writable(&self) -> bool {
         self.handle.end().can_send()
     }
 
+    /// Close this end. The other one notices once nobody has this end open any more.
     fn close(&self) {
         let bell = self.bell().take();
         drop(bell);
         self.handle.close();
     }
 
+    /// Return a descriptor that is readable while there is something to receive.
+    ///
+    /// Not for reading from it. It does not tell when the process at the other end is killed.
     fn fileno(&self) -> PyResult<RawFd> {
         let end = self.end()?;
         let mut bell = self.bell();
@@ -249,6 +256,12 @@ impl ConnectionBase {
         Ok(fd)
     }
 
+    /// Send an object.
+    ///
+    /// Raises:
+    ///     BrokenPipeError: nobody has the other end open.
+    ///     OSError: closed, or only for receiving.
+    ///     TypeError, pickle.PicklingError: the object cannot be pickled. Nothing has been sent.
     fn send(&self, item: &Bound<'_, PyAny>) -> PyResult<()> {
         self.outgoing()?;
         let encoded = message::encode(item)?;
@@ -278,6 +291,11 @@ impl ConnectionBase {
         self.send_parts(py, parcel.tag, &[&parcel.bytes], Patience::None)
     }
 
+    /// Wait for an object, and return it.
+    ///
+    /// Raises:
+    ///     EOFError: nobody has the other end open, and everything has been received.
+    ///     OSError: closed, or only for sending.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let received = self.receive_object(py, Patience::Endless)?;
         received.ok_or_else(|| PyEOFError::new_err(()))

@@ -54,6 +54,12 @@ impl QueueBase {
         self.open.get().ok_or_else(|| PyRuntimeError::new_err("the queue's __init__() has not been called"))
     }
 
+    /// The queue, if it is open and this object not closed.
+    #[inline]
+    pub(super) fn ready(&self) -> Option<&Open> {
+        self.open.get().filter(|_| !self.closed.load(Ordering::Relaxed))
+    }
+
     /// The queue, if this object is not closed.
     #[inline]
     fn usable<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Open> {
@@ -120,8 +126,24 @@ impl QueueBase {
         Ok(self.any()?.queue.options().maxsize)
     }
 
-    #[pyo3(signature = (item, block = None, timeout = None))]
-    fn put(
+    /// Put an item.
+    ///
+    /// Args:
+    ///     item: anything that can be pickled.
+    ///     block: whether to wait for room.
+    ///     timeout: seconds to wait for it; None means for ever.
+    ///
+    /// Raises:
+    ///     queue.Full: there is no room (in time).
+    ///     queue.ShutDown: the queue has been shut down.
+    ///     ValueError: `close` was called; a negative timeout; the item would never fit.
+    ///     TypeError, pickle.PicklingError: the item cannot be pickled. The queue is as before.
+    ///     MemoryError: the system has no memory left.
+    #[pyo3(
+        signature = (item, block = None, timeout = None),
+        text_signature = "($self, item, block=True, timeout=None)"
+    )]
+    fn _put(
         slf: &Bound<'_, Self>,
         item: &Bound<'_, PyAny>,
         block: Option<&Bound<'_, PyAny>>,
@@ -132,13 +154,25 @@ impl QueueBase {
         open.put(slf.py(), open.priority(item)?, &message::encode(item)?, patience)
     }
 
+    /// Put an item if there is room now, as ``put(item, block=False)``.
     fn put_nowait(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = Self::usable(slf)?;
         open.put(slf.py(), open.priority(item)?, &message::encode(item)?, Patience::None)
     }
 
-    #[pyo3(signature = (block = None, timeout = None))]
-    fn get<'py>(
+    /// Remove an item and return it.
+    ///
+    /// Args:
+    ///     block: whether to wait for one.
+    ///     timeout: seconds to wait; None means for ever.
+    ///
+    /// Raises:
+    ///     queue.Empty: there is none (in time).
+    ///     queue.ShutDown: the queue has been shut down and there is nothing left.
+    ///     ValueError: `close` was called; a negative timeout.
+    ///     Exception: whatever the item raises when it is made anew; it is gone then.
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    fn _get<'py>(
         slf: &Bound<'py, Self>,
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
@@ -148,6 +182,7 @@ impl QueueBase {
         got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
     }
 
+    /// Remove an item if there is one now, as ``get(block=False)``.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let got = Self::usable(slf)?.get(slf.py(), Patience::None)?;
         got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
@@ -159,10 +194,12 @@ impl QueueBase {
         Ok(got.unwrap_or(default))
     }
 
+    /// Return how many items there are at this moment: exact, but old news if others use the queue.
     fn qsize(&self) -> PyResult<usize> {
         Ok(self.any()?.queue.len())
     }
 
+    /// Return whether there is no room at this moment.
     fn full(&self) -> PyResult<bool> {
         Ok(self.any()?.queue.is_full())
     }
@@ -173,11 +210,17 @@ impl QueueBase {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Makes this object unusable; the queue goes on for others.
+    /// Say that this object will not be used any more; the queue goes on for others.
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
+    /// Shut the queue down, for everybody: nothing can be put any more, what is left can be got.
+    ///
+    /// Everybody who waits is woken. Where nothing can be put or got any more, `queue.ShutDown` is raised.
+    ///
+    /// Args:
+    ///     immediate: drop what is left, and count it as done.
     #[pyo3(signature = (immediate = false))]
     fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
         let queue = &self.any()?.queue;
@@ -185,11 +228,16 @@ impl QueueBase {
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
+    /// Whether the queue has been shut down.
     #[getter]
     fn is_shutdown(&self) -> PyResult<bool> {
         Ok(self.any()?.queue.is_closed())
     }
 
+    /// Say that an item that was got is done.
+    ///
+    /// Raises:
+    ///     ValueError: called more often than items were put.
     fn task_done(&self, py: Python<'_>) -> PyResult<()> {
         let queue = &self.any()?.queue;
         detached(py, |waiting| queue.task_done(1, waiting))?.map_err(|error| match error {
@@ -209,13 +257,22 @@ impl QueueBase {
         Ok(self.join(py, Patience::None)?.map(|lost| (lost,)))
     }
 
-    /// Counts as done what processes had taken that died; how many items these are.
+    /// Count as done the items of processes that died before they were; return how many.
     fn recover(&self, py: Python<'_>) -> PyResult<u64> {
         let queue = &self.any()?.queue;
         detached(py, |waiting| queue.write_off(waiting))?
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
+    /// Put all items of an iterable, in order, as if one by one, but at a fraction of the cost.
+    ///
+    /// Args:
+    ///     items: any iterable; it may be endless, and is only read a little ahead.
+    ///     timeout: seconds to wait for room, in all; None means for ever.
+    ///
+    /// Raises:
+    ///     Exception: as `put`, and what the iterable raises. The items before have been put: the error's attribute
+    ///         ``items_put`` is their number.
     #[pyo3(signature = (items, timeout = None))]
     fn put_many(
         slf: &Bound<'_, Self>,
@@ -226,6 +283,18 @@ impl QueueBase {
         batch::put_many(slf.py(), open, items, timeout::of_queue(None, timeout)?)
     }
 
+    /// Remove up to ``count`` items: wait for the first, take what is there.
+    ///
+    /// Args:
+    ///     count: the most items.
+    ///     timeout: seconds to wait for the first; None means for ever.
+    ///
+    /// Returns:
+    ///     a list of at least one item.
+    ///
+    /// Raises:
+    ///     Exception: as `get`. If an item cannot be made anew, the others are in the error's attribute
+    ///         ``items_taken``.
     #[pyo3(signature = (count, timeout = None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
@@ -278,6 +347,12 @@ impl QueueBase {
         enlist(slf, Point::Done, door)
     }
 
+    /// Return what has happened in the queue so far.
+    ///
+    /// Returns:
+    ///     a dict of ``size``, ``maxsize``, ``puts``, ``gets`` (items), ``bytes_put``, ``bytes_got``,
+    ///     ``memory_bytes`` (of shared memory), ``unfinished`` (items not yet done; None where nobody counts),
+    ///     ``is_shutdown``, and ``deaths`` (processes killed in the middle of something that others put right).
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let queue = &self.any()?.queue;
         let found = queue.statistics();

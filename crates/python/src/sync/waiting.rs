@@ -7,28 +7,48 @@ use manyhands_os::process::{self, identity};
 use manyhands_sync::deadlock::Member;
 use manyhands_sync::names;
 use manyhands_sync::waiting::{Stopped, Waiting};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::imports;
-use crate::thread_pool::stop_if_asked;
+use crate::thread_pool::{is_asked, stop_if_asked};
 
 /// The waiting thread.
 #[derive(Default)]
 struct Thread {
     /// What a signal handler raised.
     error: Option<PyErr>,
+    /// Whether it is the one that runs signal handlers, once that has mattered.
+    handles_signals: Option<bool>,
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let main = imports::main_thread(py)?.call0()?.getattr(intern!(py, "ident"))?;
+    imports::get_ident(py)?.call0()?.eq(main)
 }
 
 impl Waiting for Thread {
     fn pause(&mut self) -> ControlFlow<()> {
-        Python::attach(|py| match py.check_signals().and_then(|()| stop_if_asked(py)) {
+        // Signal handlers run in the main thread only; the others need the interpreter once, to learn that.
+        if self.handles_signals == Some(false) && !is_asked() {
+            return ControlFlow::Continue(());
+        }
+        let looked = Python::attach(|py| {
+            py.check_signals()?;
+            if self.handles_signals.is_none() {
+                // Calls Python, so here, too, a signal handler may run and raise.
+                self.handles_signals = Some(is_main_thread(py)?);
+            }
+            stop_if_asked(py)
+        });
+        match looked {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.error = Some(error);
                 ControlFlow::Break(())
             }
-        })
+        }
     }
 
     fn stack(&mut self) -> String {

@@ -196,8 +196,12 @@ enum Ended {
 
 /// Raises TaskCancelled if the task that the calling thread runs has been asked to stop.
 pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
-    let asked = CURRENT.with_borrow(|current| current.as_ref().is_some_and(|worker| worker.seat.is_asked()));
-    if asked { Err(stop(py)) } else { Ok(()) }
+    if is_asked() { Err(stop(py)) } else { Ok(()) }
+}
+
+/// Whether the task that the calling thread runs has been asked to stop.
+pub(crate) fn is_asked() -> bool {
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|worker| worker.seat.is_asked()))
 }
 
 fn stop(py: Python<'_>) -> PyErr {

@@ -39,7 +39,7 @@ pub(crate) fn kill_at_every_store<G>(
 /// would leave behind that is killed there is what the memory holds then: nobody can see in it that this child lives on
 /// for a while.
 #[allow(dead_code, reason = "not every test looks at memory in this way")]
-pub(crate) fn look_at_every_store(prepare: impl FnOnce(), act: impl FnOnce(), mut stored: impl FnMut()) {
+pub(crate) fn look_at_every_store(prepare: impl FnOnce(), act: impl FnOnce(), stored: impl FnMut()) {
     let child = Child::run(|| {
         prepare();
         begin();
@@ -47,8 +47,9 @@ pub(crate) fn look_at_every_store(prepare: impl FnOnce(), act: impl FnOnce(), mu
         end();
     });
     assert_eq!(child.wait(), News::Stopped, "could not be traced");
+    let stored = std::cell::RefCell::new(stored);
     run_until_stored(&child, usize::MAX, || {
-        stored();
+        (stored.borrow_mut())();
         Vec::new()
     });
 }

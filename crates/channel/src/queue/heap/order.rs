@@ -18,7 +18,7 @@ impl Heap {
     }
 
     fn set_len(&self, len: usize) {
-        self.word(head::HEAP_LEN).store(len as u64, Ordering::Release);
+        self.set_word(head::HEAP_LEN, len as u64);
     }
 
     pub(super) fn push(&self, cell: u32) -> Result<(), Corrupt> {
@@ -87,11 +87,13 @@ impl Heap {
             return Err(Corrupt { what: "more cells are in use than there are" });
         }
         let fresh = fresh as u32;
-        let commit = self.get_word(head::PUT_COMMIT);
+        // pairs with: put
+        let commit = self.word(head::PUT_COMMIT).load(Ordering::Acquire);
         let mut used = vec![false; fresh as usize];
         let mut live = Vec::new();
         for cell in 0..fresh {
-            let state = self.cell(cell, STATE).load(Ordering::Relaxed);
+            // pairs with: write, take_away
+            let state = self.cell(cell, STATE).load(Ordering::Acquire);
             if state & LIVE == 0 {
                 continue;
             }
