@@ -26,6 +26,7 @@ CARGO_TEST := cargo test --locked --workspace --exclude manyhands-python
 WHEELS := target/wheels
 PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
+FUZZ_S ?= 300
 
 .PHONY: help
 help: ## Show these commands
@@ -114,9 +115,16 @@ test-python: wheel ## Run the Python tests only
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
 
 .PHONY: storm
-storm: wheel ## Kill workers by the thousand for several minutes
+storm: wheel ## Kill processes by the thousand for several minutes
 	@$(ENVIRONMENT) .venvs/storm "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
+	MANYHANDS_STORM=20000 timeout --kill-after=20 3600 cargo test --locked --release -p manyhands-channel --test queue_storm
 	timeout --kill-after=20 3600 .venvs/storm/bin/python -m pytest -m storm -o faulthandler_timeout=1800 $(ARGS)
+
+.PHONY: fuzz
+fuzz: rust ## Damage segments at random for minutes (needs nightly Rust and cargo-fuzz)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
+	  echo 'cargo-fuzz is missing: rustup toolchain install nightly; cargo install cargo-fuzz' >&2; exit 1; }
+	cd fuzz && cargo +nightly fuzz run damage -- -max_total_time=$(FUZZ_S) -len_control=0
 
 .PHONY: miri
 miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)

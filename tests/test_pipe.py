@@ -11,8 +11,7 @@ import pickle
 import selectors
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
@@ -20,29 +19,13 @@ import numpy as np
 import pytest
 
 import manyhands as mh
+from children import METHODS, WAIT_S, child, sleeps
 from eventually import eventually
 
-WAIT_S = 30.0
 # Its published types know only the standard library's connections.
 wait: Any = connection.wait
-METHODS = ("fork", "spawn", "forkserver")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
-
-@contextmanager
-def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A process that must end by itself, and well."""
-    process = multiprocessing.get_context(method).Process(target=target, args=args)  # type: ignore[attr-defined]
-    process.start()
-    try:
-        yield process
-        process.join(WAIT_S)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-        process.join()
-        process.close()
 
 
 def echo(end: mh.Connection) -> None:
@@ -376,11 +359,7 @@ def test_ctrl_c_ends_a_wait() -> None:
     main = threading.get_native_id()
 
     def interrupt() -> None:
-        def sleeps() -> bool:
-            with open(f"/proc/self/task/{main}/wchan") as file:
-                return "futex" in file.read()
-
-        eventually(sleeps, "the main thread waits")
+        eventually(lambda: sleeps(main), "the main thread waits")
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)

@@ -1,22 +1,16 @@
-"""Queues: between threads, processes and coroutines."""
+"""Queues: what goes in comes out, in its order; the interface; threads."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import multiprocessing
 import os
 import pickle
 import queue as stdlib
 import signal
-import subprocess
-import sys
 import threading
-import uuid
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,11 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manyhands as mh
+from children import WAIT_S, another_sleeps, thread
 from eventually import eventually
 
-WAIT_S = 30.0
 MIB = 1 << 20
-METHODS = ("fork", "spawn", "forkserver")
 FIFOS = (mh.Queue, mh.JoinableQueue, mh.SimpleQueue)
 SIZED = (mh.Queue, mh.JoinableQueue, mh.LifoQueue, mh.PriorityQueue)
 EVERY = (*SIZED, mh.SimpleQueue)
@@ -40,47 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 def an_item(queue: Any, value: Any) -> Any:
     """What a queue of this kind takes."""
     return (0, value) if isinstance(queue, mh.PriorityQueue) else value
-
-
-@contextmanager
-def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A process that must end by itself, and well."""
-    process = multiprocessing.get_context(method).Process(target=target, args=args)  # type: ignore[attr-defined]
-    process.start()
-    try:
-        yield process
-        process.join(WAIT_S)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-        process.join()
-        process.close()
-
-
-@contextmanager
-def thread(target: Callable[..., object], *args: Any) -> Iterator[threading.Thread]:
-    made = threading.Thread(target=target, args=args)
-    made.start()
-    yield made
-    made.join(WAIT_S)
-    assert not made.is_alive()
-
-
-def is_waiting(queue: Any) -> Callable[[], bool]:
-    """Whether somebody sleeps at the queue: seen from outside, by its thread's wait channel."""
-
-    def look() -> bool:
-        for task in os.listdir("/proc/self/task"):
-            if int(task) != threading.get_native_id():
-                try:
-                    with open(f"/proc/self/task/{task}/wchan") as file:
-                        if "futex" in file.read():
-                            return True
-                except OSError:
-                    pass
-        return False
-
-    return look
 
 
 # ---------------------------------------------------------------------- values
@@ -380,7 +332,7 @@ def test_shutdown_wakes_who_waits(waiting: str) -> None:
             outcome.append("shut down")
 
     with thread(wait):
-        eventually(is_waiting(queue), "the thread waits")
+        eventually(another_sleeps, "the thread waits")
         queue.shutdown(immediate=True)
     assert outcome == ["shut down" if waiting != "join" else None]
 
@@ -458,368 +410,8 @@ def test_threads(kind: Any) -> None:
 def test_a_thread_that_waits_lets_others_run() -> None:
     queue = mh.Queue()
     with thread(queue.get):
-        eventually(is_waiting(queue), "the thread waits")
+        eventually(another_sleeps, "the thread waits")
         queue.put(1)
-
-
-# ---------------------------------------------------------------------- processes
-
-
-def produce_numbers(queue: Any, start: int, count: int) -> None:
-    for n in range(start, start + count):
-        queue.put(an_item(queue, n))
-
-
-def echo(source: Any, target: Any) -> None:
-    while (item := source.get(timeout=WAIT_S)) is not None:
-        target.put(item)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", EVERY)
-def test_processes(kind: Any, method: str) -> None:
-    queue = kind()
-    with child(method, produce_numbers, queue, 0, 100):
-        got = [queue.get(timeout=WAIT_S) for _ in range(100)]
-    assert sorted(got) == [an_item(queue, n) for n in range(100)]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_back_and_forth(method: str) -> None:
-    there, back = mh.Queue(maxsize=3), mh.SimpleQueue()
-    with child(method, echo, there, back):
-        for item in (1, "two", [3], bytes(MIB), np.arange(5)):
-            there.put(item)
-            got = back.get(timeout=WAIT_S)
-            assert np.array_equal(got, item)
-        there.put(None)
-
-
-def start_and_forget(method: str, queue: Any) -> Any:
-    context = multiprocessing.get_context(method)
-    process = context.Process(target=produce_numbers, args=(mh.Queue(), 0, 1))  # type: ignore[attr-defined]
-    process.start()
-    return process
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_queue_that_only_the_child_will_have(method: str) -> None:
-    process = start_and_forget(method, None)
-    gc.collect()
-    process.join(WAIT_S)
-    assert process.exitcode == 0
-    process.close()
-
-
-def test_tasks_get_queues() -> None:
-    queue = mh.Queue()
-    with mh.ProcessPoolExecutor(2) as pool:
-        futures = [pool.submit(produce_numbers, queue, n * 100, 100) for n in range(4)]
-        got = [queue.get(timeout=WAIT_S) for _ in range(400)]
-        for future in futures:
-            future.result(timeout=WAIT_S)
-        assert sorted(got) == list(range(400))
-        same = pool.submit(lambda q: q, queue).result(timeout=WAIT_S)
-        same.put("the same")
-        assert queue.get(timeout=WAIT_S) == "the same"
-
-
-def put_when_told(queue: Any, go: Any, back: Any) -> None:
-    go.get(timeout=WAIT_S)
-    queue.put("still there")
-    back.put(queue.get(timeout=WAIT_S))
-
-
-def test_a_child_goes_on_when_its_parent_lets_go() -> None:
-    queue, go, back = mh.Queue(), mh.Queue(), mh.Queue()
-    with child("fork", put_when_told, queue, go, back):
-        del queue
-        gc.collect()
-        go.put(None)
-        assert back.get(timeout=WAIT_S) == "still there"
-
-
-def by_name(name: str, program: str) -> None:
-    command = [sys.executable, "-c", f"import manyhands as mh\nname = {name!r}\n{program}"]
-    subprocess.run(command, check=True, timeout=WAIT_S)
-
-
-def test_names() -> None:
-    name = f"queue-{uuid.uuid4()}"
-    queue = mh.Queue(maxsize=10, name=name)
-    assert queue.name == name
-    assert f"name={name!r}" in repr(queue)
-    by_name(name, "mh.Queue(maxsize=10, name=name).put({'from': 'elsewhere'})")
-    assert queue.get(timeout=WAIT_S) == {"from": "elsewhere"}
-    with pytest.raises(ValueError, match=name):
-        mh.Queue(maxsize=11, name=name)
-    with pytest.raises(ValueError, match="of kind Queue, not LifoQueue"):
-        mh.LifoQueue(name=name)
-    queue.put("kept while somebody has it")
-    del queue
-    gc.collect()
-    assert mh.Queue(maxsize=10, name=name).empty(), "gone with its last user"
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_one_queue_many_processes(method: str) -> None:
-    tasks, results, workers, count = mh.Queue(maxsize=20), mh.Queue(), 3, 600
-    processes = [child(method, echo, tasks, results) for _ in range(workers)]
-    with processes[0], processes[1], processes[2]:
-        with thread(tasks.put_many, range(count)):
-            got = [results.get(timeout=WAIT_S) for _ in range(count)]
-        tasks.put_many([None] * workers)
-    assert Counter(got) == Counter(range(count))
-
-
-def put_for_ever(queue: Any) -> None:
-    item = 0
-    while True:
-        queue.put((item, "x" * (item % 3000)))
-        item += 1
-
-
-def get_for_ever(queue: Any, taken: Any) -> None:
-    while True:
-        taken.put(queue.get())
-
-
-def test_killed_producers_leave_whole_items() -> None:
-    queue = mh.Queue(maxsize=50)
-    context = multiprocessing.get_context("fork")
-    for _ in range(15):
-        process = context.Process(target=put_for_ever, args=(queue,))
-        process.start()
-        for _ in range(100):
-            queue.get(timeout=WAIT_S)
-        process.kill()
-        process.join()
-        process.close()
-        left = queue.get_many(60, timeout=0) if not queue.empty() else []
-        assert all(text == "x" * (number % 3000) for number, text in left)
-        numbers = [number for number, _ in left]
-        assert numbers == list(range(numbers[0], numbers[-1] + 1) if numbers else ())
-    queue.put("goes on")
-    assert queue.get(timeout=WAIT_S) == "goes on"
-
-
-def test_killed_consumers_lose_what_they_took_and_no_more() -> None:
-    queue, taken = mh.Queue(), mh.Queue()
-    context = multiprocessing.get_context("fork")
-    rounds, count = 15, 3000
-    queue.put_many(range(count))
-    got: list[int] = []
-    for _ in range(rounds):
-        process = context.Process(target=get_for_ever, args=(queue, taken))
-        process.start()
-        got += [taken.get(timeout=WAIT_S) for _ in range(50)]
-        process.kill()
-        process.join()
-        process.close()
-    got += taken.get_many(count) if taken.qsize() else []
-    got += queue.get_many(count) if queue.qsize() else []
-    assert len(got) == len(set(got))
-    assert len(got) >= count - rounds, "at most what each of them had in hand"
-
-
-def test_a_stopped_consumer_is_not_robbed_of_its_place() -> None:
-    queue, taken = mh.Queue(), mh.Queue()
-    with child("fork", echo, queue, taken) as process:
-        queue.put(1)
-        assert taken.get(timeout=WAIT_S) == 1
-        os.kill(process.pid, signal.SIGSTOP)
-        queue.put(2)
-        assert queue.get(timeout=WAIT_S) == 2, "who runs may take it"
-        queue.put(3)
-        os.kill(process.pid, signal.SIGCONT)
-        assert taken.get(timeout=WAIT_S) == 3
-        queue.put(None)
-
-
-# ---------------------------------------------------------------------- signals
-
-
-@pytest.mark.parametrize("waiting", ["get", "put", "join", "get_many"])
-def test_ctrl_c_ends_a_wait_and_loses_nothing(waiting: str) -> None:
-    queue = mh.Queue(maxsize=1)
-    if waiting in ("put", "join"):
-        queue.put(0)
-    calls: dict[str, Callable[[], object]] = {
-        "get": queue.get,
-        "put": lambda: queue.put(1),
-        "join": queue.join,
-        "get_many": lambda: queue.get_many(2),
-    }
-    main = threading.get_native_id()
-
-    def interrupt() -> None:
-        def sleeps() -> bool:
-            with open(f"/proc/self/task/{main}/wchan") as file:
-                return "futex" in file.read()
-
-        eventually(sleeps, "the main thread waits")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with thread(interrupt):
-        with pytest.raises(KeyboardInterrupt):
-            calls[waiting]()
-    assert queue.qsize() == (1 if waiting in ("put", "join") else 0)
-    if queue.full():
-        assert queue.get() == 0
-        queue.task_done()
-    queue.put(5)
-    assert queue.get() == 5
-
-
-def test_a_signal_handler_may_use_the_queue_that_is_waited_for() -> None:
-    queue = mh.Queue()
-    before = signal.signal(signal.SIGALRM, lambda *_: queue.put("from the handler"))
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        assert queue.get(timeout=WAIT_S) == "from the handler"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-# ---------------------------------------------------------------------- coroutines
-
-
-def run(main: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(main, WAIT_S))
-
-
-@pytest.mark.parametrize("kind", EVERY)
-def test_a_coroutine_waits_for_a_thread(kind: Any) -> None:
-    queue = kind()
-
-    async def main() -> Any:
-        task = asyncio.create_task(queue.async_get())
-        await asyncio.sleep(0)
-        with thread(queue.put, an_item(queue, "x")):
-            return await task
-
-    assert run(main()) == an_item(queue, "x")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_coroutines_and_processes(method: str) -> None:
-    there, back = mh.Queue(maxsize=2), mh.Queue(maxsize=2)
-
-    async def send(count: int) -> None:
-        for n in range(count):
-            await there.async_put(n)
-        await there.async_put(None)
-
-    async def main(count: int) -> list[Any]:
-        sender = asyncio.create_task(send(count))
-        got = [await back.async_get() for _ in range(count)]
-        await sender
-        return got
-
-    with child(method, echo, there, back):
-        assert run(main(300)) == list(range(300))
-
-
-def test_many_coroutines_at_one_queue() -> None:
-    queue = mh.Queue()
-
-    async def main() -> list[int]:
-        takers = [asyncio.create_task(queue.async_get()) for _ in range(50)]
-        await asyncio.sleep(0)
-        with thread(produce_numbers, queue, 0, 50):
-            return sorted(await asyncio.gather(*takers))
-
-    assert run(main()) == list(range(50))
-
-
-def test_times_of_coroutines() -> None:
-    queue = mh.Queue(maxsize=1)
-
-    async def main() -> None:
-        with pytest.raises(stdlib.Empty):
-            await queue.async_get(timeout=0.01)
-        with pytest.raises(stdlib.Empty):
-            await queue.async_get_many(3, timeout=0.01)
-        await queue.async_put(1)
-        with pytest.raises(stdlib.Full):
-            await queue.async_put(2, timeout=0.01)
-        assert not await queue.async_join(timeout=0.01)
-        assert await queue.async_get_many(3) == [1]
-        queue.task_done()
-        assert await queue.async_join()
-
-    run(main())
-
-
-def test_async_put_many_and_async_for() -> None:
-    queue = mh.Queue(maxsize=3)
-
-    async def produce() -> None:
-        await queue.async_put_many(range(100))
-        queue.shutdown()
-
-    async def main() -> list[int]:
-        producer = asyncio.create_task(produce())
-        got = [item async for item in queue]
-        await producer
-        return got
-
-    assert run(main()) == list(range(100))
-
-
-def test_a_cancelled_coroutine_takes_nothing_along() -> None:
-    queue = mh.Queue()
-
-    async def main() -> list[str]:
-        first = asyncio.create_task(queue.async_get())
-        second = asyncio.create_task(queue.async_get())
-        await asyncio.sleep(0)
-        queue.put("x")
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        got = [await second]
-        queue.put("y")
-        return got + [await queue.async_get()]
-
-    assert run(main()) == ["x", "y"]
-
-
-def test_an_item_is_pickled_when_async_put_is_called() -> None:
-    queue = mh.Queue(maxsize=1)
-    item = ["before"]
-
-    async def main() -> Any:
-        queue.put(0)
-        task = asyncio.create_task(queue.async_put(item))
-        await asyncio.sleep(0)
-        item.append("after")
-        assert queue.get() == 0
-        await task
-        return queue.get()
-
-    assert run(main()) == ["before"]
-
-
-def test_errors_of_coroutines() -> None:
-    queue = mh.Queue(maxsize=1)
-
-    async def main() -> None:
-        with pytest.raises((TypeError, pickle.PicklingError)):
-            await queue.async_put(threading.Lock())
-        task = asyncio.create_task(queue.async_get())
-        await asyncio.sleep(0)
-        queue.shutdown()
-        with pytest.raises(mh.ShutDown):
-            await task
-        with pytest.raises(mh.ShutDown):
-            await queue.async_put(1)
-        queue.close()
-        with pytest.raises(ValueError, match="is closed"):
-            await queue.async_get()
-
-    run(main())
 
 
 # ---------------------------------------------------------------------- the object itself

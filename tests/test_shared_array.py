@@ -9,36 +9,17 @@ import pickle
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
 import manyhands as mh
+from children import METHODS, WAIT_S, child
 from eventually import eventually
 from manyhands._share import shared_memory
 
-WAIT_S = 30.0
-METHODS = ("fork", "spawn", "forkserver")
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
-
-@contextmanager
-def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A process that must end by itself, and well."""
-    process = multiprocessing.get_context(method).Process(target=target, args=args)  # type: ignore[attr-defined]
-    process.start()
-    try:
-        yield process
-        process.join(WAIT_S)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-        process.join()
-        process.close()
 
 
 def fill(array: Any, value: Any) -> None:

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP = ("crates", "python", "tests", "benches", "examples", "docs", "tools", "requirements", ".ci")
+TOP = (
+    "crates",
+    "python",
+    "tests",
+    "benches",
+    "examples",
+    "docs",
+    "fuzz",
+    "tools",
+    "requirements",
+    ".ci",
+)
 TEXT = {".rs", ".py", ".pyi", ".md", ".toml", ".in", ".txt", ".yml", ".sh", ".css"}
 NAMELESS = {"Makefile", "run"}  # text files without a suffix
 MADE = {"__pycache__", "_build", "target", "node_modules"}

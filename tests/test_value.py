@@ -9,38 +9,20 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import sharedctypes
 from typing import Any
 
 import pytest
 
 import manyhands as mh
-
-WAIT_S = 30.0
-METHODS = ("fork", "spawn", "forkserver")
+from children import METHODS, WAIT_S, child
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 
 class Point(ctypes.Structure):
     _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
-
-
-@contextmanager
-def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A process that must end by itself, and well."""
-    process = multiprocessing.get_context(method).Process(target=target, args=args)  # type: ignore[attr-defined]
-    process.start()
-    try:
-        yield process
-        process.join(WAIT_S)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-        process.join()
-        process.close()
 
 
 CODES = {

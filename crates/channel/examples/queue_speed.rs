@@ -1,6 +1,4 @@
 //! How fast queues are: `cargo run --release -p manyhands-channel --example queue_speed`.
-//!
-//! The other process is this program again, forked; what the pipes of the system take is measured beside it.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -38,8 +36,9 @@ fn main() -> io::Result<()> {
         bytes.clear();
         take(&queue, &mut bytes);
     })?;
-    between_threads("one producer, one consumer thread", 1)?;
-    between_threads("the same, up to 100 at a time", 100)?;
+    between_threads("one producer, one consumer thread", 1, 0)?;
+    between_threads("the same, at most 100 in it", 1, 100)?;
+    between_threads("the same, up to 100 at a time", 100, 0)?;
     round_trips()
 }
 
@@ -73,9 +72,9 @@ fn take(queue: &Queue, bytes: &mut Vec<u8>) {
     assert!(matches!(taken, Ok(Ok(()))));
 }
 
-fn between_threads(what: &str, at_a_time: usize) -> io::Result<()> {
+fn between_threads(what: &str, at_a_time: usize, maxsize: u32) -> io::Result<()> {
     const ITEMS: usize = 3_000_000;
-    let queue = queue(Kind::Fifo, 0);
+    let queue = queue(Kind::Fifo, maxsize);
     let start = clock::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {

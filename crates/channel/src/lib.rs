@@ -13,6 +13,11 @@
 #[cfg(not(loom))]
 pub mod arena;
 pub mod lane;
+/// What of a queue is modelled.
+#[cfg(loom)]
+#[allow(dead_code, unreachable_pub, reason = "the rest of it is for queues")]
+#[path = "queue/latch.rs"]
+mod latch;
 #[cfg(not(loom))]
 pub mod pipe;
 #[cfg(not(loom))]

@@ -204,7 +204,7 @@ impl Queue {
             |offset: usize, count| SegmentWords::new(Arc::clone(segment), region.start + offset, count);
         let (root, consumers) = (part(0, root::WORDS), part(CONSUMERS, Consumers::WORDS));
         let consumers = Consumers::over(consumers);
-        let spin = SpinBudget::with_longest(blocking::longest(manyhands_os::procfs::cpus()));
+        let spin = blocking::budget();
         Ok(Self { base: region.start, root, body, consumers, options, spin, site })
     }
 

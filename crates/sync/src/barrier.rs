@@ -6,6 +6,6 @@ mod rounds;
 #[cfg(not(loom))]
 mod waiting;
 
-pub use rounds::{Arrival, BrokenBarrier, Place, Rounds};
+pub use rounds::{Arrival, BrokenBarrier, Party, Place, Rounds};
 #[cfg(not(loom))]
 pub use waiting::{Acting, Barrier, NotPassed, Passage};

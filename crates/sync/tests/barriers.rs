@@ -266,7 +266,8 @@ fn the_death_of_the_one_who_acts_breaks_it() {
                 };
                 sleep_for_ever();
             });
-            await_that("it acts", || barrier.arrive() == Arrival::Full);
+            await_that("it acts", || barrier.waiting() == 0);
+            assert_eq!(barrier.arrive(), Arrival::Full);
             let next = scope.spawn(|| wait(&barrier));
             actor.kill();
             assert_eq!(waiter.join().expect("no panic"), Err(NotPassed::Broken));
@@ -367,7 +368,7 @@ fn a_damaged_barrier_is_refused_or_broken() {
     let Arrival::Waits(place) = barrier.arrive() else { panic!("alone") };
     // A cell of this round that no process can have written.
     let cell = all.word(6).load(Ordering::Relaxed);
-    all.word(7).store(cell >> 54 << 54 | 5 << 22, Ordering::Relaxed);
+    all.word(8).store(cell >> 22 << 22, Ordering::Relaxed);
     assert_eq!(wait(&barrier), Err(NotPassed::Broken));
     assert!(matches!(barrier.outcome(place), Some(Err(_))));
     for nonsense in [0, 3, u64::MAX] {

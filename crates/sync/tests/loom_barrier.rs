@@ -7,10 +7,15 @@ mod loom_models {
     use loom::sync::Arc;
     use loom::thread;
     use manyhands_sync::atomic::{AtomicU32, Ordering};
-    use manyhands_sync::barrier::{Arrival, BrokenBarrier, Place, Rounds};
+    use manyhands_sync::barrier::{Arrival, BrokenBarrier, Party, Place, Rounds};
     use manyhands_sync::words::HeapWords;
 
     const DEAD: u64 = 99;
+
+    fn is_dead(who: Party) -> bool {
+        // Or has not said all of who it is, which is no reason to wait for it for ever.
+        matches!(who, Party::Known(DEAD) | Party::Process(99))
+    }
 
     struct Shared {
         rounds: Rounds<HeapWords>,
@@ -47,7 +52,7 @@ mod loom_models {
 
         fn arrive(&self, me: u64) -> Arrival {
             self.sleep_until(|| {
-                let arrival = self.rounds.arrive(me, |who| who == DEAD);
+                let arrival = self.rounds.arrive(me, is_dead);
                 (arrival != Arrival::Full).then_some(arrival)
             })
         }
@@ -174,7 +179,7 @@ mod loom_models {
             let shared = Shared::new(2);
             assert!(matches!(shared.rounds.arrive(DEAD, |_| false), Arrival::Waits(_)));
             let party = spawn(&shared, |shared| shared.wait(1));
-            let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+            let broken = shared.rounds.break_if_dead(is_dead);
             shared.wake(broken);
             assert_eq!(party.join().expect("no panic"), Err(BrokenBarrier));
             assert!(shared.rounds.is_broken());
@@ -189,11 +194,11 @@ mod loom_models {
             let party = spawn(&shared, |shared| shared.wait(1));
             // Takes the second place, or the first and then waits for the other to act.
             if let Arrival::Waits(place) = shared.rounds.arrive(DEAD, |_| false) {
-                let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+                let broken = shared.rounds.break_if_dead(is_dead);
                 shared.wake(broken);
                 let _ = shared.sleep_until(|| shared.rounds.outcome(place));
             }
-            let broken = shared.rounds.break_if_dead(|who| who == DEAD);
+            let broken = shared.rounds.break_if_dead(is_dead);
             shared.wake(broken);
             let outcome = party.join().expect("no panic");
             assert_eq!(outcome.is_ok(), !shared.rounds.is_broken());

@@ -6,7 +6,7 @@
 use manyhands_os::clock::{self, SECOND};
 use manyhands_os::process::Identity;
 use manyhands_sync::site::{Site, WaitKind};
-use manyhands_sync::waiting::{Owners, Stopped, Wait, Waiting};
+use manyhands_sync::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use manyhands_sync::{EventCount, SpinBudget};
 
 use super::error::{GetError, PutError, TaskError};
@@ -18,10 +18,24 @@ use super::{Batch, Queue};
 /// done in much less time, unless it is stopped.
 const TURN: u64 = SECOND;
 
-/// The most looks before a sleep, on a machine with so many CPUs. Waking a process on another, idle CPU takes some 50 µs;
-/// two that answer each other never stay awake if each gives up before the other one can have been woken.
-pub(crate) fn longest(cpus: usize) -> u32 {
-    if cpus > 1 { 4000 } else { 0 }
+/// The most pauses between two looks: a consumer that looks all the time takes the commit away from its producer, once
+/// for each item, when they could come in groups.
+const WIDEST: u32 = 16;
+
+/// How long to look before sleeping.
+pub(crate) fn budget() -> SpinBudget {
+    SpinBudget::for_answers(manyhands_os::procfs::cpus()).with_pauses(WIDEST)
+}
+
+impl Attempt {
+    /// As an attempt in a wait.
+    pub(crate) fn of(look: Look) -> Self {
+        match look {
+            Look { slept: true, .. } | Look { dead: Some(_), .. } => Self::Woken,
+            Look { sleeping: true, .. } => Self::First,
+            _ => Self::Look,
+        }
+    }
 }
 
 /// What stands in the way of an operation.

@@ -13,12 +13,11 @@
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU64, Ordering, spin_loop};
-use manyhands_sync::waiting::Look;
 
 const WAITERS: u64 = 1 << 63;
 
 /// How often to look again: a holder that runs is done with a small item by then.
-const LOOKS: u32 = 80;
+const LOOKS: u32 = if cfg!(loom) { 0 } else { 80 };
 
 /// How much an attempt to enter may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +33,6 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
-    /// As an attempt in a wait.
-    pub(crate) fn of(look: Look) -> Self {
-        match look {
-            Look { slept: true, .. } | Look { dead: Some(_), .. } => Self::Woken,
-            Look { sleeping: true, .. } => Self::First,
-            _ => Self::Look,
-        }
-    }
-
     /// Whether it may ask who is dead, which takes some microseconds.
     pub(crate) fn may_ask(self) -> bool {
         matches!(self, Self::Only | Self::Woken)
@@ -155,5 +145,69 @@ impl Drop for Guard<'_> {
         if self.latch.word.swap(0, Ordering::Release) & WAITERS != 0 {
             self.latch.events.notify(1);
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+    use manyhands_sync::atomic::AtomicU32;
+
+    #[derive(Default)]
+    struct Scene {
+        word: AtomicU64,
+        sequence: AtomicU32,
+        sleepers: AtomicU32,
+        /// Only changed with the latch, by two steps.
+        counter: AtomicU32,
+    }
+
+    impl Scene {
+        /// As whoever waits for a latch does it: the same steps as `Site::block`.
+        fn count(&self) {
+            let latch = Latch::new(&self.word, EventCount::new(&self.sequence, &self.sleepers));
+            let mut attempt = Attempt::First;
+            let guard = loop {
+                let key = latch.events().prepare();
+                if let Ok(guard) = latch.enter(attempt) {
+                    break guard;
+                }
+                latch.events().wait(key, None);
+                attempt = Attempt::Woken;
+            };
+            let seen = self.counter.load(Ordering::Relaxed);
+            self.counter.store(seen + 1, Ordering::Relaxed);
+            drop(guard);
+        }
+    }
+
+    fn model(threads: usize, preemptions: usize) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(move || {
+            let scene = Arc::new(Scene::default());
+            let others: Vec<_> = (1..threads)
+                .map(|_| {
+                    let scene = Arc::clone(&scene);
+                    loom::thread::spawn(move || scene.count())
+                })
+                .collect();
+            scene.count();
+            others.into_iter().for_each(|other| other.join().expect("it ends"));
+            assert_eq!(scene.counter.load(Ordering::Relaxed), threads as u32);
+            assert_eq!(scene.word.load(Ordering::Relaxed), 0);
+        });
+    }
+
+    /// One at a time, and nobody sleeps for ever.
+    #[test]
+    fn two_take_turns() {
+        model(2, 4);
+    }
+
+    #[test]
+    fn three_take_turns() {
+        model(3, 2);
     }
 }

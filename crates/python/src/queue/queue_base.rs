@@ -364,12 +364,22 @@ impl QueueBase {
         facts.set_item("bytes_put", found.bytes_put)?;
         facts.set_item("bytes_got", found.bytes_got)?;
         facts.set_item("memory_bytes", found.memory)?;
-        // Unknown where nobody counts, and for the instant in which another one does.
-        facts.set_item("unfinished", queue.unfinished().ok().map(|left| left.count))?;
+        facts.set_item("unfinished", unfinished(queue))?;
         facts.set_item("is_shutdown", queue.is_closed())?;
         facts.set_item("deaths", found.deaths)?;
         Ok(facts)
     }
+}
+
+/// Items that were put and are not done; `None` where nobody counts.
+fn unfinished(queue: &Queue) -> Option<u64> {
+    /// Others are at work on the count for an instant; who is stopped while it is leaves it unknown.
+    const LOOKS: usize = 10_000;
+    let look = |_| match queue.unfinished() {
+        Err(TaskError::Busy(_)) => None,
+        left => Some(left.ok().map(|left| left.count)),
+    };
+    (0..LOOKS).find_map(look).flatten()
 }
 
 impl QueueBase {

@@ -5,9 +5,10 @@
 //!
 //! # Why a death breaks the barrier, and nothing else
 //!
-//! To arrive is to take the first free cell by one compare-and-swap, which writes the party's identity and the round
-//! into it. Nobody counts. So whoever dies has either not arrived, or can be seen among the arrived, and the others
-//! break the round. When the round is over, all cells are free at once, because they bear the number of another round:
+//! To arrive is to take the first free cell by one compare-and-swap, which writes the number of the party's process and
+//! the round into it. Nobody counts. So whoever dies has either not arrived, or can be seen among the arrived, and the
+//! others break the round. (The rest of the identity, when the process was started, does not fit. It is written right
+//! afterwards, marked with the round; where it is missing, the number alone has to do.) When the round is over, all cells are free at once, because they bear the number of another round:
 //! nobody who has passed need say so.
 //!
 //! # Why one party acts, and the others know how it ended
@@ -21,11 +22,12 @@
 //! # Why a late party is not taken for one of a round that is over
 //!
 //! A party looks at the round, then at a cell, then exchanges it. When the round has been passed in between, each of its
-//! cells was taken, so none holds what the party saw, and the exchange fails. Cells are never made empty for that
-//! reason; a party that withdraws leaves a mark that the cell never held before.
+//! cells was taken, so none holds what the party saw, and the exchange fails: rounds are counted, in the cells, too, up
+//! to a number that no barrier reaches. Cells are never made empty for the same reason; a party that withdraws leaves a
+//! mark that the cell never held before.
 
 use crate::EventCount;
-use crate::atomic::{Ordering, fence};
+use crate::atomic::{AtomicU64, Ordering, fence};
 use crate::words::Words;
 
 /// Word of the number of parties. Written once, before anybody else can see it.
@@ -49,10 +51,13 @@ const MOST: u64 = 1 << 16;
 /// How many rounds the history knows.
 const HISTORY: u64 = 6;
 
-/// A cell: the low bits name the process.
-const IDENTITY: u64 = (1 << 54) - 1;
-/// A cell: where the low bits of the round are.
-const CELL_ROUND: u32 = 54;
+/// A cell: the low bits are the number of the process, those above the round.
+const CELL_ROUND: u32 = 22;
+const PROCESS: u64 = (1 << CELL_ROUND) - 1;
+
+/// The word after a cell: the low half is the rest of the identity, the high half the low bits of the round.
+const START_ROUND: u32 = 32;
+const START: u64 = (1 << START_ROUND) - 1;
 
 /// What a round is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,12 +124,36 @@ impl State {
 
     /// What the cell of somebody who arrived in this round holds.
     fn cell(self, identity: u64) -> u64 {
-        identity & IDENTITY | self.round() << CELL_ROUND
+        identity & PROCESS | self.round() << CELL_ROUND
+    }
+
+    /// What the word after that cell holds.
+    fn start(self, identity: u64) -> u64 {
+        identity >> CELL_ROUND & START | self.round() << START_ROUND
     }
 
     fn has_taken(self, cell: u64) -> bool {
-        cell >> CELL_ROUND == self.cell(0) >> CELL_ROUND
+        cell >> CELL_ROUND == self.round()
     }
+
+    /// Who has a cell of this round, with the word after it.
+    fn party(self, cell: u64, start: u64) -> Party {
+        let process = cell & PROCESS;
+        if start >> START_ROUND == self.start(0) >> START_ROUND {
+            Party::Known(process | (start & START) << CELL_ROUND)
+        } else {
+            Party::Process(process as i32)
+        }
+    }
+}
+
+/// Who has arrived, as it stands in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The process with this identity.
+    Known(u64),
+    /// The process with this number: it is about to write down the rest of its identity, or has died before.
+    Process(i32),
 }
 
 /// A party's place in a round, from [`Rounds::arrive`].
@@ -177,7 +206,8 @@ impl std::error::Error for BrokenBarrier {}
 /// | 2, 3 | event count (futexes) | waiters, and whoever ends a phase |
 /// | 4 | how often a party has withdrawn, wraps | `withdraw`: +1 |
 /// | 5 | the last round that was reset, or was to be | `reset`, before it is |
-/// | 6.. | a cell each: bits 0-53 who, 54-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and the round before; `reset`: 0, and the round before |
+/// | 6, 8, .. | a cell each: bits 0-21 the number of the process, 22-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and round 0 |
+/// | 7, 9, .. | bits 0-31 when that process was started (bits 22-53 of its identity), 32-63 the low bits of the round | the party that has taken the cell |
 #[derive(Debug)]
 pub struct Rounds<W> {
     words: W,
@@ -189,10 +219,10 @@ impl<W: Words> Rounds<W> {
     /// The most parties: 65,536.
     pub const MOST: usize = MOST as usize;
 
-    /// How many words a barrier of `parties` takes: one for each, and six.
+    /// How many words a barrier of `parties` takes: two for each, and six.
     #[must_use]
     pub fn words_for(parties: usize) -> usize {
-        CELLS + parties
+        CELLS + 2 * parties
     }
 
     /// Makes a barrier of words that are all zero and that nobody else knows yet.
@@ -239,7 +269,7 @@ impl<W: Words> Rounds<W> {
     #[must_use]
     pub fn waiting(&self) -> usize {
         let state = self.state();
-        if state.phase() == Phase::Filling { self.taken(state).count() } else { 0 }
+        if state.phase() == Phase::Filling { self.parties_in(state).count() } else { 0 }
     }
 
     /// Whether the barrier is broken.
@@ -248,9 +278,9 @@ impl<W: Words> Rounds<W> {
         self.state().phase() == Phase::Broken
     }
 
-    /// Arrives in the name of `me`. When that makes the round complete, `is_dead` is asked about the others: a round
+    /// Arrives in the name of `me`, an identity. When that makes the round complete, `is_dead` is asked about the others: a round
     /// with a dead party breaks instead (wake all, then).
-    pub fn arrive(&self, me: u64, is_dead: impl FnMut(u64) -> bool) -> Arrival {
+    pub fn arrive(&self, me: u64, is_dead: impl FnMut(Party) -> bool) -> Arrival {
         let state = self.state();
         match state.phase() {
             Phase::Broken => return Arrival::Broken,
@@ -262,12 +292,13 @@ impl<W: Words> Rounds<W> {
             return Arrival::Full;
         };
         let place = Place { round: state.round(), index, cell: state.cell(me) };
+        self.start_word(index).store(state.start(me), Ordering::Relaxed);
         // Two who take the last two cells: at least one of them sees both.
         fence(Ordering::SeqCst);
-        if self.taken(state).count() < self.parties {
+        if self.parties_in(state).count() < self.parties {
             return Arrival::Waits(place);
         }
-        if self.break_if_dead(is_dead) {
+        if self.parties_in(state).any(is_dead) && self.exchange(state, state.broken()) {
             return Arrival::Broken;
         }
         // Whoever it was instead: the outcome will tell.
@@ -281,7 +312,7 @@ impl<W: Words> Rounds<W> {
             let mut seen = cell.load(Ordering::Relaxed);
             while !state.has_taken(seen) {
                 let mine = state.cell(me);
-                // What the party did before it came is for all others. pairs with: `taken`.
+                // What the party did before it came is for all others. pairs with: `party`.
                 match cell.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed) {
                     Ok(_) => return Some(index),
                     Err(changed) => seen = changed,
@@ -330,7 +361,8 @@ impl<W: Words> Rounds<W> {
     /// round goes on without the caller.
     pub fn withdraw(&self, place: Place) {
         let number = self.words.word(WITHDRAWALS).fetch_add(1, Ordering::Relaxed);
-        let left = number & IDENTITY | place.round.wrapping_sub(1) << CELL_ROUND;
+        // Of no round, as there is no round 0.
+        let left = number & PROCESS;
         let cell = self.cell(place.index);
         // It may be another's by now. Nothing is told to anybody by this.
         let _ = cell.compare_exchange(place.cell, left, Ordering::Relaxed, Ordering::Relaxed);
@@ -359,59 +391,54 @@ impl<W: Words> Rounds<W> {
 
     /// Begins a new round: for those who wait in this one it is broken.
     pub fn reset(&self) {
-        let old = loop {
+        loop {
             let state = self.state();
             // Before the round changes: who sees the new round sees this.
             self.words.word(RESET).fetch_max(state.round(), Ordering::Relaxed);
             if self.exchange(state, state.next(false)) {
-                break state;
-            }
-        };
-        // Cells hold a few bits of the round: a mark must not stay until these come around again. (Rounds that are
-        // passed write to every cell.)
-        let new = old.next(false);
-        for index in 0..self.parties {
-            let cell = self.cell(index);
-            let seen = cell.load(Ordering::Relaxed);
-            if !new.has_taken(seen) {
-                let _ = cell.compare_exchange(seen, old.cell(0), Ordering::Relaxed, Ordering::Relaxed);
+                return;
             }
         }
     }
 
     /// Breaks the round if one of the arrived has died, or the one who acts. Returns whether it did.
-    pub fn break_if_dead(&self, mut is_dead: impl FnMut(u64) -> bool) -> bool {
+    pub fn break_if_dead(&self, is_dead: impl FnMut(Party) -> bool) -> bool {
         let state = self.state();
-        let is_lost = match state.phase() {
-            Phase::Broken => false,
-            Phase::Acting => self.actor(state).is_some_and(is_dead),
-            Phase::Filling => self.taken(state).any(&mut is_dead),
+        self.relied_on_in(state).any(is_dead) && self.exchange(state, state.broken())
+    }
+
+    /// Whose death would break this round.
+    pub fn relied_on(&self) -> impl Iterator<Item = Party> {
+        self.relied_on_in(self.state())
+    }
+
+    fn relied_on_in(&self, state: State) -> impl Iterator<Item = Party> {
+        let indices = match state.phase() {
+            Phase::Filling => 0..self.parties,
+            Phase::Acting if state.actor() < self.parties => state.actor()..state.actor() + 1,
+            Phase::Acting | Phase::Broken => 0..0,
         };
-        is_lost && self.exchange(state, state.broken())
-    }
-
-    /// Whose death would break this round: identities as they stand in shared memory.
-    pub fn relied_on(&self) -> impl Iterator<Item = u64> {
-        let state = self.state();
-        let filling = (state.phase() == Phase::Filling).then(|| self.taken(state));
-        filling.into_iter().flatten().chain(self.actor(state))
-    }
-
-    /// Who acts.
-    fn actor(&self, state: State) -> Option<u64> {
-        let acts = state.phase() == Phase::Acting && state.actor() < self.parties;
-        acts.then(|| self.cell(state.actor()).load(Ordering::Relaxed) & IDENTITY)
+        indices.filter_map(move |index| self.party(state, index))
     }
 
     /// Who has arrived in the round of `state`.
-    fn taken(&self, state: State) -> impl Iterator<Item = u64> {
-        // Acquire pairs with the Release in `take_cell`.
-        let cells = (0..self.parties).map(|index| self.cell(index).load(Ordering::Acquire));
-        cells.filter(move |cell| state.has_taken(*cell)).map(|cell| cell & IDENTITY)
+    fn parties_in(&self, state: State) -> impl Iterator<Item = Party> {
+        (0..self.parties).filter_map(move |index| self.party(state, index))
     }
 
-    fn cell(&self, index: usize) -> &crate::atomic::AtomicU64 {
-        self.words.word(CELLS + index)
+    fn party(&self, state: State, index: usize) -> Option<Party> {
+        // Acquire pairs with the Release in `take_cell`.
+        let cell = self.cell(index).load(Ordering::Acquire);
+        let start = || self.start_word(index).load(Ordering::Relaxed);
+        state.has_taken(cell).then(|| state.party(cell, start()))
+    }
+
+    fn cell(&self, index: usize) -> &AtomicU64 {
+        self.words.word(CELLS + 2 * index)
+    }
+
+    fn start_word(&self, index: usize) -> &AtomicU64 {
+        self.words.word(CELLS + 2 * index + 1)
     }
 
     fn state(&self) -> State {
@@ -430,14 +457,14 @@ mod tests {
     use super::*;
     use crate::words::HeapWords;
 
-    const ME: u64 = 5;
-    const OTHER: u64 = 6;
+    const ME: u64 = 5 | 77 << 22;
+    const OTHER: u64 = 6 | 78 << 22;
 
     fn rounds(parties: usize) -> Rounds<HeapWords> {
         Rounds::create(HeapWords::new(Rounds::<HeapWords>::words_for(parties)), parties)
     }
 
-    fn nobody(_: u64) -> bool {
+    fn nobody(_: Party) -> bool {
         false
     }
 
@@ -524,6 +551,16 @@ mod tests {
     }
 
     #[test]
+    fn who_died_before_it_wrote_all_of_its_identity_is_found_by_number() {
+        let rounds = rounds(3);
+        let (first, second) = (wait(&rounds, ME), wait(&rounds, OTHER));
+        rounds.start_word(second.index()).store(0, Ordering::Relaxed);
+        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [Party::Known(ME), Party::Process(6)]);
+        assert!(rounds.break_if_dead(|who| who == Party::Process(6)));
+        assert_eq!(rounds.outcome(first), Some(Err(BrokenBarrier)));
+    }
+
+    #[test]
     fn an_action_that_fails_breaks() {
         let rounds = rounds(2);
         let (first, second) = (wait(&rounds, ME), act(&rounds, ME));
@@ -556,12 +593,12 @@ mod tests {
 
     #[test]
     fn the_dead_break_it() {
-        let dead = |who| who == OTHER;
+        let dead = |who| who == Party::Known(OTHER);
         let rounds = rounds(3);
         let place = wait(&rounds, ME);
         assert!(!rounds.break_if_dead(dead));
         let _ = wait(&rounds, OTHER);
-        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [ME, OTHER]);
+        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [Party::Known(ME), Party::Known(OTHER)]);
         assert!(rounds.break_if_dead(dead));
         assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
         rounds.reset();
@@ -569,7 +606,7 @@ mod tests {
         assert_eq!(rounds.arrive(ME, dead), Arrival::Broken);
         rounds.reset();
         let _ = (wait(&rounds, ME), wait(&rounds, ME), act(&rounds, OTHER));
-        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [OTHER]);
+        assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [Party::Known(OTHER)]);
         assert!(rounds.break_if_dead(dead) && rounds.is_broken());
         assert_eq!(rounds.relied_on().count(), 0);
     }
@@ -599,12 +636,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (parties, count) in [(0, 11), (6, 11), (MOST + 1, 11), (u64::MAX, 11), (1, 5)] {
+        for (parties, count) in [(0, 16), (6, 16), (MOST + 1, 16), (u64::MAX, 16), (1, 7)] {
             let words = HeapWords::new(count);
             words.word(PARTIES).store(parties, Ordering::Relaxed);
             assert!(Rounds::open(words).is_none(), "{parties} of {count}");
         }
-        let words = HeapWords::new(11);
+        let words = HeapWords::new(16);
         words.word(PARTIES).store(5, Ordering::Relaxed);
         words.word(STATE).store(u64::MAX, Ordering::Relaxed);
         let rounds = Rounds::open(words).expect("five parties");

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use manyhands_os::process::{Identity, identity};
 use manyhands_os::procfs;
 
-use super::{Arrival, BrokenBarrier, Place, Rounds};
+use super::{Arrival, BrokenBarrier, Party, Place, Rounds};
 use crate::site::{Site, SiteError, WaitKind};
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
@@ -216,19 +216,20 @@ impl Barrier {
     }
 
     fn watch(&self, owners: &mut Owners) {
-        if !self.watchlist.name(self.rounds.relied_on(), owners) {
-            self.break_if(|who| Identity::from_bits(who).is_none());
+        let parties = self.rounds.relied_on().map(|party| identity_of(party).map_or(0, Identity::to_bits));
+        if !self.watchlist.name(parties, owners) {
+            self.break_if(|party| identity_of(party).is_none());
         }
     }
 
     /// Breaks the barrier if what woke us was the death of a party.
     fn notice(&self, look: Look) {
         if let Some(dead) = look.dead {
-            self.break_if(|who| who == dead.to_bits());
+            self.break_if(|party| identity_of(party).is_none_or(|who| who == dead));
         }
     }
 
-    fn break_if(&self, is_dead: impl FnMut(u64) -> bool) -> bool {
+    fn break_if(&self, is_dead: impl FnMut(Party) -> bool) -> bool {
         let broken = self.rounds.break_if_dead(is_dead);
         if broken {
             self.wake_all();
@@ -236,9 +237,8 @@ impl Barrier {
         broken
     }
 
-    fn is_dead(&self, who: u64) -> bool {
-        // What nobody can have written is nobody who could still come.
-        Identity::from_bits(who).is_none_or(|who| self.site.is_dead(who))
+    fn is_dead(&self, party: Party) -> bool {
+        identity_of(party).is_none_or(|who| self.site.is_dead(who))
     }
 
     fn wake_all(&self) {
@@ -353,5 +353,17 @@ impl std::fmt::Debug for Barrier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (parties, waiting) = (self.parties(), self.waiting());
         f.debug_struct("Barrier").field("parties", &parties).field("waiting", &waiting).finish()
+    }
+}
+
+/// Who it is; `None` when that is nobody any more: the process has gone, or nobody can have written that.
+fn identity_of(party: Party) -> Option<Identity> {
+    match party {
+        Party::Known(bits) => Identity::from_bits(bits),
+        Party::Process(number) => match Identity::of(number) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            // Where there is no telling, it lives.
+            found => Some(found.unwrap_or_else(|_| identity())),
+        },
     }
 }

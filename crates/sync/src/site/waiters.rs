@@ -294,11 +294,17 @@ impl Site {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Publishes the text of the stack of the waiter at `index`, as much of it as there is room for.
+    /// Publishes the text of the stack of the waiter at `index`: as many of its last lines, which say where the waiter is,
+    /// as there is room for.
     pub(crate) fn publish_stack(&self, index: usize, text: &str) {
-        let whole_characters = |len: &usize| text.is_char_boundary(*len);
-        let len = (0..=text.len().min(STACK_BYTES)).rev().find(whole_characters).unwrap_or(0);
-        let text = &text.as_bytes()[..len];
+        let mut start = text.len().saturating_sub(STACK_BYTES);
+        if start > 0 {
+            start = text.as_bytes()[start..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(start, |end| start + end + 1);
+        }
+        let text = &text.as_bytes()[start..];
         let place = heading::stack(index);
         if text.is_empty() || self.segment.commit(place..place + STACK_BYTES).is_err() {
             return;
