@@ -200,6 +200,26 @@ def test_coroutines(path: Path) -> None:
     assert asyncio.run(main()) == [b"one", bytes(300_000), b"three"]
 
 
+def test_two_coroutines_take_turns(path: Path) -> None:
+    async def main() -> list[bytes]:
+        with mh.open_fifo(path, "r+") as fifo:
+            tasks = [asyncio.create_task(fifo.async_recv()) for _ in range(2)]
+            await asyncio.sleep(0)
+            fifo.send(b"one")
+            fifo.send(b"two")
+            return list(await asyncio.wait_for(asyncio.gather(*tasks), WAIT_S))
+
+    assert sorted(asyncio.run(main())) == [b"one", b"two"]
+
+
+def test_a_length_beyond_reason_is_refused_at_once() -> None:
+    messages = Messages()
+    with pytest.raises(OSError, match="not a message"):
+        messages.feed(b"99999999:")
+    messages.feed(b"2:ok,")
+    assert messages.take() == b"ok"
+
+
 def test_a_cancelled_coroutine_leaves_nothing(path: Path) -> None:
     async def main() -> bytes:
         with mh.open_fifo(path, "r+") as fifo:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,3 +272,24 @@ def test_two_loops_wait_for_one_lock() -> None:
         for future in futures:
             future.result()
     assert sorted(order) == [0, 1]
+
+
+def test_a_loop_that_is_closed_without_shutdown_leaves_no_door() -> None:
+    def doors() -> int:
+        here = Path("/proc/self/fd")
+        return sum(os.readlink(here / fd).startswith("socket:") for fd in opened(here))
+
+    def opened(folder: Path) -> list[str]:
+        return [fd for fd in os.listdir(folder) if os.path.islink(folder / fd)]
+
+    def wait() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(mh.Event().async_wait(0.001))
+        loop.close()
+
+    wait()
+    before = doors()
+    for _ in range(20):
+        wait()
+    assert doors() <= before + 1
+    run(mh.Event().async_wait(0.001))

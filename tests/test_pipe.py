@@ -260,6 +260,26 @@ def test_selectors(method: str) -> None:
     assert sorted(got) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_process_makes_the_descriptor_readable(method: str) -> None:
+    here, there = mh.Pipe()
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=echo, args=(there,))  # type: ignore[attr-defined]
+    process.start()
+    there.close()
+    here.send(1)
+    assert wait([here], WAIT_S) == [here]
+    assert here.recv() == 1
+    assert not is_readable(here)
+    os.kill(process.pid, signal.SIGKILL)
+    assert wait([here], WAIT_S) == [here]
+    with pytest.raises(EOFError):
+        here.recv()
+    assert is_readable(here)
+    process.join(WAIT_S)
+    process.close()
+
+
 def test_waiting_with_the_stdlibs_own_connections() -> None:
     here, there = mh.Pipe()
     ours_first, theirs = multiprocessing.Pipe()

@@ -60,6 +60,12 @@ def test_the_type_is_float_by_default() -> None:
     assert mh.SharedArray(1).dtype == np.float64
 
 
+def test_odd_shapes_and_types() -> None:
+    assert mh.share(np.array(5.0)).shape == ()
+    fields = np.dtype({"names": ["b", "a"], "formats": ["i4", "i4"], "offsets": [4, 0]})
+    assert mh.SharedArray(2, fields).dtype == fields
+
+
 def test_mistakes() -> None:
     with pytest.raises(TypeError, match="Python objects"):
         mh.SharedArray(3, object)
@@ -67,6 +73,10 @@ def test_mistakes() -> None:
         mh.SharedArray((2, -1))
     with pytest.raises(MemoryError, match="shared memory"):
         mh.SharedArray(shared_memory()[1])
+    with pytest.raises(MemoryError, match="shared memory"):
+        mh.SharedArray((2**62, 4))
+    with pytest.raises(TypeError, match="masked"):
+        mh.share(np.ma.array([1, 2], mask=[True, False]))
     with pytest.raises(TypeError):
         mh.SharedArray("large")  # type: ignore[arg-type]
 

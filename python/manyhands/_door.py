@@ -75,9 +75,18 @@ class _LoopDoor:
 _doors: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDoor] = WeakKeyDictionary()
 
 
+def _close_left_doors() -> None:
+    """Close the doors of loops that were closed without being shut down."""
+    for loop, door in list(_doors.items()):
+        if loop.is_closed():
+            del _doors[loop]
+            door.door.close()
+
+
 async def _door_of(loop: asyncio.AbstractEventLoop) -> _LoopDoor:
     door = _doors.get(loop)
     if door is None or door.door.is_stale():
+        _close_left_doors()
         door = _doors[loop] = _LoopDoor(loop)
         await door.open()
     return door

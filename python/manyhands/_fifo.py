@@ -134,6 +134,7 @@ class Fifo:
         self._messages = Messages()
         self._receiving = threading.Lock()
         self._sending = threading.Lock()
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # ------------------------------------------------------------------ the open file
 
@@ -227,13 +228,17 @@ class Fifo:
     async def async_recv(self) -> Any:
         """As `recv`, in a coroutine."""
         loop = asyncio.get_running_loop()
-        while (content := self._try_next()) is None:
-            readable: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(self.fileno(), _resolve, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(self.fileno())
+        # A loop calls one reader for a descriptor: coroutines take turns.
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, asyncio.Lock())
+        async with self._turns[1]:
+            while (content := self._try_next()) is None:
+                readable: asyncio.Future[None] = loop.create_future()
+                loop.add_reader(self.fileno(), _resolve, readable)
+                try:
+                    await readable
+                finally:
+                    loop.remove_reader(self.fileno())
         return self._loaded(content)
 
     def __iter__(self) -> Iterator[Any]:

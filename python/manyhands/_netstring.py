@@ -29,8 +29,9 @@ __all__ = ["Messages", "cut"]
 
 # Room for the length, two separators, and the content in one atomic write.
 _PART = select.PIPE_BUF - 8
-# No length has more digits: ten thousand terabytes are a mistake.
-_MOST_DIGITS = 16
+# No length has more digits: ten million bytes in one part are a mistake, and waiting for them would
+# swallow what follows.
+_MOST_DIGITS = 7
 _BEGINNINGS = b":;"
 _CONTINUES = ord(";")
 _ENDS = b",+"

@@ -311,6 +311,16 @@ class SimpleQueue(_AnyQueue):
 
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
+    def empty(self) -> bool:
+        """Return whether there is no item at this moment.
+
+        Raises:
+            OSError: `close` was called; as `multiprocessing.SimpleQueue`.
+        """
+        if self._is_closed:
+            raise OSError(f"Queue {self!r} is closed")
+        return super().empty()
+
     def __enter__(self) -> Self:
         return self
 

@@ -42,6 +42,8 @@ def share(array: np.ndarray[Any, Any], *, writable: bool = False) -> SharedArray
 
     if not isinstance(array, np.ndarray):
         raise TypeError(f"share() takes a NumPy array, not {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array cannot be shared: share its data and its mask")
     if array.dtype.hasobject:
         raise TypeError(f"an array of Python objects (dtype {array.dtype}) cannot be shared")
     return place(array, writable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from operator import index
 from typing import TYPE_CHECKING, Any, Self
@@ -10,6 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from manyhands import _native
+
+try:
+    from numpy.lib.array_utils import byte_bounds
+except ImportError:  # NumPy 1
+    from numpy import byte_bounds  # type: ignore[attr-defined,no-redef,unused-ignore]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +66,11 @@ class SharedArray(np.ndarray[Any, Any]):
         if any(length < 0 for length in lengths):
             raise ValueError(f"negative lengths are not allowed: {lengths}")
         size = math.prod(lengths) * element.itemsize
-        layout = zlib.crc32(repr((lengths, element.descr, element.itemsize)).encode())
+        if size > sys.maxsize:
+            raise MemoryError(
+                f"no shared memory for {size} bytes: that is more than addresses reach"
+            )
+        layout = zlib.crc32(repr((lengths, element, element.itemsize)).encode())
         try:
             block = _native.new_shared(size, name, layout)
         except ValueError as error:
@@ -90,7 +100,7 @@ def _lengths(shape: Any) -> tuple[int, ...]:
 
 def place(array: np.ndarray[Any, Any], writable: bool) -> SharedArray:
     """Copy `array` into a block of shared memory."""
-    flat = np.ascontiguousarray(array)
+    flat = np.asarray(array, order="C")
     block = _native.share_buffer(flat.reshape(-1).view(np.uint8).data)
     made: SharedArray = _array_over(block, 0, flat.shape, flat.strides, flat.dtype, writable)
     return made
@@ -119,5 +129,5 @@ def _offset_in(block: _native.SharedBlock, array: np.ndarray[Any, Any]) -> int |
     """Where in the block the array's first element lies; None if it lies elsewhere."""
     start = block.start
     first = array.__array_interface__["data"][0]
-    low, high = np.lib.array_utils.byte_bounds(array)
+    low, high = byte_bounds(array)
     return first - start if start <= low and high <= start + block.length else None

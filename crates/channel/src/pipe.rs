@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use manyhands_os::memory::page_size;
+use manyhands_os::process::Identity;
 use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
 use manyhands_sync::{EventCount, SpinBudget};
@@ -268,6 +269,12 @@ impl End {
     }
 
     // ---------------------------------------------------------------- holds
+
+    /// The living processes that hold the other end, or for which it is reserved; each once.
+    #[must_use]
+    pub fn peers_alive(&self) -> Vec<Identity> {
+        self.peers().all_alive(&self.site)
+    }
 
     /// A hold of this end for a process that is to be started, for at most so many seconds; `None` when too many hold
     /// it.

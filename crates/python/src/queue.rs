@@ -4,13 +4,14 @@
 //! - [`open`]: one item in, one item out; [`batch`]: many at once; [`waiters`]: how coroutines wait;
 //! - [`queue_base`]: the class of Python, for all kinds of queue;
 //! - [`quick`]: `put` and `get` of numbers where nobody waits;
-//! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds;
+//! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds; [`bell`]: `fileno`;
 //! - [`errors`]: what goes wrong, as Python says it.
 //!
 //! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than letting go of it;
 //! everything that waits, or copies much, lets go first.
 
 mod batch;
+mod bell;
 mod connection_base;
 mod end;
 mod errors;

@@ -138,6 +138,25 @@ mod loom_models {
         });
     }
 
+    /// More threads than parties: one that has looked at a round which is over by now takes no place in the next.
+    #[test]
+    fn whoever_passes_was_counted() {
+        model(4, || {
+            let shared = Shared::new(1);
+            let party = |me| {
+                move |shared: &Shared| {
+                    for _ in 0..2 {
+                        assert_eq!(shared.wait(me), Ok(0));
+                    }
+                }
+            };
+            let other = spawn(&shared, party(1));
+            party(2)(&shared);
+            other.join().expect("no panic");
+            assert_eq!(shared.acted.load(Ordering::Relaxed), 4, "one in each round");
+        });
+    }
+
     /// Time over for one while the other arrives: both pass or both are told that it is broken.
     #[test]
     fn all_or_nobody() {

@@ -191,6 +191,17 @@ impl Holders {
         found.is_some()
     }
 
+    /// The living processes that hold the end.
+    pub(super) fn all_alive(&self, site: &Site) -> Vec<Identity> {
+        let mut all = Vec::new();
+        for who in (0..MOST).filter_map(|place| self.living(site, place)) {
+            if !all.contains(&who) {
+                all.push(who);
+            }
+        }
+        all
+    }
+
     /// Names those who seem to hold the end.
     pub(super) fn name(&self, owners: &mut Owners) {
         for place in 0..MOST {

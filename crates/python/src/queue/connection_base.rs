@@ -1,20 +1,19 @@
 //! The native half of the ends of pipes.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::pipe::{End, RecvError, SendError, Side};
 use manyhands_channel::queue::{GetError, Item, PutError};
-use manyhands_os::process::{Identity, identity};
-use manyhands_os::socket::{self, Door};
 use manyhands_sync::EventCount;
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::{AsyncTicket, SITE_BYTES, Site, WaitKind};
+use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::bell::Bell;
 use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, Parcel, RAW, Taken};
@@ -34,14 +33,6 @@ pub(crate) struct ConnectionBase {
     handle: Handle,
     /// Made when somebody asks for a descriptor.
     bell: Mutex<Option<Bell>>,
-}
-
-/// A descriptor that is readable while there is something to receive.
-struct Bell {
-    door: Door,
-    ticket: Option<AsyncTicket>,
-    /// Whose it is: a forked child has only a copy.
-    owner: Identity,
 }
 
 fn send_error(py: Python<'_>, error: &SendError) -> PyErr {
@@ -122,7 +113,7 @@ impl ConnectionBase {
             let deadline = patience.deadline();
             received = detached(py, |waiting| end.recv(deadline, waiting, &mut take))?;
         }
-        self.hush();
+        self.tune();
         match received {
             Ok(taken) => Ok(Some(taken)),
             Err(RecvError::Get(GetError::Empty)) => Ok(None),
@@ -168,21 +159,17 @@ impl ConnectionBase {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After something was received: makes the descriptor readable if, and only if, there is more.
-    fn hush(&self) {
-        let mut bell = self.bell();
-        let Some(bell) = bell.as_mut().filter(|bell| bell.owner == identity()) else { return };
-        let end = self.handle.end();
-        let Some((events, _)) = end.items() else { return };
-        _ = bell.door.drain();
-        // In this order: what is sent after the look is sure to ring.
-        if let Some(ticket) = &mut bell.ticket {
-            ticket.rearm(events);
+    /// After a look at what is there: makes the descriptor, if there is one, say what is left.
+    fn tune(&self) {
+        if let Some(bell) = self.bell().as_mut().filter(|bell| bell.is_own()) {
+            bell.tune(self.handle.end());
         }
-        let there = end.try_recv(|_: Item<'_>| Err::<(), ()>(()));
-        if !matches!(there, Err(RecvError::Get(GetError::Empty))) {
-            socket::knock(identity(), bell.door.number(), 0);
-        }
+    }
+}
+
+impl Drop for ConnectionBase {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -230,30 +217,24 @@ impl ConnectionBase {
     /// Close this end. The other one notices once nobody has this end open any more.
     fn close(&self) {
         let bell = self.bell().take();
-        drop(bell);
+        if let Some(bell) = bell {
+            bell.take_down(self.handle.end());
+        }
         self.handle.close();
     }
 
     /// Return a descriptor that is readable while there is something to receive.
     ///
-    /// Not for reading from it. It does not tell when the process at the other end is killed.
+    /// Or the end. Not for reading from it.
     fn fileno(&self) -> PyResult<RawFd> {
         let end = self.end()?;
         let mut bell = self.bell();
-        let fresh = bell.as_ref().is_none_or(|bell| bell.owner != identity());
-        if fresh {
-            let door = Door::open()?;
-            let ticket = end.items().and_then(|(events, key)| {
-                end.site().enlist_async(events, WaitKind::Receive, key, door.number())
-            });
-            *bell = Some(Bell { door, ticket, owner: identity() });
+        if let Some(bell) = bell.as_ref().filter(|bell| bell.is_own()) {
+            return Ok(bell.fd());
         }
-        let fd = bell.as_ref().map_or(-1, |bell| bell.door.as_fd().as_raw_fd());
-        drop(bell);
-        if fresh {
-            self.hush();
-        }
-        Ok(fd)
+        let mut hung = Bell::hang(end)?;
+        hung.tune(end);
+        Ok(bell.insert(hung).fd())
     }
 
     /// Send an object.
@@ -343,7 +324,7 @@ impl ConnectionBase {
             }
         };
         if !there {
-            self.hush();
+            self.tune();
         }
         Ok(there)
     }

@@ -305,15 +305,20 @@ impl<W: Words> Rounds<W> {
         if self.exchange(state, state.acting(index)) { Arrival::Acts(place) } else { Arrival::Waits(place) }
     }
 
-    /// Takes the first cell that is free in the round of `state`.
+    /// Takes the first cell that is free in the round of `state`; none when that round is over.
     fn take_cell(&self, state: State, me: u64) -> Option<usize> {
         for index in 0..self.parties {
             let cell = self.cell(index);
-            let mut seen = cell.load(Ordering::Relaxed);
+            // Acquire pairs with the Release below: who took it for a later round had seen that round.
+            let mut seen = cell.load(Ordering::Acquire);
             while !state.has_taken(seen) {
+                // What is of a later round than there is, nobody has written who is in his right mind.
+                if seen >> CELL_ROUND > state.round() && self.state().round() != state.round() {
+                    return None;
+                }
                 let mine = state.cell(me);
                 // What the party did before it came is for all others. pairs with: `party`.
-                match cell.compare_exchange(seen, mine, Ordering::Release, Ordering::Relaxed) {
+                match cell.compare_exchange(seen, mine, Ordering::Release, Ordering::Acquire) {
                     Ok(_) => return Some(index),
                     Err(changed) => seen = changed,
                 }

@@ -1,0 +1,97 @@
+//! A descriptor that is readable while an end of a pipe has something to receive, for those who wait by selectors.
+//!
+//! Nothing goes through it. It is an epoll set of a door, at which whoever sends knocks, and of the processes that hold
+//! the other end, since one that is killed cannot knock.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use manyhands_channel::pipe::{End, RecvError};
+use manyhands_channel::queue::{GetError, Item};
+use manyhands_os::poll::{Interest, Poller};
+use manyhands_os::process::{Identity, Pidfd, identity};
+use manyhands_os::socket::{self, Door};
+use manyhands_sync::site::{AsyncTicket, WaitKind};
+
+pub(super) struct Bell {
+    poller: Poller,
+    door: Door,
+    /// `None` where the table of waiters was full: then only what is there already is told.
+    ticket: Option<AsyncTicket>,
+    /// The processes that hold the other end.
+    watched: Vec<(Identity, Pidfd)>,
+    /// Whose it is: a forked child has only a copy.
+    owner: Identity,
+}
+
+impl Bell {
+    /// A bell for `end`, which is one that receives; not yet [tuned](Self::tune).
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub(super) fn hang(end: &End) -> io::Result<Self> {
+        let (poller, door) = (Poller::new()?, Door::open()?);
+        poller.add(&door, 0, Interest::Readable)?;
+        let ticket = end
+            .items()
+            .and_then(|(events, key)| end.site().enlist_async(events, WaitKind::Receive, key, door.number()));
+        Ok(Self { poller, door, ticket, watched: Vec::new(), owner: identity() })
+    }
+
+    /// Waits no more at `end`.
+    pub(super) fn take_down(mut self, end: &End) {
+        // A copy made by fork leaves what is the parent's alone.
+        let ticket = self.ticket.take().filter(|_| self.is_own());
+        if let (Some(ticket), Some((events, _))) = (ticket, end.items()) {
+            ticket.leave(events, true);
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.poller.as_fd().as_raw_fd()
+    }
+
+    pub(super) fn is_own(&self) -> bool {
+        self.owner == identity()
+    }
+
+    /// Makes the descriptor readable if, and only if, there is something to receive or the end. To be called after every
+    /// look at what is there.
+    pub(super) fn tune(&mut self, end: &End) {
+        _ = self.door.drain();
+        // In this order: whoever sends, or dies, after the look is sure to be heard.
+        if let Some(ticket) = &mut self.ticket
+            && let Some((events, _)) = end.items()
+        {
+            ticket.rearm(events);
+        }
+        self.watch(&end.peers_alive());
+        let there = end.try_recv(|_: Item<'_>| Err::<(), ()>(()));
+        if !matches!(there, Err(RecvError::Get(GetError::Empty))) {
+            socket::knock(identity(), self.door.number(), 0);
+        }
+    }
+
+    fn watch(&mut self, living: &[Identity]) {
+        let poller = &self.poller;
+        self.watched.retain(|(who, process)| {
+            let stays = living.contains(who);
+            if !stays {
+                // It is in the set; and if not, it need not be taken out.
+                _ = poller.remove(process);
+            }
+            stays
+        });
+        for who in living.iter().filter(|who| **who != identity()) {
+            if self.watched.iter().any(|(watched, _)| watched == who) {
+                continue;
+            }
+            // Where processes cannot be watched, the end is seen at the next look.
+            if let Ok(process) = Pidfd::open(who.pid())
+                && self.poller.add(&process, 1, Interest::Readable).is_ok()
+            {
+                self.watched.push((*who, process));
+            }
+        }
+    }
+}
