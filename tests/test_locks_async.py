@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -276,11 +275,8 @@ def test_two_loops_wait_for_one_lock() -> None:
 
 def test_a_loop_that_is_closed_without_shutdown_leaves_no_door() -> None:
     def doors() -> int:
-        here = Path("/proc/self/fd")
-        return sum(os.readlink(here / fd).startswith("socket:") for fd in opened(here))
-
-    def opened(folder: Path) -> list[str]:
-        return [fd for fd in os.listdir(folder) if os.path.islink(folder / fd)]
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(str(link.readlink()).startswith("socket:") for link in links)
 
     def wait() -> None:
         loop = asyncio.new_event_loop()

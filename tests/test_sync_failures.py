@@ -506,6 +506,64 @@ def test_a_stopped_waiter_holds_nobody_up(tmp_path: Path) -> None:
         waiter.ended_well()
 
 
+# Misuse: the standard library's errors, and nothing is changed by it
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: mh.Semaphore(-1), ValueError),
+        (lambda: mh.BoundedSemaphore(-1), ValueError),
+        (lambda: mh.Semaphore("many"), TypeError),  # type: ignore[arg-type]
+        (lambda: mh.Barrier(0), ValueError),
+        (lambda: mh.Barrier(-1), ValueError),
+        (lambda: mh.Barrier("all"), TypeError),  # type: ignore[arg-type]
+        (lambda: mh.Condition(mh.Lock(), name="test-both"), ValueError),
+    ],
+)
+def test_what_cannot_be_made(make: Callable[[], Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        make()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_only_its_owner_releases_an_rlock(way: str, tmp_path: Path) -> None:
+    lock = mh.RLock()
+    with running(way, tmp_path, "owner", hold, lock) as owner:
+        with pytest.raises(RuntimeError):
+            lock.release()
+        assert not lock.acquire(False)
+        let_go(tmp_path)
+        owner.ended_well()
+    works(lock)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bounded_semaphore_is_bounded_for_all(way: str, tmp_path: Path) -> None:
+    permits = mh.BoundedSemaphore(2)
+    with running(way, tmp_path, "owner", hold, permits) as owner:
+        for count in (2, 3):
+            with pytest.raises(ValueError):
+                permits.release(count)
+        assert permits.get_value() == 1
+        let_go(tmp_path)
+        owner.ended_well()
+    with pytest.raises(ValueError):
+        permits.release()
+    assert permits.get_value() == 2
+
+
+def test_a_condition_needs_its_lock() -> None:
+    condition = mh.Condition()
+    for misused in (condition.wait, condition.notify, condition.notify_all):
+        with pytest.raises(RuntimeError, match="un-acquired"):
+            misused()
+    with condition, ThreadPoolExecutor(1) as other:
+        with pytest.raises(RuntimeError, match="un-acquired"):
+            other.submit(condition.notify).result()
+        condition.notify()
+
+
 # Without futex_waitv
 
 

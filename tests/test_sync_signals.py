@@ -411,11 +411,16 @@ def test_a_child_does_not_have_what_its_parent_holds(kind: Any) -> None:
     assert is_free(lock)
 
 
+def in_turn(lock: mh.Lock) -> None:
+    lock.acquire()
+    lock.release()
+
+
 def test_a_child_waits_for_a_thread_of_its_parent() -> None:
     lock = mh.Lock()
     with ThreadPoolExecutor(1) as other:
         other.submit(lock.acquire).result()
-        pid = forked(lambda: lock.acquire() and lock.release())
+        pid = forked(lambda: in_turn(lock))
         waiting(lock)
         other.submit(lock.release).result()
         exits_well(pid)

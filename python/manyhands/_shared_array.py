@@ -68,7 +68,7 @@ class SharedArray(np.ndarray[Any, Any]):
         size = math.prod(lengths) * element.itemsize
         if size > sys.maxsize:
             raise MemoryError(
-                f"no shared memory for {size} bytes: that is more than addresses reach"
+                f"no shared memory for {size} bytes: more than addresses reach"
             )
         layout = zlib.crc32(repr((lengths, element, element.itemsize)).encode())
         try:

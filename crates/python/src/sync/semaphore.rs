@@ -147,6 +147,10 @@ impl SemaphoreBase {
 
     /// How many permits are free.
     fn get_value(&self) -> u64 {
+        if self.semaphore.value() < self.semaphore.initial() {
+            // Permits of the dead are free.
+            self.semaphore.recover();
+        }
         self.semaphore.value()
     }
 
@@ -157,7 +161,7 @@ impl SemaphoreBase {
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = PyDict::new(py);
         statistics.set_item("name", self.record.name())?;
-        statistics.set_item("value", self.semaphore.value())?;
+        statistics.set_item("value", self.get_value())?;
         statistics.set_item("initial", self.semaphore.initial())?;
         let holders = PyDict::new(py);
         for (holder, count) in self.semaphore.holders() {
