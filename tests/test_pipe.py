@@ -10,6 +10,8 @@ import os
 import pickle
 import selectors
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import connection
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 
 import manyhands as mh
-from children import METHODS, WAIT_S, child, sleeps
+from children import METHODS, WAIT_S, another_sleeps, child, sleeps, thread
 from eventually import eventually
 
 # Its published types know only the standard library's connections.
@@ -135,6 +137,70 @@ def test_bytes() -> None:
     assert there.recv_bytes() == array.array("i", [1, 2]).tobytes()
     here.send_bytes(np.arange(6).reshape(2, 3))
     assert there.recv_bytes() == np.arange(6).tobytes()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        array.array("b", [-1, 2]),
+        array.array("b"),
+        np.arange(3, dtype=np.int8),
+        np.array([True, False]),
+        np.arange(3, dtype=">i4"),
+        np.zeros((2, 3), np.uint8),
+        np.zeros((0, 3)),
+        memoryview(b"abc").cast("c"),
+    ],
+    ids=lambda value: getattr(value, "typecode", None) or str(getattr(value, "dtype", "c")),
+)
+def test_bytes_of_any_format(value: Any) -> None:
+    here, there = mh.Pipe()
+    here.send_bytes(value)
+    assert there.recv_bytes() == memoryview(value).tobytes()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [memoryview(b"abcdef")[::2], np.arange(6)[::2], np.asfortranarray(np.zeros((2, 3)))],
+    ids=["bytes", "numbers", "columns"],
+)
+def test_bytes_that_are_not_contiguous(value: Any) -> None:
+    here, there = mh.Pipe()
+    with pytest.raises((BufferError, TypeError), match="contiguous"):
+        here.send_bytes(value)
+    assert not there.poll()
+
+
+def fills(end: mh.Connection) -> int:
+    """Sends as much as goes without waiting; returns how many MiB."""
+
+    async def send_all() -> int:
+        for count in range(100):
+            try:
+                await end.async_send(bytes(1 << 20), timeout=0.01)
+            except TimeoutError:
+                return count
+        return 100
+
+    return asyncio.run(send_all())
+
+
+def test_sending_waits_when_much_is_on_the_way() -> None:
+    here, there = mh.Pipe()
+    count = fills(here)
+    assert 14 <= count <= 17
+    with thread(here.send, bytes(1 << 20)):
+        eventually(another_sleeps, "the sender waits")
+        for _ in range(count + 1):
+            assert len(there.recv()) == 1 << 20
+    assert not there.poll()
+
+
+def test_a_message_that_is_longer_than_all_that_can_be_on_the_way() -> None:
+    here, there = mh.Pipe()
+    here.send_bytes(bytes(40 << 20))
+    assert fills(here) == 0
+    assert len(there.recv_bytes()) == 40 << 20
 
 
 def test_objects_and_bytes_are_the_same_messages() -> None:
@@ -280,6 +346,20 @@ def test_a_killed_process_makes_the_descriptor_readable(method: str) -> None:
     process.close()
 
 
+def do_nothing() -> None:
+    """A forked child has both ends of every pipe, and lets go of them when it ends."""
+
+
+def test_the_end_of_another_process_is_not_the_end() -> None:
+    here, there = mh.Pipe()
+    assert not is_readable(here)
+    with child("fork", do_nothing):
+        assert not is_readable(here)
+    assert not is_readable(here)
+    there.send(1)
+    assert is_readable(here)
+
+
 def test_waiting_with_the_stdlibs_own_connections() -> None:
     here, there = mh.Pipe()
     ours_first, theirs = multiprocessing.Pipe()
@@ -342,6 +422,60 @@ def test_a_killed_child_is_the_end(method: str) -> None:
         here.recv()
     process.join(WAIT_S)
     process.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sending_to_a_killed_child(method: str) -> None:
+    here, there = mh.Pipe()
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=echo, args=(there,))  # type: ignore[attr-defined]
+    process.start()
+    there.close()
+    here.send(1)
+    assert here.recv() == 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(WAIT_S)
+    process.close()
+    sent = []
+
+    def is_broken() -> bool:
+        try:
+            here.send(1)
+        except BrokenPipeError:
+            return True
+        sent.append(1)
+        return False
+
+    eventually(is_broken, "the sender is told")
+    assert len(sent) < 100
+    assert is_broken()
+
+
+KILLED_AT_FORK = """
+import os, signal, time
+
+kills = False
+os.register_at_fork(after_in_child=lambda: kills and os.kill(os.getpid(), signal.SIGKILL))
+import manyhands as mh
+
+here, there = mh.Pipe()
+kills = True
+child = os.fork()
+os.waitpid(child, 0)
+start = time.monotonic()
+there.close()
+try:
+    here.recv()
+except EOFError:
+    print(time.monotonic() - start)
+"""
+
+
+def test_a_child_that_is_killed_right_after_the_fork() -> None:
+    """Before it can take hold of the ends."""
+    program = [sys.executable, "-c", KILLED_AT_FORK]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=2 * WAIT_S, check=True)
+    assert float(done.stdout) < 20
 
 
 def test_tasks_get_pipes() -> None:

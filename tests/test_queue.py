@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -207,8 +208,13 @@ def test_bad_arguments() -> None:
         queue.get(timeout=float("nan"))
     with pytest.raises(TypeError):
         queue.get(timeout="soon")  # type: ignore[arg-type]
-    with pytest.raises(OverflowError):
+    with pytest.raises(ValueError, match="count must not be negative: -1"):
         queue.get_many(-1)
+    with pytest.raises(ValueError, match="memory must not be negative: -1"):
+        mh.Queue(memory=-1)
+    for named in (*EVERY, mh.Lock, mh.RLock, mh.Semaphore, mh.Event, mh.Condition):
+        with pytest.raises(ValueError, match="a name must not be empty"):
+            named(name="")
     assert queue.get_many(0) == []
     with pytest.raises(ValueError, match="maxsize"):
         mh.Queue(2**40)
@@ -231,6 +237,94 @@ def test_put_many_says_how_many_went_in() -> None:
         queue.put_many(failing())
     assert failed.value.items_put == 1  # type: ignore[attr-defined]
     assert queue.get() == 3
+
+
+@pytest.mark.parametrize("source", [list, iter])
+@pytest.mark.parametrize("kind", SIZED)
+def test_ctrl_c_says_how_many_went_in(kind: Any, source: Any) -> None:
+    queue = kind(10)
+
+    def interrupt() -> None:
+        eventually(queue.full, "the queue is full")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with thread(interrupt), pytest.raises(KeyboardInterrupt) as stopped:
+        queue.put_many(source([an_item(queue, n) for n in range(100)]))
+    assert stopped.value.items_put == queue.qsize() == 10  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("source", [range, iter])
+def test_ctrl_c_in_the_middle_of_very_many(source: Any) -> None:
+    queue, stopped_putting, taken = mh.Queue(1000), threading.Event(), 0
+
+    def consume() -> None:
+        nonlocal taken
+        interrupted = False
+        while not stopped_putting.is_set():
+            try:
+                taken += len(queue.get_many(500, timeout=0.01))
+            except stdlib.Empty:
+                continue
+            if taken > 5_000 and not interrupted:
+                interrupted = True
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with thread(consume):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            queue.put_many(range(10**12) if source is range else itertools.count())
+        stopped_putting.set()
+    assert stopped.value.items_put == taken + queue.qsize()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_generator_can_wait_for_answers_to_what_it_yields(kind: Any) -> None:
+    there, back = kind(), mh.Queue()
+
+    def ask() -> Iterator[Any]:
+        for n in range(100):
+            yield an_item(there, n)
+            assert back.get(timeout=WAIT_S) == an_item(there, n)
+
+    def answer() -> None:
+        for _ in range(100):
+            back.put(there.get(timeout=WAIT_S))
+
+    with thread(answer):
+        there.put_many(ask())
+    assert there.empty()
+    assert back.empty()
+
+
+def test_what_put_many_takes() -> None:
+    queue = mh.Queue()
+    for items in ([1, 2], (1, 2), range(1, 3), {1, 2}, frozenset({1, 2}), {1: 0, 2: 0}, iter([1, 2])):
+        queue.put_many(items)
+        assert queue.get_many(10) == [1, 2]
+    queue.put_many("ab")
+    queue.put_many(b"ab")
+    queue.put_many(np.array([1.5, 2.5]))
+    assert queue.get_many(10) == ["a", "b", 97, 98, 1.5, 2.5]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_memory_is_given_back(kind: Any) -> None:
+    queue = kind()
+    memory = lambda: queue.statistics()["memory_bytes"]  # noqa: E731
+    queue.put_many([an_item(queue, bytes(MIB))] * 60)
+    assert memory() > 60 * MIB
+    for _ in range(60):
+        queue.get()
+    assert memory() <= 17 * MIB
+    queue.put_many([an_item(queue, bytes(MIB))] * 60)
+    queue.put(an_item(queue, "short"))
+    queue.shutdown()
+    assert memory() > 60 * MIB
+    assert len(queue.get_many(100)) == 61
+    assert memory() < MIB
+    queue = kind()
+    queue.put_many([an_item(queue, bytes(MIB))] * 60)
+    queue.shutdown(immediate=True)
+    assert memory() < MIB
 
 
 def test_many_items_of_all_sizes() -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -134,6 +135,16 @@ def test_names() -> None:
     del queue
     gc.collect()
     assert mh.Queue(maxsize=10, name=name).empty(), "gone with its last user"
+
+
+def test_who_opens_a_queue_by_name_need_not_say_how_much_memory() -> None:
+    name = str(uuid.uuid4())
+    queue = mh.Queue(name=name, memory=MIB)
+    by_name(name, "mh.Queue(name=name).put(1)")
+    mh.Queue(name=name, memory=8 * MIB).put(2)
+    assert queue.get_many(3) == [1, 2]
+    with pytest.raises(ValueError, match="too large"):
+        mh.Queue(name=name, memory=8 * MIB).put(bytes(2 * MIB))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -337,6 +348,87 @@ def test_async_put_many_and_async_for() -> None:
         return got
 
     assert run(main()) == list(range(100))
+
+
+@pytest.mark.parametrize("kind", [mh.Queue, mh.PriorityQueue])
+def test_async_put_many_says_how_many_went_in(kind: Any) -> None:
+    queue = kind(3)
+    items = [an_item(queue, n) for n in range(10)]
+
+    async def main() -> None:
+        with pytest.raises(stdlib.Full) as full:
+            await queue.async_put_many(items, timeout=0.01)
+        assert full.value.items_put == 3  # type: ignore[attr-defined]
+        assert len(await queue.async_get_many(2)) == 2
+        task = asyncio.create_task(queue.async_put_many(items))
+        while not queue.full():
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+        assert cancelled.value.items_put == 2  # type: ignore[attr-defined]
+
+    run(main())
+    assert queue.qsize() == 3
+
+
+def put_and_get_long_items(queue: Any) -> None:
+    item = bytes(32 * MIB)
+    while True:
+        queue.put(item)
+        queue.get()
+
+
+def stop_in_the_middle(process: Any, queue: Any) -> None:
+    """Stops the process while it copies an item in or out: nobody else gets at the queue."""
+    for _ in range(200):
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            queue.put_nowait("room")
+        except stdlib.Full:
+            return
+        os.kill(process.pid, signal.SIGCONT)
+    raise AssertionError("the process was never in the middle of an item")
+
+
+def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
+    queue = mh.LifoQueue()
+    pauses = []
+
+    async def beat() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0)
+            pauses.append(time.monotonic() - before)
+
+    async def main() -> None:
+        heart = asyncio.create_task(beat())
+        for refused, call in (
+            (stdlib.Full, queue.async_put("x", timeout=0.05)),
+            (stdlib.Full, queue.async_put_many(["x"], timeout=0.05)),
+            (stdlib.Empty, queue.async_get(timeout=0.05)),
+            (stdlib.Empty, queue.async_get_many(2, timeout=0.05)),
+        ):
+            with pytest.raises(refused):
+                await call
+        assert not await queue.async_join(timeout=0.05)
+        heart.cancel()
+
+    process = multiprocessing.get_context("fork").Process(
+        target=put_and_get_long_items, args=(queue,), daemon=True
+    )
+    process.start()
+    try:
+        eventually(lambda: queue.statistics()["gets"], "the process is at it")
+        stop_in_the_middle(process, queue)
+        run(main())
+    finally:
+        process.kill()
+        process.join()
+    # Whoever waits for the one that is stopped waits a second.
+    assert max(pauses) < 0.5
+    queue.put("goes on")
+    assert queue.get(timeout=WAIT_S) == "goes on"
 
 
 def test_a_cancelled_coroutine_takes_nothing_along() -> None:

@@ -93,7 +93,7 @@ class Barrier(_native.BarrierBase, Primitive):
             if index is None and place is not None and not self._expire(place):
                 # All have arrived at the last moment.
                 index = await attempt_until(attempt, self._enlist)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             if place is not None:
                 self._withdraw(place)
             raise

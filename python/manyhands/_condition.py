@@ -84,10 +84,12 @@ class Condition(_native.ConditionBase, Primitive):
         return f"<Condition({self._lock!r}, {self._waiting()})>"
 
     def _is_owned(self) -> bool:
+        if isinstance(self._lock, Lock):
+            # It has no owner that counts: anybody may release it.
+            return self._lock.locked()
         owned = getattr(self._lock, "_is_owned", None)
-        if owned is not None and not isinstance(self._lock, Lock):
+        if owned is not None:
             return bool(owned())
-        # A Lock has no owner that counts: anybody may release it.
         if self._lock.acquire(False):
             self._lock.release()
             return False
@@ -185,18 +187,23 @@ class Condition(_native.ConditionBase, Primitive):
         by_task = isinstance(lock, RLock) and lock._is_owned_as(number)
         if not by_task and not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
+        if not by_task and isinstance(lock, RLock):
+            raise RuntimeError(
+                "the thread has the lock, not the task: use 'async with' to acquire it"
+            )
         place = self._enlist(await door_number())
         if by_task:
             times = lock._release_all_as(number)
         else:
             lock.release()
             times = 1
+        notified = None
         try:
             notified = await attempt_until(
                 lambda: place.is_notified() or None, lambda _: place, timeout
             )
         finally:
-            place.leave(False)
+            place.leave(notified is not None)
             for _ in range(times):
                 await _surely(lock.async_acquire)
         return notified is not None

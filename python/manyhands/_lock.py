@@ -50,15 +50,16 @@ class _OwnedLock(Acquirable):
     def _keywords(self) -> dict[str, Any]:
         return {} if self._on_owner_died == "raise" else {"on_owner_died": self._on_owner_died}
 
-    def _enter(self) -> bool:
+    async def __aenter__(self) -> Self:
         try:
-            return self.acquire()
+            await self.async_acquire()
         except OwnerDied as error:
             # The block will not run, so nobody would release the lock. Others get the same error.
             if error.held:
                 error.held = False
                 self.release()
             raise
+        return self
 
     def _taken_over(self, pid: int | None) -> None:
         """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
@@ -129,10 +130,6 @@ class RLock(_native.RLockBase, _OwnedLock):
             await attempt_until(lambda: self._poll_as(number, True) or None, self._enlist, timeout)
             is not None
         )
-
-    async def __aenter__(self) -> Self:
-        await self.async_acquire()
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         self._release_as(task_number())

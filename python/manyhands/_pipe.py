@@ -19,7 +19,9 @@ __all__ = ["Connection", "Pipe"]
 _NOTHING = object()
 
 os.register_at_fork(
-    before=_native.reserve_ends_for_child, after_in_child=_native.adopt_ends_in_child
+    before=_native.reserve_ends_for_child,
+    after_in_parent=_native.forget_heirs_in_parent,
+    after_in_child=_native.adopt_ends_in_child,
 )
 
 
@@ -45,6 +47,16 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     return _native.make_pipe(Connection, duplex)
 
 
+def _bytes_of(buf: Any) -> memoryview:
+    """The bytes of a bytes-like object in their order, whatever their format."""
+    view = memoryview(buf)
+    if view.nbytes == 0:
+        return memoryview(b"")
+    if view.itemsize == 1 and not view.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
 class Connection(_native.ConnectionBase):
     """One end of a pipe, with the interface of `multiprocessing.connection.Connection`.
 
@@ -53,7 +65,8 @@ class Connection(_native.ConnectionBase):
     has closed it or died, the other end receives what was sent before, and then `recv` raises
     EOFError and `send` BrokenPipeError.
 
-    A message waits in shared memory, so sending waits only when there is very much on the way.
+    A message waits in shared memory, and sending waits when about 16 MiB are on the way; a longer
+    message goes when it is alone.
     Several threads and processes may use one end; each message is received once.
     """
 
@@ -95,6 +108,7 @@ class Connection(_native.ConnectionBase):
 
         Raises:
             ValueError: the message does not lie inside ``buf``.
+            BufferError, TypeError: ``buf`` is not contiguous.
             BrokenPipeError: nobody has the other end open.
             OSError: closed, or only for receiving.
         """
@@ -103,9 +117,7 @@ class Connection(_native.ConnectionBase):
             return
         if self.closed or not self.writable:
             self._send_bytes(b"")  # raises, and says why
-        view = memoryview(buf)
-        if view.itemsize > 1 or view.ndim != 1:
-            view = view.cast("B")
+        view = _bytes_of(buf)
         length = view.nbytes
         if offset < 0:
             raise ValueError("offset is negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from queue import Empty, Full
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -73,7 +74,7 @@ class _AnyQueue(_native.QueueBase):
             return item
         got = await attempt_until(self._attempt_get, self._enlist_for_items, timeout)
         if got is None:
-            return self.get_nowait()  # raises Empty, or has come at the last moment
+            raise Empty
         return got[0]
 
     def _attempt_get(self) -> tuple[Any] | None:
@@ -87,7 +88,9 @@ class _AnyQueue(_native.QueueBase):
             return self._get_many_or_none(count)
 
         got = await attempt_until(attempt, self._enlist_for_items, timeout)
-        return self.get_many(count, 0) if got is None else got
+        if got is None:
+            raise Empty
+        return got
 
     async def async_put(self, item: Any, timeout: float | None = None) -> None:
         """Put an item, without blocking the event loop.
@@ -117,7 +120,7 @@ class _AnyQueue(_native.QueueBase):
             return self._put_parcel(parcel) or None
 
         if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
-            self.put_nowait(item)
+            raise Full
 
     async def async_put_many(self, items: Iterable[Any], timeout: float | None = None) -> None:
         """Put all items in order, without blocking the event loop.
@@ -127,12 +130,20 @@ class _AnyQueue(_native.QueueBase):
             timeout: seconds for all; None means for ever.
 
         Raises:
-            queue.Full, queue.ShutDown, ValueError: as `async_put`; the items before have been put.
+            Exception: as `async_put`, and what the iterable raises. The items before have been put:
+                the error's attribute ``items_put`` is their number, also that of a CancelledError.
         """
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
-        for item in items:
-            await self.async_put(item, None if end is None else max(0.0, end - loop.time()))
+        put = 0
+        try:
+            for item in items:
+                await self.async_put(item, None if end is None else max(0.0, end - loop.time()))
+                put += 1
+        except BaseException as error:
+            # Not by assignment, which the class of the error may refuse.
+            error.__dict__["items_put"] = put
+            raise
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
@@ -233,10 +244,12 @@ class Queue(_Sized):
         name: makes it one queue for all processes of this user that give the same name. It is gone
             when none of them has it any more.
         memory: the most bytes of shared memory that items may take up; by default half of what this
-            process may use, or 4 GiB if that is less.
+            process may use, or 4 GiB if that is less. Whoever makes a queue by its name decides:
+            who opens it gets it as it is.
 
     Raises:
-        ValueError: what has that name is no such queue, or has another ``maxsize``.
+        ValueError: what has that name is no such queue, or has another ``maxsize``; the name is
+            empty; ``memory`` is negative.
         MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:

@@ -67,9 +67,7 @@ class SharedArray(np.ndarray[Any, Any]):
             raise ValueError(f"negative lengths are not allowed: {lengths}")
         size = math.prod(lengths) * element.itemsize
         if size > sys.maxsize:
-            raise MemoryError(
-                f"no shared memory for {size} bytes: more than addresses reach"
-            )
+            raise MemoryError(f"no shared memory for {size} bytes: more than addresses reach")
         layout = zlib.crc32(repr((lengths, element, element.itemsize)).encode())
         try:
             block = _native.new_shared(size, name, layout)

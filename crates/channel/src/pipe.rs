@@ -67,6 +67,10 @@ mod root {
     pub(super) const HOLDERS: [usize; 2] = [64, 64 + super::holders::WORDS];
 }
 
+/// With so many bytes in it a direction is full, so that who sends faster than the other end receives is slowed down
+/// before it has used up all memory. A single message may be longer.
+const FULL: usize = 16 << 20;
+
 /// Bytes before the streams.
 const HEADING: usize = 8192;
 
@@ -198,7 +202,7 @@ impl End {
         let mut streams = [None, None];
         for (stream, part) in streams.iter_mut().zip(parts(region, duplex)) {
             if let Some(part) = part {
-                *stream = Some(Stream::over(segment, part).ok_or_else(bad)?);
+                *stream = Some(Stream::over(segment, part).ok_or_else(bad)?.with_limit(FULL));
             }
         }
         let root = SegmentWords::new(Arc::clone(segment), region.start, HEADING / 8);
@@ -277,7 +281,7 @@ impl End {
     }
 
     /// A hold of this end for a process that is to be started, for at most so many seconds; `None` when too many hold
-    /// it.
+    /// it, and from then on it counts as held for ever: nobody could tell any more when it is not.
     #[must_use]
     pub fn reserve(&self, seconds: u32) -> Option<Reservation> {
         self.own().reserve(&self.site, seconds)
@@ -291,6 +295,15 @@ impl End {
             self.place.store(reservation.place + 1, Ordering::Relaxed);
         }
         claimed
+    }
+
+    /// Takes hold of this end in a child that was forked with a copy of it: by the reservation if it is still good,
+    /// else anew. Where too many hold it, it counts as held for ever.
+    pub fn inherit(&self, reservation: Option<Reservation>) {
+        let adopted = reservation.is_some_and(|reservation| self.adopt(reservation));
+        if !adopted && self.hold().is_err() {
+            self.own().add_unlisted();
+        }
     }
 
     /// Gives a reservation of this end's up.

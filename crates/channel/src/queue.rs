@@ -36,6 +36,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use manyhands_os::memory::Segment;
 use manyhands_os::process::Identity;
@@ -60,6 +61,7 @@ pub(crate) mod stream;
 mod tasks;
 
 pub use batch::Batch;
+pub use blocking::GLANCE;
 pub use error::{AttachError, Corrupt, GetError, PutError, TaskError};
 pub use item::{Item, Message};
 pub use latch::Busy;
@@ -68,7 +70,6 @@ pub use tasks::Unfinished;
 
 use consumers::Consumers;
 use heap::Heap;
-use latch::Attempt;
 use layout::{BODY, CONSUMERS, LINE, head, root};
 use stream::Stream;
 
@@ -138,6 +139,8 @@ pub struct Queue {
     consumers: Consumers,
     options: Options,
     spin: SpinBudget,
+    /// Whether a consumer of this process has left memory behind it since it last was looked through.
+    passed: AtomicBool,
 }
 
 impl Queue {
@@ -205,7 +208,8 @@ impl Queue {
         let (root, consumers) = (part(0, root::WORDS), part(CONSUMERS, Consumers::WORDS));
         let consumers = Consumers::over(consumers);
         let spin = blocking::budget();
-        Ok(Self { base: region.start, root, body, consumers, options, spin, site })
+        let passed = AtomicBool::new(false);
+        Ok(Self { base: region.start, root, body, consumers, options, spin, site, passed })
     }
 
     /// What it is like.
@@ -348,12 +352,28 @@ impl Queue {
     /// Gives back some of the memory that was needed when there were more items, if nobody is at it. Returns whether
     /// there may be more to give back.
     pub fn trim(&self) -> bool {
-        let Body::Stream(stream) = &self.body else { return false };
-        if !stream.is_fat() {
-            return false;
+        match &self.body {
+            Body::Stream(stream) => stream.trim().unwrap_or(false),
+            Body::Heap(_) => false,
         }
-        let trimmed = self.enter_put(Attempt::Only).and_then(|guard| Ok(stream.trim(&guard)?));
-        trimmed.unwrap_or(false)
+    }
+
+    /// Gives back, if the queue is empty, all memory but what makes the next items cheap; of a closed one, all.
+    #[cold]
+    fn give_back(&self) {
+        if !self.is_empty() {
+            return;
+        }
+        match &self.body {
+            Body::Stream(stream) => stream.trim_all(if self.is_closed() { 0 } else { layout::KEEP }),
+            Body::Heap(heap) => {
+                if self.is_closed() && heap.memory() > 0 {
+                    // Only a saving: whoever has the latch may leave it undone.
+                    let _ =
+                        self.enter_put_closed(latch::Attempt::Only).map(|guard| heap.reset_if_empty(&guard));
+                }
+            }
+        }
     }
 
     /// What those sleep at who wait for the latch of the consumers (`true`) or that of the producers.

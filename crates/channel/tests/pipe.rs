@@ -169,6 +169,42 @@ fn a_full_pipe_waits_and_says_so() {
 }
 
 #[test]
+fn a_sender_is_slowed_down_long_before_memory_is_used_up() {
+    let segment = Arc::new(Segment::create(c"test", SITE_BYTES + (256 << 20)).expect("a segment"));
+    let site = Site::create(Arc::clone(&segment), 1, [0; 16]).expect("a site");
+    let (first, second) = End::pair(&site, SITE_BYTES..segment.len(), true).expect("a pipe");
+    site.publish();
+    let text = "x".repeat(1 << 20);
+    let mut count = 0;
+    while first.try_send(0, &[text.as_bytes()]).is_ok() {
+        count += 1;
+    }
+    assert!((14..=17).contains(&count), "{count}");
+    (0..count).for_each(|_| assert_eq!(recv(&second).map(|text| text.len()), Ok(1 << 20)));
+    // A long message waits until it is alone.
+    send(&first, "short").expect("room");
+    let long = "x".repeat(50 << 20);
+    assert!(matches!(first.try_send(0, &[long.as_bytes()]), Err(SendError::Put(PutError::Full))));
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send(&first, &long));
+        assert_eq!(recv(&second), Ok("short".into()));
+        assert_eq!(recv(&second).map(|text| text.len()), Ok(50 << 20));
+        sender.join().expect("no panic").expect("sent");
+    });
+    // What it took is given back by who finds nothing more to receive.
+    let before = in_use(&segment);
+    assert!(before > 50 << 20, "{before}");
+    (0..100).for_each(|_| assert_eq!(second.poll(Some(0), &mut Patient), Ok(false)));
+    assert!(in_use(&segment) < 20 << 20, "{}", in_use(&segment));
+}
+
+/// Memory that a segment takes, in bytes.
+fn in_use(segment: &Segment) -> u64 {
+    let file = std::fs::File::from(segment.fd().try_clone_to_owned().expect("a duplicate"));
+    std::os::unix::fs::MetadataExt::blocks(&file.metadata().expect("known")) * 512
+}
+
+#[test]
 fn a_killed_process_holds_nothing() {
     let (yard, first, second) = Yard::new(true);
     let child = Child::run(|| {
@@ -188,6 +224,30 @@ fn a_killed_process_holds_nothing() {
         child.kill();
         assert_eq!(reader.join().expect("no panic"), Err(RecvError::EndOfFile));
     });
+}
+
+#[test]
+fn who_sends_to_a_killed_process_is_told_soon() {
+    let (yard, first, second) = Yard::new(true);
+    let child = Child::run(|| {
+        std::mem::forget(yard.attach(Side::First));
+        stop_for_tracing();
+    });
+    assert_eq!(child.wait(), News::Stopped);
+    drop(first);
+    send(&second, "to a stopped process").expect("room");
+    child.kill();
+    let told = (0..100).any(|_| {
+        let before = clock::now();
+        let sent = send(&second, "to nobody");
+        while clock::now() < before + MILLISECOND {
+            std::thread::yield_now();
+        }
+        matches!(sent, Err(SendError::Broken))
+    });
+    assert!(told, "there is room for much more");
+    assert!(matches!(second.try_send(0, &[b"again"]), Err(SendError::Broken)));
+    assert_eq!(second.peers_alive(), []);
 }
 
 #[test]
@@ -227,6 +287,53 @@ fn a_reserved_hold_becomes_the_childs() {
     while child.step() == News::Stopped {}
     assert_eq!(recv(&second), Ok("from the child".into()));
     assert_eq!(recv(&second), Err(RecvError::EndOfFile), "and is dead by now");
+}
+
+#[test]
+fn a_child_that_comes_late_holds_the_end_all_the_same() {
+    for seconds in [Some(0), None] {
+        let (_yard, first, second) = Yard::new(true);
+        let reservation = seconds.and_then(|seconds| first.reserve(seconds));
+        let first = std::cell::RefCell::new(Some(first));
+        let child = Child::run(|| {
+            let first = first.take().expect("an end");
+            first.inherit(reservation);
+            stop_for_tracing();
+            send(&first, "from the child").expect("room");
+            drop(first);
+        });
+        assert_eq!(child.wait(), News::Stopped);
+        drop(first.take());
+        assert_eq!(second.try_recv(text), Err(RecvError::Get(GetError::Empty)), "the child holds it");
+        while child.step() == News::Stopped {}
+        assert_eq!(recv(&second), Ok("from the child".into()));
+        assert_eq!(recv(&second), Err(RecvError::EndOfFile), "and has let go of it");
+    }
+}
+
+#[test]
+fn where_too_many_hold_an_end_nobody_is_told_that_it_is_closed() {
+    let (yard, first, second) = Yard::new(true);
+    let mut ends = Vec::new();
+    while let Ok(end) = End::attach(&yard.site, yard.region.clone(), Side::First) {
+        ends.push(end);
+        assert!(ends.len() < 1000);
+    }
+    assert_eq!(first.reserve(60), None);
+    let first = std::cell::RefCell::new(Some(first));
+    let child = Child::run(|| {
+        let first = first.take().expect("an end");
+        first.inherit(None);
+        stop_for_tracing();
+        send(&first, "from the last one").expect("room");
+    });
+    assert_eq!(child.wait(), News::Stopped);
+    drop((ends, first.take()));
+    assert_eq!(second.try_recv(text), Err(RecvError::Get(GetError::Empty)), "the child holds it");
+    send(&second, "to the last one").expect("not broken");
+    while child.step() == News::Stopped {}
+    assert_eq!(recv(&second), Ok("from the last one".into()));
+    assert_eq!(second.try_recv(text), Err(RecvError::Get(GetError::Empty)), "nobody can tell any more");
 }
 
 #[test]

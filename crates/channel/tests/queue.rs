@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use manyhands_channel::queue::{
-    AttachError, Batch, GetError, Kind, Message, Options, PutError, Queue, TaskError, priority_of_float,
-    priority_of_int,
+    AttachError, Batch, GLANCE, GetError, Kind, Message, Options, PutError, Queue, TaskError,
+    priority_of_float, priority_of_int,
 };
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_sync::waiting::{Patient, Waiting};
@@ -406,5 +406,55 @@ fn each_item_comes_out_once() {
         race(kind, 5, 2, 3, 1);
         race(kind, 0, 1, 1, 16);
         race(kind, 30, 3, 2, 7);
+    }
+}
+
+#[test]
+fn memory_is_given_back() {
+    const ITEM: usize = 1 << 20;
+    for kind in KINDS {
+        let fill = |count| {
+            let yard = Yard::new(256 << 20, plain(kind));
+            (0..count).for_each(|_| put(&yard.queue, 0, &vec![1; ITEM]));
+            assert!(yard.queue.statistics().memory > count * ITEM);
+            yard
+        };
+        let memory = |queue: &Queue| queue.statistics().memory;
+        let emptied = fill(100);
+        (0..100).for_each(|_| drop(try_get(&emptied.queue).expect("there")));
+        assert!(memory(&emptied.queue) <= 17 << 20, "{kind:?}: {}", memory(&emptied.queue));
+        put(&emptied.queue, 3, &vec![2; 30 * ITEM]);
+        assert_eq!(try_get(&emptied.queue), Ok((3, vec![2; 30 * ITEM])), "goes on");
+
+        let dropped = fill(100);
+        dropped.queue.try_close(true).expect("nobody is at it");
+        assert!(memory(&dropped.queue) < ITEM, "{kind:?}: {}", memory(&dropped.queue));
+
+        let drained = fill(10);
+        put(&drained.queue, 0, b"short");
+        drained.queue.try_close(false).expect("nobody is at it");
+        (0..11).for_each(|_| drop(try_get(&drained.queue).expect("there")));
+        assert!(memory(&drained.queue) < ITEM, "{kind:?}: {}", memory(&drained.queue));
+    }
+}
+
+#[test]
+fn who_only_glances_does_not_wait_for_a_latch() {
+    for kind in KINDS {
+        let yard = Yard::new(1 << 20, plain(kind));
+        let other = yard.attach();
+        put(&yard.queue, 0, b"x");
+        let glance = || {
+            let before = clock::now();
+            let got = other.get(Some(GLANCE), &mut Patient, |_| Ok::<(), Infallible>(()));
+            assert_eq!(got, Err(GetError::Empty), "{kind:?}");
+            if kind != Kind::Fifo {
+                let put = other.put(&Message::new(0, &[b"y"]), Some(GLANCE), &mut Patient);
+                assert!(matches!(put, Err(PutError::Full)), "{kind:?}: {put:?}");
+            }
+            clock::now() - before
+        };
+        let took = yard.queue.try_get(|_| Ok::<u64, Infallible>(glance())).expect("there");
+        assert!(took.is_ok_and(|took| took < 500 * MILLISECOND), "{kind:?}: {took:?} ns");
     }
 }

@@ -71,6 +71,8 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
         Some(libc::EAGAIN) => Wait::Changed,
         Some(libc::ETIMEDOUT) => Wait::TimedOut,
         Some(libc::EINTR) => Wait::Interrupted,
+        // No memory for the sleep: look again.
+        Some(libc::ENOMEM) => Wait::Woken,
         _ => panic!("futex wait failed: {error}"),
     }
 }

@@ -61,6 +61,8 @@ imports! {
     main_thread = "threading"."main_thread";
     /// Raised by `wait` of a barrier that is broken.
     broken_barrier_error = "threading"."BrokenBarrierError";
+    /// Raised by an acquire of a lock whose owner died.
+    owner_died = "manyhands._errors"."OwnerDied";
     /// Raised by a release of what is not held.
     release_error = "manyhands._errors"."ReleaseError";
     make_worker_died = "manyhands._failures"."worker_died";

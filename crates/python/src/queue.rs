@@ -32,5 +32,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connection_base::PipeSegment>()?;
     module.add_function(wrap_pyfunction!(connection_base::make_pipe, module)?)?;
     module.add_function(wrap_pyfunction!(end::reserve_ends_for_child, module)?)?;
+    module.add_function(wrap_pyfunction!(end::forget_heirs_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(end::adopt_ends_in_child, module)?)
 }

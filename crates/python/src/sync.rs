@@ -33,6 +33,7 @@ pub(crate) fn spin_budget() -> SpinBudget {
 
 /// Adds the primitives to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    waiting::register(module)?;
     door::register(module)?;
     lock::register(module)?;
     rlock::register(module)?;

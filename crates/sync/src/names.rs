@@ -54,7 +54,8 @@ pub struct Wanted<'a> {
     pub name: Option<&'a str>,
     /// What it is made with. Who opens it must ask for the same.
     pub parameters: [u64; PARAMETERS],
-    /// Bytes behind the site. Nothing is committed there.
+    /// Bytes behind the site. Nothing is committed there. Where the [kind is elastic](Kind::is_elastic) it is for who
+    /// makes the segment to say, and who opens it gets what there is.
     pub body: usize,
 }
 
@@ -106,6 +107,7 @@ pub fn make_or_open(
 
 fn check(name: &str) -> Result<(), NameError> {
     match name {
+        "" => Err(NameError::Empty),
         _ if name.len() > LONGEST_NAME => Err(NameError::TooLong { name: name.to_owned() }),
         _ if name.contains('\0') => Err(NameError::Nul { name: name.to_owned() }),
         _ => Ok(()),
@@ -182,8 +184,8 @@ fn compare(name: &str, site: &Site, wanted: &Wanted<'_>) -> Result<(), NameError
     if !is.is_empty() {
         return Err(NameError::OtherParameters { name: name(), kind: wanted.kind, is, wanted: asked });
     }
-    // The kernel gives whole pages.
-    if site.segment().len() < SITE_BYTES + wanted.body {
+    // The kernel gives whole pages. How large a body must be that any length will do for is known to who reads it.
+    if !wanted.kind.is_elastic() && site.segment().len() < SITE_BYTES + wanted.body {
         let error = SiteError::Corrupt("its segment is shorter than what is to stand in it");
         return Err(NameError::Unusable { name: name(), error });
     }

@@ -176,10 +176,8 @@ impl Site {
                         return Err(Stopped::Broken);
                     }
                     sleeper.next_pause = clock::now() + BACKSTOP;
-                    if let Some(members) = sleeper.write_down(waiting)
-                        && attempt(look).is_none()
-                    {
-                        return Err(Stopped::Deadlock(members));
+                    if let Some(members) = sleeper.write_down(waiting) {
+                        return attempt(look).ok_or(Stopped::Deadlock(members));
                     }
                 }
             }

@@ -91,9 +91,8 @@ fn without_a_name_each_is_its_own() {
     let one = make_or_open(&unnamed, NOTHING).expect("made");
     let other = make_or_open(&unnamed, NOTHING).expect("made");
     assert_ne!(one.inode, other.inode);
-    // The empty name is a name.
-    let empty = make_or_open(&wanted(""), NOTHING).expect("made");
-    assert_ne!(empty.inode, one.inode);
+    let empty = make_or_open(&wanted(""), NOTHING).expect_err("the empty name is none");
+    assert!(matches!(empty, NameError::Empty), "{empty}");
 }
 
 #[test]
@@ -110,6 +109,11 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(other, format!("the Lock named {name:?} was made with 7, not 9"));
     let size = text(Wanted { body: 1 << 20, ..wanted(&name) });
     assert!(size.contains("is shorter than"), "{size}");
+    let elastic = format!("{name}, a queue");
+    let queue = Wanted { kind: Kind::Queue, ..wanted(&elastic) };
+    let small = make_or_open(&queue, NOTHING).expect("made");
+    let same = make_or_open(&Wanted { body: 1 << 20, ..queue }, NOTHING).expect("of any length");
+    assert_eq!(small.inode, same.inode);
     let long = "x".repeat(LONGEST_NAME + 1);
     assert!(text(wanted(&long)).contains("200 bytes, this one has 201"));
     assert!(text(wanted("a\0b")).contains("null character"));

@@ -4,11 +4,17 @@
 //! attach, is a *reservation*: made by a process for another one, it counts while its maker lives and for a limited
 //! time. Places are given out under a latch; everything else is one compare-and-swap.
 //!
+//! There are only so many places. A child that is forked while all are taken holds the end without one: from then on
+//! nobody can tell when the last holder is gone, and the end counts as held for ever. To wait in vain is bad; to be told
+//! of an end that is none, and lose what is sent afterwards, is worse.
+//!
 //! | word of a place | bits | meaning | set by | cleared by |
 //! |---|---|---|---|---|
-//! | 0 | 0-53 | identity of the holder, or of who made the reservation | who takes the place | the holder, when it lets go; who takes the place of a dead one |
+//! | 0 | 0-53 | identity of the holder, or of who made the reservation | who takes the place | the holder, when it lets go; who finds it dead |
 //! | 0 | 63 | it is a reservation | its maker | who claims it |
 //! | 1 | all | a reservation's end, in nanoseconds of the clock | its maker, before word 0 | nobody |
+//!
+//! The word [`UNLISTED`] is 1 from the moment when somebody holds the end without a place, and 0 before.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -28,9 +34,13 @@ pub(super) const MOST: usize = 128;
 const PLACE: usize = 2;
 const RESERVED: u64 = 1 << 63;
 
+/// How long it is believed that a holder lives, in nanoseconds: asking the system takes some microseconds.
+const BELIEVED: u64 = MILLISECOND;
+
 /// Words before the places: latch and its event count.
 const LATCH: usize = 0;
 const TURN: usize = 1;
+const UNLISTED: usize = 3;
 const PLACES: usize = 8;
 
 /// Words of a table.
@@ -69,11 +79,13 @@ pub(super) struct Holders {
     words: SegmentWords,
     /// The place of somebody who lived when last looked at.
     hint: AtomicUsize,
+    /// When a living holder was last seen by [`Holders::were_alive`].
+    seen: AtomicU64,
 }
 
 impl Holders {
     pub(super) fn over(words: SegmentWords) -> Self {
-        Self { words, hint: AtomicUsize::new(0) }
+        Self { words, hint: AtomicUsize::new(0), seen: AtomicU64::new(0) }
     }
 
     fn who(&self, place: usize) -> &AtomicU64 {
@@ -122,10 +134,24 @@ impl Holders {
         Some(place)
     }
 
-    /// A hold for somebody else, for so many seconds.
+    /// Notes that somebody holds the end whom the table has no place for.
+    pub(super) fn add_unlisted(&self) {
+        // pairs with: has_unlisted
+        self.words.word(UNLISTED).store(1, Ordering::Release);
+    }
+
+    fn has_unlisted(&self) -> bool {
+        // pairs with: add_unlisted
+        self.words.word(UNLISTED).load(Ordering::Acquire) != 0
+    }
+
+    /// A hold for somebody else, for so many seconds. `None` when all places are taken: whoever comes is unlisted.
     pub(super) fn reserve(&self, site: &Site, seconds: u32) -> Option<Reservation> {
         let until = clock::now() + u64::from(seconds) * SECOND;
-        let place = self.take(site, Some(until))?;
+        let Some(place) = self.take(site, Some(until)) else {
+            self.add_unlisted();
+            return None;
+        };
         Some(Reservation { place, until: until << Reservation::BITS >> Reservation::BITS })
     }
 
@@ -163,8 +189,16 @@ impl Holders {
         // pairs with: take (Release)
         let word = self.who(place).load(Ordering::Acquire);
         let who = Identity::from_bits(word & Identity::MASK)?;
-        let expired = word & RESERVED != 0 && self.until(place).load(Ordering::Relaxed) < clock::now();
-        (!expired && !site.is_dead(who)).then_some(who)
+        if word & RESERVED != 0 && self.until(place).load(Ordering::Relaxed) < clock::now() {
+            return None;
+        }
+        if site.is_dead(who) {
+            // So that nobody has to ask again. The word is no other one's: no process is again who this was.
+            // Release: what it had sent, which its end has ordered before this. pairs with: living, seem_alive (Acquire)
+            let _ = self.who(place).compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
+            return None;
+        }
+        Some(who)
     }
 
     /// Whether somebody seems to hold the end: without asking who is dead.
@@ -177,7 +211,24 @@ impl Holders {
         }
         let found = (0..MOST).find(|place| taken(*place));
         found.inspect(|place| self.hint.store(*place, Ordering::Relaxed));
-        found.is_some()
+        found.is_some() || self.has_unlisted()
+    }
+
+    /// Whether a living process held the end a moment ago.
+    #[inline]
+    pub(super) fn were_alive(&self, site: &Site) -> bool {
+        if !self.seem_alive() {
+            return false;
+        }
+        let now = clock::now();
+        if now.saturating_sub(self.seen.load(Ordering::Relaxed)) < BELIEVED {
+            return true;
+        }
+        let alive = self.are_alive(site);
+        if alive {
+            self.seen.store(now, Ordering::Relaxed);
+        }
+        alive
     }
 
     /// Whether a living process holds the end.
@@ -188,7 +239,7 @@ impl Holders {
         }
         let found = (0..MOST).find(|place| self.living(site, *place).is_some());
         found.inspect(|place| self.hint.store(*place, Ordering::Relaxed));
-        found.is_some()
+        found.is_some() || self.has_unlisted()
     }
 
     /// The living processes that hold the end.

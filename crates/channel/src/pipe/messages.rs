@@ -21,7 +21,7 @@ impl End {
 
     fn send_once(&self, message: &Message<'_>, attempt: Attempt) -> Result<(), SendError> {
         let stream = self.outgoing().ok_or(SendError::WrongWay)?;
-        if !self.peers().seem_alive() {
+        if !self.peers().were_alive(&self.site) {
             return Err(SendError::Broken);
         }
         let sent = stream.put_latch().enter(attempt).map_err(PutError::Busy).and_then(|guard| {
@@ -117,10 +117,16 @@ impl End {
             Ok(Ok(taken)) => taken,
             Ok(Err(error)) => return Ok(Err(error)),
             Err(GetError::Empty) if !open => return Err(RecvError::EndOfFile),
+            Err(GetError::Empty) => {
+                drop(guard);
+                stream.trim()?;
+                return Err(GetError::Empty.into());
+            }
             Err(error) => return Err(error.into()),
         };
         drop(guard);
-        if taken.freed {
+        // Also when it is empty now: a message that is too long to come after others can come.
+        if taken.freed || stream.len() == 0 {
             self.site.notify(stream.space(), self.key(self.side as usize, 2), 1);
         }
         value.map(Ok).ok_or_else(|| Corrupt { what: "a message that nobody has seen" }.into())

@@ -3,7 +3,7 @@
 //! An operation is tried; when there is nothing to take, or no room, its thread sleeps at the event count for that.
 //! When a latch is taken, it sleeps at the latch's own, and there the holder's death ends the sleep.
 
-use manyhands_os::clock::{self, SECOND};
+use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::process::Identity;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Look, Owners, Stopped, Wait, Waiting};
@@ -17,6 +17,15 @@ use super::{Batch, Queue};
 /// How long an operation that is not to wait for an item, or for room, waits for a latch all the same: whoever has it is
 /// done in much less time, unless it is stopped.
 const TURN: u64 = SECOND;
+
+/// The deadline of an operation that must not keep its caller, as an event loop is not to be kept: it waits neither for
+/// an item, or for room, nor, for more than about a millisecond, for whoever is in the middle of something. What it
+/// could not do for that it could not do: there was nothing, or no room. (One nanosecond after the computer was
+/// started: any other that has passed is for who would rather wait for that a second.)
+pub const GLANCE: u64 = 1;
+
+/// How long such an operation waits for a latch.
+const GLIMPSE: u64 = MILLISECOND;
 
 /// The most pauses between two looks: a consumer that looks all the time takes the commit away from its producer, once
 /// for each item, when they could come in groups.
@@ -155,7 +164,8 @@ pub(crate) fn drive<T, E: Refusal>(
                 }
             }
             Some(Obstacle::Taken) => {
-                let deadline = deadline.map(|deadline| deadline.max(clock::now() + TURN));
+                let turn_ends = clock::now() + if deadline == Some(GLANCE) { GLIMPSE } else { TURN };
+                let deadline = deadline.map(|deadline| deadline.max(turn_ends));
                 let spin = &SpinBudget::none();
                 let wait = Wait { events: turn, key: turn_key, kind, deadline, spin, listed: None };
                 let owner = |owners: &mut Owners| {
@@ -349,7 +359,7 @@ impl Queue {
     /// A queue that is found empty need not keep the memory for many items.
     fn slim<T>(&self, outcome: Result<T, GetError>) -> Result<T, GetError> {
         if matches!(outcome, Err(GetError::Empty)) {
-            self.trim();
+            self.give_back();
         }
         outcome
     }

@@ -100,6 +100,16 @@ impl Extents {
         self.links.word(extent as usize).store(u64::from(next), Ordering::Release);
     }
 
+    /// How many extents lie between the two, with one of them counted; not more than `most`.
+    pub(super) fn distance(&self, from: u32, to: u32, most: usize) -> Result<usize, Corrupt> {
+        let (mut at, mut steps) = (from, 0);
+        while at != to && steps < most {
+            at = self.next(at)?;
+            steps += 1;
+        }
+        Ok(steps)
+    }
+
     /// Sees to it that `count` extents after `from` are free, none of which is the consumer's, `reader`.
     pub(super) fn reserve(&self, from: u32, count: usize, reader: u32) -> Result<(), Shortage> {
         let mut last = from;

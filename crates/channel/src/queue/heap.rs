@@ -386,6 +386,13 @@ impl Heap {
         let _ = self.segment.discard(self.plan.order..self.plan.cells);
     }
 
+    /// Gives all memory back if there are no items. The caller holds the latch.
+    pub(crate) fn reset_if_empty(&self, _guard: &Guard<'_>) {
+        if self.len() == 0 {
+            self.reset();
+        }
+    }
+
     /// Drops all items. The caller holds the latch. Returns how many there were.
     pub(crate) fn clear(&self, _guard: &Guard<'_>) -> Result<u32, Corrupt> {
         let mut dropped = 0;
@@ -394,6 +401,7 @@ impl Heap {
             self.take_away(cell)?;
             dropped += 1;
         }
+        self.reset();
         Ok(dropped)
     }
 }

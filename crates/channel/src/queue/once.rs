@@ -12,28 +12,34 @@ use super::heap::{Heap, item_number};
 use super::item::{Item, Message};
 use super::latch::{Attempt, Busy, Guard};
 use super::layout::{head, root};
-use super::stream::Stream;
+use super::stream::{Stream, Taken};
 use super::{Body, CLOSED, IMMEDIATE, Kind, Queue};
 
 impl Queue {
     /// The latch under which items are put in, with everything as it should be.
     #[inline]
     pub(super) fn enter_put(&self, attempt: Attempt) -> Result<Guard<'_>, PutError> {
-        let guard = match &self.body {
-            Body::Stream(stream) => {
-                let guard = stream.put_latch().enter(attempt)?;
-                if guard.inherited() {
-                    stream.recover_put()?;
-                }
-                guard
-            }
-            Body::Heap(heap) => self.enter_heap::<PutError>(heap, attempt)?,
-        };
+        let guard = self.enter_put_closed(attempt)?;
         // Not Acquire: it was set under this latch.
         if self.root.word(root::STATE).load(Ordering::Relaxed) & CLOSED != 0 {
             return Err(PutError::Closed);
         }
         Ok(guard)
+    }
+
+    /// The same, also of a queue that is closed.
+    #[inline]
+    pub(super) fn enter_put_closed(&self, attempt: Attempt) -> Result<Guard<'_>, PutError> {
+        match &self.body {
+            Body::Stream(stream) => {
+                let guard = stream.put_latch().enter(attempt)?;
+                if guard.inherited() {
+                    stream.recover_put()?;
+                }
+                Ok(guard)
+            }
+            Body::Heap(heap) => self.enter_heap(heap, attempt),
+        }
     }
 
     /// The latch under which items are taken out, with everything as it should be.
@@ -217,27 +223,25 @@ impl Queue {
         if state & IMMEDIATE != 0 {
             return Err(GetError::Closed);
         }
-        let (count, freed) = match &self.body {
+        let taken = match &self.body {
             Body::Stream(stream) => {
                 let before = |count, last| self.about_to_take(count, last);
                 match stream.get(&guard, most, &mut take, before).map_err(|error| error.if_closed(state))? {
-                    Ok(taken) => (taken.items, taken.freed),
+                    Ok(taken) => taken,
                     Err(error) => return Ok(Err(error)),
                 }
             }
             Body::Heap(heap) => {
                 let before = |count, last| self.about_to_take(count, last);
                 match heap.get(&guard, most, &mut take, before).map_err(|error| error.if_closed(state))? {
-                    Ok(items) => (items, true),
+                    Ok(items) => Taken { items, freed: true, drained: heap.len() == 0 },
                     Err(error) => return Ok(Err(error)),
                 }
             }
         };
         drop(guard);
-        if freed || self.options.maxsize > 0 {
-            self.tell_producers(count);
-        }
-        Ok(Ok(count))
+        self.have_taken(taken);
+        Ok(Ok(taken.items))
     }
 
     /// Takes up to `most` items or about `bytes` bytes of them out, at least one item, and appends them to `batch`.
@@ -268,10 +272,23 @@ impl Queue {
         let taken = stream.get_batch(&guard, most, bytes, batch, before);
         let taken = taken.map_err(|error| error.if_closed(state))?;
         drop(guard);
+        self.have_taken(taken);
+        Ok(taken.items)
+    }
+
+    /// What is to be done without the latch when items have been taken out.
+    #[inline]
+    fn have_taken(&self, taken: Taken) {
         if taken.freed || self.options.maxsize > 0 {
             self.tell_producers(taken.items);
         }
-        Ok(taken.items)
+        if taken.freed {
+            self.passed.store(true, Ordering::Relaxed);
+        }
+        if taken.drained && self.passed.load(Ordering::Relaxed) {
+            self.passed.store(false, Ordering::Relaxed);
+            self.give_back();
+        }
     }
 
     fn get_heap_batch(
@@ -336,10 +353,7 @@ impl Queue {
         let put = match self.enter_put(attempt) {
             Err(PutError::Closed) if !immediate => return Ok(()),
             // It is closed, so nobody puts anything in: the latch is not needed for that. To drop what is there it is.
-            Err(PutError::Closed) => match &self.body {
-                Body::Stream(stream) => stream.put_latch().enter(attempt)?,
-                Body::Heap(heap) => self.enter_heap::<PutError>(heap, attempt)?,
-            },
+            Err(PutError::Closed) => self.enter_put_closed(attempt)?,
             entered => entered?,
         };
         let state = self.root.word(root::STATE);
@@ -369,6 +383,7 @@ impl Queue {
         self.site.notify(self.items(), self.items_key(), u32::MAX);
         self.site.notify(self.space(), self.space_key(), u32::MAX);
         self.site.notify(self.joined(), self.joined_key(), u32::MAX);
+        self.give_back();
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ use manyhands_sync::words::Words;
 use super::error::Corrupt;
 use super::extents::Extents;
 use super::item::Header;
-use super::latch::{Guard, Latch};
+use super::latch::{Attempt, Guard, Latch};
 use super::layout::{KEEP, StreamPlan, head};
 
 mod putting;
@@ -54,11 +54,18 @@ pub(crate) struct Taken {
     pub(crate) items: usize,
     /// Whether there is more memory for others now.
     pub(crate) freed: bool,
+    /// Whether nothing was left, as far as is known.
+    pub(crate) drained: bool,
 }
+
+/// The most extents that are given back at once, at a few microseconds each: producers wait meanwhile.
+const AT_ONCE: usize = 64;
 
 /// Words of segment memory that items flow through.
 pub(crate) struct Stream {
     extents: Extents,
+    /// The most extents with items in them, unless one item alone takes more.
+    most: usize,
 }
 
 impl Stream {
@@ -66,7 +73,12 @@ impl Stream {
     /// few.
     pub(crate) fn over(segment: &Arc<Segment>, region: Range<usize>) -> Option<Self> {
         let plan = StreamPlan::of(region)?;
-        Some(Self { extents: Extents::over(segment, plan) })
+        Some(Self { extents: Extents::over(segment, plan), most: usize::MAX })
+    }
+
+    /// The same, but it is full with about so many bytes in it, if that is more than one item.
+    pub(crate) fn with_limit(self, bytes: usize) -> Self {
+        Self { most: (bytes / self.extents.len()).max(2), ..self }
     }
 
     /// Makes an empty stream. All words are zero.
@@ -184,20 +196,33 @@ impl Stream {
         self.extents.linked() * self.extents.len()
     }
 
-    /// Whether giving memory back is worth while.
-    pub(crate) fn is_fat(&self) -> bool {
-        self.memory() > KEEP
+    /// Gives back some of the memory that was needed for more items than there are, if it is much and nobody is putting
+    /// anything in. Returns whether there may be more.
+    pub(crate) fn trim(&self) -> Result<bool, Corrupt> {
+        self.trim_to(KEEP)
     }
 
-    /// Gives back some of the memory that was needed for more items than there are. The caller holds the producers'
-    /// latch. Returns whether there may be more.
-    pub(crate) fn trim(&self, _guard: &Guard<'_>) -> Result<bool, Corrupt> {
-        // At a few microseconds each: producers wait meanwhile.
-        const AT_ONCE: usize = 64;
+    /// Gives back all memory that is not needed, except for `keep` bytes, unless somebody is putting something in.
+    pub(crate) fn trim_all(&self, keep: usize) {
+        // Counted, so that links that somebody has damaged cannot keep us here.
+        let mut rounds = 1 + self.extents.count() as usize / AT_ONCE;
+        while rounds > 0 && matches!(self.trim_to(keep), Ok(true)) {
+            rounds -= 1;
+        }
+    }
+
+    fn trim_to(&self, keep: usize) -> Result<bool, Corrupt> {
+        if self.memory() <= keep.max(self.extents.len()) {
+            return Ok(false);
+        }
+        let Ok(guard) = self.put_latch().enter(Attempt::Only) else { return Ok(false) };
+        if guard.inherited() {
+            self.recover_put()?;
+        }
         let put = self.unpack(self.word(head::PUT_COMMIT).load(Ordering::Relaxed))?;
         // pairs with: take_to
         let got = self.unpack(self.word(head::GOT_COMMIT).load(Ordering::Acquire))?;
-        let keep = (KEEP / self.extents.len()).max(2);
+        let keep = keep / self.extents.len();
         Ok(self.extents.trim(put.place.extent, got.place.extent, keep, AT_ONCE)? == AT_ONCE)
     }
 

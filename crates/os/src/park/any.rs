@@ -96,6 +96,8 @@ pub fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Wait
         Some(libc::EAGAIN) => Wait::Changed,
         Some(libc::ETIMEDOUT) => Wait::TimedOut,
         Some(libc::EINTR) => Wait::Interrupted,
+        // No memory for the sleep: look again.
+        Some(libc::ENOMEM) => Wait::Woken,
         _ => panic!("futex_waitv failed: {error}"),
     }
 }

@@ -84,12 +84,17 @@ impl Identity {
         let pid = self.pid();
         match Stat::read(&format!("/proc/{pid}/stat")) {
             // Another process has the number by now.
-            Ok(stat) if Self::new(pid, stat.start) != Some(self) => true,
+            Ok(stat) if self.is_exact() && Self::new(pid, stat.start) != Some(self) => true,
             // The first thread lives; when it has ended, others may go on.
             Ok(stat) if !stat.is_ending() => false,
             Ok(_) => self.all_threads_end(),
             Err(_) => is_gone(pid),
         }
+    }
+
+    /// Whether the process could find out when it started; otherwise the number has to do.
+    fn is_exact(self) -> bool {
+        self.to_bits() >> PID_BITS != 0
     }
 
     fn all_threads_end(self) -> bool {
@@ -101,8 +106,12 @@ impl Identity {
             let Ok(thread) = thread else { return is_gone(pid) };
             let path = format!("/proc/{pid}/task/{}/stat", thread.file_name().to_string_lossy());
             // One that cannot be read any more has just gone.
-            if Stat::read(&path).is_ok_and(|stat| !stat.is_ending()) {
-                return false;
+            match Stat::read(&path) {
+                Ok(stat) if stat.is_ending() => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        || error.raw_os_error() == Some(libc::ESRCH) => {}
+                _ => return false,
             }
         }
         true

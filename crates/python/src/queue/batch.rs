@@ -3,11 +3,11 @@
 use manyhands_channel::queue::{self, Batch, GetError, Message, PutError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList};
+use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PyRange, PySet, PyString, PyTuple};
 
 use super::errors::{get_error, put_error};
 use super::message::{self, Encoded, LONG};
-use super::open::Open;
+use super::open::{Open, waits};
 use crate::sync::timeout::Patience;
 use crate::sync::waiting::detached;
 
@@ -39,15 +39,22 @@ impl Load {
         let all = self.batch.len();
         if open.kind == queue::Kind::Priority {
             let contents: Vec<_> = self.batch.iter().map(|(tag, bytes)| (tag, [bytes])).collect();
+            let mut done = 0;
             let messages: Vec<_> = contents
                 .iter()
                 .zip(&self.priorities)
                 .map(|((tag, parts), priority)| Message { tag: *tag, priority: *priority, parts })
                 .collect();
-            return match detached(py, |waiting| queue.put_many(&messages, deadline, waiting)) {
+            let outcome = detached(py, |waiting| {
+                let put = queue.put_many(&messages, deadline, waiting);
+                done = put.as_ref().map_or_else(|(count, _)| *count, |()| all);
+                put
+            });
+            return match outcome {
                 Ok(Ok(())) => Ok(all),
-                Ok(Err((count, error))) => Err((count, put_error(py, &error))),
-                Err(raised) => Err((0, raised)),
+                Ok(Err((_, error))) => Err((done, put_error(py, &error))),
+                // What a signal handler raised hides what had been done.
+                Err(raised) => Err((done, raised)),
             };
         }
         if all <= FEW {
@@ -99,7 +106,20 @@ fn collect<'py>(open: &Open, items: &mut Bound<'py, PyIterator>, load: &mut Load
     End::Full
 }
 
-/// Puts all items of an iterable, in order.
+/// Whether all items are there already: iterating runs no code that takes time, or waits for what becomes of an item.
+fn is_complete(items: &Bound<'_, PyAny>) -> bool {
+    items.is_exact_instance_of::<PyList>()
+        || items.is_exact_instance_of::<PyTuple>()
+        || items.is_exact_instance_of::<PyRange>()
+        || items.is_exact_instance_of::<PyString>()
+        || items.is_exact_instance_of::<PyBytes>()
+        || items.is_exact_instance_of::<PyDict>()
+        || items.is_exact_instance_of::<PySet>()
+        || items.is_exact_instance_of::<PyFrozenSet>()
+}
+
+/// Puts all items of an iterable, in order: those of a complete collection in batches, otherwise each before the next is
+/// asked for.
 ///
 /// # Errors
 /// As for one item, and what the iterable raises; the items before it have been put, and the error's attribute
@@ -110,28 +130,66 @@ pub(super) fn put_many(
     items: &Bound<'_, PyAny>,
     patience: Patience,
 ) -> PyResult<()> {
-    let mut items = items.try_iter()?;
-    let mut load = Load::default();
+    let batches = is_complete(items);
+    let items = items.try_iter()?;
     let mut put = 0;
-    let failed = |put: usize, error: PyErr| {
+    let outcome = if batches {
+        put_batches(py, open, items, patience, &mut put)
+    } else {
+        put_each(py, open, items, patience, &mut put)
+    };
+    outcome.inspect_err(|error| {
         // An exception that takes no attributes is told as it is.
         _ = error.value(py).setattr(intern!(py, "items_put"), put);
-        error
-    };
+    })
+}
+
+/// Puts one after the other, and counts them in `put`.
+fn put_each(
+    py: Python<'_>,
+    open: &Open,
+    items: Bound<'_, PyIterator>,
+    patience: Patience,
+    put: &mut usize,
+) -> PyResult<()> {
+    for item in items {
+        let item = item?;
+        open.put(py, open.priority(&item)?, &message::encode(&item)?, patience)?;
+        *put += 1;
+        py.check_signals()?;
+        if put.is_multiple_of(BATCH) {
+            // An endless iterator that is not written in Python would let nobody else run.
+            detached(py, |_| ())?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts many at a time, and counts them in `put`.
+fn put_batches(
+    py: Python<'_>,
+    open: &Open,
+    mut items: Bound<'_, PyIterator>,
+    patience: Patience,
+    put: &mut usize,
+) -> PyResult<()> {
+    let mut load = Load::default();
     loop {
         load.clear();
         let end = collect(open, &mut items, &mut load);
         if !load.batch.is_empty() {
-            put += load.put(py, open, patience).map_err(|(count, error)| failed(put + count, error))?;
+            let outcome = load.put(py, open, patience);
+            *put += *outcome.as_ref().unwrap_or_else(|(count, _)| count);
+            outcome.map_err(|(_, error)| error)?;
         }
         match end {
             End::Full => py.check_signals()?,
             End::Long(priority, item) => {
-                open.put(py, priority, &item, patience).map_err(|error| failed(put, error))?;
-                put += 1;
+                open.put(py, priority, &item, patience)?;
+                *put += 1;
             }
             End::Exhausted => return Ok(()),
-            End::Failed(error) => return Err(failed(put, error)),
+            End::Failed(error) => return Err(error),
         }
     }
 }
@@ -160,7 +218,9 @@ pub(super) fn get_many<'py>(
             Err(GetError::Closed) if !list.is_empty() => return Ok(list),
             Err(error) => return Err(with_taken(get_error(py, &error), &list)),
         }
-        patience = Patience::None;
+        if waits(patience) {
+            patience = Patience::None;
+        }
     }
     Ok(list)
 }
@@ -176,7 +236,7 @@ fn take_batch(
     if most <= FEW {
         match queue.try_get_batch(most, LONG, batch) {
             Err(GetError::Busy(_)) => {}
-            Err(GetError::Empty) if patience != Patience::None => {}
+            Err(GetError::Empty) if waits(patience) => {}
             taken => return Ok(taken),
         }
     }

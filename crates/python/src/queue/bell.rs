@@ -1,7 +1,10 @@
 //! A descriptor that is readable while an end of a pipe has something to receive, for those who wait by selectors.
 //!
-//! Nothing goes through it. It is an epoll set of a door, at which whoever sends knocks, and of the processes that hold
+//! Nothing goes through it. It is an epoll set of a door, at which whoever sends knocks, and of the process that holds
 //! the other end, since one that is killed cannot knock.
+//!
+//! What does *not* work: when several processes hold the other end, the death of one of them says nothing, so none is
+//! watched; the descriptor tells of the end only after another look at the connection.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -18,8 +21,8 @@ pub(super) struct Bell {
     door: Door,
     /// `None` where the table of waiters was full: then only what is there already is told.
     ticket: Option<AsyncTicket>,
-    /// The processes that hold the other end.
-    watched: Vec<(Identity, Pidfd)>,
+    /// The process that holds the other end.
+    watched: Option<(Identity, Pidfd)>,
     /// Whose it is: a forked child has only a copy.
     owner: Identity,
 }
@@ -35,7 +38,7 @@ impl Bell {
         let ticket = end
             .items()
             .and_then(|(events, key)| end.site().enlist_async(events, WaitKind::Receive, key, door.number()));
-        Ok(Self { poller, door, ticket, watched: Vec::new(), owner: identity() })
+        Ok(Self { poller, door, ticket, watched: None, owner: identity() })
     }
 
     /// Waits no more at `end`.
@@ -65,33 +68,30 @@ impl Bell {
         {
             ticket.rearm(events);
         }
-        self.watch(&end.peers_alive());
+        self.watch(match end.peers_alive()[..] {
+            [peer] if peer != identity() => Some(peer),
+            _ => None,
+        });
         let there = end.try_recv(|_: Item<'_>| Err::<(), ()>(()));
         if !matches!(there, Err(RecvError::Get(GetError::Empty))) {
             socket::knock(identity(), self.door.number(), 0);
         }
     }
 
-    fn watch(&mut self, living: &[Identity]) {
-        let poller = &self.poller;
-        self.watched.retain(|(who, process)| {
-            let stays = living.contains(who);
-            if !stays {
-                // It is in the set; and if not, it need not be taken out.
-                _ = poller.remove(process);
-            }
-            stays
-        });
-        for who in living.iter().filter(|who| **who != identity()) {
-            if self.watched.iter().any(|(watched, _)| watched == who) {
-                continue;
-            }
-            // Where processes cannot be watched, the end is seen at the next look.
-            if let Ok(process) = Pidfd::open(who.pid())
-                && self.poller.add(&process, 1, Interest::Readable).is_ok()
-            {
-                self.watched.push((*who, process));
-            }
+    fn watch(&mut self, peer: Option<Identity>) {
+        if self.watched.as_ref().map(|(watched, _)| *watched) == peer {
+            return;
+        }
+        if let Some((_, process)) = self.watched.take() {
+            // It is in the set; and if not, it need not be taken out.
+            _ = self.poller.remove(process);
+        }
+        // Where processes cannot be watched, the end is seen at the next look.
+        if let Some(peer) = peer
+            && let Ok(process) = Pidfd::open(peer.pid())
+            && self.poller.add(&process, 1, Interest::Readable).is_ok()
+        {
+            self.watched = Some((peer, process));
         }
     }
 }

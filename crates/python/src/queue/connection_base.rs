@@ -17,6 +17,7 @@ use super::bell::Bell;
 use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, Parcel, RAW, Taken};
+use super::open::{GLANCE, waits};
 use crate::ffi;
 use crate::home;
 use crate::imports;
@@ -83,7 +84,7 @@ impl ConnectionBase {
             match end.try_send(tag, parts) {
                 Ok(()) => return Ok(true),
                 Err(SendError::Put(PutError::Busy(_))) => {}
-                Err(SendError::Put(PutError::Full)) if patience != Patience::None => {}
+                Err(SendError::Put(PutError::Full)) if waits(patience) => {}
                 Err(SendError::Put(PutError::Full)) => return Ok(false),
                 Err(error) => return Err(send_error(py, &error)),
             }
@@ -107,7 +108,7 @@ impl ConnectionBase {
         let mut received: Received<T> = end.try_recv(&mut take);
         if match received {
             Err(RecvError::Get(GetError::Busy(_))) => true,
-            Err(RecvError::Get(GetError::Empty)) => patience != Patience::None,
+            Err(RecvError::Get(GetError::Empty)) => waits(patience),
             _ => false,
         } {
             let deadline = patience.deadline();
@@ -133,7 +134,8 @@ impl ConnectionBase {
                 Some(Ok(taken)) => return taken.decode(py).map(Some),
                 Some(Err(long)) => long,
             };
-            let filled = message::decode_filled(py, long, |bytes| self.fill(py, long, bytes))?;
+            let turn = if waits(patience) { Patience::None } else { patience };
+            let filled = message::decode_filled(py, long, |bytes| self.fill(py, long, bytes, turn))?;
             if filled.is_some() {
                 return Ok(filled);
             }
@@ -141,8 +143,8 @@ impl ConnectionBase {
     }
 
     /// Copies the next message into `bytes` if it is the one that was seen.
-    fn fill(&self, py: Python<'_>, seen: Long, bytes: &mut [u8]) -> PyResult<bool> {
-        let taken = self.receive(py, Patience::None, |mut item| {
+    fn fill(&self, py: Python<'_>, seen: Long, bytes: &mut [u8], patience: Patience) -> PyResult<bool> {
+        let taken = self.receive(py, patience, |mut item| {
             let next = Long::of(&item);
             if next == seen {
                 item.read(bytes);
@@ -229,7 +231,9 @@ impl ConnectionBase {
     fn fileno(&self) -> PyResult<RawFd> {
         let end = self.end()?;
         let mut bell = self.bell();
-        if let Some(bell) = bell.as_ref().filter(|bell| bell.is_own()) {
+        if let Some(bell) = bell.as_mut().filter(|bell| bell.is_own()) {
+            // Who asks is about to wait: for those who hold the other end now.
+            bell.tune(end);
             return Ok(bell.fd());
         }
         let mut hung = Bell::hang(end)?;
@@ -261,7 +265,7 @@ impl ConnectionBase {
         self.outgoing()?;
         let encoded = message::encode(item)?;
         let send = |message: manyhands_channel::queue::Message<'_>| {
-            self.send_parts(item.py(), message.tag, message.parts, Patience::None)
+            self.send_parts(item.py(), message.tag, message.parts, GLANCE)
         };
         Ok((!encoded.with(0, send)?).then(|| Parcel::new(&encoded, 0)))
     }
@@ -269,7 +273,7 @@ impl ConnectionBase {
     /// Sends what `_send_or_pack` has pickled; false when there is no room.
     fn _send_parcel(&self, py: Python<'_>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
         let parcel = parcel.get();
-        self.send_parts(py, parcel.tag, &[&parcel.bytes], Patience::None)
+        self.send_parts(py, parcel.tag, &[&parcel.bytes], GLANCE)
     }
 
     /// Wait for an object, and return it.
@@ -284,7 +288,7 @@ impl ConnectionBase {
 
     /// A message if there is one, else `default`.
     fn _recv_or<'py>(&self, py: Python<'py>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.receive_object(py, Patience::None)?.unwrap_or(default))
+        Ok(self.receive_object(py, GLANCE)?.unwrap_or(default))
     }
 
     /// The bytes of the next message; None if it is longer than `most`, and then it stays.

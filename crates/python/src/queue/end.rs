@@ -14,8 +14,12 @@ use super::errors::attach_error;
 use crate::home::Mapped;
 use crate::process::ground;
 
-/// How long a hold is kept for somebody who is on the way to take it, in seconds.
-const RESERVED_S: u32 = 60;
+/// How long a hold is kept for a child that is being forked, in seconds: should it be killed before it takes the hold,
+/// the other end notices after this time. One that is slower takes a new hold.
+const FORKED_S: u32 = 2;
+
+/// How long a hold is kept for whoever unpickles an end, in seconds.
+const PICKLED_S: u32 = 60;
 
 /// The ends that this process holds. Locked for moments, and never while others wait for the interpreter.
 static HELD: Mutex<Vec<Weak<Held>>> = Mutex::new(Vec::new());
@@ -114,7 +118,7 @@ impl Handle {
         // A task holds the end until it has ended; anybody else has to come soon.
         let reservation = match kept {
             true => None,
-            false => self.held.end.reserve(RESERVED_S),
+            false => self.held.end.reserve(PICKLED_S),
         };
         let bits = reservation.map_or(0, Reservation::to_bits);
         Ok((address, self.held.end.side() as usize, bits))
@@ -132,9 +136,18 @@ impl Drop for Handle {
 pub(super) fn reserve_ends_for_child() {
     for held in held().iter().filter_map(Weak::upgrade) {
         if held.handles.load(Ordering::Relaxed) > 0 {
-            let reservation = held.end.reserve(RESERVED_S);
+            let reservation = held.end.reserve(FORKED_S);
             held.heir.store(reservation.map_or(0, Reservation::to_bits), Ordering::Relaxed);
         }
+    }
+}
+
+/// To be called in the parent right after the fork, also when it failed: a reservation is the child's alone, and one
+/// that nobody takes expires.
+#[pyfunction]
+pub(super) fn forget_heirs_in_parent() {
+    for held in held().iter().filter_map(Weak::upgrade) {
+        held.heir.store(0, Ordering::Relaxed);
     }
 }
 
@@ -143,8 +156,12 @@ pub(super) fn reserve_ends_for_child() {
 pub(super) fn adopt_ends_in_child() {
     for held in held().iter().filter_map(Weak::upgrade) {
         let heir = held.heir.swap(0, Ordering::Relaxed);
-        if heir != 0 {
-            held.end.adopt(Reservation::from_bits(heir));
+        let reservation = (heir != 0).then(|| Reservation::from_bits(heir));
+        if held.handles.load(Ordering::Relaxed) > 0 {
+            held.end.inherit(reservation);
+        } else if let Some(reservation) = reservation {
+            // Closed by another thread of the parent right before the fork.
+            held.end.cancel(reservation);
         }
     }
 }

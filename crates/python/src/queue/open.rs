@@ -11,6 +11,14 @@ use crate::home::Mapped;
 use crate::sync::timeout::Patience;
 use crate::sync::waiting::detached;
 
+/// For coroutines: what another process is in the middle of does not keep the event loop either.
+pub(super) const GLANCE: Patience = Patience::Until(queue::GLANCE);
+
+/// Whether it is worth while to wait for an item, or for room.
+pub(super) fn waits(patience: Patience) -> bool {
+    !matches!(patience, Patience::None | GLANCE)
+}
+
 /// A queue, and the segment that it lies in.
 pub(super) struct Open {
     pub(super) mapped: Mapped,
@@ -41,7 +49,7 @@ impl Open {
             match item.with(priority, |message| self.queue.try_put(&message)) {
                 Ok(()) => return Ok(()),
                 Err(PutError::Busy(_)) => {}
-                Err(PutError::Full) if patience != Patience::None => {}
+                Err(PutError::Full) if waits(patience) => {}
                 Err(error) => return Err(put_error(py, &error)),
             }
         }
@@ -51,11 +59,13 @@ impl Open {
             .map_err(|error| put_error(py, &error))
     }
 
-    /// Puts if there is room; false when there is none.
+    /// Puts if there is room and nobody else is at it; false when not.
     pub(super) fn put_or_full(&self, py: Python<'_>, message: Message<'_>) -> PyResult<bool> {
         let queue = &self.queue;
         let outcome = match queue.try_put(&message) {
-            Err(PutError::Busy(_)) => detached(py, |waiting| queue.put(&message, Some(0), waiting))?,
+            Err(PutError::Busy(_)) => {
+                detached(py, |waiting| queue.put(&message, GLANCE.deadline(), waiting))?
+            }
             outcome => outcome,
         };
         match outcome {
@@ -75,7 +85,7 @@ impl Open {
         let deadline = patience.deadline();
         loop {
             let taken = match queue.try_get(Taken::copy) {
-                Err(GetError::Empty) if patience == Patience::None => return Ok(None),
+                Err(GetError::Empty) if !waits(patience) => return Ok(None),
                 Err(GetError::Empty | GetError::Busy(_)) => {
                     detached(py, |waiting| queue.get(deadline, waiting, Taken::copy))?
                 }
@@ -87,9 +97,10 @@ impl Open {
                 Err(GetError::Empty) => return Ok(None),
                 Err(error) => return Err(get_error(py, &error)),
             };
+            let turn = if waits(patience) { Patience::None.deadline() } else { deadline };
             let filled = message::decode_filled(py, long, |bytes| {
                 let taken = detached(py, |waiting| {
-                    queue.get(Some(0), waiting, |mut item| {
+                    queue.get(turn, waiting, |mut item| {
                         let same = Long::of(&item) == long;
                         same.then(|| item.read(bytes)).ok_or(())
                     })

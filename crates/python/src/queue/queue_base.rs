@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use super::batch;
 use super::errors::attach_error;
 use super::message::{self, Parcel};
-use super::open::Open;
+use super::open::{GLANCE, Open};
 use super::waiters::{Point, enlist};
 use crate::home::{self, Mapped};
 use crate::imports;
@@ -81,7 +81,8 @@ impl QueueBase {
     }
 
     /// Makes the queue, or opens the one of that name.
-    fn _open(&self, class: &str, maxsize: i64, name: Option<&str>, memory: Option<usize>) -> PyResult<()> {
+    fn _open(&self, class: &str, maxsize: i64, name: Option<&str>, memory: Option<i64>) -> PyResult<()> {
+        let memory = memory.map(|memory| not_negative("memory", memory)).transpose()?;
         let (segment_kind, kind, joinable) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
         let Ok(maxsize) = u32::try_from(maxsize.max(0)) else {
@@ -190,7 +191,7 @@ impl QueueBase {
 
     /// An item if there is one, else `default`.
     fn _get_or<'py>(slf: &Bound<'py, Self>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let got = Self::usable(slf)?.get(slf.py(), Patience::None)?;
+        let got = Self::usable(slf)?.get(slf.py(), GLANCE)?;
         Ok(got.unwrap_or(default))
     }
 
@@ -254,7 +255,7 @@ impl QueueBase {
 
     /// As `_join`, in a tuple; None when it is not done yet.
     fn _join_or_none(&self, py: Python<'_>) -> PyResult<Option<(Lost,)>> {
-        Ok(self.join(py, Patience::None)?.map(|lost| (lost,)))
+        Ok(self.join(py, GLANCE)?.map(|lost| (lost,)))
     }
 
     /// Count as done the items of processes that died before they were; return how many.
@@ -264,15 +265,18 @@ impl QueueBase {
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
-    /// Put all items of an iterable, in order, as if one by one, but at a fraction of the cost.
+    /// Put all items of an iterable, in order, as if one by one.
+    ///
+    /// A list, tuple, range, set, dict, str or bytes is put at a fraction of the cost. What any other iterable yields
+    /// is in the queue before it is asked for the next: it may be slow, endless, or wait for an answer.
     ///
     /// Args:
-    ///     items: any iterable; it may be endless, and is only read a little ahead.
+    ///     items: any iterable.
     ///     timeout: seconds to wait for room, in all; None means for ever.
     ///
     /// Raises:
     ///     Exception: as `put`, and what the iterable raises. The items before have been put: the error's attribute
-    ///         ``items_put`` is their number.
+    ///         ``items_put`` is their number, also that of a KeyboardInterrupt.
     #[pyo3(signature = (items, timeout = None))]
     fn put_many(
         slf: &Bound<'_, Self>,
@@ -293,15 +297,16 @@ impl QueueBase {
     ///     a list of at least one item.
     ///
     /// Raises:
+    ///     ValueError: ``count`` is negative.
     ///     Exception: as `get`. If an item cannot be made anew, the others are in the error's attribute
     ///         ``items_taken``.
     #[pyo3(signature = (count, timeout = None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
-        count: usize,
+        count: i64,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let open = Self::usable(slf)?;
+        let (open, count) = (Self::usable(slf)?, not_negative("count", count)?);
         let list = batch::get_many(slf.py(), open, count, timeout::of_queue(None, timeout)?)?;
         if list.is_empty() && count > 0 {
             return Err(imports::error(slf.py(), imports::empty, None));
@@ -310,9 +315,9 @@ impl QueueBase {
     }
 
     /// As `get_many`, without waiting; None when there is nothing.
-    fn _get_many_or_none<'py>(slf: &Bound<'py, Self>, count: usize) -> PyResult<Option<Bound<'py, PyList>>> {
-        let open = Self::usable(slf)?;
-        let list = batch::get_many(slf.py(), open, count, Patience::None)?;
+    fn _get_many_or_none<'py>(slf: &Bound<'py, Self>, count: i64) -> PyResult<Option<Bound<'py, PyList>>> {
+        let (open, count) = (Self::usable(slf)?, not_negative("count", count)?);
+        let list = batch::get_many(slf.py(), open, count, GLANCE)?;
         Ok((count == 0 || !list.is_empty()).then_some(list))
     }
 
@@ -369,6 +374,11 @@ impl QueueBase {
         facts.set_item("deaths", found.deaths)?;
         Ok(facts)
     }
+}
+
+fn not_negative(what: &str, number: i64) -> PyResult<usize> {
+    usize::try_from(number)
+        .map_err(|_| PyValueError::new_err(format!("{what} must not be negative: {number}")))
 }
 
 /// Items that were put and are not done; `None` where nobody counts.

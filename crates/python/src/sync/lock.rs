@@ -100,15 +100,29 @@ impl LockBase {
             }
         };
         let Some(acquired) = acquired else { return Ok(false) };
-        owned::settle(slf, acquired)?;
+        owned::settle(slf, acquired, || {
+            _ = this.lock.release(me);
+        })?;
         Ok(true)
+    }
+
+    /// As `_acquire`. Native, so that no signal handler runs between getting the lock and saying so.
+    fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (me, this) = (identity(), slf.get());
+        Self::_acquire(slf, None, None, None).inspect_err(|error| {
+            owned::not_entered(slf.py(), error, || {
+                _ = this.lock.release(me);
+            })
+        })
     }
 
     /// An attempt of a coroutine, which will be called at its door if it is in vain.
     fn _poll(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (me, thread) = waiting::caller();
         let Some(acquired) = slf.get().lock.poll_acquire(me, thread, true) else { return Ok(false) };
-        owned::settle(slf, acquired)?;
+        owned::settle(slf, acquired, || {
+            _ = slf.get().lock.release(me);
+        })?;
         Ok(true)
     }
 
@@ -119,6 +133,25 @@ impl LockBase {
     #[pyo3(signature = (*_error))]
     fn _exit(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self._release(py)
+    }
+
+    fn _release_save(&self, py: Python<'_>) -> PyResult<()> {
+        self._release(py)
+    }
+
+    /// Acquires it, whatever happens meanwhile: a Condition comes back with its lock.
+    fn _acquire_restore(slf: &Bound<'_, Self>, _saved: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        let (me, thread) = waiting::caller();
+        let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
+            this.lock.acquire(me, thread, None, &this.spin, waiting)
+        })?;
+        acquired.map_or(Ok(()), |acquired| {
+            owned::settle(slf, acquired, || {
+                _ = this.lock.release(me);
+            })
+        })?;
+        raised.map_or(Ok(()), Err)
     }
 
     fn locked(&self) -> bool {

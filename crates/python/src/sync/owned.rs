@@ -15,13 +15,35 @@ use crate::imports;
 ///
 /// # Errors
 /// OwnerDied, if that is what the lock does then; what a function raised that was to put it right.
-pub(super) fn settle(lock: &Bound<'_, PyAny>, acquired: Acquired) -> PyResult<()> {
+pub(super) fn settle(lock: &Bound<'_, PyAny>, acquired: Acquired, release: impl FnOnce()) -> PyResult<()> {
     let dead = match acquired {
         Acquired::Clean => return Ok(()),
         Acquired::Abandoned(dead) => Some(dead.pid()),
         Acquired::Poisoned => None,
     };
-    lock.call_method1(intern!(lock.py(), "_taken_over"), (dead,)).map(|_| ())
+    let told = lock.call_method1(intern!(lock.py(), "_taken_over"), (dead,)).map(|_| ());
+    told.inspect_err(|error| {
+        // Only OwnerDied says that the caller has the lock.
+        if !is_held(lock.py(), error) {
+            release();
+        }
+    })
+}
+
+fn is_held(py: Python<'_>, error: &PyErr) -> bool {
+    let held = || -> PyResult<bool> {
+        let value = error.value(py);
+        Ok(value.is_instance(imports::owner_died(py)?)? && value.getattr(intern!(py, "held"))?.is_truthy()?)
+    };
+    held().unwrap_or(false)
+}
+
+/// After an `__enter__` that failed: the block will not run, so nobody would release the lock.
+pub(super) fn not_entered(py: Python<'_>, error: &PyErr, release: impl FnOnce()) {
+    if is_held(py, error) {
+        _ = error.value(py).setattr(intern!(py, "held"), false);
+        release();
+    }
 }
 
 /// The error of a release without an acquire.

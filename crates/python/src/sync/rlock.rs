@@ -101,8 +101,21 @@ impl RLockBase {
             }
         };
         let Some(acquired) = acquired else { return Ok(false) };
-        owned::settle(slf, acquired)?;
+        owned::settle(slf, acquired, || {
+            _ = this.lock.release(me, thread);
+        })?;
         Ok(true)
+    }
+
+    /// As `_acquire`. Native, so that no signal handler runs between getting the lock and saying so.
+    fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (me, thread) = waiting::caller();
+        let this = slf.get();
+        Self::_acquire(slf, None, None, None).inspect_err(|error| {
+            owned::not_entered(slf.py(), error, || {
+                _ = this.lock.release(me, thread);
+            })
+        })
     }
 
     fn _release(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -156,10 +169,15 @@ impl RLockBase {
     fn _acquire_restore(slf: &Bound<'_, Self>, count: u64) -> PyResult<()> {
         let this = slf.get();
         let (me, thread) = waiting::caller();
-        let acquired = waiting::wait(slf.py(), |waiting| {
+        let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
             this.lock.acquire_restore(me, thread, count, &this.spin, waiting)
         })?;
-        acquired.map_or(Ok(()), |acquired| owned::settle(slf, acquired))
+        acquired.map_or(Ok(()), |acquired| {
+            owned::settle(slf, acquired, || {
+                _ = this.lock.release_save(me, thread);
+            })
+        })?;
+        raised.map_or(Ok(()), Err)
     }
 
     /// An attempt of a coroutine, for the task with this number instead of the thread.
@@ -170,7 +188,9 @@ impl RLockBase {
             false => lock.acquire_now(me, number),
         };
         let Some(acquired) = acquired else { return Ok(false) };
-        owned::settle(slf, acquired)?;
+        owned::settle(slf, acquired, || {
+            _ = lock.release(me, number);
+        })?;
         Ok(true)
     }
 

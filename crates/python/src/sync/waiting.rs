@@ -2,6 +2,7 @@
 //! arrive, ends when its task is asked to stop, and can tell where it is.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use manyhands_os::process::{self, identity};
 use manyhands_sync::deadlock::Member;
@@ -28,10 +29,32 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     imports::get_ident(py)?.call0()?.eq(main)
 }
 
+/// Set when the interpreter is about to end: from then on, attaching a waiting daemon thread to it may crash.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Has Python say when it is about to end.
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let ends = wrap_pyfunction!(interpreter_ends, module)?;
+    module.py().import("atexit")?.call_method1("register", (ends,)).map(|_| ())
+}
+
+#[pyfunction]
+fn interpreter_ends() {
+    ENDING.store(true, Ordering::SeqCst);
+}
+
+fn may_attach() -> bool {
+    let first = u32::try_from(identity().pid()) == Ok(process::thread_id());
+    first || !ENDING.load(Ordering::SeqCst)
+}
+
 impl Waiting for Thread {
     fn pause(&mut self) -> ControlFlow<()> {
         // Signal handlers run in the main thread only; the others need the interpreter once, to learn that.
         if self.handles_signals == Some(false) && !is_asked() {
+            return ControlFlow::Continue(());
+        }
+        if !may_attach() {
             return ControlFlow::Continue(());
         }
         let looked = Python::attach(|py| {
@@ -52,6 +75,9 @@ impl Waiting for Thread {
     }
 
     fn stack(&mut self) -> String {
+        if !may_attach() {
+            return String::new();
+        }
         let text =
             Python::attach(|py| imports::own_stack(py).and_then(|stack| stack.call0()?.extract::<String>()));
         text.unwrap_or_default()
@@ -85,6 +111,44 @@ pub(crate) fn wait<T: Send>(
             imports::error(py, imports::manyhands_error, Some("a wait ended for no reason".to_owned()))
         })),
         Err(Stopped::Deadlock(members)) => Err(deadlock(py, &members)),
+    }
+}
+
+/// A thread that comes back with what it waits for, whatever happens meanwhile.
+#[derive(Default)]
+struct Steadfast(Thread);
+
+impl Waiting for Steadfast {
+    fn pause(&mut self) -> ControlFlow<()> {
+        let first = self.0.error.take();
+        _ = self.0.pause();
+        self.0.error = first.or(self.0.error.take());
+        ControlFlow::Continue(())
+    }
+
+    fn stack(&mut self) -> String {
+        self.0.stack()
+    }
+}
+
+/// As [`wait`], for a lock that the caller must not come back without: what a signal handler raised meanwhile comes
+/// beside it.
+///
+/// # Errors
+/// DeadlockError.
+pub(crate) fn wait_through<T: Send>(
+    py: Python<'_>,
+    wait: impl FnOnce(&mut dyn Waiting) -> Result<T, Stopped> + Send,
+) -> PyResult<(Option<T>, Option<PyErr>)> {
+    let mut thread = Steadfast::default();
+    let outcome = py.detach(|| {
+        crate::parker::count_detachment();
+        wait(&mut thread)
+    });
+    match outcome {
+        Ok(value) => Ok((Some(value), thread.0.error)),
+        Err(Stopped::Deadlock(members)) => Err(deadlock(py, &members)),
+        Err(Stopped::TimedOut | Stopped::Broken) => Ok((None, thread.0.error)),
     }
 }
 

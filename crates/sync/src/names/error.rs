@@ -9,6 +9,8 @@ use crate::site::SiteError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NameError {
+    /// The name has no characters.
+    Empty,
     /// The name has more than [`LONGEST_NAME`] bytes.
     TooLong {
         /// The name.
@@ -65,6 +67,7 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Empty => formatter.write_str("a name must not be empty"),
             Self::TooLong { name } => {
                 let bytes = name.len();
                 write!(formatter, "a name may have {LONGEST_NAME} bytes, this one has {bytes}: {name:?}")

@@ -53,6 +53,34 @@ impl Kind {
         self as u32
     }
 
+    /// Whether the body of such a segment may have any length: a queue or a pipe, which just holds less in a short one.
+    ///
+    /// ```
+    /// use manyhands_sync::names::Kind;
+    /// assert!(Kind::Queue.is_elastic() && !Kind::Array.is_elastic());
+    /// ```
+    #[must_use]
+    pub fn is_elastic(self) -> bool {
+        match self {
+            Self::Queue
+            | Self::JoinableQueue
+            | Self::SimpleQueue
+            | Self::PriorityQueue
+            | Self::LifoQueue
+            | Self::Pipe => true,
+            Self::Ground
+            | Self::Lock
+            | Self::RLock
+            | Self::Semaphore
+            | Self::BoundedSemaphore
+            | Self::Event
+            | Self::Condition
+            | Self::Barrier
+            | Self::Value
+            | Self::Array => false,
+        }
+    }
+
     /// The kind with this number.
     ///
     /// ```

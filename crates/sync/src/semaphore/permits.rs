@@ -206,9 +206,10 @@ impl<W: Words> Permits<W> {
         if count > 1 && self.bounded && count > self.initial.saturating_sub(self.value()) {
             return Err(ReleasedTooOften);
         }
-        for _ in 0..count {
+        for released in 0..count {
             if !self.release_cell(|holder| holder == me) && !self.release_cell(|_| true) {
-                self.release_extra()?;
+                // No cell is taken: the rest is nobody's.
+                return self.release_extra(count - released);
             }
         }
         Ok(())
@@ -234,9 +235,12 @@ impl<W: Words> Permits<W> {
         false
     }
 
-    fn release_extra(&self) -> Result<(), ReleasedTooOften> {
+    fn release_extra(&self, count: u64) -> Result<(), ReleasedTooOften> {
         let most = if self.bounded { self.initial - self.cells as u64 } else { MOST };
-        let more = |extra: u64| (extra & MOST < most).then_some(extra + 1);
+        let more = |extra: u64| {
+            let room = most.saturating_sub(extra & MOST);
+            (count <= room).then(|| extra + count)
+        };
         // pairs with: `acquire_extra`; and, for the sleepers, the fence in `EventCount::prepare`.
         let released = self.words.word(EXTRA).fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
         released.map(|_| ()).map_err(|_| ReleasedTooOften)

@@ -114,7 +114,8 @@ impl AsyncTicket {
     /// place.
     pub fn leave(self, events: EventCount<'_>, satisfied: bool) {
         events.count_out(self.round);
-        let called = self.is_called();
+        // In one step: who calls from here on finds nobody, and calls another.
+        let called = !self.withdraw();
         let (site, key) = (Arc::clone(&self.site), self.key);
         drop(self);
         if called && !satisfied {

@@ -128,6 +128,12 @@ impl Stream {
         let more = (header.padded() - (usable - place.byte)).div_ceil(usable);
         // pairs with: take_to. The consumer has read what it left behind.
         let got = self.unpack(self.word(head::GOT_COMMIT).load(Ordering::Acquire))?;
+        if self.most < usize::MAX && self.len() > 0 {
+            let used = self.extents.distance(got.place.extent, place.extent, self.most)?;
+            if used + more > self.most {
+                return Err(PutError::Full);
+            }
+        }
         let steps = self.word(head::STEPS);
         steps.store(steps.load(Ordering::Relaxed).wrapping_add(more as u64), Ordering::Relaxed);
         let keep = (KEEP / self.extents.len()).max(2);

@@ -204,7 +204,8 @@ impl Stream {
         self.word(head::GOT_COMMIT).store(self.pack(next), Ordering::Release);
         self.add(head::GETS, items as u64);
         self.add(head::BYTES_GOT, bytes as u64);
-        Taken { items, freed: place.extent != commit.place.extent }
+        let drained = self.word(head::SEEN_PUT).load(Ordering::Relaxed) as u32 == next.count;
+        Taken { items, freed: place.extent != commit.place.extent, drained }
     }
 
     /// Adds up what a run of items takes; more than there is means going round in a circle.

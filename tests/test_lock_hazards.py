@@ -1,0 +1,199 @@
+"""Locks at bad moments: Ctrl-C between getting one and saying so, errors on the way, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import manyhands as mh
+from eventually import eventually
+
+LOCKS: list[Callable[..., Any]] = [mh.Lock, mh.RLock]
+LIMIT_S = 60
+
+
+def name_of(kind: Any) -> str:
+    return str(kind.__name__)
+
+
+def run(program: str, *arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert ended.returncode == 0, (ended.returncode, ended.stderr)
+    return ended.stdout
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import manyhands as mh
+
+lock = getattr(mh, sys.argv[1])()
+armed = False
+
+def other():
+    while True:
+        with lock:
+            time.sleep(0.0005)
+        time.sleep(0.0002)
+
+def interrupt():
+    while True:
+        time.sleep(0.003)
+        if armed:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+for each in (other, interrupt):
+    threading.Thread(target=each, daemon=True).start()
+interrupts = 0
+while interrupts < 150:
+    try:
+        armed = True
+        for _ in range(50):
+            with lock:
+                pass
+        armed = False
+    except KeyboardInterrupt:
+        armed = False
+        interrupts += 1
+        while True:
+            try:
+                assert lock.acquire(timeout=20), "nobody has it, and it is locked"
+                lock.release()
+                break
+            except KeyboardInterrupt:
+                pass
+print("ok", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_an_interrupt_before_the_block_begins_leaves_the_lock_free(kind: Any) -> None:
+    assert run(INTERRUPTED, name_of(kind)) == "ok\n"
+
+
+AT_EXIT = """
+import sys, threading, time
+import manyhands as mh
+
+lock = mh.Lock()
+lock.acquire()
+
+def wait(delay):
+    time.sleep(delay)
+    lock.acquire(timeout=5)
+
+for number in range(60):
+    threading.Thread(target=wait, args=(number * 0.001,), daemon=True).start()
+time.sleep(0.03)
+print("ok", flush=True)
+"""
+
+
+@pytest.mark.parametrize("_time", range(8))
+def test_the_interpreter_ends_while_daemon_threads_wait(_time: int) -> None:
+    assert run(AT_EXIT) == "ok\n"
+
+
+def leave_to_the_dead(lock: Any) -> None:
+    """Has a process die that holds the lock."""
+    pid = os.fork()
+    if pid == 0:
+        lock.acquire()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_a_coroutine_that_does_not_enter_does_not_keep_the_lock(kind: Any) -> None:
+    lock = kind()
+    leave_to_the_dead(lock)
+
+    async def enter() -> None:
+        async with lock:
+            pass
+
+    with pytest.raises(mh.OwnerDied) as caught:
+        asyncio.run(enter())
+    assert caught.value.held is False
+    assert not lock.locked()
+    assert lock.recover()
+    asyncio.run(enter())
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_a_function_that_fails_to_put_things_right_leaves_the_lock_free(kind: Any) -> None:
+    def fail(error: mh.OwnerDied) -> None:
+        raise ValueError("beyond repair") from error
+
+    lock = kind(on_owner_died=fail)
+    leave_to_the_dead(lock)
+    for enter in (lock.acquire, lock.__enter__):
+        with pytest.raises(ValueError, match="beyond repair"):
+            enter()
+        assert not lock.locked()
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_a_cancelled_wait_for_a_condition_comes_back_with_its_lock(kind: Any) -> None:
+    condition = mh.Condition(kind())
+    owned = []
+
+    def wait() -> None:
+        with condition:
+            try:
+                condition.wait()
+            finally:
+                owned.append(condition._is_owned())
+
+    with mh.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(wait)
+        eventually(lambda: condition.statistics()["waiting"] == 1, "it waits")
+        with condition:
+            future.cancel()
+            assert not owned
+        eventually(lambda: owned, "it has come back")
+    assert owned == [True]
+    assert not condition._lock.locked()
+
+
+class Eager(mh.Lock):
+    """A lock that calls a function right after its next release."""
+
+    after: Callable[[], None] | None = None
+
+    def release(self) -> None:
+        super().release()
+        after, self.after = self.after, None
+        if after is not None:
+            after()
+
+
+def test_a_notification_before_the_first_look_is_used_once() -> None:
+    lock = Eager()
+    condition = mh.Condition(lock)
+    later = []
+
+    def notify() -> None:
+        # Another begins to wait, and one is notified: the one who waits longer.
+        later.append(condition._enlist(1))
+        condition._notify(1)
+
+    async def main() -> bool:
+        async with condition:
+            lock.after = notify
+            return await condition.async_wait(20)
+
+    assert asyncio.run(main()) is True
+    assert not later[0].is_notified()
+    later[0].leave(False)
