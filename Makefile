@@ -98,7 +98,8 @@ loom: rust ## Check the lock-free protocols in every interleaving
 	  -p manyhands-sync -p manyhands-channel
 
 # Every Python gets its own environment and the same wheel; the tests import what was installed,
-# not this folder. The suites borrowed from CPython and joblib mostly wait, so they run beside our own.
+# not this folder. Tests mostly wait, so two run at a time, and the suites borrowed from CPython and
+# joblib beside them.
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
@@ -108,7 +109,7 @@ test-python: wheel ## Run the Python tests only
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -m 'not storm and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n 2 --dist loadfile -m 'not storm and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	done 3< target/interpreters; \

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import queue as stdlib
+import random
 import signal
 import subprocess
 import sys
@@ -381,11 +382,13 @@ def put_and_get_long_items(queue: Any) -> None:
 
 def stop_in_the_middle(process: Any, queue: Any) -> None:
     """Stops the process while it copies an item in or out: nobody else gets at the queue."""
+    moments = random.Random(7)
     for _ in range(200):
+        # Not to wait for something: at any moment, and not always at the same.
+        time.sleep(moments.uniform(0.01, 0.06))
         os.kill(process.pid, signal.SIGSTOP)
-        try:
-            queue.put_nowait("room")
-        except stdlib.Full:
+        os.waitpid(process.pid, os.WUNTRACED)
+        if queue.statistics()["unfinished"] is None:
             return
         os.kill(process.pid, signal.SIGCONT)
     raise AssertionError("the process was never in the middle of an item")
@@ -419,7 +422,6 @@ def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
     )
     process.start()
     try:
-        eventually(lambda: queue.statistics()["gets"], "the process is at it")
         stop_in_the_middle(process, queue)
         run(main())
     finally:

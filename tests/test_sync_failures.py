@@ -424,7 +424,7 @@ def is_gone(pid: int) -> bool:
     """Whether a process is dead: gone, or what its parent has not yet collected."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it goes while it is read
         return True
 
 
