@@ -49,9 +49,16 @@ def other():
 def interrupt():
     while True:
         time.sleep(0.003)
-        if armed:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+def interrupted(*_):
+    # Once for each time it is armed: not in the middle of what follows.
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupted)
 for each in (other, interrupt):
     threading.Thread(target=each, daemon=True).start()
 interrupts = 0
@@ -63,15 +70,9 @@ while interrupts < 150:
                 pass
         armed = False
     except KeyboardInterrupt:
-        armed = False
         interrupts += 1
-        while True:
-            try:
-                assert lock.acquire(timeout=20), "nobody has it, and it is locked"
-                lock.release()
-                break
-            except KeyboardInterrupt:
-                pass
+        assert lock.acquire(timeout=20), "nobody has it, and it is locked"
+        lock.release()
 print("ok", flush=True)
 os._exit(0)
 """

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use manyhands_os::process::{identity, thread_id};
-use manyhands_sync::lock::{LOCK_BYTES, RLock};
+use manyhands_os::process::{Identity, identity, thread_id};
+use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::waiting::{Stopped, Waiting};
 use manyhands_sync::{EventCount, SpinBudget};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
+use super::owned::Owned;
 use super::quick::{Quick, add_quick_methods};
-use super::{owned, timeout, waiting};
+use super::{owned, waiting};
 use crate::home::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -59,6 +61,34 @@ impl Awaited for RLockBase {
     }
 }
 
+impl Owned for RLockBase {
+    fn lock(&self) -> &Lock {
+        self.lock.lock()
+    }
+
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn acquire_now(&self, me: Identity, thread: u32) -> Option<Acquired> {
+        self.lock.acquire_now(me, thread)
+    }
+
+    fn acquire_until(
+        &self,
+        me: Identity,
+        thread: u32,
+        deadline: Option<u64>,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Acquired, Stopped> {
+        self.lock.acquire(me, thread, deadline, &self.spin, waiting)
+    }
+
+    fn give_back(&self, me: Identity, thread: u32) -> bool {
+        self.lock.release(me, thread).is_ok()
+    }
+}
+
 #[pymethods]
 impl RLockBase {
     #[new]
@@ -91,31 +121,11 @@ impl RLockBase {
         timeout: Option<&Bound<'_, PyAny>>,
         block: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let (py, this) = (slf.py(), slf.get());
-        let patience = timeout::of_lock(blocking.or(block), timeout)?;
-        let (me, thread) = waiting::caller();
-        let acquired = match patience.deadline() {
-            Some(0) => this.lock.acquire_now(me, thread),
-            deadline => {
-                waiting::wait(py, |waiting| this.lock.acquire(me, thread, deadline, &this.spin, waiting))?
-            }
-        };
-        let Some(acquired) = acquired else { return Ok(false) };
-        owned::settle(slf, acquired, || {
-            _ = this.lock.release(me, thread);
-        })?;
-        Ok(true)
+        owned::acquire(slf, blocking.or(block), timeout)
     }
 
-    /// As `_acquire`. Native, so that no signal handler runs between getting the lock and saying so.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let (me, thread) = waiting::caller();
-        let this = slf.get();
-        Self::_acquire(slf, None, None, None).inspect_err(|error| {
-            owned::not_entered(slf.py(), error, || {
-                _ = this.lock.release(me, thread);
-            })
-        })
+        owned::enter(slf)
     }
 
     fn _release(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -139,16 +149,7 @@ impl RLockBase {
 
     /// Says that what the lock protects is right again after its owner died.
     fn recover(&self) -> bool {
-        let (me, thread) = waiting::caller();
-        if self.lock.recover(me) {
-            return true;
-        }
-        // Not ours: free and poisoned, then.
-        if !self.lock.lock().word().is_damaged() || self.lock.acquire_now(me, thread).is_none() {
-            return false;
-        }
-        let recovered = self.lock.recover(me);
-        self.lock.release(me, thread).is_ok() && recovered
+        owned::recover(self)
     }
 
     fn _is_owned(&self) -> bool {
@@ -172,11 +173,7 @@ impl RLockBase {
         let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
             this.lock.acquire_restore(me, thread, count, &this.spin, waiting)
         })?;
-        acquired.map_or(Ok(()), |acquired| {
-            owned::settle(slf, acquired, || {
-                _ = this.lock.release_save(me, thread);
-            })
-        })?;
+        owned::settle(slf, acquired, || _ = this.lock.release_save(me, thread))?;
         raised.map_or(Ok(()), Err)
     }
 
@@ -187,11 +184,7 @@ impl RLockBase {
             true => lock.poll_acquire(me, number, true),
             false => lock.acquire_now(me, number),
         };
-        let Some(acquired) = acquired else { return Ok(false) };
-        owned::settle(slf, acquired, || {
-            _ = lock.release(me, number);
-        })?;
-        Ok(true)
+        owned::settle(slf, acquired, || _ = lock.release(me, number))
     }
 
     fn _release_as(&self, py: Python<'_>, number: u32) -> PyResult<()> {
@@ -206,20 +199,12 @@ impl RLockBase {
         self.lock.is_owned(identity(), number)
     }
 
-    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let waiting = owned::waiting(self.record.site(), self.lock.lock().key());
-        owned::statistics(py, self.record.name(), self.lock.lock().owner(), waiting)
+    fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        owned::statistics(slf)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let this = slf.get();
-        owned::describe(
-            slf,
-            this.record.key(),
-            this.record.name(),
-            this.lock.lock().owner(),
-            this.lock.lock().is_locked(),
-        )
+        owned::describe(slf)
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
