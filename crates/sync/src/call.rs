@@ -64,12 +64,14 @@ impl<'a> Call<'a> {
     }
 
     /// The word, for those who look what is written beside it.
+    #[cfg(not(loom))]
     pub(crate) fn state(&self) -> u64 {
         // Acquire pairs with the Release in `begin`.
         self.state.load(Ordering::Acquire)
     }
 
     /// Whether the place still is the one of the waiter with `ticket`; for those who have read what is beside it.
+    #[cfg(not(loom))]
     pub(crate) fn is_of(&self, ticket: u64) -> bool {
         self.state.load(Ordering::Relaxed) & TICKET == ticket
     }
@@ -106,6 +108,7 @@ impl<'a> Call<'a> {
     }
 
     /// Makes the place nobody's to be called. By its waiter, or by who has taken it from a dead one.
+    #[cfg(not(loom))]
     pub(crate) fn silence(&self) {
         self.state.fetch_and(TICKET, Ordering::Relaxed);
     }
