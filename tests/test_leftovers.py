@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,11 +67,10 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where a program may leave files, if it leaves any."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    return folder
+def folder() -> Iterator[Path]:
+    """Where a program may leave files, if it leaves any: short, as addresses of sockets are."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def descriptors() -> int:
