@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
 from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
+from benches.measures.round_trip import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def median_call(call: Callable[[int], float], scale: float, at_most: int) -> Sam
     for _ in range(2):
         wait()
     waits = repeated(wait, 1.0 * scale, at_least=3, at_most=at_most)
-    return Sample(median(waits), {"waits": waits})
+    return Sample(median(waits), sample_of(waits).detail)
 
 
 class ArrayArgument(PoolMeasure):

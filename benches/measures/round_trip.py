@@ -39,17 +39,7 @@ class RoundTrip(PoolMeasure):
                 result = pool.call(work.identity, number)
                 waits.append(clock() - start)
                 check(result == number, "a result is not its argument")
-        waits.sort()
-        shares = [percentile(waits, share) for share in PERCENTILES]
-        return Sample(
-            percentile(waits, 50.0),
-            {
-                "percentiles": list(PERCENTILES),
-                "waits": shares,
-                "p99": percentile(waits, 99.0),
-                "calls": len(waits),
-            },
-        )
+        return sample_of(waits)
 
 
 class ThreadRoundTrip(RoundTrip):
@@ -59,6 +49,20 @@ class ThreadRoundTrip(RoundTrip):
     title = "Round trip: one task and its result through threads"
     curve = None
     kind: ClassVar[Kind] = "thread"
+
+
+def sample_of(waits: list[float]) -> Sample:
+    """Return the median of `waits`, and how they are spread: all of them would fill megabytes."""
+    ordered = sorted(waits)
+    return Sample(
+        percentile(ordered, 50.0),
+        {
+            "percentiles": list(PERCENTILES),
+            "waits": [percentile(ordered, share) for share in PERCENTILES],
+            "p99": percentile(ordered, 99.0),
+            "calls": len(ordered),
+        },
+    )
 
 
 def percentile(ordered: list[float], share: float) -> float:

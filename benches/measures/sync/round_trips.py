@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check
-from benches.measures.round_trip import PERCENTILES, percentile
+from benches.measures.round_trip import sample_of
 from benches.peer import Peer
 
 if TYPE_CHECKING:
@@ -65,15 +65,7 @@ class SyncRoundTrip(SyncMeasure):
                     check(answer == number, "the answer belongs to another call")
                 peer.answer()
                 chunks += 1
-        waits.sort()
-        shares = [percentile(waits, share) for share in PERCENTILES]
-        detail: dict[str, float | list[float]] = {
-            "percentiles": list(PERCENTILES),
-            "waits": shares,
-            "p99": percentile(waits, 99.0),
-            "calls": float(len(waits)),
-        }
-        return Sample(percentile(waits, 50.0), detail)
+        return sample_of(waits)
 
 
 class EventRoundTrip(SyncRoundTrip):
