@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +75,8 @@ class Barrier(_native.BarrierBase, Primitive):
 
         A task that is cancelled takes back its arrival; the barrier is as if it had not come.
         """
+        import asyncio
+
         place: _native.BarrierPlace | None = None
 
         def attempt() -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -241,6 +240,8 @@ def _let_go(lock: Any) -> Callable[[], object]:
 
 async def _surely(acquire: Callable[[], Awaitable[object]]) -> None:
     """Acquire even if the task is being cancelled: who waits with a lock comes back with it."""
+    import asyncio
+
     cancelled: asyncio.CancelledError | None = None
     while True:
         try:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
 from manyhands._door import attempt_until
-from manyhands._errors import OwnerDied
 from manyhands._primitive import Acquirable
 
-__all__ = ["Lock", "OnOwnerDied", "RLock", "task_number"]
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
-OnOwnerDied = Literal["raise", "acquire"] | Callable[[OwnerDied], object]
+    from manyhands._errors import OwnerDied
+
+    OnOwnerDied = Literal["raise", "acquire"] | Callable[[OwnerDied], object]
+
+__all__ = ["Lock", "RLock", "task_number"]
 
 
 class _OwnedLock(Acquirable):
@@ -51,6 +54,8 @@ class _OwnedLock(Acquirable):
         return {} if self._on_owner_died == "raise" else {"on_owner_died": self._on_owner_died}
 
     async def __aenter__(self) -> Self:
+        from manyhands._errors import OwnerDied
+
         try:
             await self.async_acquire()
         except OwnerDied as error:
@@ -63,6 +68,8 @@ class _OwnedLock(Acquirable):
 
     def _taken_over(self, pid: int | None) -> None:
         """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
+        from manyhands._errors import OwnerDied
+
         owner = "an owner" if pid is None else f"process {pid}"
         error = OwnerDied(
             f"{owner} died holding {self!r}, so what it protects may be half changed: put that"
@@ -136,6 +143,10 @@ class RLock(_native.RLockBase, _OwnedLock):
 
     def _release_by_task(self) -> bool:
         """Release if the running asyncio task is the owner: when the thread is not."""
+        if not _numbers:
+            return False  # no task has ever acquired one
+        import asyncio
+
         try:
             task = asyncio.current_task()
         except RuntimeError:
@@ -153,6 +164,8 @@ _next_number = count(1)
 
 def task_number() -> int:
     """A number for the running task that no thread has: threads' numbers are below 2**22."""
+    import asyncio
+
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("an RLock is acquired asynchronously by a task; there is none here")

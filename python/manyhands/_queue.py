@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from queue import Empty, Full
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -133,6 +132,8 @@ class _AnyQueue(_native.QueueBase):
             Exception: as `async_put`, and what the iterable raises. The items before have been put:
                 the error's attribute ``items_put`` is their number, also that of a CancelledError.
         """
+        import asyncio
+
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
         put = 0
