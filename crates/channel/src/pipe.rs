@@ -58,10 +58,8 @@ const VERSION: u32 = 1;
 
 /// Words of the root.
 mod root {
-    pub(super) const MAGIC: usize = 0;
-    /// Version in the low half, whether it goes both ways in the high one.
-    pub(super) const MAKE: usize = 1;
-    pub(super) const LEN: usize = 2;
+    // As a queue's; the high half of MAKE is whether it goes both ways.
+    pub(super) use crate::queue::layout::root::{LEN, MAGIC, MAKE};
     pub(super) const WORDS: usize = 8;
     /// Where the tables of holders are, in words from the root.
     pub(super) const HOLDERS: [usize; 2] = [64, 64 + super::holders::WORDS];
@@ -137,7 +135,7 @@ impl End {
         first.hold()?;
         let second = Self::over(site, &region, Side::Second, duplex)?;
         second.hold()?;
-        // Release: everything above. pairs with: find
+        // Release: everything above. pairs with: layout::open
         word(root::MAGIC).store(MAGIC, Ordering::Release);
         Ok((first, second))
     }
@@ -170,21 +168,7 @@ impl End {
     }
 
     fn find(site: &Arc<Site>, region: Range<usize>, side: Side) -> Result<Self, AttachError> {
-        layout::check(site.segment(), &region)?;
-        let word = |index: usize| site.segment().word64(region.start + index * 8);
-        // pairs with: pair
-        if word(root::MAGIC).load(Ordering::Acquire) != MAGIC {
-            return Err(AttachError::NotOurs { wanted: "pipe" });
-        }
-        let make = word(root::MAKE).load(Ordering::Relaxed);
-        if make as u32 != VERSION {
-            return Err(AttachError::WrongVersion { found: make as u32, ours: VERSION });
-        }
-        let found = word(root::LEN).load(Ordering::Relaxed);
-        if found != region.len() as u64 {
-            return Err(AttachError::WrongSize { found, ours: region.len() as u64 });
-        }
-        let duplex = match make >> 32 {
+        let duplex = match layout::open(site.segment(), &region, MAGIC, VERSION, "pipe")? {
             0 => false,
             1 => true,
             _ => return Err(Corrupt { what: "a pipe that goes neither way" }.into()),

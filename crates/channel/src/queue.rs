@@ -165,7 +165,7 @@ impl Queue {
         queue.root.word(root::MAKE).store(make(options), Ordering::Relaxed);
         queue.root.word(root::LEN).store(region.len() as u64, Ordering::Relaxed);
         queue.root.word(root::MAXSIZE).store(u64::from(options.maxsize), Ordering::Relaxed);
-        // Release: everything above. pairs with: attach
+        // Release: everything above. pairs with: layout::open
         queue.root.word(root::MAGIC).store(MAGIC, Ordering::Release);
         Ok(queue)
     }
@@ -175,22 +175,9 @@ impl Queue {
     /// # Errors
     /// When there is none, or one that was made for other bytes or by another version.
     pub fn attach(site: Arc<Site>, region: Range<usize>) -> Result<Self, AttachError> {
-        layout::check(site.segment(), &region)?;
-        let word = |index: usize| site.segment().word64(region.start + index * 8);
-        // pairs with: create
-        if word(root::MAGIC).load(Ordering::Acquire) != MAGIC {
-            return Err(AttachError::NotOurs { wanted: "queue" });
-        }
-        let make = word(root::MAKE).load(Ordering::Relaxed);
-        if make as u32 != VERSION {
-            return Err(AttachError::WrongVersion { found: make as u32, ours: VERSION });
-        }
-        let found = word(root::LEN).load(Ordering::Relaxed);
-        if found != region.len() as u64 {
-            return Err(AttachError::WrongSize { found, ours: region.len() as u64 });
-        }
-        let maxsize = word(root::MAXSIZE).load(Ordering::Relaxed);
-        let options = unmake(make, maxsize).ok_or(Corrupt { what: "a kind that there is not" })?;
+        let chosen = layout::open(site.segment(), &region, MAGIC, VERSION, "queue")?;
+        let maxsize = site.segment().word64(region.start + root::MAXSIZE * 8).load(Ordering::Relaxed);
+        let options = unmake(chosen, maxsize).ok_or(Corrupt { what: "a kind that there is not" })?;
         Self::over(site, &region, options)
     }
 
@@ -406,11 +393,11 @@ fn make(options: Options) -> u64 {
     u64::from(VERSION) | u64::from(options.kind as u8) << 32 | u64::from(options.joinable) << 40
 }
 
-fn unmake(make: u64, maxsize: u64) -> Option<Options> {
-    let kind = [Kind::Fifo, Kind::Lifo, Kind::Priority]
-        .into_iter()
-        .find(|kind| *kind as u64 == make >> 32 & 0xff)?;
-    let joinable = match make >> 40 {
+/// What the high half of a make, and the most items, say.
+fn unmake(chosen: u32, maxsize: u64) -> Option<Options> {
+    let kind =
+        [Kind::Fifo, Kind::Lifo, Kind::Priority].into_iter().find(|kind| *kind as u32 == chosen & 0xff)?;
+    let joinable = match chosen >> 8 {
         0 => false,
         1 => true,
         _ => return None,

@@ -2,6 +2,7 @@
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
+#[path = "../../sync/tests/child/mod.rs"]
 mod child;
 
 use std::cell::RefCell;

@@ -3,6 +3,7 @@
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
+#[path = "../../sync/tests/child/mod.rs"]
 mod child;
 mod yard;
 

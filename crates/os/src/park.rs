@@ -66,6 +66,11 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
     if outcome == 0 {
         return Wait::Woken;
     }
+    no_wake("futex wait")
+}
+
+/// Why the call `what` of the kernel, which has just failed, did not sleep until it was woken.
+fn no_wake(what: &str) -> Wait {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::EAGAIN) => Wait::Changed,
@@ -73,7 +78,7 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
         Some(libc::EINTR) => Wait::Interrupted,
         // No memory for the sleep: look again.
         Some(libc::ENOMEM) => Wait::Woken,
-        _ => panic!("futex wait failed: {error}"),
+        _ => panic!("{what} failed: {error}"),
     }
 }
 

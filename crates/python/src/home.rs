@@ -76,6 +76,11 @@ impl Record {
         self.inner.name.as_deref()
     }
 
+    /// Its name as it stands in a repr: after a blank, in quotes; nothing if it has none.
+    pub(crate) fn label(&self) -> String {
+        self.name().map_or(String::new(), |name| format!(" {name:?}"))
+    }
+
     /// Whether it was made here, rather than opened.
     pub(crate) fn created(&self) -> bool {
         self.inner.created

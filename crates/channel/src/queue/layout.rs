@@ -15,6 +15,7 @@ use std::ops::Range;
 use manyhands_os::memory::{Segment, page_size};
 use manyhands_sync::words::SegmentWords;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::AttachError;
 
@@ -169,6 +170,32 @@ pub(crate) fn check(segment: &Segment, region: &Range<usize>) -> Result<(), Atta
         && region.start.is_multiple_of(page_size())
         && (SMALLEST..=LARGEST).contains(&len);
     if fits { Ok(()) } else { Err(AttachError::BadRegion { start: region.start, len }) }
+}
+
+/// Refuses a region in which nothing stands that begins with `mark`, of this `version` and made for these bytes; for an
+/// error it is a `wanted`. Returns the other half of its make: what its maker chose.
+pub(crate) fn open(
+    segment: &Segment,
+    region: &Range<usize>,
+    mark: u64,
+    version: u32,
+    wanted: &'static str,
+) -> Result<u32, AttachError> {
+    check(segment, region)?;
+    let word = |index: usize| segment.word64(region.start + index * 8);
+    // pairs with: Queue::create, Pipe::pair
+    if word(root::MAGIC).load(Ordering::Acquire) != mark {
+        return Err(AttachError::NotOurs { wanted });
+    }
+    let make = word(root::MAKE).load(Ordering::Relaxed);
+    if make as u32 != version {
+        return Err(AttachError::WrongVersion { found: make as u32, ours: version });
+    }
+    let (found, ours) = (word(root::LEN).load(Ordering::Relaxed), region.len() as u64);
+    if found != ours {
+        return Err(AttachError::WrongSize { found, ours });
+    }
+    Ok((make >> 32) as u32)
 }
 
 /// The words of a head at byte `at`.

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::{Wait, wait};
+use super::{Wait, no_wake, wait};
 use crate::clock::{Deadline, SECOND};
 
 /// The most words that [`wait_any`] takes.
@@ -91,15 +91,7 @@ pub fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Wait
     if outcome >= 0 {
         return Wait::Woken;
     }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN) => Wait::Changed,
-        Some(libc::ETIMEDOUT) => Wait::TimedOut,
-        Some(libc::EINTR) => Wait::Interrupted,
-        // No memory for the sleep: look again.
-        Some(libc::ENOMEM) => Wait::Woken,
-        _ => panic!("futex_waitv failed: {error}"),
-    }
+    no_wake("futex_waitv")
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl BarrierBase {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let barrier = &slf.get().barrier;
         let class = slf.get_type().name()?;
-        let name = slf.get().record.name().map_or(String::new(), |name| format!(" {name:?}"));
+        let name = slf.get().record.label();
         let at = slf.as_ptr() as usize;
         Ok(match barrier.is_broken() {
             true => format!("<manyhands.{class}{name} at {at:#x}: broken>"),

@@ -105,7 +105,7 @@ impl EventBase {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
         let class = slf.get_type().name()?;
-        let name = this.record.name().map_or(String::new(), |name| format!(" {name:?}"));
+        let name = this.record.label();
         let state = if this.event.is_set() { "set" } else { "unset" };
         Ok(format!("<manyhands.{class}{name} at {:#x}: {state}>", slf.as_ptr() as usize))
     }

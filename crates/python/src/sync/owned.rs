@@ -138,7 +138,7 @@ pub(super) fn statistics<'py, C: Owned>(lock: &Bound<'py, C>) -> PyResult<Bound<
 pub(super) fn describe<C: Owned>(lock: &Bound<'_, C>) -> PyResult<String> {
     let this = lock.get();
     let class = lock.as_any().get_type().name()?;
-    let name = this.record().name().map_or(String::new(), |name| format!(" {name:?}"));
+    let name = this.record().label();
     let state = if this.lock().is_locked() { "locked" } else { "unlocked" };
     let owner = this.lock().owner();
     let owner = owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));

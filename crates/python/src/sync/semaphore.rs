@@ -175,7 +175,7 @@ impl SemaphoreBase {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let this = slf.get();
         let class = slf.get_type().name()?;
-        let name = this.record.name().map_or(String::new(), |name| format!(" {name:?}"));
+        let name = this.record.label();
         let (value, at) = (this.semaphore.value(), slf.as_ptr() as usize);
         let bound = match this.semaphore.is_bounded() {
             true => format!("/{}", this.semaphore.initial()),

@@ -1,6 +1,7 @@
 //! What a thread of Python does while it waits: detached from the interpreter, it runs signal handlers when signals
 //! arrive, ends when its task is asked to stop, and can tell where it is.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -170,9 +171,11 @@ pub(crate) fn detached<T: Send>(
 
 fn deadlock(py: Python<'_>, members: &[Member]) -> PyErr {
     let tell = || {
+        // Looks through all processes, so once for all members.
+        let names = names::entries();
         let members: Vec<_> = members
             .iter()
-            .map(|member| (member.identity.pid(), member.thread, lock_of(member), &member.stack))
+            .map(|member| (member.identity.pid(), member.thread, lock_of(member, &names), &member.stack))
             .collect();
         imports::make_deadlock_error(py)?.call1((PyTuple::new(py, members)?,))
     };
@@ -180,10 +183,9 @@ fn deadlock(py: Python<'_>, members: &[Member]) -> PyErr {
 }
 
 /// What a member waits for, in words: its name, or the number that its repr shows.
-fn lock_of(member: &Member) -> String {
-    let segment = member.site.segment().number();
-    let name = names::entries().remove(&segment).and_then(|entry| entry.name);
-    match name {
+fn lock_of(member: &Member, names: &BTreeMap<u64, names::Entry>) -> String {
+    let entry = names.get(&member.site.segment().number());
+    match entry.and_then(|entry| entry.name.as_ref()) {
         Some(name) => format!("{:?} {name:?}", member.kind),
         None => format!("{:?} {:#x}", member.kind, member.key),
     }

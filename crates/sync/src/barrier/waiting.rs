@@ -96,14 +96,6 @@ impl Acting<'_> {
         self.barrier.wake_all();
         Ok(self.place.index())
     }
-
-    /// For a party that cannot keep a borrowed value, as in an event loop: [`Barrier::pass`] or [`Barrier::fail`] have
-    /// to be called then.
-    #[must_use]
-    pub fn into_place(mut self) -> Place {
-        self.done = true;
-        self.place
-    }
 }
 
 impl Drop for Acting<'_> {

@@ -48,6 +48,7 @@ impl Child {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: i32) {
+        assert!(!self.gone.get(), "its number may be anybody's");
         // SAFETY: our own child, not reaped yet.
         unsafe { libc::kill(self.pid, signal) };
     }
@@ -72,6 +73,23 @@ impl Child {
             News::Killed(libc::WTERMSIG(status))
         };
         (news, libc::WSTOPSIG(status))
+    }
+
+    /// How it has stopped or ended, if it has.
+    pub(crate) fn news(&self) -> Option<News> {
+        let mut status = 0;
+        // SAFETY: asks about our own child.
+        let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+        if waited == 0 {
+            return None;
+        }
+        assert_eq!(waited, self.pid, "{}", std::io::Error::last_os_error());
+        self.gone.set(true);
+        if libc::WIFEXITED(status) {
+            Some(News::Exited(libc::WEXITSTATUS(status)))
+        } else {
+            Some(News::Killed(libc::WTERMSIG(status)))
+        }
     }
 
     /// Kills it, if it has not ended, and waits for its end.
