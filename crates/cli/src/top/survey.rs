@@ -47,6 +47,22 @@ pub(super) fn open(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
     Err(gone)
 }
 
+/// As [`open`], but looks again at what is no site yet: one that is being made has a name for some microseconds before it
+/// has a heading. What stays so has been damaged.
+fn open_made(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
+    const LOOKS: usize = 10;
+    const PAUSE: u64 = 2 * clock::MILLISECOND;
+    for _ in 0..LOOKS {
+        match open(inode, entry) {
+            Err(NameError::Unusable { error: site::SiteError::NotASite, .. }) => {
+                clock::sleep_until(clock::now() + PAUSE);
+            }
+            found => return found,
+        }
+    }
+    open(inode, entry)
+}
+
 #[derive(Default)]
 struct Survey {
     /// What processes run, as far as it was asked for.
@@ -59,7 +75,7 @@ impl Survey {
         let mut pids: Vec<i32> = entry.users.iter().map(|(pid, _)| *pid).collect();
         pids.dedup();
         let users: Vec<Party> = pids.into_iter().map(|pid| self.process(pid)).collect();
-        let site = match open(inode, entry) {
+        let site = match open_made(inode, entry) {
             Ok(site) => site,
             // Nobody has it any more, or it is only being made.
             Err(NameError::Gone { .. } | NameError::Unusable { error: site::SiteError::NotReady, .. }) => {
