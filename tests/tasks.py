@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -212,6 +213,14 @@ def be_stubborn(folder: Path) -> None:
     while True:
         with contextlib.suppress(BaseException):
             time.sleep(10)
+
+
+def start_and_be_stubborn(folder: Path) -> None:
+    """Has one program at work, and one in a session of its own, when it is told to stop in vain."""
+    for name, apart in (("child", False), ("daemon", True)):
+        child = subprocess.Popen(["sleep", "300"], start_new_session=apart)
+        (folder / f"{name}.pid").write_text(str(child.pid))
+    be_stubborn(folder)
 
 
 def block_signals(folder: Path) -> None:

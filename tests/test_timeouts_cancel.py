@@ -66,6 +66,24 @@ def test_a_task_that_does_not_listen_is_killed(deaf: Callable[[Path], Any], tmp_
         assert executor.statistics()["failed"] == 1
 
 
+@pytest.mark.parametrize("how", ["timeout", "cancel", "terminate"])
+def test_programs_that_a_killed_task_has_started_end_with_it(how: str, tmp_path: Path) -> None:
+    with mh.ProcessPoolExecutor(max_workers=1, grace=0.1) as executor:
+        options = executor.options(timeout=60 if how != "timeout" else 1)
+        future = options.submit(tasks.start_and_be_stubborn, tmp_path)
+        begun(tmp_path)
+        child, daemon = begun(tmp_path, "child"), begun(tmp_path, "daemon")
+        if how == "cancel":
+            future.cancel()
+        elif how == "terminate":
+            executor.terminate()
+        try:
+            eventually(lambda: not is_running(child), "the child of the killed worker ends")
+            assert is_running(daemon), "what has a session of its own is meant to stay"
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+
+
 def test_waiting_in_the_queue_does_not_count(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1) as executor:
         executor.submit(tasks.hold, tmp_path)

@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+mod descendants;
 mod identity;
+mod stat;
 
+pub use descendants::descendants;
 pub use identity::{Identity, identity, thread_id};
 
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a

@@ -8,14 +8,13 @@ use std::num::NonZeroU64;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::stat::Stat;
+
 /// Bits of a process number; the kernel's limit is 2²².
 const PID_BITS: u32 = 22;
 
 /// Bits of the moment at which it started.
 const START_BITS: u32 = 32;
-
-/// What the kernel calls `PF_EXITING`: the thread runs no instruction of its program any more.
-const EXITING: u64 = 0x4;
 
 /// A process, by number and by the moment it started: unlike the number alone, it never comes to mean another process.
 ///
@@ -122,35 +121,6 @@ impl Identity {
 fn is_gone(pid: i32) -> bool {
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
-}
-
-/// What `/proc/<pid>/stat` says (`proc(5)`).
-struct Stat {
-    state: u8,
-    flags: u64,
-    start: u64,
-}
-
-impl Stat {
-    fn read(path: &str) -> io::Result<Self> {
-        let text = fs::read(path)?;
-        Self::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses, which may contain anything, also parentheses.
-        let (_, after_name) = text.rsplit_once(')')?;
-        let mut fields = after_name.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let flags = fields.nth(5)?.parse().ok()?;
-        let start = fields.nth(12)?.parse().ok()?;
-        Some(Self { state, flags, start })
-    }
-
-    /// Whether it is a zombie or on its way to be one.
-    fn is_ending(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x') || self.flags & EXITING != 0
-    }
 }
 
 /// This process's identity, or 0 before it was asked for.
@@ -319,13 +289,5 @@ mod tests {
         assert_eq!(Identity::from_bits(0), None);
         assert_eq!(Identity::from_bits(7 << PID_BITS), None, "no number");
         assert_eq!(Identity::from_bits(1 << 63 | 1), None, "a flag");
-    }
-
-    #[test]
-    fn names_with_anything_in_them_are_passed_over() {
-        let text = "7 (a) Z (b)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 1 1";
-        let stat = Stat::parse(text).expect("well formed");
-        assert_eq!((stat.state, stat.flags, stat.start), (b'S', 4_194_560, 12345));
-        assert!(Stat::parse("7 (a) S 1").is_none());
     }
 }
