@@ -211,6 +211,11 @@ PARENTS = {
     "running tasks": "pool.submit(tasks.hold, here, 'a'); pool.submit(tasks.hold, here, 'b')",
     "tasks in C": "pool.submit(tasks.compute_in_c, here / 'a'); pool.submit(tasks.hold, here, 'b')",
     "a nested pool": "pool.submit(tasks.nested_hold, here); pool.submit(tasks.hold, here, 'b')",
+    "a program that a task runs": """
+import subprocess
+script = "echo $$ > new && mv new a.pid; exec sleep 300"
+pool.submit(subprocess.run, ["sh", "-c", script]); pool.submit(tasks.hold, here, 'b')
+""",
     "shared arrays": """
 import numpy as np
 shared = mh.share(np.zeros(5_000_000))

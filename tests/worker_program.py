@@ -12,7 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
-from manyhands import _worker, _zygote
+from manyhands import _native, _worker, _zygote
 from manyhands._settings import Settings
 
 LARGEST = 1 << 16  # bytes
@@ -57,7 +57,8 @@ def read_block(reference: int) -> bytes:
 def main() -> None:
     """Runs the zygote as `_zygote.main` does, without a segment."""
     _zygote.prepare()
-    os._exit(_zygote.Zygote(int(sys.argv[1]), read_block, run_worker).serve())
+    zygote = _zygote.Zygote(int(sys.argv[1]), read_block, run_worker, _native.kill_with_descendants)
+    os._exit(zygote.serve())
 
 
 if __name__ == "__main__":

@@ -181,6 +181,9 @@ def read_block(reference: int) -> bytes:
 def set_parent_death_signal() -> None:
     """Have this process killed when its parent dies."""
 
+def kill_with_descendants(pids: list[int]) -> None:
+    """Kill children of this process, and tell all that they have started to end (SIGTERM)."""
+
 def cancel_requested() -> bool:
     """Return whether the task that runs at this moment has been asked to stop, in a worker."""
 

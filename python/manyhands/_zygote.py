@@ -106,6 +106,7 @@ class Zygote:
         read_block: gives the bytes of a block in the parent's segment.
         run_worker: what a forked worker does, called with its assignment and the settings; the
             process ends when it returns.
+        kill: ends workers, given by number, together with what their tasks have started.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class Zygote:
         control_fd: int,
         read_block: Callable[[int], bytes],
         run_worker: Callable[[Assignment, Settings], None],
+        kill: Callable[[list[int]], None],
     ) -> None:
         os.set_inheritable(control_fd, False)
         self._control = _socket.socket(fileno=control_fd)
         self._read_block = read_block
         self._run_worker = run_worker
+        self._kill = kill
         self._settings: Settings | None = None
         self._children: dict[int, _Child] = {}  # by pidfd
         self._quitting = False
@@ -262,10 +265,10 @@ class Zygote:
         )
 
     def _kill_all(self) -> None:
-        for child in self._children.values():
-            os.kill(child.pid, signal.SIGKILL)
-        for child in self._children.values():
-            os.waitpid(child.pid, 0)
+        pids = [child.pid for child in self._children.values()]
+        self._kill(pids)
+        for pid in pids:
+            os.waitpid(pid, 0)
         self._children.clear()
 
     def _send(self, packet: bytes) -> None:
@@ -348,7 +351,7 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
     code = 1
     try:
         # Kept until the very end: a socket that is collected unclosed is warned about.
-        server = Zygote(control_fd, _native.read_block, run_worker)
+        server = Zygote(control_fd, _native.read_block, run_worker, _native.kill_with_descendants)
         code = server.serve()
     except BaseException:
         import traceback

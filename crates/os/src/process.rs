@@ -16,7 +16,7 @@ mod descendants;
 mod identity;
 mod stat;
 
-pub use descendants::descendants;
+pub use descendants::{descendants, kill_with_descendants};
 pub use identity::{Identity, identity, thread_id};
 
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a

@@ -27,8 +27,6 @@ pub(crate) const FIRST_VOICE: u64 = 2;
 
 const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
-const SIGSTOP: i32 = 19;
 /// How long a zygote whose parent's end has closed may take to kill its workers and exit.
 const ZYGOTE_GRACE: u64 = clock::SECOND;
 
@@ -208,7 +206,7 @@ impl<T: Send + 'static> Driver<T> {
 
     fn kill(&mut self, seat: usize) -> io::Result<()> {
         if let Some((_, worker)) = self.workers.get(&seat) {
-            kill_with_descendants(&[worker]);
+            process::kill_with_descendants(&[worker]);
         }
         Ok(())
     }
@@ -283,7 +281,7 @@ impl<T: Send + 'static> Driver<T> {
     /// Sees to it that the zygote and all its workers are gone.
     fn bury_zygote(&mut self) {
         let workers: Vec<&Pidfd> = self.workers.values().map(|(_, worker)| worker).collect();
-        kill_with_descendants(&workers);
+        process::kill_with_descendants(&workers);
         if let Some(ZygoteHandle { process, control }) = self.zygote.take() {
             let _ = self.shared.poller.remove(&control);
             drop(control);
@@ -301,27 +299,6 @@ impl<T: Send + 'static> Driver<T> {
         self.shared.take_in(heard);
         drop(voices);
         self.shared.lock().zygote_gone();
-    }
-}
-
-/// Kills workers, and tells all that their tasks have started to end: nobody else knows that it is there, and a timeout is
-/// of little use if what took so long goes on.
-fn kill_with_descendants(workers: &[&Pidfd]) {
-    if workers.is_empty() {
-        return;
-    }
-    for worker in workers {
-        // So that it starts nothing while we look.
-        let _ = worker.send_signal(SIGSTOP);
-    }
-    let pids: Vec<i32> = workers.iter().map(|worker| worker.pid()).collect();
-    let descendants = process::descendants(&pids);
-    for worker in workers {
-        let _ = worker.send_signal(SIGKILL);
-    }
-    for descendant in descendants {
-        // Not SIGKILL: resource trackers, which tidy up after all others, ignore this one for good reason.
-        let _ = descendant.send_signal(SIGTERM);
     }
 }
 

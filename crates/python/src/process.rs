@@ -26,6 +26,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ground::attach, module)?)?;
     module.add_function(wrap_pyfunction!(ground::read_block, module)?)?;
     module.add_function(wrap_pyfunction!(ground::set_parent_death_signal, module)?)?;
+    module.add_function(wrap_pyfunction!(ground::kill_with_descendants, module)?)?;
     module.add_function(wrap_pyfunction!(ground::set_shared_memory_limit, module)?)?;
     module.add_function(wrap_pyfunction!(ground::shared_memory, module)?)?;
     module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)

@@ -47,6 +47,37 @@ pub fn descendants(ancestors: &[i32]) -> Vec<Pidfd> {
     found
 }
 
+/// Kills processes (`SIGKILL`) and tells all that they have started to end (`SIGTERM`), see [`descendants`]: nobody else
+/// knows that it is there, and a timeout is of little use if what took so long goes on.
+///
+/// ```
+/// use manyhands_os::process::{self, Spawn};
+/// use std::ffi::OsStr;
+///
+/// let child = process::spawn(&Spawn { program: OsStr::new("sleep"), args: &["9".into()], env: &[], fds: &[] })?;
+/// process::kill_with_descendants(&[&child]);
+/// while process::reap(&child)?.is_none() {}
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn kill_with_descendants(processes: &[&Pidfd]) {
+    if processes.is_empty() {
+        return;
+    }
+    for process in processes {
+        // So that it starts nothing while we look.
+        let _ = process.send_signal(libc::SIGSTOP);
+    }
+    let pids: Vec<i32> = processes.iter().map(|process| process.pid()).collect();
+    let found = descendants(&pids);
+    for process in processes {
+        let _ = process.send_signal(libc::SIGKILL);
+    }
+    for descendant in found {
+        // Not SIGKILL: resource trackers, which tidy up after all others, ignore this one for good reason.
+        let _ = descendant.send_signal(libc::SIGTERM);
+    }
+}
+
 /// All processes that there are, by number.
 fn processes() -> HashMap<i32, Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use manyhands_channel::arena::{Arena, BlockRef};
 use manyhands_os::memory::Segment;
-use manyhands_os::process;
+use manyhands_os::process::{self, Pidfd};
 use manyhands_pool::ground::{Ground, ZYGOTE, region};
 use manyhands_pool::home::Place;
 use manyhands_sync::site::Site;
@@ -131,6 +131,13 @@ pub(super) fn bad_block(error: impl std::fmt::Display) -> PyErr {
 pub(super) fn set_parent_death_signal() -> PyResult<()> {
     const SIGKILL: i32 = 9;
     process::parent_death_signal(SIGKILL).map_err(PyErr::from)
+}
+
+/// Kills children of this process that it has not reaped, and tells all that they have started to end.
+#[pyfunction]
+pub(super) fn kill_with_descendants(pids: Vec<i32>) {
+    let children: Vec<Pidfd> = pids.into_iter().filter_map(|pid| Pidfd::open(pid).ok()).collect();
+    process::kill_with_descendants(&children.iter().collect::<Vec<_>>());
 }
 
 /// Something shared whose address was pickled.
