@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -153,6 +154,20 @@ def test_what_is_not_in_shared_memory_pickles_by_value() -> None:
     copy[0] = 9
     assert array.tolist() == [0, 0, 0]
     assert copy.tolist() == [9, 1, 1]
+
+
+def test_results_are_ordinary_numbers_and_arrays() -> None:
+    array = mh.SharedArray(3)
+    array += np.arange(3)
+    assert type(array) is mh.SharedArray
+    assert json.dumps([array.sum(), array.max(), array @ array]) == "[3.0, 2.0, 5.0]"
+    results = [array + 1, array == array, np.sqrt(array), array.copy(), -array, array.cumsum()]
+    assert {type(result) for result in results} == {np.ndarray}
+    assert type(np.add(array, 1, out=array)) is mh.SharedArray
+    part = array[1:]
+    part *= 2
+    assert type(part) is mh.SharedArray
+    assert array.tolist() == [1, 4, 6]
 
 
 def test_a_read_only_view_stays_so() -> None:

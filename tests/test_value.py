@@ -201,3 +201,35 @@ def test_a_dead_owner_is_no_obstacle() -> None:
     process.close()
     value.value += 1
     assert value.value == 4
+
+
+MADE: dict[str, Callable[[Any], Any]] = {
+    "a number": lambda lock: mh.Value("i", 3, lock=lock),
+    "characters": lambda lock: mh.Array("c", b"abc", lock=lock),
+    "an array": lambda lock: mh.Array("i", [1, 2], lock=lock),
+    "a structure": lambda lock: mh.Value(Point, 1, 2.5, lock=lock),
+}
+READ: dict[str, Callable[[Any], Any]] = {
+    "a number": lambda made: made.value,
+    "characters": lambda made: made.raw,
+    "an array": lambda made: made[0],
+    "a structure": lambda made: made.y,
+}
+
+
+@pytest.mark.parametrize("what", MADE)
+@pytest.mark.parametrize("lock_class", [mh.Lock, mh.RLock])
+def test_whoever_is_told_of_a_death_is_not_left_with_the_lock(what: str, lock_class: Any) -> None:
+    made = MADE[what](lock_class())
+    process = multiprocessing.get_context("fork").Process(target=die_with, args=(made.get_lock(),))
+    process.start()
+    process.join(WAIT_S)
+    process.close()
+    with pytest.raises(mh.OwnerDied):
+        READ[what](made)
+    assert not made.get_lock().locked()
+    with pytest.raises(mh.OwnerDied):
+        made.get_lock().acquire()
+    made.get_lock().recover()
+    made.get_lock().release()
+    READ[what](made)

@@ -32,8 +32,8 @@ class SharedArray(np.ndarray[Any, Any]):
     everybody sees every change at once, and nothing orders the changes but what you do (a `Lock`,
     or parts of its own for each). It lives for as long as any process uses it.
 
-    Slices and other views of it are SharedArrays as well; the results of arithmetic are ordinary
-    memory and pickle like any array. `share` makes one that is a copy of an array.
+    Slices and other views of it are SharedArrays as well; sums, the results of arithmetic and
+    copies are ordinary numbers and arrays. `share` makes one that is a copy of an array.
 
     Args:
         shape: the length of each dimension, or of the only one.
@@ -78,6 +78,26 @@ class SharedArray(np.ndarray[Any, Any]):
 
     def __array_finalize__(self, source: object) -> None:
         self._block = getattr(source, "_block", None)
+
+    def __array_wrap__(
+        self,
+        array: np.ndarray[Any, Any],
+        context: Any = None,
+        return_scalar: bool | None = None,
+    ) -> Any:
+        if array is self:
+            return super().__array_wrap__(array, context)
+        if return_scalar is None:  # NumPy 1 does not say
+            return_scalar = array.shape == ()
+        return array[()] if return_scalar else array.view(np.ndarray)
+
+    def copy(self, order: Any = "C") -> np.ndarray[Any, Any]:  # type: ignore[override]
+        """Return an ordinary array with the same content, which nobody else sees.
+
+        Args:
+            order: as for `numpy.ndarray.copy`.
+        """
+        return np.array(self, order=order)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         block = self._block

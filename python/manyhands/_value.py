@@ -171,6 +171,24 @@ def _as_type(described: Any) -> Any:
 # ---------------------------------------------------------------------- the objects with a lock
 
 
+def _field(name: str) -> property:
+    """One access under the lock.
+
+    The stdlib's own goes through `acquire`. A lock of ours that says `OwnerDied` there belongs to
+    the caller, who would have to release it; as a context manager it is not kept.
+    """
+
+    def read(self: _Guarded) -> Any:
+        with self._lock:
+            return getattr(self._obj, name)
+
+    def write(self: _Guarded, value: Any) -> None:
+        with self._lock:
+            setattr(self._obj, name, value)
+
+    return property(read, write)
+
+
 class _Guarded:
     """What the wrappers of `multiprocessing.sharedctypes` get, so that they pickle everywhere."""
 
@@ -184,6 +202,8 @@ class _Guarded:
 class Synchronized(_Guarded, sharedctypes.Synchronized):  # type: ignore[misc]
     """A number or character in shared memory, and its lock."""
 
+    value = _field("value")
+
 
 class SynchronizedArray(_Guarded, sharedctypes.SynchronizedArray):  # type: ignore[misc]
     """An array in shared memory, and its lock."""
@@ -191,6 +211,9 @@ class SynchronizedArray(_Guarded, sharedctypes.SynchronizedArray):  # type: igno
 
 class SynchronizedString(_Guarded, sharedctypes.SynchronizedString):  # type: ignore[misc]
     """An array of characters in shared memory, and its lock."""
+
+    value = _field("value")
+    raw = _field("raw")
 
 
 # Type of structure -> its class with a lock.
@@ -206,7 +229,7 @@ def _synchronized(made: Any, lock: Any) -> Any:
     kind = type(made)
     guarded = _structures.get(kind)
     if guarded is None:
-        fields = {field[0]: sharedctypes.make_property(field[0]) for field in kind._fields_}
+        fields = {field[0]: _field(field[0]) for field in kind._fields_}
         bases = (_Guarded, sharedctypes.SynchronizedBase)
         guarded = _structures[kind] = type("Synchronized" + kind.__name__, bases, fields)
     return guarded(made, lock)
