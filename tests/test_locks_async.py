@@ -289,3 +289,48 @@ def test_a_loop_that_is_closed_without_shutdown_leaves_no_door() -> None:
         wait()
     assert doors() <= before + 1
     run(mh.Event().async_wait(0.001))
+
+
+@pytest.mark.parametrize("lock", [None, mh.Lock, mh.RLock])
+def test_coroutines_notify_each_other(lock: Callable[[], Any] | None) -> None:
+    condition = mh.Condition(None if lock is None else lock())
+    items: list[int] = []
+
+    async def consume() -> int:
+        async with condition:
+            await condition.async_wait_for(lambda: items)
+            return items.pop()
+
+    async def main() -> list[int]:
+        consumers = [asyncio.create_task(consume()) for _ in range(4)]
+        await waiting(condition, 4)
+        for number in range(2):
+            async with condition:
+                items.append(number)
+                condition.notify()
+        async with condition:
+            items.extend([2, 3])
+            condition.notify_all()
+        return await asyncio.gather(*consumers)
+
+    assert sorted(run(main())) == [0, 1, 2, 3]
+
+
+def test_who_may_notify_and_wait_is_the_owner_not_a_task_beside_it() -> None:
+    condition = mh.Condition()
+
+    async def beside() -> None:
+        with pytest.raises(RuntimeError, match="cannot notify on un-acquired lock"):
+            condition.notify()
+        with pytest.raises(RuntimeError, match="cannot wait on un-acquired lock"):
+            await condition.async_wait(1)
+
+    async def main() -> None:
+        async with condition:
+            await asyncio.create_task(beside())
+            with pytest.raises(RuntimeError, match="await async_wait"):
+                condition.wait(1)
+            condition.notify_all()
+
+    run(main())
+    assert not condition._lock.locked()

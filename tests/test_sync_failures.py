@@ -6,8 +6,6 @@ import asyncio
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,17 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import eventually, let_go
-from holders import WAYS, asleep, call, hold, is_free, running, stopped, waiting
+from holders import (
+    WAYS,
+    asleep,
+    call,
+    hold,
+    is_free,
+    pass_without_waitv,
+    running,
+    stopped,
+    waiting,
+)
 
 LOCKS: list[Callable[..., Any]] = [mh.Lock, mh.RLock]
 SEMAPHORES: list[Callable[..., Any]] = [mh.Semaphore, mh.BoundedSemaphore]
@@ -440,6 +448,32 @@ def test_a_condition_whose_lock_was_held_by_the_dead(tmp_path: Path) -> None:
             future.result(20)
 
 
+def test_a_condition_is_put_right_like_its_lock(tmp_path: Path) -> None:
+    condition = mh.Condition()
+    with running("fork", tmp_path, "owner", hold, condition) as owner:
+        owner.kill()
+    for _ in range(2):
+        with pytest.raises(mh.OwnerDied), condition:
+            pass
+    with pytest.raises(mh.OwnerDied):
+        condition.acquire()
+    assert condition.recover() is True
+    condition.notify_all()
+    condition.release()
+    with condition:
+        assert condition.recover() is False
+
+
+def test_a_condition_takes_its_lock_over_as_it_was_told(tmp_path: Path) -> None:
+    condition = mh.Condition(on_owner_died="acquire")
+    with running("fork", tmp_path, "owner", hold, condition) as owner:
+        owner.kill()
+    with condition:
+        condition.notify()
+    with pytest.raises(ValueError, match="give it to the lock's class"):
+        mh.Condition(mh.Lock(), on_owner_died="acquire")
+
+
 def notify_and_stay(folder: Path, name: str, condition: Any) -> None:
     with condition:
         condition.notify()
@@ -574,12 +608,4 @@ def test_a_condition_needs_its_lock() -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.skipif("MANYHANDS_NO_WAITV" in os.environ, reason="this is the run without it")
 def test_all_of_this_without_futex_waitv() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "MANYHANDS_NO_WAITV": "1"},
-        capture_output=True,
-        text=True,
-        timeout=220,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout[-10_000:]
+    pass_without_waitv(__file__, timeout_s=220)

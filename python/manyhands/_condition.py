@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from manyhands import _native
 from manyhands._door import attempt_until, door_number
@@ -13,6 +13,8 @@ from manyhands._primitive import Primitive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from manyhands._lock import OnOwnerDied
 
 __all__ = ["Condition"]
 
@@ -23,15 +25,19 @@ class Condition(_native.ConditionBase, Primitive):
     """A condition variable for threads, processes and coroutines.
 
     `notify` wakes exactly as many as asked of those who wait at that time, the longest waiting
-    first, and never counts one who has died or given up.
+    first, and never counts one who has died or given up. `acquire`, `release` and the ``with``
+    statement are those of its lock.
 
     Args:
         lock: the lock that goes with it, a `Lock` or `RLock`; by default a new `RLock`.
         name: makes it one condition, with one lock, for all processes of this user that give the
             same name.
+        on_owner_died: what acquiring does when a process died holding the lock, as of `Lock`; for
+            the lock that the condition makes.
 
     Raises:
-        ValueError: both a lock and a name are given: the lock of a named condition has its name.
+        ValueError: a lock is given together with a name or ``on_owner_died``: the lock of a named
+            condition has its name, and a lock that exists has its own way with the dead.
 
     Example:
         >>> condition = mh.Condition()
@@ -50,14 +56,20 @@ class Condition(_native.ConditionBase, Primitive):
         lock: Any = None,
         *,
         name: str | None = None,
+        on_owner_died: OnOwnerDied | None = None,
         _address: tuple[Any, ...] | None = None,
     ) -> None:
         if lock is None:
-            lock = RLock() if name is None else RLock(name=f"{name}.lock")
+            lock = RLock(
+                name=None if name is None else f"{name}.lock",
+                on_owner_died="raise" if on_owner_died is None else on_owner_died,
+            )
         elif name is not None:
             raise ValueError(
                 "a named Condition makes its own lock: give a lock or a name, not both"
             )
+        elif on_owner_died is not None:
+            raise ValueError("on_owner_died is a matter of the lock: give it to the lock's class")
         self._lock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -94,6 +106,17 @@ class Condition(_native.ConditionBase, Primitive):
             return False
         return True
 
+    def recover(self) -> bool:
+        """Say that what the lock protects is right again, after its owner died.
+
+        As of `Lock`, with the lock held.
+
+        Returns:
+            whether there was anything to recover from.
+        """
+        recovered: bool = self._lock.recover()
+        return recovered
+
     # What a Condition, or an older `threading.Condition`, wants of its lock: so this can be one.
 
     def _release_save(self) -> Any:
@@ -116,6 +139,8 @@ class Condition(_native.ConditionBase, Primitive):
         """
         if not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
+        if isinstance(self._lock, RLock) and self._lock._task_that_owns() is not None:
+            raise RuntimeError("the task has the lock, not the thread: await async_wait() instead")
         again: list[Callable[[], object]] = []
         try:
             return self._wait(lambda: again.append(_let_go(self._lock)), timeout)
@@ -133,15 +158,10 @@ class Condition(_native.ConditionBase, Primitive):
         Returns:
             what `predicate` returned last.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-            result = predicate()
-        return result
+        looks = _Looks(predicate, timeout)
+        while looks.in_vain():
+            self.wait(looks.left)
+        return looks.result
 
     def notify(self, n: int = 1) -> None:
         """Wake `n` of those who wait.
@@ -217,15 +237,31 @@ class Condition(_native.ConditionBase, Primitive):
         Returns:
             what `predicate` returned last.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            await self.async_wait(left)
-            result = predicate()
-        return result
+        looks = _Looks(predicate, timeout)
+        while looks.in_vain():
+            await self.async_wait(looks.left)
+        return looks.result
+
+
+class _Looks(Generic[T]):
+    """Looks at what is waited for, as long as there is time."""
+
+    result: T
+
+    def __init__(self, predicate: Callable[[], T], timeout: float | None) -> None:
+        self._predicate = predicate
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        # Seconds, or None for no limit.
+        self.left: float | None = None
+
+    def in_vain(self) -> bool:
+        """Look; whether it is worth while to wait, and look again."""
+        self.result = self._predicate()
+        if self.result:
+            return False
+        if self._deadline is not None:
+            self.left = self._deadline - time.monotonic()
+        return self.left is None or self.left > 0
 
 
 def _let_go(lock: Any) -> Callable[[], object]:

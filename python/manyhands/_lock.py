@@ -141,18 +141,26 @@ class RLock(_native.RLockBase, _OwnedLock):
     async def __aexit__(self, *error: object) -> None:
         self._release_as(task_number())
 
-    def _release_by_task(self) -> bool:
-        """Release if the running asyncio task is the owner: when the thread is not."""
+    def _task_that_owns(self) -> int | None:
+        """The number of the running asyncio task, if that is the owner."""
         if not _numbers:
-            return False  # no task has ever acquired one
+            return None  # no task has ever acquired one
         import asyncio
 
         try:
             task = asyncio.current_task()
         except RuntimeError:
-            return False
+            return None
         number = None if task is None else _numbers.get(task)
-        if number is None or not self._is_owned_as(number):
+        return number if number is not None and self._is_owned_as(number) else None
+
+    def _is_owned(self) -> bool:
+        return super()._is_owned() or self._task_that_owns() is not None
+
+    def _release_by_task(self) -> bool:
+        """Release if the running asyncio task is the owner: when the thread is not."""
+        number = self._task_that_owns()
+        if number is None:
             return False
         self._release_as(number)
         return True

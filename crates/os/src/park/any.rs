@@ -3,8 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use super::{Wait, no_wake, wait};
 use crate::clock::{Deadline, SECOND};
@@ -37,9 +36,25 @@ pub fn forbid_wait_any(forbid: bool) {
 /// [`forbid_wait_any`] says no.
 #[must_use]
 pub fn can_wait_any() -> bool {
-    static POSSIBLE: OnceLock<bool> = OnceLock::new();
-    !FORBIDDEN.load(Ordering::Relaxed) && *POSSIBLE.get_or_init(is_possible)
+    // Not a `OnceLock`: a fork while another thread fills that would leave a child that waits for ever.
+    static POSSIBLE: AtomicU8 = AtomicU8::new(UNKNOWN);
+    if FORBIDDEN.load(Ordering::Relaxed) {
+        return false;
+    }
+    match POSSIBLE.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let possible = is_possible();
+            POSSIBLE.store(if possible { YES } else { NO }, Ordering::Relaxed);
+            possible
+        }
+        known => known == YES,
+    }
 }
+
+/// What is known of the kernel: whoever finds it unknown asks, and all get the same answer.
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
 
 fn is_possible() -> bool {
     if cfg!(miri) || std::env::var_os("MANYHANDS_NO_WAITV").is_some_and(|value| value != "0") {

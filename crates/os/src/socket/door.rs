@@ -84,10 +84,7 @@ impl AsFd for Door {
 /// Knocks at the door `number` of the process `who`, saying what it is about; returns whether the door exists. Never
 /// waits: at a door with so many knocks that no more fit, it is lost.
 pub fn knock(who: Identity, number: u32, about: u64) -> bool {
-    static SENDER: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let open =
-        || rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok();
-    let (Some(sender), Ok(address)) = (SENDER.get_or_init(open), address(who, number)) else { return false };
+    let (Some(sender), Ok(address)) = (sender(), address(who, number)) else { return false };
     loop {
         match rustix::net::sendto(
             sender,
@@ -99,6 +96,19 @@ pub fn knock(who: Identity, number: u32, about: u64) -> bool {
             outcome => break matches!(outcome, Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS)),
         }
     }
+}
+
+/// The socket to knock with, which is kept; `None` while there is no descriptor for it.
+fn sender() -> Option<&'static OwnedFd> {
+    static SENDER: OnceLock<OwnedFd> = OnceLock::new();
+    if SENDER.get().is_none() {
+        // Made outside: nobody waits for whoever makes one, and a failure is not remembered.
+        let made =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+        // Another thread may have been faster: one is as good as the other.
+        let _ = SENDER.set(made.ok()?);
+    }
+    SENDER.get()
 }
 
 fn address(who: Identity, number: u32) -> rustix::io::Result<SocketAddrUnix> {
