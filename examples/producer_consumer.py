@@ -11,7 +11,9 @@ from typing import Any
 
 import manyhands as mh
 
-KIND = sys.argv[1] if len(sys.argv) > 1 else "process"  # or "thread", or "coroutine"
+KIND = sys.argv[1] if len(sys.argv) > 1 else "process"
+if KIND not in ("process", "thread", "coroutine"):
+    sys.exit(f"usage: python {sys.argv[0]} [process | thread | coroutine]")
 
 
 async def produce(orders: mh.Queue, first: int) -> None:

@@ -28,12 +28,20 @@ import pytest
 with contextlib.suppress(ImportError):
     import numpy as np  # noqa: F401 - its threads start now, not in the middle of a test
 
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    # Nobody fails an example for the time it takes, and every run tries the same examples.
+    hypothesis.settings.load_profile("ci")
+
 # Every process that is exec'ed from here on carries this mark, however deep and however orphaned.
 MARK = "MANYHANDS_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
 
-# Ends after the test in its own time: what a pool that was shut down without waiting leaves.
-PATIENCE_S = 5.0
+# Ends after the test in its own time: what a pool that was shut down without waiting leaves. So
+# often it is looked for, with a pause between: where everything takes longer, this does, too.
+LOOKS = 500
+PAUSE_S = 0.01
 
 # The stdlib keeps these two for the life of the process, and says so.
 STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
@@ -172,9 +180,9 @@ def nothing_left_behind(request: pytest.FixtureRequest, warm_up: None) -> Iterat
     # that is pytest, with the values of fixtures that have ended.
     request.node.funcargs.clear()
     end_shared_pools()
-    deadline = time.monotonic() + PATIENCE_S
-    while found := left_behind(before, belongings(), lent):
+    for _ in range(LOOKS):
+        if not (found := left_behind(before, belongings(), lent)):
+            return
         gc.collect()  # an executor in a reference cycle ends when it is collected
-        if time.monotonic() > deadline:
-            pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
-        time.sleep(0.01)
+        time.sleep(PAUSE_S)
+    pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)

@@ -9,6 +9,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,3 +132,16 @@ def asleep(pid: int, thread: int | None = None) -> None:
 def stopped(pid: int) -> None:
     """Return when a process that was sent SIGSTOP has stopped."""
     eventually(lambda: state_of(pid) == "T", "it has stopped")
+
+
+def pass_without_waitv(file: str, timeout_s: float) -> None:
+    """Run the tests of a file once more, as on a kernel without futex_waitv."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        env={**os.environ, "MANYHANDS_NO_WAITV": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-10_000:]

@@ -24,6 +24,7 @@ from typing import Any
 import manyhands as mh
 
 PAUSE_S = 0.002  # between two looks at a file
+HOLD_S = 100  # the longest that a task waits for a test, which has less time than that itself
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("COLOUR", default="none")
 
@@ -60,9 +61,15 @@ def announce(folder: Path, name: str) -> int:
 
 
 def hold(folder: Path, name: str = "task") -> int:
-    """Announces itself and waits for the file ``go``; returns the process id."""
+    """Announces itself and waits for the file ``go``; returns the process id.
+
+    Fails when nobody lets it go: a test that failed must not hang those that use the same pool.
+    """
     number = announce(folder, name)
+    deadline = time.monotonic() + HOLD_S
     while not (folder / "go").exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name!r} was never let go")
         time.sleep(PAUSE_S)
     return number
 
@@ -191,8 +198,9 @@ def burn(seconds: float) -> float:
 
 def sleep_for_ever(folder: Path, name: str = "task") -> None:
     """Sleeps until it is told to stop; tells so in ``<name>-stopped.pid``."""
-    announce(folder, name)
     try:
+        # Whoever waits for this may tell it to stop as soon as it has been announced.
+        announce(folder, name)
         while True:
             time.sleep(10)
     except mh.TaskCancelled:
@@ -208,11 +216,12 @@ def sleep_at_first(folder: Path, times: int) -> int:
 
 
 def be_stubborn(folder: Path) -> None:
-    """Takes no notice of being told to stop."""
-    announce(folder, "task")
+    """Takes no notice of being told to stop, from its announcement on."""
     while True:
         with contextlib.suppress(BaseException):
-            time.sleep(10)
+            announce(folder, "task")
+            while True:
+                time.sleep(10)
 
 
 def start_and_be_stubborn(folder: Path) -> None:
@@ -231,9 +240,11 @@ def block_signals(folder: Path) -> None:
 
 
 def compute_in_c(folder: Path) -> int:
-    """Stays in one C function that looks at no signals."""
-    announce(folder, "task")
-    return sum(range(10**13))
+    """Stays in one C function that looks at no signals, also if it is told to stop before."""
+    while True:
+        with contextlib.suppress(BaseException):
+            announce(folder, "task")
+            return sum(range(10**13))
 
 
 def square_slowly(number: int, seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -25,6 +26,7 @@ class Terminal:
 
     def __init__(self, columns: int, *words: str, rows: int = 24, **environment: str) -> None:
         self.written = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.mark = str(uuid4())
         self._master, follower = pty.openpty()
         self.resize(columns, rows)
@@ -91,5 +93,6 @@ class Terminal:
             text = os.read(self._master, 65536)
         except OSError:  # EIO: nobody has the other end open any more
             return False
-        self.written += text.decode(errors="replace")
+        # A read may end within a letter.
+        self.written += self._decoder.decode(text)
         return bool(text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -16,6 +19,8 @@ from hypothesis import strategies as st
 import manyhands as mh
 from manyhands import _pilot
 from manyhands._choice import Choice, Measurements, Resources, choose, predict
+from manyhands._meter import Meter, Overlap, Pair, Reading, overlap
+from manyhands._pilot import judge
 from manyhands._process import default_workers
 
 TWO_CPUS = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.08)
@@ -41,6 +46,16 @@ def test_computing_under_the_gil_goes_to_processes() -> None:
     )  # fmt: skip
     assert chosen.kind == "process"
     assert chosen.reason == ("items compute 5 ms each under the GIL (2 threads: 1.0×)")
+
+
+def test_a_choice_does_not_claim_what_was_not_found_out() -> None:
+    work: dict[str, Any] = {"item_seconds": 0.005, "cpu_seconds": 0.005, "payload_seconds": 1e-5}
+    chosen = choice(1000, **work)
+    assert chosen.kind == "process"
+    assert chosen.reason == "items compute 5 ms each, perhaps under the GIL"
+    chosen = choice(1000, **work, thread_speedup=1.5)
+    assert chosen.kind == "process"
+    assert chosen.reason == "items compute 5 ms each, in part under the GIL (2 threads: 1.5×)"
 
 
 def test_computing_without_the_gil_goes_to_threads() -> None:
@@ -156,8 +171,11 @@ def nap(number: int) -> int:
     return number
 
 
-def squeeze(data: bytes) -> int:
-    return len(zlib.compress(data))
+TEXT = random.Random(1).randbytes(50_000) * 2 + b"abc" * 50_000
+
+
+def squeeze_much(_: int) -> int:
+    return len(zlib.compress(TEXT, 6))
 
 
 class Log:
@@ -203,7 +221,6 @@ def test_computing_items_run_on_processes_if_there_are_cpus() -> None:
     mh.shared_pool().submit(int).result()
     assert mh.map(compute, range(1000)) == list(map(compute, range(1000)))
     assert last().kind == "process"
-    assert last().measurements.thread_speedup is not None
 
 
 def test_a_long_item_is_watched_while_it_runs() -> None:
@@ -314,27 +331,177 @@ def test_retries_reach_the_pilot_and_the_rest() -> None:
     assert list(mh.imap(work, range(2000), retries=1)) == list(range(2000))
 
 
-# --- the pair -----------------------------------------------------------------------------------
+# --- two threads side by side -------------------------------------------------------------------
 
 
-def side_by_side(fn: Any, argument: Any) -> float | None:
-    meters = [_pilot.Meter(exact=False), _pilot.Meter(exact=False)]
-    pair = _pilot.Pair(meters)
+def spent(wall: float, cpu: float, queued: float) -> tuple[Reading, Reading]:
+    """First and last reading of a thread, in milliseconds."""
+    return Reading(1.0, 2.0, 3.0), Reading(1 + wall / 1e3, 2 + cpu / 1e3, 3 + queued / 1e3)
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [
+        ([spent(10, 10, 0), spent(10, 10, 0)], 2.0),
+        ([spent(20, 10, 0), spent(20, 10, 0)], 1.0),
+        ([spent(15, 10, 0), spent(15, 10, 0)], 1.33),
+        # Each had a CPU for a quarter of the time, which says nothing about the GIL.
+        ([spent(40, 10, 30), spent(40, 10, 30)], 2.0),
+        # As before, but they took turns; other work made both of them queue as well.
+        ([spent(40, 10, 12), spent(40, 10, 10)], 1.0),
+        # Woken up now and then to ask for the GIL, the second had to queue for that.
+        ([spent(50, 9, 33), spent(50, 9, 25)], 1.0),
+    ],
+)
+def test_time_without_a_cpu_is_not_blamed_on_the_gil(
+    threads: list[tuple[Reading, Reading]], expected: float
+) -> None:
+    found = overlap(threads, None, 0.0)
+    assert found is not None
+    assert found.speedup == pytest.approx(expected, abs=0.15)
+    assert found.doubtful == any(last.queued > 3.0 for _, last in threads)
+
+
+def test_what_one_does_when_the_other_has_ended_does_not_count() -> None:
+    # They took turns for 20 ms; then the second went on alone.
+    threads = [spent(20, 10, 0), spent(60, 50, 0)]
+    found = overlap(threads, 1.020, 0.0)
+    assert found is not None
+    assert found.speedup < 1.3
+    free = overlap([spent(20, 20, 0), spent(60, 20, 40)], 1.020, 0.0)
+    assert free is not None
+    assert free.speedup == 2.0
+
+
+def test_what_items_wait_by_themselves_is_not_blamed_on_the_gil() -> None:
+    found = overlap([spent(20, 14, 0), spent(20, 14, 0)], None, share=0.3)
+    assert found is not None
+    assert found.speedup == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "threads",
+    [
+        [spent(1, 1, 0), spent(10, 10, 0)],  # hardly at the same time
+        [spent(50, 0.5, 49.5), spent(50, 0.5, 49.5)],  # no CPU
+        [spent(50, 10, 40), spent(50, 0.1, 49.9)],  # only one of them had a CPU
+    ],
+)
+def test_what_says_nothing_is_not_taken_for_an_answer(
+    threads: list[tuple[Reading, Reading]],
+) -> None:
+    assert overlap(threads, None, 0.0) is None
+
+
+@given(
+    times=st.lists(st.tuples(*[st.floats(0, 100)] * 3), min_size=2, max_size=2),
+    ended=st.none() | st.floats(1, 2),
+    share=st.floats(0, 1),
+)
+def test_a_speedup_is_between_one_and_two(
+    times: list[tuple[float, float, float]], ended: float | None, share: float
+) -> None:
+    found = overlap([spent(*each) for each in times], ended, share)
+    assert found is None or 1.0 <= found.speedup <= 2.0
+
+
+def side_by_side(fn: Any, items: int) -> float:
+    """Run pairs until one says something; its speed-up."""
     with mh.ThreadPoolExecutor(2) as pool:
-        for meter in meters:
-            pool.submit(_pilot._metered_call, meter, fn, (argument,))
-        return pair.wait(30)
+        while True:
+            meters = [Meter(exact=True), Meter(exact=True)]
+            pair = Pair(meters)
+            pieces = [
+                pool.submit(_pilot._metered_piece, meter, fn, range(items), False, 0, ())
+                for meter in meters
+            ]
+            found = pair.wait(0.05, 1.0)
+            mh.wait(pieces)
+            if found is not None:
+                return found.speedup
 
 
-def test_two_threads_under_the_gil_take_turns() -> None:
-    speedup = side_by_side(lambda count: sum(compute(each) for each in range(count)), 20)
-    assert speedup is not None
-    assert speedup < 1.2
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Two other processes that compute without end."""
+    command = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(command) for _ in range(2)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+def test_threads_under_the_gil_take_turns_and_others_do_not(busy_machine: None) -> None:
+    if default_workers() < 2:
+        pytest.skip("with one CPU there is nothing to be told apart")
+    held = sorted(side_by_side(compute, 5) for _ in range(5))
+    free = sorted(side_by_side(squeeze_much, 5) for _ in range(5))
+    assert held[2] < 1.5 < free[2], (held, free)
+
+
+def test_other_work_leads_to_no_dear_mistake(busy_machine: None) -> None:
+    if default_workers() < 2:
+        pytest.skip("with one CPU, computing items rightly stay in the caller")
+    mh.shared_pool().submit(int).result()
+    kinds: dict[str, list[str]] = {}
+    for fn, items in ((compute, 400), (nap, 30)):
+        chosen = []
+        for _ in range(5):
+            mh.map(fn, range(items))
+            chosen.append(last().kind)
+        kinds[fn.__name__] = sorted(chosen)
+    # Threads would gain nothing, and processes little. (What computes without the GIL may go
+    # either way: both are right.)
+    assert kinds["compute"][2] == "process", kinds
+    assert kinds["nap"][2] == "thread", kinds
 
 
 def test_a_meter_tells_waiting_from_computing() -> None:
-    meter = _pilot.Meter(exact=True)
+    meter = Meter(exact=True)
     _pilot._metered_call(meter, time.sleep, (0.05,))
     assert meter.spent().wall >= 0.05
     assert meter.spent().cpu < 0.03
     assert not meter.running
+
+
+def test_a_meter_can_be_read_while_the_piece_runs() -> None:
+    meter = Meter(exact=True)
+    assert (meter.look(), meter.spent().wall, meter.begun) == (None, 0.0, False)
+    goes_on, ends = threading.Event(), threading.Event()
+
+    def piece() -> None:
+        goes_on.set()
+        ends.wait()
+
+    with mh.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_pilot._metered_call, meter, piece, ())
+        goes_on.wait()
+        reading = meter.look()
+        ends.set()
+        running.result()
+    assert reading is not None
+    final = meter.look()
+    assert final is not None
+    assert final.settled
+    assert final.at >= reading.at
+    assert final.cpu >= reading.cpu
+
+
+@pytest.mark.parametrize(
+    ("pairs", "speedup"),
+    [
+        ([], None),
+        # CPU, waiting and queueing, in seconds of both threads together.
+        ([(1.0, 1.0, 0.0, False)], 1.0),
+        ([(1.0, 0.0, 0.9, True)], 2.0),
+        ([(1.0, 0.8, 0.9, False), (1.0, 0.1, 0.9, True)], 2.0 / 1.1),
+        # Never at the same time: if other work was the reason, nobody knows.
+        ([(1.0, 0.1, 0.9, False), (1.0, 0.5, 0.9, False)], None),
+        ([(1.0, 0.1, 0.9, False), (1.0, 0.9, 0.1, False)], 2.0 / 1.9),
+    ],
+)
+def test_what_pairs_on_a_busy_machine_say(
+    pairs: list[tuple[float, float, float, bool]], speedup: float | None
+) -> None:
+    assert judge([(Overlap(*each), at_once) for *each, at_once in pairs]) == pytest.approx(speedup)

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 CONFTEST = Path(__file__).with_name("conftest.py")
-QUIET = "import os, subprocess, sys, threading\nkept = []\n"
+QUIET = """
+import os, subprocess, sys, threading
+kept = []
+ENDED = os.WEXITED | os.WNOWAIT
+"""
 
 
 def run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Runs one test with this body under our conftest, which waits for leftovers only shortly."""
-    conftest = CONFTEST.read_text().replace("PATIENCE_S = 5.0", "PATIENCE_S = 0.1")
+    conftest = CONFTEST.read_text().replace("LOOKS = 500", "LOOKS = 5")
     conftest = conftest.replace('("ThreadPoolExecutor", "ProcessPoolExecutor")', "()")
     (folder / "conftest.py").write_text(conftest)
     (folder / "test_it.py").write_text(f"{QUIET}\ndef test_it():\n    {body}\n")
@@ -34,7 +38,10 @@ def test_a_clean_test_passes(tmp_path: Path) -> None:
         ("kept.append(os.pipe())", "2 more open: pipe:"),
         ("kept.append(subprocess.Popen(['sleep', '20']))", "sleep 20"),
         ("os.system('sleep 20 &')", "sleep 20"),
-        ("os.posix_spawn('/bin/true', ['true'], {})", "(zombie)"),
+        (
+            "os.waitid(os.P_PID, os.posix_spawn('/bin/true', ['true'], {}), ENDED)",
+            "(zombie)",
+        ),
         ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "thread "),
     ],
 )

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import eventually
-from holders import Holder, hold, running, waiting
+from holders import Holder, hold, is_free, running, waiting
 
 LOCKS: list[Callable[..., Any]] = [mh.Lock, mh.RLock]
 # Who waits for whom: the first for the second, ..., the last for the first.
@@ -37,6 +37,8 @@ CIRCLES = {
 if "MANYHANDS_NO_WAITV" in os.environ:
     # Who is in the circle makes no difference to how one waits.
     CIRCLES = {name: ways for name, ways in CIRCLES.items() if set(ways) <= {"thread", "fork"}}
+# How processes are started that have nothing in common but names.
+APART = ("fork",) if "MANYHANDS_NO_WAITV" in os.environ else ("fork", "spawn")
 # In this time one of them is to be told. A busy machine may need more at times, not always.
 LIMIT_S = 0.2
 TRIES = 10
@@ -61,10 +63,14 @@ class Outcome:
 
 def cross(folder: Path, name: str, number: int, locks: list[Any]) -> None:
     """Acquire the lock of this number and, when all have theirs, the next; report the outcome."""
-    following = locks[(number + 1) % len(locks)]
-    with locks[number]:
+    cross_from(folder, name, locks[number], locks[(number + 1) % len(locks)], len(locks))
+
+
+def cross_from(folder: Path, name: str, own: Any, following: Any, count: int) -> None:
+    """Acquire the own lock and, when as many have theirs, the following; report the outcome."""
+    with own:
         tasks.announce(folder, name)
-        eventually(lambda: len(list(folder.glob("*.pid"))) == len(locks), "each has its lock")
+        eventually(lambda: len(list(folder.glob("*.pid"))) == count, "each has its lock")
         error = None
         began = time.monotonic()
         try:
@@ -77,6 +83,30 @@ def cross(folder: Path, name: str, number: int, locks: list[Any]) -> None:
     draft = folder / f"{name}.draft"
     draft.write_bytes(pickle.dumps(Outcome(os.getpid(), thread, began, ended, error)))
     draft.rename(folder / f"{name}.outcome")
+
+
+def opened(kind: Any, lock: Any) -> Any:
+    """The lock, or the one that has this name."""
+    return kind(name=lock) if isinstance(lock, str) else lock
+
+
+def cross_apart(folder: Path, name: str, kind: Any, own: Any, following: Any, count: int) -> None:
+    """Like `cross_from`, in a process that has opened these two locks and no others."""
+    own, following = opened(kind, own), opened(kind, following)
+    before = segments_here()
+    cross_from(folder, name, own, following, count)
+    assert segments_here() == before
+
+
+def segments_here() -> tuple[list[str], list[str]]:
+    """What this process has open, and mapped, of what processes share."""
+    files = []
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            files.append(os.readlink(file))
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    mark = "/memfd:manyhands:"
+    return sorted(file for file in files if mark in file), [line for line in maps if mark in line]
 
 
 @contextmanager
@@ -110,11 +140,7 @@ def circle(ways: tuple[str, ...], folder: Path, locks: list[Any]) -> list[Outcom
     return [pickle.loads(file.read_bytes()) for file in files]
 
 
-@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
-@pytest.mark.parametrize("ways", CIRCLES.values(), ids=CIRCLES)
-def test_one_is_told_of_a_circle(ways: tuple[str, ...], kind: Any, tmp_path: Path) -> None:
-    locks = [kind() for _ in ways]
-    outcomes = circle(ways, tmp_path / "circle", locks)
+def check_that_one_was_told(outcomes: list[Outcome]) -> None:
     errors = [each.error for each in outcomes if each.error is not None]
     assert len(errors) == 1
     (error,) = errors
@@ -127,23 +153,109 @@ def test_one_is_told_of_a_circle(ways: tuple[str, ...], kind: Any, tmp_path: Pat
     assert [member.thread for member in error.members] == [each.thread for each in around]
     for member in error.members:
         assert "cross" in member.stack
+        assert "with following:" in member.stack
         for what in (str(member.pid), str(member.thread), member.lock):
             assert what in str(error)
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+@pytest.mark.parametrize("ways", CIRCLES.values(), ids=CIRCLES)
+def test_one_is_told_of_a_circle(ways: tuple[str, ...], kind: Any, tmp_path: Path) -> None:
+    locks = [kind() for _ in ways]
+    outcomes = circle(ways, tmp_path / "circle", locks)
+    check_that_one_was_told(outcomes)
     for lock in locks:
         assert lock.acquire(timeout=20)
         lock.release()
 
 
-@pytest.mark.parametrize("ways", [("thread", "thread"), ("fork", "fork"), ("thread", "fork")])
-def test_it_is_told_soon(ways: tuple[str, ...], tmp_path: Path) -> None:
+def check_that_it_is_soon(make: Callable[[Path], list[Outcome]], folder: Path) -> None:
+    """Have circles made in new folders until one of them is noticed in time."""
     times = []
     for number in range(TRIES):
-        outcomes = circle(ways, tmp_path / str(number), [mh.Lock(), mh.Lock()])
+        outcomes = make(folder / str(number))
         closed = max(each.began for each in outcomes)
         times += [each.ended - closed for each in outcomes if each.error is not None]
         if times[-1] < LIMIT_S:
             break
     assert min(times) < LIMIT_S
+
+
+@pytest.mark.parametrize("ways", [("thread", "thread"), ("fork", "fork"), ("thread", "fork")])
+def test_it_is_told_soon(ways: tuple[str, ...], tmp_path: Path) -> None:
+    check_that_it_is_soon(lambda folder: circle(ways, folder, [mh.Lock(), mh.Lock()]), tmp_path)
+
+
+# Of processes that know only some of the locks
+
+
+def apart(way: str, folder: Path, kind: Any, locks: list[Any]) -> list[Outcome]:
+    """What became of processes in a circle, each with only its own lock and the next one's."""
+    folder.mkdir()
+    count = len(locks)
+    files = [folder / f"member-{number}.outcome" for number in range(count)]
+    with ExitStack() as processes:
+        for number in range(count):
+            pair = (locks[number], locks[(number + 1) % count])
+            holder = running(way, folder, f"member-{number}", cross_apart, kind, *pair, count)
+            processes.callback(processes.enter_context(holder).ended_well)
+        eventually(lambda: all(file.exists() for file in files), "all have gone on")
+    return [pickle.loads(file.read_bytes()) for file in files]
+
+
+def names_of(count: int, folder: Path) -> list[str]:
+    """Names that nobody else uses."""
+    return [f"test-deadlocks-{os.getpid()}-{folder.name}-{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("way", APART)
+def test_nobody_needs_to_know_all_locks(way: str, count: int, kind: Any, tmp_path: Path) -> None:
+    names = names_of(count, tmp_path)
+    outcomes = apart(way, tmp_path / "circle", kind, names)
+    check_that_one_was_told(outcomes)
+    (error,) = (each.error for each in outcomes if each.error is not None)
+    assert all(name in str(error) for name in names)
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+@pytest.mark.parametrize("way", APART)
+def test_locks_with_and_without_names(way: str, kind: Any, tmp_path: Path) -> None:
+    locks = [*names_of(2, tmp_path), kind()]
+    check_that_one_was_told(apart(way, tmp_path / "circle", kind, locks))
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_who_does_not_know_all_locks_is_told_soon(count: int, tmp_path: Path) -> None:
+    check_that_it_is_soon(
+        lambda folder: apart("fork", folder, mh.Lock, names_of(count, folder)), tmp_path
+    )
+
+
+def abandonable(name: str) -> mh.Lock:
+    return mh.Lock(name=name, on_owner_died="acquire")
+
+
+def test_a_member_is_killed_while_others_look(tmp_path: Path) -> None:
+    for number in range(TRIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        names = names_of(3, folder)
+        with ExitStack() as processes:
+            holders: list[Holder] = []
+            for member in range(3):
+                pair = (names[member], names[(member + 1) % 3])
+                arguments = (folder, f"member-{member}", cross_apart, abandonable, *pair, 3)
+                holders.append(processes.enter_context(running("fork", *arguments)))
+            # From before the first look to after the last: the others may have been told by then.
+            threading.Event().wait(0.007 * number)
+            holders[0].kill()
+            for holder in holders[1:]:
+                holder.ended_well()
+        outcomes = [pickle.loads(file.read_bytes()) for file in folder.glob("*.outcome")]
+        assert len(outcomes) >= 2
+        assert sum(each.error is not None for each in outcomes) <= 1
 
 
 def test_the_error_names_named_locks(tmp_path: Path) -> None:
@@ -154,6 +266,26 @@ def test_the_error_names_named_locks(tmp_path: Path) -> None:
     for name in names:
         assert any(name in member.lock for member in error.members)
         assert name in str(error)
+
+
+@pytest.mark.parametrize(("kind", "certain"), [(mh.Lock, False), (mh.RLock, True)])
+def test_the_error_says_how_certain_it_is(kind: Any, certain: bool, tmp_path: Path) -> None:
+    outcomes = circle(("thread", "thread"), tmp_path / "circle", [kind(), kind()])
+    (error,) = (each.error for each in outcomes if each.error is not None)
+    assert ("likely" in str(error)) is not certain
+
+
+def test_the_error_has_names_of_threads_and_no_bootstrap(tmp_path: Path) -> None:
+    outcomes = circle(("thread", "spawn"), tmp_path / "circle", [mh.RLock(), mh.RLock()])
+    (error,) = (each.error for each in outcomes if each.error is not None)
+    text = str(error)
+    assert text.count("(MainThread)") == 2  # of the process: as the one that waits and that has
+    assert text.count("(ThreadPoolExecutor-") == 2
+    for member in error.members:
+        lines = [line for line in member.stack.splitlines() if "File" in line]
+        assert "in cross_from" in lines[-1]
+        for part in ("threading.py", "multiprocessing/", "concurrent/futures/"):
+            assert part not in member.stack
 
 
 def test_the_error_travels_well() -> None:
@@ -232,6 +364,29 @@ def test_waiting_on_a_condition_is_no_circle() -> None:
         assert other.acquire(timeout=0.3) is False
         notify()
         assert future.result(20) is True
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_who_waits_on_a_condition_comes_back_with_its_lock(kind: Any) -> None:
+    """The other one of the circle is told, whoever began to wait last."""
+    lock, other = kind(), mh.Lock()
+    condition = mh.Condition(lock)
+
+    def wait() -> bool:
+        with other, condition:
+            assert condition.wait(20)
+            return is_free(lock)
+
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(wait)
+        waiting(condition)
+        with lock:
+            condition.notify()
+            with pytest.raises(mh.DeadlockError):
+                other.acquire()
+        assert future.result(20) is False
+    assert is_free(lock)
+    assert is_free(other)
 
 
 @pytest.mark.timeout(240)

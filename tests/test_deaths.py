@@ -137,14 +137,15 @@ def test_a_death_just_before_a_submit() -> None:
 
 def test_the_zygote_dies(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=2) as executor:
-        running = executor.submit(tasks.hold, tmp_path)
-        pid = begun(tmp_path)
+        running = [executor.submit(tasks.hold, tmp_path, name) for name in "ab"]
+        pids = [begun(tmp_path, name) for name in "ab"]
         queued = [executor.submit(tasks.square, n) for n in range(20)]
-        os.kill(parent_of(pid), signal.SIGKILL)
-        with pytest.raises(mh.WorkerDied) as caught:
-            running.result()
-        assert caught.value.pid == pid
-        eventually(lambda: not is_running(pid), "workers go with the zygote")
+        os.kill(parent_of(pids[0]), signal.SIGKILL)
+        for future, pid in zip(running, pids, strict=True):
+            with pytest.raises(mh.WorkerDied) as caught:
+                future.result()
+            assert caught.value.pid == pid
+            eventually(lambda pid=pid: not is_running(pid), "workers go with the zygote")  # type: ignore[misc]
         assert [future.result() for future in queued] == [n * n for n in range(20)]
 
 

@@ -39,5 +39,14 @@ def test_example(path: Path, word: str) -> None:
     assert all(line.startswith("counting") for line in done.stderr.splitlines()), done.stderr
 
 
+@pytest.mark.parametrize("stem", KINDS)
+def test_a_wrong_word(stem: str) -> None:
+    (path,) = (path for path in EXAMPLES if path.stem == stem)
+    command = [sys.executable, str(path), "fibre"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"usage: python {path} [process | thread | coroutine]\n"
+
+
 def test_there_are_examples() -> None:
     assert {path.stem for path in EXAMPLES} == set(SAYS)

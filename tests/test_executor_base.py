@@ -223,7 +223,8 @@ def test_withdrawing_is_not_cancelling(single: Executor, tmp_path: Path) -> None
 
 def test_map_has_one_timeout_for_all(executor: Executor, tmp_path: Any) -> None:
     gate = str(tmp_path / "gate")
-    results = executor.map(lambda name: wait_for(name) if name else "", ["", gate], timeout=0.2)
+    # Long enough for the first item, however busy the machine.
+    results = executor.map(lambda name: wait_for(name) if name else "", ["", gate], timeout=2)
     assert next(results) == ""
     with pytest.raises(TimeoutError):
         next(results)
@@ -393,7 +394,8 @@ def test_a_map_retries_single_items(executor: Executor, tmp_path: Any, chunksize
 
 
 def test_a_map_with_a_timeout_per_item_fails_that_item(executor: Executor) -> None:
-    bound = executor.options(timeout=0.3)
+    # Long enough for the first item, however busy the machine.
+    bound = executor.options(timeout=2)
     results = bound.map(mh.sleep, [0, 30, 0], chunksize=3)
     assert next(results) is None
     with pytest.raises(mh.TaskTimeout):

@@ -17,6 +17,9 @@ from eventually import begun, parent_of
 
 WATCHED_S = 2.0
 ALLOWED_S = 0.020
+# A virtual machine counts the time in which it is stopped to whoever is running then. That comes
+# now and then; what pools do while they are idle they do all the time.
+TRIES = 4
 
 
 def cpu_s(pid: int) -> float:
@@ -33,10 +36,14 @@ def family_of(executor: mh.ProcessPoolExecutor) -> set[int]:
 
 def check_quiet(pids: Iterable[int]) -> None:
     """Sees to it that these processes and this one use next to no CPU time."""
-    before = {pid: cpu_s(pid) for pid in {*pids, os.getpid()}}
-    threading.Event().wait(WATCHED_S)
-    used = {pid: cpu_s(pid) - start for pid, start in before.items()}
-    assert sum(used.values()) < ALLOWED_S, used
+    tries = []
+    for _ in range(TRIES):
+        before = {pid: cpu_s(pid) for pid in {*pids, os.getpid()}}
+        threading.Event().wait(WATCHED_S)
+        tries.append({pid: cpu_s(pid) - start for pid, start in before.items()})
+        if sum(tries[-1].values()) < ALLOWED_S:
+            return
+    pytest.fail(f"never idle: {tries}")
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def killing(executor: mh.ProcessPoolExecutor) -> Iterator[Killer]:
 
 def storm_pool(workers: int) -> mh.ProcessPoolExecutor:
     """A pool whose workers have nothing to import: that may take longer than they live."""
-    executor = mh.ProcessPoolExecutor(workers, preload=["tasks", "manyhands._errors", "numpy"])
+    executor = mh.ProcessPoolExecutor(workers, preload=["tasks", "manyhands._worker_died", "numpy"])
     executor.submit(tasks.pid).result()
     return executor
 
@@ -110,7 +110,9 @@ def storm(count: int, workers: int, seconds: float) -> int:
     # One more for the first task, that started a worker.
     assert (statistics["done"], statistics["failed"]) == (count + 1, 0)
     assert statistics["queued"] == statistics["running"] == statistics["cancelled"] == 0
-    assert 0 < statistics["retried"] <= killer.kills
+    assert statistics["retried"] <= killer.kills
+    # A storm may be over before the first kill, and a kill may come between two tasks.
+    assert statistics["retried"] > 0 or killer.kills < 5
     return killer.kills
 
 
@@ -135,8 +137,8 @@ def test_a_storm_over_a_map_of_single_items() -> None:
     with storm_pool(2) as executor:
         view = executor.options(retries=1_000)
         with killing(executor) as killer:
-            squares = list(view.map(tasks.square_slowly, range(600), [0.001] * 600, chunksize=1))
-    assert squares == [number * number for number in range(600)]
+            squares = list(view.map(tasks.square_slowly, range(1200), [0.001] * 1200, chunksize=1))
+    assert squares == [number * number for number in range(1200)]
     assert killer.kills >= 3
 
 
@@ -165,7 +167,10 @@ def test_a_storm_over_the_zygote() -> None:
             workers = executor.statistics()["workers"]
             alive = [worker["pid"] for worker in workers if worker["pid"]]
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
-                os.kill(parent_of(alive[0]), signal.SIGKILL)
+                zygote = parent_of(alive[0])
+                # A worker that the last kill has not reached yet is somebody else's child.
+                if parent_of(zygote) == os.getpid():
+                    os.kill(zygote, signal.SIGKILL)
         assert [future.result() for future in futures] == [number**2 for number in range(400)]
         statistics = executor.statistics()
     assert statistics["done"] + statistics["failed"] == 400 + 1 + 5

@@ -20,10 +20,11 @@ from eventually import eventually, processes_with
 from manyhands._share import shared_memory
 
 MARK = "MANYHANDS_LEFTOVERS"
+PID_BITS = 22
 
 # A program that has one of everything, in every kind of process, and then says so.
 PROGRAM = """
-import multiprocessing, os, sys, threading, time
+import asyncio, multiprocessing, os, sys, threading, time
 import manyhands as mh
 
 NAME = sys.argv[1]
@@ -58,6 +59,7 @@ def main():
     pids = [ready.get() for _ in range(5)]
     lock.acquire()
     threading.Thread(target=lock.acquire, daemon=True).start()
+    threading.Thread(target=asyncio.run, args=(event.async_wait(),), daemon=True).start()
     print("ready", flush=True)
     queue.get(), event.wait()
 
@@ -94,9 +96,9 @@ def segments(name: str) -> list[str]:
 
 def sockets_of(pids: list[int]) -> list[str]:
     """Addresses of ours that are in use in the name of one of these processes."""
-    text = Path("/proc/net/unix").read_text()
-    ours = re.findall(r"@(\S*manyhands\S*)", text)
-    return [address for address in ours if any(str(pid) in address for pid in pids)]
+    doors = re.findall(r"@(manyhands:door:([0-9a-f]+):\w+)", Path("/proc/net/unix").read_text())
+    # The number of a process is the low end of what tells it from all others.
+    return [address for address, who in doors if int(who, 16) & ((1 << PID_BITS) - 1) in pids]
 
 
 def files() -> set[str]:
@@ -119,6 +121,7 @@ def test_nothing_is_left_when_all_are_killed(order: str, folder: Path, tmp_path:
             # Itself, three children, two servants of multiprocessing, the zygote, two workers.
             assert len(pids) >= 9
             assert segments(name)
+            eventually(lambda: sockets_of(pids), "its event loop can be knocked for")
         finally:
             pids = processes_with(MARK, mark)
             victims = {
@@ -133,7 +136,7 @@ def test_nothing_is_left_when_all_are_killed(order: str, folder: Path, tmp_path:
                     assert order != "all at once" or pid != first.pid
     eventually(lambda: not processes_with(MARK, mark), "no process is left")
     eventually(lambda: not segments(name), "no segment is left")
-    assert not sockets_of(pids)
+    eventually(lambda: not sockets_of(pids), "no socket is left")
     # The stdlib's forkserver has a folder for its socket, and was killed as well.
     assert not [path for path in folder.rglob("*") if "pymp-" not in str(path)]
     assert not {file for file in files() - before if "manyhands" in file}

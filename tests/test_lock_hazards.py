@@ -127,6 +127,7 @@ def test_a_coroutine_that_does_not_enter_does_not_keep_the_lock(kind: Any) -> No
     with pytest.raises(mh.OwnerDied) as caught:
         asyncio.run(enter())
     assert caught.value.held is False
+    assert "acquire() raises this again" in str(caught.value)
     assert not lock.locked()
     assert lock.recover()
     asyncio.run(enter())
@@ -198,3 +199,83 @@ def test_a_notification_before_the_first_look_is_used_once() -> None:
     assert asyncio.run(main()) is True
     assert not later[0].is_notified()
     later[0].leave(False)
+
+
+WAITING = """
+import os, signal, sys, threading, time
+import manyhands as mh
+
+class Boo(Exception):
+    pass
+
+armed = False
+
+def interrupted(*_):
+    # Once for each time it is armed: not in the middle of what follows.
+    global armed
+    if armed:
+        armed = False
+        raise Boo
+
+signal.signal(signal.SIGALRM, interrupted)
+condition = mh.Condition(getattr(mh, sys.argv[1])())
+times = lost = 0
+signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.00031)
+while times < 2000:
+    condition.acquire()
+    try:
+        armed = True
+        condition.wait(0.0002)
+        armed = False
+    except Boo:
+        times += 1
+    lost += not condition._is_owned()
+    if condition._is_owned():
+        condition.release()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(lost, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_an_interrupted_wait_for_a_condition_comes_back_with_its_lock(kind: Any) -> None:
+    assert run(WAITING, name_of(kind)) == "0\n"
+
+
+@pytest.mark.parametrize("name", [None, "test-text-of-death"])
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_who_died_is_not_taken_for_who_is_told(kind: Any, name: str | None) -> None:
+    lock = kind(name=name)
+    leave_to_the_dead(lock)
+    called = f"{kind.__name__} {name!r}" if name else f"{kind.__name__} 0x"
+    for take, advice in ((lock.acquire, "release it"), (lock.__enter__, "not held now")):
+        with pytest.raises(mh.OwnerDied) as caught:
+            take()
+        text = str(caught.value)
+        assert called in text
+        assert advice in text
+        assert str(os.getpid()) not in text
+        if caught.value.held:
+            lock.release()
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("way", ["with", "acquire"])
+def test_a_task_does_not_wait_for_itself_as_a_thread(way: str) -> None:
+    lock = mh.RLock()
+
+    async def main() -> None:
+        async with lock:
+            with pytest.raises(RuntimeError, match="asyncio task has this lock"):
+                lock.__enter__() if way == "with" else lock.acquire()
+            assert not lock.acquire(False)
+            assert not lock.acquire(timeout=0.01)
+            # Another thread is not the task: it waits as ever.
+            with mh.ThreadPoolExecutor(1) as pool:
+                assert pool.submit(lock.acquire, timeout=0.01).result() is False
+            async with lock:
+                pass
+        with lock:
+            pass
+
+    asyncio.run(main())

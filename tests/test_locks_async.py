@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import threading
 from collections.abc import Callable, Coroutine
@@ -61,6 +62,16 @@ def test_a_time_limit(kind: Callable[[], Any]) -> None:
         assert run(lock.async_acquire(0.02)) is False
         other.submit(lock.release).result()
         assert run(lock.async_acquire(0)) is True
+
+
+@pytest.mark.parametrize("kind", LOCKS, ids=name_of)
+def test_a_time_limit_is_a_number(kind: Callable[[], Any]) -> None:
+    lock = kind()
+    with mh.ThreadPoolExecutor(1) as other:
+        other.submit(lock.acquire).result()
+        with pytest.raises(ValueError, match="NaN"):
+            run(lock.async_acquire(math.nan))
+        other.submit(lock.release).result()
 
 
 @pytest.mark.parametrize("kind", LOCKS, ids=name_of)
@@ -334,3 +345,20 @@ def test_who_may_notify_and_wait_is_the_owner_not_a_task_beside_it() -> None:
 
     run(main())
     assert not condition._lock.locked()
+
+
+def test_thousands_of_coroutines_wait() -> None:
+    async def main() -> None:
+        condition = mh.Condition(mh.Lock())
+
+        async def wait() -> None:
+            async with condition:
+                await condition.async_wait()
+
+        tasks = [asyncio.create_task(wait()) for _ in range(1500)]
+        await waiting(condition, len(tasks))
+        async with condition:
+            condition.notify_all()
+        await asyncio.gather(*tasks)
+
+    run(main())

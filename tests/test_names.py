@@ -43,6 +43,11 @@ def name(request: pytest.FixtureRequest) -> Iterator[str]:
     """A name that nobody else uses; nothing of it may be left."""
     name = f"{os.getpid()}/{request.node.name} ä\n(deleted)"
     yield name
+    gone(name)
+
+
+def gone(name: str) -> None:
+    """Returns when nobody has the segment of this name; `top` has it for a moment when it looks."""
     gc.collect()
     eventually(lambda: not segments(name), "the segment vanishes with its last user")
 
@@ -96,8 +101,7 @@ def test_a_name_is_one_object(kind: str, name: str) -> None:
     assert one.name == same.name == name
     assert len({Path(file).stat().st_ino for file in segments(name)}) == 1
     del one, same
-    gc.collect()
-    assert not segments(name)
+    gone(name)
 
 
 def test_a_program_started_on_its_own_has_the_same_object(name: str) -> None:
@@ -113,6 +117,7 @@ def test_what_a_program_left_set_is_so_as_long_as_somebody_uses_it(name: str) ->
     python("mh.Event(name=sys.argv[1]).set()", name)
     assert event.is_set()
     del event
+    gone(name)
     assert not mh.Event(name=name).is_set()
 
 
@@ -120,7 +125,7 @@ def test_names_of_other_kinds_and_sizes_are_refused(name: str) -> None:
     kept = mh.Semaphore(3, name=name)
     with pytest.raises(ValueError, match="is of kind Semaphore, not Lock"):
         mh.Lock(name=name)
-    with pytest.raises(ValueError, match="was made with 3, not 4"):
+    with pytest.raises(ValueError, match="was made with value 3, not 4"):
         mh.Semaphore(4, name=name)
     with pytest.raises(ValueError, match="is of kind Semaphore, not BoundedSemaphore"):
         mh.BoundedSemaphore(3, name=name)
@@ -232,6 +237,20 @@ def test_a_pickle_whose_maker_is_gone() -> None:
     code = "import pickle; print(pickle.dumps(mh.Lock()).hex())"
     with pytest.raises(FileNotFoundError, match="somebody has to keep it"):
         pickle.loads(bytes.fromhex(python(code)))
+
+
+def test_an_address_is_good_for_one_kind_only() -> None:
+    # All as large as a lock, or as large as need be.
+    lock, rlock, semaphore = mh.Lock(), mh.RLock(), mh.Semaphore(2)
+    with pytest.raises(ValueError, match="is of kind Lock, not RLock"):
+        mh.RLock(_address=lock._address())
+    with pytest.raises(ValueError, match="is of kind RLock, not Lock"):
+        mh.Lock(_address=rlock._address())
+    with pytest.raises(ValueError, match="is of kind Semaphore, not BoundedSemaphore"):
+        mh.BoundedSemaphore(2, _address=semaphore._address())
+    assert mh.Lock(_address=lock._address()).acquire(False)
+    assert lock.locked()
+    lock.release()
 
 
 def test_a_pickle_of_something_that_was_freed() -> None:

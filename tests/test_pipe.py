@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
@@ -408,34 +409,31 @@ def test_the_end_of_the_child_is_the_end(method: str) -> None:
             here.send(1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_killed_child_is_the_end(method: str) -> None:
+@contextmanager
+def killed_child(method: str) -> Iterator[mh.Connection]:
+    """The end of a pipe whose other end only a process had that is killed before the block."""
     here, there = mh.Pipe()
-    context = multiprocessing.get_context(method)
-    process = context.Process(target=echo, args=(there,))  # type: ignore[attr-defined]
+    process = multiprocessing.get_context(method).Process(target=echo, args=(there,))  # type: ignore[attr-defined]
     process.start()
     there.close()
     here.send(1)
     assert here.recv() == 1
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(EOFError):
-        here.recv()
+    yield here
     process.join(WAIT_S)
     process.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_child_is_the_end(method: str) -> None:
+    with killed_child(method) as here, pytest.raises(EOFError):
+        here.recv()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_sending_to_a_killed_child(method: str) -> None:
-    here, there = mh.Pipe()
-    context = multiprocessing.get_context(method)
-    process = context.Process(target=echo, args=(there,))  # type: ignore[attr-defined]
-    process.start()
-    there.close()
-    here.send(1)
-    assert here.recv() == 1
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(WAIT_S)
-    process.close()
+    with killed_child(method) as here:
+        pass  # until nothing is left of it
     sent = []
 
     def is_broken() -> bool:

@@ -12,6 +12,8 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -157,7 +159,14 @@ def test_a_priority_queue_says_what_it_takes(item: Any) -> None:
     assert queue.empty()
 
 
-@pytest.mark.parametrize("number", [float("nan"), 2**63])
+def test_numbers_of_all_kinds_have_a_priority() -> None:
+    numbers = [np.int64(3), np.float32(2.5), Fraction(9, 4), np.uint8(2), True, Decimal("-1.5")]
+    queue = mh.PriorityQueue()
+    queue.put_many([(number, str(number)) for number in numbers])
+    assert queue.get_many(6) == [(number, str(number)) for number in reversed(numbers)]
+
+
+@pytest.mark.parametrize("number", [float("nan"), 2**63, np.uint64(2**63), np.float32("nan")])
 def test_numbers_without_a_place(number: float) -> None:
     with pytest.raises(ValueError, match="number of an item"):
         mh.PriorityQueue().put((number, "x"))
@@ -196,6 +205,7 @@ def test_no_limit(maxsize: int) -> None:
     queue = mh.Queue(maxsize)
     queue.put_many(range(10_000))
     assert not queue.full()
+    assert queue.maxsize == pickle.loads(pickle.dumps(queue)).maxsize == maxsize
     assert queue.get_many(20_000) == list(range(10_000))
 
 
@@ -210,12 +220,14 @@ def test_bad_arguments() -> None:
         queue.get(timeout="soon")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="count must not be negative: -1"):
         queue.get_many(-1)
-    with pytest.raises(ValueError, match="memory must not be negative: -1"):
+    with pytest.raises(ValueError, match="memory must be at least 131072 bytes, not -1"):
         mh.Queue(memory=-1)
     for named in (*EVERY, mh.Lock, mh.RLock, mh.Semaphore, mh.Event, mh.Condition):
         with pytest.raises(ValueError, match="a name must not be empty"):
             named(name="")
     assert queue.get_many(0) == []
+    with pytest.raises(ValueError, match="memory must be at least"):
+        mh.Queue(memory=10)
     with pytest.raises(ValueError, match="maxsize"):
         mh.Queue(2**40)
     with pytest.raises(TypeError):

@@ -128,14 +128,15 @@ def test_names() -> None:
     assert f"name={name!r}" in repr(queue)
     by_name(name, "mh.Queue(maxsize=10, name=name).put({'from': 'elsewhere'})")
     assert queue.get(timeout=WAIT_S) == {"from": "elsewhere"}
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"{name}.* made with maxsize 10, not 11"):
         mh.Queue(maxsize=11, name=name)
     with pytest.raises(ValueError, match="of kind Queue, not LifoQueue"):
         mh.LifoQueue(name=name)
     queue.put("kept while somebody has it")
     del queue
     gc.collect()
-    assert mh.Queue(maxsize=10, name=name).empty(), "gone with its last user"
+    # `top`, which looks at everything, may have it for a moment.
+    eventually(lambda: mh.Queue(maxsize=10, name=name).empty(), "gone with its last user")
 
 
 def test_who_opens_a_queue_by_name_need_not_say_how_much_memory() -> None:
@@ -394,7 +395,7 @@ def stop_in_the_middle(process: Any, queue: Any) -> None:
     raise AssertionError("the process was never in the middle of an item")
 
 
-def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
+def longest_pause_with_one_stopped_in_the_middle() -> float:
     queue = mh.LifoQueue()
     pauses = []
 
@@ -427,10 +428,15 @@ def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
     finally:
         process.kill()
         process.join()
-    # Whoever waits for the one that is stopped waits a second.
-    assert max(pauses) < 0.5
     queue.put("goes on")
     assert queue.get(timeout=WAIT_S) == "goes on"
+    return max(pauses)
+
+
+def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
+    # Whoever waits for the one that is stopped waits a second, every time. On a busy machine the
+    # loop may have to wait as long for its turn, but not every time.
+    assert any(longest_pause_with_one_stopped_in_the_middle() < 0.5 for _ in range(4))
 
 
 def test_a_cancelled_coroutine_takes_nothing_along() -> None:

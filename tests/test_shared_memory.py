@@ -212,7 +212,8 @@ def test_dropped_results_are_given_back(pool: mh.ProcessPoolExecutor) -> None:
         pool.submit(np.ones, MIB).result()
     check_given_back(before)
     kept = [pool.submit(np.ones, MIB).result() for _ in range(5)]
-    assert shared_memory()[0] >= before + 5 * 8 * MIB
+    # All of that; what was used before may have been given back meanwhile.
+    assert shared_memory()[0] >= 5 * 8 * MIB
     del kept
     check_given_back(before)
 
@@ -297,22 +298,23 @@ def test_what_is_computed_from_a_shared_array_is_ordinary(pool: mh.ProcessPoolEx
 def test_a_shared_array_lives_as_long_as_it_is_needed(
     pool: mh.ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    gc.collect()
-    before = shared_memory()[0]
+    size = 16 * MIB
 
     def first(folder: Path, array: Array) -> int:
         tasks.hold(folder)
         return int(array[0])
 
     blockers = [pool.submit(tasks.hold, tmp_path, f"blocker-{index}") for index in range(2)]
-    future = pool.submit(first, tmp_path, mh.share(np.full(2 * MIB, 7)))
+    future = pool.submit(first, tmp_path, mh.share(np.full(size // 8, 7)))
     gc.collect()
-    assert shared_memory()[0] >= before + 16 * MIB
+    # What was used before may be given back at any moment.
+    in_use = shared_memory()[0]
     let_go(tmp_path)
+    assert in_use >= size
     assert future.result() == 7
     assert all(blocker.result() for blocker in blockers)
     del future, blockers
-    check_given_back(before + 4 * MIB)  # some is kept for blocks of sizes that are new here
+    check_given_back(in_use - size + 4 * MIB)  # some is kept for blocks of sizes that are new here
 
 
 def test_a_shared_array_comes_back_as_itself(pool: mh.ProcessPoolExecutor) -> None:

@@ -127,10 +127,11 @@ def test_a_task_that_takes_too_long_fails_and_is_asked_to_stop(
             stopped.append(True)
         return "too late"
 
-    future = one.options(timeout=0.02, name="slowpoke").submit(task)
-    with pytest.raises(mh.TaskTimeout, match=r"slowpoke.* 0\.02 s") as caught:
+    # Long enough for it to begin, however busy the machine.
+    future = one.options(timeout=0.5, name="slowpoke").submit(task)
+    with pytest.raises(mh.TaskTimeout, match=r"slowpoke.* 0\.5 s") as caught:
         future.result()
-    assert (caught.value.task, caught.value.timeout) == ("slowpoke", 0.02)
+    assert (caught.value.task, caught.value.timeout) == ("slowpoke", 0.5)
     assert isinstance(caught.value, TimeoutError)
     assert one.submit(int).result() == 0
     assert stopped == [True]
@@ -153,9 +154,9 @@ def test_a_task_that_cannot_be_stopped_fails_in_time_all_the_same(
 
 def test_waiting_in_the_queue_does_not_count(one: mh.ThreadPoolExecutor) -> None:
     with occupied(one):
-        future = one.options(timeout=0.05).submit(int)
+        future = one.options(timeout=1).submit(int)
         with pytest.raises(TimeoutError):
-            future.result(0.2)
+            future.result(1.2)
         assert not future.done()
     assert future.result() == 0
 
@@ -167,13 +168,14 @@ def noted(ended: list[float], seconds: float, future: object) -> None:
 def test_timeouts_end_in_their_own_order(pool: mh.ThreadPoolExecutor) -> None:
     ended: list[float] = []
     futures = []
-    for seconds in (0.3, 0.1, 0.2):
+    # So far apart that it makes no difference which thread gets a turn first.
+    for seconds in (1.7, 0.1, 0.9):
         future = pool.options(timeout=seconds).submit(mh.sleep, 1000)
         future.add_done_callback(partial(noted, ended, seconds))
         futures.append(future)
     for future in futures:
         assert isinstance(future.exception(), mh.TaskTimeout)
-    assert ended == [0.1, 0.2, 0.3]
+    assert ended == [0.1, 0.9, 1.7]
 
 
 def failing(times: int, error: BaseException) -> tuple[Callable[[], int], list[int]]:
@@ -236,7 +238,8 @@ def test_an_attempt_that_took_too_long_is_followed_by_another(
             mh.sleep(1000)
         return "done"
 
-    assert one.options(timeout=0.05, retries=1).submit(task).result() == "done"
+    # Long enough for the second attempt, however busy the machine.
+    assert one.options(timeout=1, retries=1).submit(task).result() == "done"
     assert len(attempts) == 2
     assert one.statistics()["retried"] == 1
     future = one.options(timeout=0.02, retries=2).submit(mh.sleep, 1000)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from manyhands._errors import ShutDown as ShutDown
     from manyhands._errors import TaskCancelled as TaskCancelled
     from manyhands._errors import TaskTimeout as TaskTimeout
-    from manyhands._errors import WorkerDied as WorkerDied
     from manyhands._event import Event as Event
     from manyhands._fifo import Fifo as Fifo
     from manyhands._fifo import open_fifo as open_fifo
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from manyhands._value import Value as Value
     from manyhands._wait import as_completed as as_completed
     from manyhands._wait import wait as wait
+    from manyhands._worker_died import WorkerDied as WorkerDied
 
 # Public name -> module that defines it.
 _HOMES = {
@@ -85,7 +85,7 @@ _HOMES = {
     "TaskTimeout": "manyhands._errors",
     "ThreadPoolExecutor": "manyhands._thread",
     "Value": "manyhands._value",
-    "WorkerDied": "manyhands._errors",
+    "WorkerDied": "manyhands._worker_died",
     "as_completed": "manyhands._wait",
     "check_cancelled": "manyhands._cancel",
     "imap": "manyhands._map",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
 
 from manyhands import _native
 from manyhands._door import attempt_until
-from manyhands._primitive import Primitive
+from manyhands._primitive import Primitive, check_made_with
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+else:
+    import collections.abc
+
+    # For `typing.get_type_hints`.
+    Any, Callable = object, collections.abc.Callable
 
 __all__ = ["Barrier"]
 
@@ -28,7 +34,8 @@ class Barrier(_native.BarrierBase, Primitive):
         name: makes it one barrier for all processes of this user that give the same name.
 
     Raises:
-        ValueError: no parties, or another number than the one that bears this name has.
+        ValueError: fewer than 1 party or more than 65536, or another number than the one that bears
+            this name has; or what has that name is of another kind.
 
     Example:
         >>> barrier = mh.Barrier(2)
@@ -42,12 +49,22 @@ class Barrier(_native.BarrierBase, Primitive):
 
     def __init__(
         self,
-        parties: int,  # noqa: ARG002 - the native half has it
+        parties: int,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         *,
-        name: str | None = None,  # noqa: ARG002 - the native half has it
+        name: str | None = None,
         _address: tuple[Any, ...] | None = None,
+    ) -> None:
+        check_made_with(self, "parties", parties, self.parties)
+        check_made_with(self, "name", name, self.name)
+        self._set_up(parties, action, timeout)
+
+    def _set_up(
+        self,
+        parties: int,  # noqa: ARG002 - the native half has it
+        action: Callable[[], object] | None,
+        timeout: float | None,
     ) -> None:
         self._action = action
         self._timeout = timeout

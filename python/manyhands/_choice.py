@@ -37,8 +37,8 @@ class Measurements:
 
     Attributes:
         items: how many were measured.
-        item_seconds: wall time.
-        cpu_seconds: CPU time; the rest of the wall time was spent waiting.
+        item_seconds: time on an idle machine: what the CPUs' other work took is left out.
+        cpu_seconds: CPU time; the rest was spent waiting.
         thread_speedup: how many times faster two threads were than one, from 1 (they hold the GIL)
             to 2 (they do not), or None if that was not tried.
         payload_bytes: pickled size of an item and its result, or None if that was not tried.
@@ -59,7 +59,7 @@ class Measurements:
 
     @property
     def waiting(self) -> float:
-        """What part of the wall time is waiting, from 0 to 1."""
+        """What part of the time is waiting, from 0 to 1."""
         if self.item_seconds <= 0:
             return 0.0
         return max(0.0, 1.0 - self.cpu_seconds / self.item_seconds)
@@ -200,7 +200,7 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         return "there are no items"
     each = _time(measured.item_seconds)
     if kind == "process":
-        return f"items compute {each} each under the GIL{_threads_tried(measured)}"
+        return f"items compute {each} each{_under_gil(measured)}{_threads_tried(measured)}"
     if kind == "thread":
         if measured.waiting > 0.5:
             threads = have.thread_workers
@@ -230,6 +230,12 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         if best[1] != "sequential"
         else f"the rest takes {_time(total)} in the caller, and workers would not be faster"
     )
+
+
+def _under_gil(measured: Measurements) -> str:
+    if measured.thread_speedup is None:
+        return ", perhaps under the GIL"
+    return " under the GIL" if measured.thread_speedup < 1.3 else ", in part under the GIL"
 
 
 def _threads_tried(measured: Measurements) -> str:

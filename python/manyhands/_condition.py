@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from manyhands import _native
 from manyhands._door import attempt_until, door_number
 from manyhands._lock import Lock, RLock, task_number
-from manyhands._primitive import Primitive
+from manyhands._primitive import Primitive, check_made_with
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any, Self, TypeVar
 
     from manyhands._lock import OnOwnerDied
 
-__all__ = ["Condition"]
+    T = TypeVar("T")
+else:
+    Any = OnOwnerDied = object  # for `typing.get_type_hints`
 
-T = TypeVar("T")
+__all__ = ["Condition"]
 
 
 class Condition(_native.ConditionBase, Primitive):
@@ -37,7 +40,9 @@ class Condition(_native.ConditionBase, Primitive):
 
     Raises:
         ValueError: a lock is given together with a name or ``on_owner_died``: the lock of a named
-            condition has its name, and a lock that exists has its own way with the dead.
+            condition has its name, and a lock that exists has its own way with the dead. Or what
+            has that name is of another kind.
+        AttributeError: what is given is no lock.
 
     Example:
         >>> condition = mh.Condition()
@@ -70,6 +75,10 @@ class Condition(_native.ConditionBase, Primitive):
             )
         elif on_owner_died is not None:
             raise ValueError("on_owner_died is a matter of the lock: give it to the lock's class")
+        check_made_with(self, "name", name, self.name)
+        self._set_up(lock)
+
+    def _set_up(self, lock: Any) -> None:
         self._lock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -141,6 +150,8 @@ class Condition(_native.ConditionBase, Primitive):
             raise RuntimeError("cannot wait on un-acquired lock")
         if isinstance(self._lock, RLock) and self._lock._task_that_owns() is not None:
             raise RuntimeError("the task has the lock, not the thread: await async_wait() instead")
+        if type(self._lock) in (Lock, RLock):
+            return self._wait_holding(self._lock, timeout)
         again: list[Callable[[], object]] = []
         try:
             return self._wait(lambda: again.append(_let_go(self._lock)), timeout)
@@ -161,7 +172,8 @@ class Condition(_native.ConditionBase, Primitive):
         looks = _Looks(predicate, timeout)
         while looks.in_vain():
             self.wait(looks.left)
-        return looks.result
+        result: T = looks.result
+        return result
 
     def notify(self, n: int = 1) -> None:
         """Wake `n` of those who wait.
@@ -200,7 +212,8 @@ class Condition(_native.ConditionBase, Primitive):
             True, or False if the time was up first.
 
         Raises:
-            RuntimeError: the lock is not acquired.
+            RuntimeError: the lock is not acquired; or more coroutines wait already than can,
+                8192 in all processes of the program together.
         """
         lock, number = self._lock, task_number()
         by_task = isinstance(lock, RLock) and lock._is_owned_as(number)
@@ -240,15 +253,16 @@ class Condition(_native.ConditionBase, Primitive):
         looks = _Looks(predicate, timeout)
         while looks.in_vain():
             await self.async_wait(looks.left)
-        return looks.result
+        result: T = looks.result
+        return result
 
 
-class _Looks(Generic[T]):
+class _Looks:
     """Looks at what is waited for, as long as there is time."""
 
-    result: T
+    result: Any
 
-    def __init__(self, predicate: Callable[[], T], timeout: float | None) -> None:
+    def __init__(self, predicate: Callable[[], Any], timeout: float | None) -> None:
         self._predicate = predicate
         self._deadline = None if timeout is None else time.monotonic() + timeout
         # Seconds, or None for no limit.

@@ -9,38 +9,39 @@ longer to import than all of this package, where nothing is awaited: only corout
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable
+    from typing import Protocol, TypeVar
 
-__all__ = ["Enlisted", "attempt_until", "door_number"]
+    T = TypeVar("T")
 
-T = TypeVar("T")
+    class Enlisted(Protocol):
+        """A place on the list of those who wait for something."""
+
+        @property
+        def call_number(self) -> int:
+            """What a knock for this place says."""
+
+        def renew(self) -> None:
+            """Be among those to be called again, after a call; before each look."""
+
+        def leave(self, satisfied: bool) -> None:
+            """Give up the place; more than once does nothing.
+
+            Who leaves unsatisfied passes on a call that it may have got in another's place.
+            """
+
+
+__all__ = ["attempt_until", "door_number"]
 
 # Seconds. A knock is lost if the one who was to pass it on is killed; then this finds out.
 _BACKSTOP = 0.2
-
-
-class Enlisted(Protocol):
-    """A place on the list of those who wait for something."""
-
-    @property
-    def call_number(self) -> int:
-        """What a knock for this place says."""
-
-    def renew(self) -> None:
-        """Be among those to be called again, after a call; before each look."""
-
-    def leave(self, satisfied: bool) -> None:
-        """Give up the place; more than once does nothing.
-
-        Who leaves unsatisfied passes on a call that it may have got in another's place.
-        """
 
 
 class _LoopDoor:
@@ -61,9 +62,11 @@ class _LoopDoor:
         try:
             yield
         finally:
-            loop.remove_reader(self.door.fileno())
-            _doors.pop(loop, None)
-            self.door.close()
+            # A forked child has only copies: what it takes out of its selector, its parent loses.
+            if not self.door.is_stale():
+                loop.remove_reader(self.door.fileno())
+                _doors.pop(loop, None)
+                self.door.close()
 
     def _answer(self) -> None:
         knocks, more = self.door.drain()
@@ -116,10 +119,15 @@ async def attempt_until(
     Returns:
         what `attempt` returned; None if the time was up first.
 
+    Raises:
+        ValueError: `timeout` is not a number.
+
     If the task is cancelled after it was chosen to go on, another is chosen.
     """
     import asyncio
 
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("Invalid value NaN (not a number)")
     result = attempt()
     if result is not None or (timeout is not None and timeout <= 0):
         return result

@@ -1,12 +1,13 @@
 """The exceptions of manyhands.
 
-They are defined here, in Python, so that they pickle, document and subclass like any other.
+They are defined in Python, so that they pickle, document and subclass like any other. Whoever uses
+a lock or a queue imports this; so `WorkerDied`, whose base class is long to import, has a module of
+its own.
 """
 
 from __future__ import annotations
 
 import queue
-from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from manyhands._task_cancelled import TaskCancelled
@@ -21,46 +22,14 @@ __all__ = [
     "ShutDown",
     "TaskCancelled",
     "TaskTimeout",
-    "WorkerDied",
 ]
 
 
 class ManyhandsError(Exception):
     """Base class of every error that manyhands itself raises."""
 
-
-class WorkerDied(ManyhandsError, BrokenProcessPool):
-    """The process that ran this task died before the task had a result.
-
-    Only the task it was running fails; everything queued goes on in other workers.
-
-    Attributes:
-        task: name of the task.
-        pid: process id of the worker that died.
-        exitcode: the worker's exit code, or None if a signal ended it.
-        signal: number of the signal that ended the worker, or None.
-        rss_bytes: resident memory when it was last looked at, in bytes, or None.
-    """
-
-    def __init__(
-        self,
-        message: str = "",
-        task: str | None = None,
-        pid: int | None = None,
-        exitcode: int | None = None,
-        signal: int | None = None,
-        rss_bytes: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.task = task
-        self.pid = pid
-        self.exitcode = exitcode
-        self.signal = signal
-        self.rss_bytes = rss_bytes
-
-    def __reduce__(self) -> tuple[object, ...]:
-        fields = (self.args[0], self.task, self.pid, self.exitcode, self.signal, self.rss_bytes)
-        return (type(self), fields)
+    # Tracebacks and pickles call these as users do, wherever they are defined.
+    __module__ = "manyhands"
 
 
 class TaskTimeout(ManyhandsError, TimeoutError):
@@ -70,6 +39,8 @@ class TaskTimeout(ManyhandsError, TimeoutError):
         task: name of the task.
         timeout: the limit, in seconds.
     """
+
+    __module__ = "manyhands"
 
     def __init__(
         self, message: str = "", task: str | None = None, timeout: float | None = None
@@ -97,6 +68,8 @@ class OwnerDied(ManyhandsError):
         held: whether the caller holds the lock now.
     """
 
+    __module__ = "manyhands"
+
     def __init__(self, message: str = "", pid: int | None = None, held: bool = False) -> None:
         super().__init__(message)
         self.pid = pid
@@ -122,12 +95,17 @@ class DeadlockMember(NamedTuple):
     stack: str
 
 
+DeadlockMember.__module__ = "manyhands"  # in the body, type checkers take it for a field
+
+
 class DeadlockError(ManyhandsError, RuntimeError):
     """Threads wait for each other in a circle; raised in one of them, so that the others go on.
 
     Attributes:
         members: each of them, this thread first; a member waits for the lock that the next holds.
     """
+
+    __module__ = "manyhands"
 
     def __init__(self, message: str = "", members: tuple[DeadlockMember, ...] = ()) -> None:
         super().__init__(message)
@@ -144,6 +122,8 @@ class ReleaseError(ManyhandsError, RuntimeError, ValueError, AssertionError):
     (for semaphores a ValueError), `multiprocessing` a ValueError or an AssertionError.
     """
 
+    __module__ = "manyhands"
+
 
 if hasattr(queue, "ShutDown"):
     ShutDown: type[Exception] = queue.ShutDown
@@ -151,6 +131,8 @@ else:
 
     class ShutDown(Exception):  # type: ignore[no-redef]
         """Raised by put and get of a queue that was shut down; `queue.ShutDown` from 3.13 on."""
+
+        __module__ = "manyhands"
 
 
 class RemoteTraceback(Exception):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
-from manyhands._errors import TaskTimeout, WorkerDied
+from manyhands._errors import TaskTimeout
+
+if TYPE_CHECKING:
+    from manyhands._worker_died import WorkerDied
 
 __all__ = ["task_timeout", "worker_died"]
 
@@ -23,6 +27,8 @@ def worker_died(task: str, pid: int, wait_status: int | None, rss_bytes: int | N
         >>> print(worker_died("f", 4711, 9, 1 << 20))
         worker 4711 was killed by SIGKILL while it ran task 'f' (resident memory up to 1.0 MiB)
     """
+    from manyhands._worker_died import WorkerDied
+
     exitcode: int | None = None
     number: int | None = None
     what = "died"

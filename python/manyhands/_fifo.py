@@ -5,7 +5,6 @@ How messages look on the pipe is in `manyhands._netstring`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -15,13 +14,15 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
 
 from manyhands import _pickling
 from manyhands._netstring import Messages, cut
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator
+    from typing import Any, Self
 
 __all__ = ["Fifo", "open_fifo"]
 
@@ -123,6 +124,10 @@ class Fifo:
     Its methods may be called from several threads. It is a context manager, iterates over the
     messages until the last writer has gone, has a `fileno`, and pickles as its path: who unpickles
     it opens the FIFO anew.
+
+    Attributes:
+        name: the absolute path.
+        mode: ``"r"``, ``"w"`` or ``"r+"``, as `open_fifo` was called.
     """
 
     def __init__(self, path: str, mode: str, pickle: bool, descriptor: int) -> None:
@@ -226,7 +231,14 @@ class Fifo:
                 poller.poll(deadline.milliseconds())
 
     async def async_recv(self) -> Any:
-        """As `recv`, in a coroutine."""
+        """As `recv` without a timeout, in a coroutine: cancel it, or use `asyncio.timeout`.
+
+        Raises:
+            RuntimeError: a thread is receiving from the same object.
+            EOFError, OSError: as `recv`.
+        """
+        import asyncio
+
         loop = asyncio.get_running_loop()
         # A loop calls one reader for a descriptor: coroutines take turns.
         if self._turns is None or self._turns[0] is not loop:
@@ -322,7 +334,12 @@ class Fifo:
                 self._unlock()
 
     async def async_send(self, message: Any) -> None:
-        """As `send`, in a coroutine."""
+        """As `send` without a timeout, in a coroutine.
+
+        If it is cancelled, what was sent of the message is dropped by the receiver.
+        """
+        import asyncio
+
         parts = self._parts(message)
         loop = asyncio.get_running_loop()
         while not self._sending.acquire(blocking=False):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
 from manyhands._door import attempt_until
-from manyhands._primitive import Acquirable
+from manyhands._primitive import Acquirable, check_made_with
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from typing import Any, Literal, Self
 
     from manyhands._errors import OwnerDied
 
     OnOwnerDied = Literal["raise", "acquire"] | Callable[[OwnerDied], object]
+else:
+    Any = OnOwnerDied = object  # for `typing.get_type_hints`
 
 __all__ = ["Lock", "RLock", "task_number"]
 
@@ -28,22 +31,29 @@ class _OwnedLock(Acquirable):
 
     if TYPE_CHECKING:  # of the native half
 
+        @property
+        def name(self) -> str | None: ...
         def recover(self) -> bool: ...
+        def _key(self) -> int: ...
 
     _on_owner_died: OnOwnerDied
 
     def __init__(
         self,
         *,
-        name: str | None = None,  # noqa: ARG002 - the native half has it
+        name: str | None = None,
         on_owner_died: OnOwnerDied = "raise",
         _address: tuple[Any, ...] | None = None,
     ) -> None:
+        check_made_with(self, "name", name, self.name)
         if on_owner_died not in ("raise", "acquire") and not callable(on_owner_died):
             raise ValueError(
                 f"on_owner_died must be 'raise', 'acquire' or a function, not {on_owner_died!r}"
             )
         self._on_owner_died = on_owner_died  # type: ignore[misc] # a slot of each class
+
+    def _set_up(self, on_owner_died: OnOwnerDied = "raise") -> None:
+        self._on_owner_died = on_owner_died  # type: ignore[misc]
 
     @property
     def on_owner_died(self) -> OnOwnerDied:
@@ -61,7 +71,7 @@ class _OwnedLock(Acquirable):
         except OwnerDied as error:
             # The block will not run, so nobody would release the lock. Others get the same error.
             if error.held:
-                error.held = False
+                self._tell_without(error)
                 self.release()
             raise
         return self
@@ -70,10 +80,8 @@ class _OwnedLock(Acquirable):
         """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
         from manyhands._errors import OwnerDied
 
-        owner = "an owner" if pid is None else f"process {pid}"
         error = OwnerDied(
-            f"{owner} died holding {self!r}, so what it protects may be half changed: put that"
-            " right, call the lock's recover(), and release it",
+            f"{self._death(pid)}: put that right, call the lock's recover(), and release it",
             pid,
             held=True,
         )
@@ -82,6 +90,18 @@ class _OwnedLock(Acquirable):
         elif self._on_owner_died == "raise":
             raise error
         self.recover()
+
+    def _tell_without(self, error: OwnerDied) -> None:
+        """Called where the error is raised but the lock not kept."""
+        error.held = False
+        advice = "acquire() raises this again, but with the lock held: put it right then, and call"
+        error.args = (f"{self._death(error.pid)}; the lock is not held now. {advice} recover()",)
+
+    def _death(self, pid: int | None) -> str:
+        who = "an owner" if pid is None else f"process {pid}"
+        # Not its repr, which has the owner of now.
+        lock = f"{type(self).__name__} {repr(self.name) if self.name else hex(self._key())}"
+        return f"{who} died holding {lock}, so what it protects may be half changed"
 
 
 class Lock(_native.LockBase, _OwnedLock):
@@ -95,6 +115,10 @@ class Lock(_native.LockBase, _OwnedLock):
         on_owner_died: what `acquire` does when a process died holding the lock: ``"raise"``
             `OwnerDied` (with the lock held), ``"acquire"`` as if nothing had happened, or call this
             function with the `OwnerDied` while the lock is held, to put right what it protects.
+
+    Raises:
+        ValueError: what has that name is no `Lock`; it is empty, or longer than 200 bytes.
+        MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:
         >>> lock = mh.Lock()
@@ -110,7 +134,7 @@ class RLock(_native.RLockBase, _OwnedLock):
     """A lock that its owner can acquire again, for threads, processes and coroutines.
 
     Owner is a thread, or with `async_acquire` and ``async with`` an asyncio task. It is free once
-    it has been released as often as acquired. Arguments as of `Lock`.
+    it has been released as often as acquired. Arguments and errors are those of `Lock`.
 
     Example:
         >>> lock = mh.RLock()
@@ -128,9 +152,12 @@ class RLock(_native.RLockBase, _OwnedLock):
 
         Returns:
             whether it was acquired; False if the time was up first.
+
+        Raises:
+            RuntimeError: no task is running.
+            OwnerDied: as `acquire`.
         """
         number = task_number()
-
         if self._poll_as(number, False):
             return True
         return (
@@ -153,6 +180,18 @@ class RLock(_native.RLockBase, _OwnedLock):
             return None
         number = None if task is None else _numbers.get(task)
         return number if number is not None and self._is_owned_as(number) else None
+
+    def _refuse_wait(self) -> None:
+        """Called before a wait for a task of this process.
+
+        Raises:
+            RuntimeError: it is the running one, which would wait for itself.
+        """
+        if self._task_that_owns() is not None:
+            raise RuntimeError(
+                "the running asyncio task has this lock: its thread would wait for ever; acquire it"
+                " with 'async with', as before"
+            )
 
     def _is_owned(self) -> bool:
         return super()._is_owned() or self._task_that_owns() is not None

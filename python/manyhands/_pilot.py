@@ -8,12 +8,12 @@ side, to see whether they hold each other up (the GIL). All results are kept: ev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from threading import Event, Lock, get_ident, get_native_id
-from time import clock_gettime, perf_counter, pthread_getcpuclockid
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._choice import Choice, Measurements, Resources, choose
+from manyhands._choice import FREE_SPEEDUP, Choice, Measurements, Resources, choose
 from manyhands._chunk import Outcome, run_chunk
+from manyhands._meter import Meter, Pair
 from manyhands._submission import named, wait_done
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from manyhands._executor import Executor, TaskOptions
     from manyhands._feed import Feed
     from manyhands._future import Future
+    from manyhands._meter import Overlap
 
-__all__ = ["Piece", "Pilot"]
+__all__ = ["Piece", "Pilot", "judge"]
 
 T = TypeVar("T")
 
@@ -31,162 +32,20 @@ T = TypeVar("T")
 BUDGET: Final = 0.005
 # An item that takes longer than this is watched while it runs.
 PATIENCE: Final = 0.02
+# An item that has no CPU is looked at again after that, up to so many times.
+LOOKS: Final = 5
 # Pieces run side by side for about this long: longer than the GIL's switch interval.
 SIDE_BY_SIDE: Final = 0.01
+# If they do not get a CPU in this time, nothing is found out.
+STARVED: Final = 0.3
+# Pairs are run until one says clearly whether threads take turns or not, at most so many.
+PAIRS: Final = 4
+# Below this speed-up two threads take turns.
+TURNS: Final = 1.2
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
 # Shared memory takes about this many bytes per second when its pages are fresh.
 COPY_RATE: Final = 2e9
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Seconds that a piece has taken.
-
-    Attributes:
-        wall: by the clock.
-        cpu: on a CPU.
-        queued: ready to run, but waiting for a CPU that had other work. What is neither was
-            spent waiting: for the GIL, for input, or for time to pass.
-    """
-
-    wall: float
-    cpu: float
-    queued: float
-
-    @property
-    def busy(self) -> float:
-        """Seconds that were not spent waiting."""
-        return min(self.wall, self.cpu + self.queued)
-
-
-class Meter:
-    """What a piece takes, readable from outside while it runs.
-
-    Args:
-        exact: whether to count queueing, which costs two reads of a file in /proc. Without it, a
-            machine with other work makes computing look like waiting.
-    """
-
-    def __init__(self, exact: bool) -> None:
-        self.pair: Pair | None = None
-        self._exact = exact
-        self._began: float | None = None
-        self._thread = 0
-        self._clock = 0
-        self._cpu_before = 0.0
-        self._queued_before = 0.0
-        self._spent: Spent | None = None
-
-    def begin(self) -> None:
-        """Start; called in the thread that runs the piece."""
-        self._thread = get_native_id()
-        self._clock = pthread_getcpuclockid(get_ident())
-        self._queued_before = self._queued()
-        self._cpu_before = clock_gettime(self._clock)
-        self._began = perf_counter()
-        if self.pair is not None:
-            self.pair.meet()
-
-    def end(self) -> None:
-        """Stop; called in the same thread."""
-        if self.pair is not None:
-            self.pair.settle()
-        self._spent = self.spent()
-
-    def _queued(self) -> float:
-        return _queued_seconds(self._thread) if self._exact else 0.0
-
-    def spent(self) -> Spent:
-        """Return what it has taken, so far or in all."""
-        if self._spent is not None:
-            return self._spent
-        if self._began is None:
-            return Spent(0.0, 0.0, 0.0)
-        wall = perf_counter() - self._began
-        try:
-            cpu = clock_gettime(self._clock) - self._cpu_before
-        except OSError:  # the thread has just ended
-            return self._spent or Spent(wall, 0.0, 0.0)
-        return Spent(wall, cpu, self._queued() - self._queued_before)
-
-    @property
-    def running(self) -> bool:
-        """Whether the piece has begun and not ended."""
-        return self._began is not None and self._spent is None
-
-
-def _queued_seconds(thread: int) -> float:
-    """Return how long a thread of this process has queued for a CPU; 0 if the kernel won't tell."""
-    try:
-        with open(f"/proc/self/task/{thread}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
-class Pair:
-    """Two pieces side by side: how many seconds both together compute per second.
-
-    About 1 means that they take turns, 2 that they run at the same time.
-    """
-
-    def __init__(self, meters: Sequence[Meter]) -> None:
-        self._meters = meters
-        self._lock = Lock()
-        self._missing = sum(not meter.running for meter in meters)
-        self._met = Event()
-        self._start: tuple[float, float, float] | None = None
-        self._ended = Event()
-        self._speedup: float | None = None
-        for meter in meters:
-            meter.pair = self
-
-    def meet(self) -> None:
-        """Wait for the other piece: the first could be over before the second gets the GIL.
-
-        The last to come starts the watch.
-        """
-        with self._lock:
-            self._missing -= 1
-            if self._missing == 0:
-                self._start = self._now()
-                self._met.set()
-        self._met.wait(SIDE_BY_SIDE)
-
-    def settle(self) -> None:
-        """Stop the watch; the piece that ends first does so, or whoever has waited enough."""
-        with self._lock:
-            if self._start is not None and self._speedup is None:
-                began, cpu_before, busy_before = self._start
-                now, cpu, busy = self._now()
-                if now > began:
-                    self._speedup = _speedup(
-                        (cpu - cpu_before) / (now - began), (busy - busy_before) / (now - began)
-                    )
-        self._ended.set()
-
-    def wait(self, seconds: float) -> float | None:
-        """Return the figure as soon as it is known, at the latest after `seconds`."""
-        self._ended.wait(seconds)
-        self.settle()
-        return self._speedup
-
-    def _now(self) -> tuple[float, float, float]:
-        spent = [meter.spent() for meter in self._meters]
-        return (
-            perf_counter(),
-            sum(each.cpu for each in spent),
-            sum(each.cpu + each.queued for each in spent),
-        )
-
-
-def _speedup(cpu_rate: float, busy_rate: float) -> float:
-    # CPU time cannot deceive upwards, but says too little on a machine with other work. Queueing is
-    # known less exactly, for a thread that waits for the GIL gets up now and then to ask for it,
-    # so that it has to say clearly that both were ready to run.
-    rate = busy_rate if cpu_rate < 1.2 and busy_rate > 1.8 else cpu_rate
-    return min(2.0, max(1.0, rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +116,24 @@ def _metered_call(meter: Meter, fn: Callable[..., T], args: tuple[Any, ...]) -> 
         meter.end()
 
 
+def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
+    """Return the speed-up that some pairs show together; None if there is no telling.
+
+    Other work on the machine makes threads wait for each other that would not have to. And it hides
+    a part of what others wait for the GIL, who get up every few milliseconds to ask for it, and
+    queue for a CPU then. So threads are free of each other only if they were seen to compute at the
+    same time, and take turns if the pair that says so most clearly does.
+
+    Args:
+        found: what each pair did, and whether both of it computed at the same time.
+    """
+    together = [each.speedup for each, at_once in found if at_once]
+    if together:
+        return max(together)
+    least = min((each.speedup for each, _ in found), default=None)
+    return least if least is not None and least < TURNS else None
+
+
 class Pilot(Generic[T]):
     """Runs the first items of `feed` on `threads` and says which kind of worker the rest needs.
 
@@ -294,20 +171,20 @@ class Pilot(Generic[T]):
 
     def survey(self) -> Choice | None:
         """Run items until the choice is clear; None if one of them has failed."""
-        wall, busy = self._run_until_known()
+        own, cpu = self._run_until_known()
         if any(piece.failed() for piece in self.pieces):
             return None
-        measured = Measurements(self._measured, wall, busy)
+        measured = Measurements(self._measured, own, cpu)
         remaining = self._feed.remaining if self.pieces else 0
         if remaining == 0 and self._slow is None:
             return choose(measured, remaining, self._have)
-        rest = float("inf") if remaining is None or self._slow is not None else remaining * wall
+        rest = float("inf") if remaining is None or self._slow is not None else remaining * own
         speedup = None
         if rest >= WORTH_TRYING and measured.waiting <= 0.5 and self._have.cpus > 1:
-            speedup = self._try_two(wall)
+            speedup = self._try_two(own, measured.waiting)
         if rest >= BUDGET:
             size, seconds, problem = self._payload()
-            measured = Measurements(self._measured, wall, busy, speedup, size, seconds, problem)
+            measured = Measurements(self._measured, own, cpu, speedup, size, seconds, problem)
         choice = choose(measured, self._feed.remaining, self._have)
         return self._watch(choice) if self._slow is not None else choice
 
@@ -323,10 +200,10 @@ class Pilot(Generic[T]):
         while choice.kind == "sequential" and self._feed.remaining != 0:
             ended = piece.wait(patience)
             patience *= 1.5
-            busy = piece.meter.spent().busy * (1 if ended else 2)
+            cpu = piece.meter.spent().cpu * (1 if ended else 2)
             # Beside another item of the pilot it may have had to wait for the GIL.
-            wall = busy / max(1e-3, 1 - measured.waiting)
-            measured = replace(measured, item_seconds=wall, cpu_seconds=busy)
+            own = cpu / max(1e-3, 1 - measured.waiting)
+            measured = replace(measured, item_seconds=own, cpu_seconds=cpu)
             choice = choose(measured, self._feed.remaining, self._have)
             if ended:
                 break
@@ -357,10 +234,10 @@ class Pilot(Generic[T]):
         return piece
 
     def _run_until_known(self) -> tuple[float, float]:
-        """Return wall and busy seconds per item."""
+        """Return seconds per item, of an idle machine and of a CPU."""
         size = 1
         counted = 0
-        wall = busy = 0.0
+        wall = own = cpu = 0.0
         first = (0.0, 0.0)
         total = 0.0
         while total < BUDGET:
@@ -373,45 +250,64 @@ class Pilot(Generic[T]):
             while not done and not piece.meter.running:
                 # Not begun: the threads are busy with somebody else's tasks.
                 done = piece.wait(PATIENCE)
+            for _ in range(LOOKS):
+                if done or piece.meter.settled:
+                    break
+                done = piece.wait(PATIENCE)
             spent = piece.meter.spent()
             self._measured += len(piece.items)
             total += spent.wall
             if not done:
                 self._slow = piece
-                return spent.wall, spent.busy
+                return spent.own, spent.cpu
             if piece.failed():
-                return spent.wall, spent.busy
+                return spent.own, spent.cpu
             if len(self.pieces) == 1:
                 # Often dearer than the rest: imports, caches. Counts only if it stays alone.
-                first = (spent.wall, spent.busy)
+                first = (spent.own, spent.cpu)
             else:
                 counted += len(piece.items)
                 wall += spent.wall
-                busy += spent.busy
+                own += spent.own
+                cpu += spent.cpu
                 size = max(1, min(2 * size, int((BUDGET - total) * counted / max(wall, 1e-9))))
                 if self._is_tiny(wall / counted):
                     break
-        return (wall / counted, busy / counted) if counted else first
+        return (own / counted, cpu / counted) if counted else first
 
     def _is_tiny(self, item_seconds: float) -> bool:
         remaining = self._feed.remaining
         return remaining is not None and remaining * item_seconds < BUDGET / 10
 
-    def _try_two(self, item_seconds: float) -> float | None:
-        """Run two pieces side by side and return their speed-up; None if there is no telling."""
+    def _try_two(self, item_seconds: float, share: float) -> float | None:
+        """Run pieces side by side and return their speed-up; None if there is no telling.
+
+        Such an item waits for a `share` of its time when it is alone.
+        """
         size = max(1, int(SIDE_BY_SIDE / max(item_seconds, 1e-9)))
-        last = self.pieces[-1]
-        meters = [last.meter if last.meter.running else Meter(True), Meter(True)]
-        pair = Pair(meters)
-        pieces = [self._start(size, meter) for meter in meters if meter is not last.meter]
-        if None in pieces:
-            return None
-        speedup = pair.wait(5 * SIDE_BY_SIDE)
-        for piece in pieces:
-            assert piece is not None
-            if piece.wait(0.0):
-                self._measured += len(piece.items)
-        return speedup
+        known = len(self.pieces)
+        all_found: list[tuple[Overlap, bool]] = []
+        taking_turns = 0
+        for _ in range(PAIRS):
+            meters = [piece.meter for piece in self.pieces]
+            meters = [meter for meter in meters if meter.running and meter.exact][-2:]
+            fresh = [Meter(True) for _ in range(2 - len(meters))]
+            pair = Pair(meters + fresh, share)
+            if None in [self._start(size, meter) for meter in fresh]:
+                break
+            found = pair.wait(5 * SIDE_BY_SIDE, STARVED)
+            if found is not None:
+                all_found.append((found, pair.together))
+                if pair.together and found.speedup >= FREE_SPEEDUP:
+                    break
+                taking_turns += found.speedup < TURNS
+                if taking_turns == 2 or (taking_turns == 1 and not found.doubtful):
+                    break
+            if not all(meter.begun for meter in fresh):
+                # The threads are busy with somebody else's tasks.
+                break
+        self._measured += sum(len(piece.items) for piece in self.pieces[known:] if piece.wait(0.0))
+        return judge(all_found)
 
     def _payload(self) -> tuple[int | None, float | None, str | None]:
         """Return pickled bytes and seconds per item, and why it cannot be pickled if so."""

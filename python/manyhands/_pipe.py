@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from multiprocessing.context import BufferTooShort
-from typing import TYPE_CHECKING, Any, Self
 
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import Any, Self
 
 __all__ = ["Connection", "Pipe"]
 
@@ -174,6 +174,8 @@ class Connection(_native.ConnectionBase):
                 raise ValueError("offset too large")
             message = self.recv_bytes()
             if size < offset + len(message):
+                from multiprocessing.context import BufferTooShort
+
                 raise BufferTooShort(message)
             first = offset // view.itemsize
             last = (offset + len(message)) // view.itemsize

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
-
 from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    from typing import Any, Self
+
     from manyhands import _native
 
-__all__ = ["Acquirable", "Primitive"]
+__all__ = ["Acquirable", "Primitive", "check_made_with"]
 
 
 class Primitive:
@@ -28,15 +29,38 @@ class Primitive:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         keep_for_child(self)
-        return (_open, (type(self), self._address(), self._keywords()))
+        # Attributes that subclasses have given it.
+        state = getattr(self, "__dict__", None) or None
+        return (_open, (type(self), self._address(), self._keywords()), state)
 
     def _keywords(self) -> dict[str, Any]:
-        """What else the constructor needs in another process."""
+        """What the native half and `_set_up` need in another process."""
         return {}
+
+    def _set_up(self, *arguments: Any, **keywords: Any) -> None:
+        """Take from `_keywords` what is no matter of the native half."""
 
 
 def _open(kind: type[Primitive], address: tuple[Any, ...], keywords: dict[str, Any]) -> Primitive:
-    return kind(_address=address, **keywords)  # type: ignore[call-arg]
+    # Constructors of subclasses, which may have any arguments, are for new objects.
+    native: Any = next(base for base in kind.__mro__ if base.__module__ == "manyhands._native")
+    opened: Primitive = native.__new__(kind, _address=address, **keywords)
+    opened._set_up(**keywords)
+    return opened
+
+
+def check_made_with(primitive: object, what: str, said: object, is_: object) -> None:
+    """Called by `__init__`, whose arguments have gone to `__new__`, too.
+
+    Raises:
+        TypeError: not if they are the same: a subclass has changed them in between.
+    """
+    if said is not None and said != is_:
+        kind = type(primitive).__name__
+        raise TypeError(
+            f"{kind}.__init__() says {what}={said!r}, {kind}.__new__() was told {is_!r}:"
+            f" a class that chooses the {what} does so in both"
+        )
 
 
 class Acquirable(Primitive):
@@ -61,6 +85,9 @@ class Acquirable(Primitive):
 
         Returns:
             whether it was acquired; False if the time was up first.
+
+        Raises:
+            OwnerDied: as `acquire` of a lock.
 
         Example:
             >>> import asyncio

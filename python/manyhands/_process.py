@@ -75,7 +75,9 @@ class _Running:
         while not self.engine.join(_JOIN_SLICE):
             pass
         if self.collector is not threading.current_thread():
-            self.collector.join()
+            # In slices: a signal that comes right before CPython falls asleep does not wake it.
+            while self.collector.is_alive():
+                self.collector.join(_JOIN_SLICE)
         _ending.discard(self)
 
     def terminate(self) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from queue import Empty, Full
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from manyhands import _native
 from manyhands._door import attempt_until
-from manyhands._errors import OwnerDied, ShutDown
 from manyhands._keep import keep_for_child
 
+TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from typing import Any, ClassVar, Self
+
+    from manyhands._errors import OwnerDied
 
 __all__ = ["JoinableQueue", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
 
@@ -147,6 +149,8 @@ class _AnyQueue(_native.QueueBase):
             raise
 
     async def __aiter__(self) -> AsyncIterator[Any]:
+        from manyhands._errors import ShutDown
+
         try:
             while True:
                 yield await self.async_get()
@@ -177,12 +181,23 @@ def _open(kind: type[_AnyQueue], address: tuple[Any, ...]) -> _AnyQueue:
 class _Sized(_AnyQueue):
     """Queues that can be full, and whose items can be joined."""
 
+    # What the native half knows as no limit; of an object that has no such thing, None.
+    _below_zero: int | None = None
+
     def __init__(
         self, maxsize: int = 0, *, name: str | None = None, memory: int | None = None
     ) -> None:
         self._open(self._kind, maxsize, name, memory)
+        if maxsize < 0:
+            self._below_zero = maxsize
 
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+    @property
+    def maxsize(self) -> int:
+        """The most items it holds; 0 or less, as it was given, for any number."""
+        given = self._below_zero
+        return super().maxsize if given is None else given
 
     @property
     def unfinished_tasks(self) -> int:
@@ -221,6 +236,8 @@ class _Sized(_AnyQueue):
         return True
 
     def _unfinished(self, pid: int, count: int) -> OwnerDied:
+        from manyhands._errors import OwnerDied
+
         items = "1 item" if count == 1 else f"{count} items"
         return OwnerDied(
             f"process {pid} died with {items} of {self!r} that it had taken and not finished; put"
@@ -250,7 +267,7 @@ class Queue(_Sized):
 
     Raises:
         ValueError: what has that name is no such queue, or has another ``maxsize``; the name is
-            empty; ``memory`` is negative.
+            empty; ``memory`` is less than 128 KiB.
         MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:
@@ -294,7 +311,8 @@ class LifoQueue(_Sized):
 class PriorityQueue(_Sized):
     """A queue that gives the item with the smallest number first, among equals the oldest.
 
-    Items are pairs ``(number, item)`` with an int or float; items themselves are not compared.
+    Items are pairs ``(number, item)``; numbers, also those of other libraries, are compared as ints
+    or floats, and items themselves are not.
     Arguments and methods are those of `Queue`.
 
     Example:

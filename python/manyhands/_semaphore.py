@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from manyhands import _native
-from manyhands._primitive import Acquirable
+from manyhands._primitive import Acquirable, check_made_with
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+else:
+    Any = object  # for `typing.get_type_hints`
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
@@ -22,7 +26,9 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
         name: makes it one semaphore for all processes of this user that give the same name.
 
     Raises:
-        ValueError: `value` is negative, or another than the one that bears this name has.
+        ValueError: `value` is negative, or another than the one that bears this name has; or what
+            has that name is of another kind.
+        MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:
         >>> at_most_two = mh.Semaphore(2)
@@ -35,6 +41,16 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
 
     _bounded: ClassVar[bool] = False
 
+    def __init__(
+        self,
+        value: int = 1,
+        *,
+        name: str | None = None,
+        _address: tuple[Any, ...] | None = None,
+    ) -> None:
+        check_made_with(self, "value", value, self._initial())
+        check_made_with(self, "name", name, self.name)
+
     def _keywords(self) -> dict[str, Any]:
         return {"value": self._initial()}
 
@@ -42,7 +58,7 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
 class BoundedSemaphore(Semaphore):
     """A semaphore that cannot be released more often than it was acquired.
 
-    Arguments as of `Semaphore`.
+    Arguments and errors are those of `Semaphore`.
 
     Example:
         >>> permits = mh.BoundedSemaphore(1)

@@ -1,7 +1,7 @@
 """The exception by which a task is asked to stop.
 
 It has a module of its own because a worker's signal handler imports it: the other exceptions
-derive from the standard library's, whose import is long and may itself be what is interrupted.
+need modules of the standard library, whose import may itself be what is interrupted.
 """
 
 from __future__ import annotations
@@ -15,3 +15,5 @@ class TaskCancelled(BaseException):
     It is a BaseException, as asyncio's CancelledError is, so that a task's own
     ``except Exception`` does not swallow it. Let it pass after cleaning up.
     """
+
+    __module__ = "manyhands"

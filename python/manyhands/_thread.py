@@ -25,6 +25,7 @@ __all__ = ["ThreadPoolExecutor"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_JOIN_SLICE = 0.2  # seconds between two looks at signals
 _BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
 
 
@@ -63,7 +64,8 @@ class _Crew:
         """Wait until all threads have ended, those too that tasks start meanwhile."""
         while alive := [thread for thread in list(self.threads) if thread.is_alive()]:
             for thread in alive:
-                thread.join()
+                # In slices: a signal that comes right before CPython falls asleep does not wake it.
+                thread.join(_JOIN_SLICE)
 
 
 def _work(crew: _Crew, worker: _native.ThreadWorker) -> None:

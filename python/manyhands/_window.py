@@ -152,20 +152,25 @@ class Window(Generic[T]):
             return self._completed.get_nowait()  # type: ignore[no-any-return]
         except Empty:
             pass
+        deadline = None if seconds is None else monotonic() + seconds
         if current_thread() is main_thread():
-            return _get(self._completed, seconds)
+            # In slices, too: a signal right before CPython falls asleep does not wake it.
+            return self._next_completed(deadline)
         # This may be a task of a thread pool, even of the one that it waits for: meanwhile that
         # pool may have one more thread. And the task may be asked to stop.
-        deadline = None if seconds is None else monotonic() + seconds
         with ThreadPoolBase._blocked(self._under_way) or nullcontext():
-            while True:
-                check_cancelled()
-                left = LOOK_UP if deadline is None else min(LOOK_UP, deadline - monotonic())
-                try:
-                    return _get(self._completed, max(0.0, left))
-                except TimeoutError:
-                    if deadline is not None and monotonic() >= deadline:
-                        raise
+            return self._next_completed(deadline)
+
+    def _next_completed(self, deadline: float | None) -> Future[Any]:
+        assert self._completed is not None
+        while True:
+            check_cancelled()
+            left = LOOK_UP if deadline is None else min(LOOK_UP, deadline - monotonic())
+            try:
+                return self._completed.get(timeout=max(0.0, left))  # type: ignore[no-any-return]
+            except Empty:
+                if deadline is not None and monotonic() >= deadline:
+                    raise TimeoutError from None
 
     def finish(
         self, future: Future[Any], deadline: float | None = None
@@ -216,13 +221,6 @@ class Window(Generic[T]):
     def oldest_number(self) -> int:
         """Return the number of the task that was submitted first."""
         return self._under_way[self.oldest()].number
-
-
-def _get(completed: SimpleQueue[Any], seconds: float | None) -> Future[Any]:
-    try:
-        return completed.get(timeout=seconds)  # type: ignore[no-any-return]
-    except Empty:
-        raise TimeoutError from None
 
 
 def _is_outcome(future: Future[Any], error: BaseException) -> bool:

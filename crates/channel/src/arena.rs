@@ -45,10 +45,12 @@
 mod block;
 mod chunks;
 mod error;
+mod freeing;
 mod header;
 mod layout;
 mod recovery;
 mod slabs;
+mod tagged;
 
 use std::collections::HashMap;
 use std::io;
@@ -61,6 +63,7 @@ use manyhands_os::{clock, process};
 
 pub use block::{Block, BlockRef};
 pub use error::{ArenaFull, BadBlock};
+pub use tagged::Tagged;
 
 use chunks::{Chunk, Chunks, Use};
 use header::{BlockHeader, Phase, SlabHeader, State};
@@ -145,14 +148,7 @@ impl Arena {
             let text = format!("participant {} of at most {MAX_PARTICIPANTS}", participant.0);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let layout = lay_out(&segment, &region)?;
-        // pairs with: `create`.
-        let mark = segment.word64(layout.header + MAGIC).load(Ordering::Acquire);
-        let chunks = segment.word64(layout.header + CHUNKS).load(Ordering::Relaxed);
-        if mark != MARK || chunks != layout.chunks as u64 {
-            let text = format!("no arena was made of bytes {region:?} of the segment");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+        let layout = check_mark(&segment, lay_out(&segment, &region)?)?;
         Ok(Self::over(segment, layout, participant))
     }
 
@@ -264,11 +260,18 @@ impl Arena {
     /// # Panics
     /// When called by another participant than 0, or for 0.
     pub fn reclaim(&self, dead: Participant) {
+        self.reclaim_all(&[dead]);
+    }
+
+    /// As [`reclaim`](Self::reclaim), for several who are dead: in the time that one takes.
+    ///
+    /// # Panics
+    /// When called by another participant than 0, or with 0 among the dead.
+    pub fn reclaim_all(&self, dead: &[Participant]) {
         assert!(
-            self.inner.me == Participant::PARENT && dead != Participant::PARENT,
-            "participant {} cannot reclaim what {} held: only 0 can, and not its own",
+            self.inner.me == Participant::PARENT && !dead.contains(&Participant::PARENT),
+            "participant {} cannot reclaim what {dead:?} held: only 0 can, and not its own",
             self.inner.me.0,
-            dead.0
         );
         if !self.inner.is_copy() {
             self.inner.reclaim(dead);
@@ -322,6 +325,18 @@ fn lay_out(segment: &Segment, region: &Range<usize>) -> io::Result<Layout> {
         );
         io::Error::new(io::ErrorKind::InvalidInput, text)
     })
+}
+
+/// The layout, if an arena has been made that way.
+fn check_mark(segment: &Segment, layout: Layout) -> io::Result<Layout> {
+    // pairs with: `create`.
+    let mark = segment.word64(layout.header + MAGIC).load(Ordering::Acquire);
+    let chunks = segment.word64(layout.header + CHUNKS).load(Ordering::Relaxed);
+    if mark != MARK || chunks != layout.chunks as u64 {
+        let text = format!("no arena was made of the segment's bytes from {} on", layout.header);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(layout)
 }
 
 impl Inner {
@@ -441,44 +456,5 @@ impl Inner {
             // Six others hand over this very block, and the receivers have not come to accept it. They will.
             std::thread::yield_now();
         }
-    }
-
-    /// Frees the block at `offset`, which was in `state`, if nobody holds it. `local` is for blocks of our own slabs.
-    fn free_if_unheld(
-        &self,
-        offset: usize,
-        chunk: usize,
-        kind: Chunk,
-        state: State,
-        local: Option<&mut Local>,
-    ) {
-        let header = BlockHeader::at(self.segment(), offset);
-        if state.phase != Phase::Used || !header.is_unheld() {
-            return;
-        }
-        let phase = match kind {
-            Chunk::Slab { owner, .. } if owner == self.me && local.is_some() => Phase::Pooled,
-            Chunk::Slab { .. } => Phase::Free,
-            Chunk::Head { .. } => Phase::Freeing { who: self.me },
-            _ => return,
-        };
-        if !header.swap(state, state.next(phase)) {
-            return;
-        }
-        match (kind, local) {
-            (Chunk::Slab { class, .. }, Some(local)) if phase == Phase::Pooled => {
-                local.slabs.give_back(chunk, self.index(chunk, class, offset));
-            }
-            (Chunk::Slab { class, .. }, _) => {
-                let slab = SlabHeader::at(self.segment(), self.chunks.layout.chunk(chunk));
-                slab.note_freed(self.index(chunk, class, offset));
-            }
-            (Chunk::Head { owner, len }, _) => self.chunks.release_run(chunk, owner, len),
-            _ => {}
-        }
-    }
-
-    fn index(&self, chunk: usize, class: usize, offset: usize) -> usize {
-        (offset - self.chunks.layout.block(chunk, class, 0)) / STRIDES[class]
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(not(any(loom, miri)))]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use manyhands_channel::arena::{Arena, Block, BlockRef, Participant};
 use manyhands_os::memory::Segment;
@@ -302,6 +303,55 @@ fn arenas_are_told_apart_from_other_memory() {
     assert!(Arena::attach(Arc::clone(&segment), whole.clone(), 512.into()).is_err());
     assert!(Arena::attach(Arc::clone(&segment), 0..3 * MIB, 1.into()).is_err(), "another length");
     assert!(Arena::attach(segment, whole, 511.into()).is_ok());
+}
+
+#[test]
+fn tags_are_seen_from_outside_as_long_as_the_block_is_used() {
+    let arenas = arenas(40, 2);
+    let seen = || Arena::tagged(arenas[0].segment(), 4096..arenas[0].segment().len());
+    let sizes = [0, 64, 5000, MIB, 3 * MIB + 17];
+    let blocks: Vec<Block> = sizes.iter().map(|len| arenas[1].allocate(*len).expect("room")).collect();
+    assert_eq!(seen(), [], "nobody has said anything");
+    for (tag, block) in (1..).zip(&blocks) {
+        fill(block, 7);
+        block.set_tag(tag);
+        let opened = arenas[0].open(block.reference()).expect("held");
+        assert_eq!((opened.tag(), opened.len()), (tag, block.len()));
+        assert!(is_filled(&opened, 7));
+    }
+    let mut found: Vec<_> = seen().into_iter().map(|found| (found.tag, found.offset, found.len)).collect();
+    found.sort_unstable();
+    let expected: Vec<_> =
+        (1..).zip(&blocks).map(|(tag, block)| (tag, block.offset(), block.len())).collect();
+    assert_eq!(found, expected);
+    let places: Vec<usize> = blocks.iter().map(Block::offset).collect();
+    drop(blocks);
+    assert_eq!(seen(), []);
+    let again: Vec<Block> = sizes.iter().map(|len| arenas[1].allocate(*len).expect("room")).collect();
+    assert!(again.iter().any(|block| places.contains(&block.offset())), "a place is used again");
+    assert!(again.iter().all(|block| block.tag() == 0));
+    assert_eq!(seen(), []);
+}
+
+#[test]
+fn damaged_arenas_are_looked_at_without_harm() {
+    let arenas = arenas(4, 1);
+    let segment = arenas[0].segment();
+    let block = arenas[0].allocate(64).expect("room");
+    block.set_tag(3);
+    let whole = 4096..segment.len();
+    // All of the table, and of the first chunk's headers, word by word.
+    for at in (4096 + 16..4096 + 256).chain(8192..8192 + 8192).step_by(8) {
+        let before = segment.word64(at).load(Ordering::Relaxed);
+        for word in [u64::MAX, 3, 4, 5, 3 | 99 << 8, 4 | 1 << 40, 1 << 62, before ^ 2] {
+            segment.word64(at).store(word, Ordering::Relaxed);
+            let found = Arena::tagged(segment, whole.clone());
+            assert!(found.iter().all(|block| block.offset + block.len <= segment.len()), "{at}: {found:?}");
+        }
+        segment.word64(at).store(before, Ordering::Relaxed);
+    }
+    assert_eq!(Arena::tagged(segment, whole).len(), 1);
+    assert_eq!(Arena::tagged(segment, 0..MIB), [], "no arena");
 }
 
 #[test]

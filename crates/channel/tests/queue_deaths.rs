@@ -7,11 +7,13 @@ mod child;
 mod yard;
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 
 use child::stepping::look_at_every_store;
 use child::{Child, News, stop_for_tracing};
 use manyhands_channel::queue::{Batch, Kind, Message, Options, Queue, TaskError};
 use manyhands_os::clock::{self, SECOND};
+use manyhands_os::process::{Identity, identity};
 use manyhands_sync::waiting::Patient;
 use yard::{Yard, put};
 
@@ -388,4 +390,129 @@ fn a_fork_while_another_thread_is_at_work_stops_nobody() {
         forked.wait();
         assert_eq!(child.wait(), News::Exited(0));
     });
+}
+
+/// Writes into the table of consumers that the process `who` has taken and not finished `open` items.
+fn set_line(yard: &Yard, line: usize, who: u64, open: i32) {
+    set_line_at(yard, line, who, open, 0);
+}
+
+/// The same, and which item it took last.
+fn set_line_at(yard: &Yard, line: usize, who: u64, open: i32, last: u32) {
+    let at = yard.region.start + 512 + line * 16;
+    let sum = yard.region.start + 512 + 256 * 16 + 21 * 8;
+    let segment = yard.site.segment();
+    segment.word64(at).store(who, Ordering::Relaxed);
+    segment.word64(at + 8).store(u64::from(open as u32) << 32 | u64::from(last), Ordering::Relaxed);
+    segment.word64(sum).fetch_add(i64::from(open) as u64, Ordering::Relaxed);
+}
+
+/// Who had this process's number before it, in some dozen ticks of the kernel's clock.
+fn dead(number: u64) -> u64 {
+    let dead = identity().to_bits() ^ (1 + number) << 22;
+    assert!(Identity::from_bits(dead).is_some_and(Identity::is_dead));
+    dead
+}
+
+/// Lines that a process can have for itself.
+const LINES: std::ops::RangeInclusive<usize> = 1..=253;
+
+#[test]
+fn more_consumers_die_than_there_are_lines() {
+    for kind in KINDS {
+        let yard = filled(kind);
+        LINES.for_each(|line| set_line(&yard, line, dead(line as u64), 2));
+        for _ in 0..2 {
+            let child = Child::run(|| {
+                assert_eq!(yard.attach().try_get(|_| Ok::<_, Infallible>(())), Ok(Ok(())));
+            });
+            assert_eq!(child.wait(), News::Exited(0));
+        }
+        assert_eq!(drain(&yard.queue).len(), 1);
+        let count = 2 * LINES.count() as u64 + 2;
+        let left = yard.queue.unfinished().expect("to be known");
+        let lost = |left: &[(Identity, u32)]| left.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        assert_eq!((left.count, lost(&left.lost)), (count + 1, count));
+        let joined = yard.queue.join(None, &mut Patient);
+        assert!(matches!(joined, Err(TaskError::Lost(left)) if lost(&left) == count));
+        yard.queue.task_done(1, &mut Patient).expect("one");
+        assert_eq!(yard.queue.write_off(&mut Patient), Ok(count));
+        assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+    }
+}
+
+#[test]
+fn killed_while_it_adds_up_the_dead() {
+    for kind in KINDS {
+        let prepare = || {
+            let yard = filled(kind);
+            // All lines are in use, most of them by who lives.
+            LINES.for_each(|line| set_line(&yard, line, identity().to_bits(), 0));
+            for (line, open) in [(3, 2), (4, 0), (77, 4)] {
+                set_line(&yard, line, dead(line as u64), open);
+            }
+            yard
+        };
+        let allowed = [original(), if kind == Kind::Lifo { vec![0, 1] } else { vec![1, 2] }];
+        kill_at_every_store(
+            prepare,
+            |queue| assert_eq!(queue.try_get(|_| Ok::<_, Infallible>(())), Ok(Ok(()))),
+            |yard, what| survives(yard, what, &allowed, |left| 6 + 3 - left as u64),
+        );
+    }
+}
+
+/// More consumers live than there are lines: those who have none are counted all the same.
+#[test]
+fn without_a_line_a_consumer_is_counted_too() {
+    for kind in KINDS {
+        let yard = filled(kind);
+        LINES.for_each(|line| set_line(&yard, line, identity().to_bits(), 0));
+        let child = Child::run(|| {
+            let queue = yard.attach();
+            let taken = queue.try_get_many(2, |_| Ok::<_, Infallible>(()));
+            assert_eq!(taken, Ok(Ok(2)));
+            queue.try_task_done(1).expect("two");
+        });
+        assert_eq!(child.wait(), News::Exited(0));
+        assert_eq!(yard.queue.unfinished().expect("to be known").count, 2);
+    }
+}
+
+/// Who has finished more than it took, and who has counted further than a line can, is added up as anybody.
+#[test]
+fn what_the_dead_finished_for_others_counts() {
+    let yard = filled(Kind::Fifo);
+    LINES.for_each(|line| set_line(&yard, line, dead(line as u64), 0));
+    for (line, open) in [(1, i32::MAX), (2, 7), (3, -4), (4, i32::MIN + 6), (5, 1)] {
+        set_line(&yard, line, dead(line as u64), open);
+    }
+    let child = Child::run(|| {
+        assert_eq!(yard.attach().try_get(|_| Ok::<_, Infallible>(())), Ok(Ok(())));
+        // Dies with the latch: all is counted anew.
+        let _ = yard.attach().try_get(|_| -> Result<(), Infallible> {
+            stop_for_tracing();
+            Ok(())
+        });
+    });
+    assert_eq!(child.wait(), News::Stopped);
+    child.kill();
+    let count = 3 + i64::from(i32::MAX) + 7 - 4 + i64::from(i32::MIN) + 6 + 1;
+    assert_eq!(yard.queue.unfinished().expect("to be known").count, count as u64);
+}
+
+/// Numbers of items begin anew after 2³² of them: those of an idle consumer may then look as if it were about to take.
+#[test]
+fn the_death_of_another_takes_nothing_back_of_the_living() {
+    let yard = filled(Kind::Fifo);
+    set_line_at(&yard, 9, identity().to_bits(), 5, 2);
+    let child = Child::run(|| {
+        let _ = yard.attach().try_get(|_| -> Result<(), Infallible> {
+            stop_for_tracing();
+            Ok(())
+        });
+    });
+    assert_eq!(child.wait(), News::Stopped);
+    child.kill();
+    assert_eq!(yard.queue.unfinished().expect("to be known").count, 3 + 5);
 }

@@ -9,6 +9,7 @@
 
 pub mod clean;
 pub mod json;
+mod line;
 pub mod screen;
 mod state;
 pub mod survey;

@@ -22,6 +22,17 @@ pub fn now() -> Deadline {
     from_timespec(clock_gettime(ClockId::Monotonic))
 }
 
+/// CPU time that the calling thread has used so far, in nanoseconds.
+///
+/// ```
+/// let used = manyhands_os::clock::thread_time();
+/// assert!(manyhands_os::clock::thread_time() >= used);
+/// ```
+#[must_use]
+pub fn thread_time() -> u64 {
+    from_timespec(clock_gettime(ClockId::ThreadCPUTime))
+}
+
 /// The moment `seconds` from now. Negative and NaN count as zero; what is too far away to write down is `None`, which
 /// every waiting function takes as "no deadline".
 ///

@@ -3,12 +3,16 @@
 //! A memfd has a name but no place: it is found in `/proc/<pid>/fd` of a process that has it, and it is gone when
 //! nobody has it any more, however they ended. Opening such an entry gives a descriptor of the same file.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 
 /// What `/proc` writes around a memfd's name.
 const BEFORE_NAME: &[u8] = b"/memfd:";
@@ -16,6 +20,10 @@ const AFTER_NAME: &[u8] = b" (deleted)";
 
 /// The most bytes that the name of a memfd may have.
 pub const LONGEST_NAME: usize = 249;
+
+/// How often to ask who has come meanwhile. The second time hardly anybody has; this is for the end of it all, should
+/// processes come faster than they are looked at.
+const MOST_ROUNDS: usize = 64;
 
 /// A memory file, as one of the processes that have it open shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +42,7 @@ pub struct Memfd {
 /// processes have open comes several times. Processes that end meanwhile, or that the system hides from this one, are
 /// left out.
 ///
-/// A file that a process passes to its child by fork while this looks is seen, as children come after their parents
-/// (unless the numbers have just started anew).
+/// A file that a process passes to its child by fork while this looks is seen: who has come meanwhile is looked at, too.
 ///
 /// ```
 /// use manyhands_os::{memfd, memory::Segment};
@@ -47,15 +54,45 @@ pub struct Memfd {
 /// ```
 #[must_use]
 pub fn list(prefix: &str) -> Vec<Memfd> {
-    let user = user();
     let mut found = Vec::new();
-    for pid in processes() {
-        // The folder belongs to the effective user of the process.
-        if fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user) {
-            list_of(pid, prefix, &mut found);
+    find::<()>(&begins_with(prefix), |file| {
+        found.push(file);
+        None
+    });
+    found.sort_by_key(|file| file.pid);
+    found
+}
+
+fn begins_with(prefix: &str) -> impl Fn(&[u8]) -> bool {
+    move |name| name.starts_with(prefix.as_bytes())
+}
+
+/// Goes through the memory files of this user's processes whose names are `meant`, see [`list`], until `wanted` returns
+/// something.
+///
+/// ```
+/// use manyhands_os::{memfd, memory::Segment};
+///
+/// let segment = Segment::create(c"manyhands:example of find", 4096)?;
+/// let found = memfd::find(&|name: &[u8]| name == b"manyhands:example of find", |file| Some(file.inode));
+/// assert_eq!(found, Some(segment.number()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn find<T>(meant: &impl Fn(&[u8]) -> bool, mut wanted: impl FnMut(Memfd) -> Option<T>) -> Option<T> {
+    let user = user();
+    let mut seen = HashSet::new();
+    for _ in 0..MOST_ROUNDS {
+        let new: Vec<i32> = processes().into_iter().filter(|pid| seen.insert(*pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let value =
+            new.into_iter().find_map(|pid| files_of(pid, user, meant).into_iter().find_map(&mut wanted));
+        if value.is_some() {
+            return value;
         }
     }
-    found
+    None
 }
 
 /// The user in whose name this process opens files.
@@ -71,26 +108,48 @@ fn processes() -> Vec<i32> {
     pids
 }
 
-fn list_of(pid: i32, prefix: &str, found: &mut Vec<Memfd>) {
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Some(name) = fs::read_link(&path).ok().and_then(|target| parse(target.as_os_str().as_bytes()))
-        else {
-            continue;
-        };
-        let Some(fd) = entry.file_name().to_str().and_then(|number| number.parse().ok()) else { continue };
-        if name.as_bytes().starts_with(prefix.as_bytes())
-            && let Ok(file) = fs::metadata(&path)
-        {
-            found.push(Memfd { pid, fd, inode: file.ino(), name });
+/// The memory files of process `pid`, if it is this user's, whose names begin with `prefix`; see [`list`].
+///
+/// ```
+/// use manyhands_os::{memfd, memory::Segment};
+///
+/// let segment = Segment::create(c"manyhands:example", 4096)?;
+/// assert_eq!(memfd::list_of(std::process::id() as i32, "manyhands:example").len(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn list_of(pid: i32, prefix: &str) -> Vec<Memfd> {
+    files_of(pid, user(), &begins_with(prefix))
+}
+
+/// The memory files of process `pid`, if it is `user`'s, whose names are `meant`.
+fn files_of(pid: i32, user: u32, meant: &impl Fn(&[u8]) -> bool) -> Vec<Memfd> {
+    let mut found = Vec::new();
+    // The folder belongs to the effective user of the process.
+    if !fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user) {
+        return found;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(folder) = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()) else { return found };
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&folder, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let number = entry.file_name();
+        // What is cut off here is longer than any memfd's.
+        let mut target = [0; BEFORE_NAME.len() + LONGEST_NAME + AFTER_NAME.len() + 1];
+        let Ok(len) = rustix::fs::readlinkat_raw(&folder, number, &mut target) else { continue };
+        let Some(name) = parse(&target[..len]).filter(|name| meant(name)) else { continue };
+        let Some(fd) = number.to_str().ok().and_then(|number| number.parse().ok()) else { continue };
+        if let Ok(file) = rustix::fs::statat(&folder, number, AtFlags::empty()) {
+            found.push(Memfd { pid, fd, inode: file.st_ino, name: OsString::from_vec(name.to_vec()) });
         }
     }
+    found
 }
 
 /// The name in what a link of `/proc/<pid>/fd` says; `None` for what is no memfd.
-fn parse(target: &[u8]) -> Option<OsString> {
-    let name = target.strip_prefix(BEFORE_NAME)?.strip_suffix(AFTER_NAME)?;
-    Some(OsString::from_vec(name.to_vec()))
+fn parse(target: &[u8]) -> Option<&[u8]> {
+    target.strip_prefix(BEFORE_NAME)?.strip_suffix(AFTER_NAME)
 }
 
 /// Opens the memory file with number `inode` that process `pid` has as `fd`.
@@ -172,9 +231,41 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_comes_meanwhile_is_looked_at_too() {
+        let _segment = Segment::create(c"test:newcomer", 4096).expect("a segment");
+        let mut child = None;
+        let found = find(&|name: &[u8]| name == b"test:newcomer", |file| {
+            // Those of other tests have it, too.
+            if file.pid != here() {
+                return child.filter(|child| *child == file.pid);
+            }
+            child.get_or_insert_with(|| {
+                // SAFETY: the child only sleeps until it is killed.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    // SAFETY: plain system call; it does not outlive the test.
+                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                    loop {
+                        // SAFETY: sleeps.
+                        unsafe { libc::pause() };
+                    }
+                }
+                pid
+            });
+            None
+        });
+        let child = child.expect("this process was looked at");
+        // SAFETY: our own child, not reaped yet.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        // SAFETY: waits for it.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert_eq!(found, Some(child));
+    }
+
+    #[test]
     fn links_are_parsed() {
-        assert_eq!(parse(b"/memfd:a b (deleted)"), Some("a b".into()));
-        assert_eq!(parse(b"/memfd: (deleted)"), Some(OsString::new()));
+        assert_eq!(parse(b"/memfd:a b (deleted)"), Some(b"a b".as_slice()));
+        assert_eq!(parse(b"/memfd: (deleted)"), Some(b"".as_slice()));
         assert_eq!(parse(b"/memfd:half"), None);
         assert_eq!(parse(b"/tmp/memfd:x (deleted)"), None);
         assert_eq!(parse(b"pipe:[77]"), None);

@@ -5,9 +5,14 @@
 //! page that was never committed works too, but when memory is short the kernel answers it with SIGBUS; so commit
 //! first. The seals forbid everyone to shrink or grow the file, which is the other way to a SIGBUS. Nothing has a name
 //! in the file system: when the last process is gone, so is the memory.
+//!
+//! A segment keeps the descriptor of its file to pass it on, for nothing else. Programs that become daemons close
+//! whatever they do not know, and the number is soon that of another file: what is done to the file is done by its
+//! mapping, and before the descriptor is used or closed it is looked at.
 
 use std::ffi::CStr;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -17,6 +22,8 @@ use rustix::io::Errno;
 
 mod mapping;
 
+use mapping::FileId;
+
 /// Length of a page, the unit in which memory is committed and discarded, in bytes.
 ///
 /// ```
@@ -25,6 +32,33 @@ mod mapping;
 #[must_use]
 pub fn page_size() -> usize {
     rustix::param::page_size()
+}
+
+/// The most bytes of addresses that this process may have (`ulimit -v`); `None` where that is not limited. Segments take
+/// addresses for their whole length at once.
+///
+/// ```
+/// assert!(manyhands_os::memory::address_limit().is_none_or(|bytes| bytes > 1 << 20));
+/// ```
+#[must_use]
+pub fn address_limit() -> Option<usize> {
+    mapping::addresses()
+}
+
+/// How many more bytes of addresses this process can take; `None` where that is not limited.
+///
+/// ```
+/// use manyhands_os::memory::{address_limit, address_room};
+///
+/// assert_eq!(address_room().is_some(), address_limit().is_some());
+/// ```
+#[must_use]
+pub fn address_room() -> Option<usize> {
+    let limit = address_limit()?;
+    // The first number is the size of all mappings, in pages.
+    let sizes = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let taken = sizes.split_whitespace().next().and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(taken.saturating_mul(page_size())))
 }
 
 /// A piece of memory shared by every process that has its descriptor.
@@ -44,10 +78,11 @@ pub fn page_size() -> usize {
 /// ```
 #[derive(Debug)]
 pub struct Segment {
-    fd: OwnedFd,
+    /// Ours only as long as it stands for `file`.
+    fd: ManuallyDrop<OwnedFd>,
+    file: FileId,
     base: NonNull<u8>,
     len: usize,
-    number: u64,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and lives as long as the value.
@@ -61,7 +96,7 @@ impl Segment {
     /// `/proc/*/maps` and need not be unique.
     ///
     /// # Errors
-    /// When descriptors or addresses run out.
+    /// When descriptors run out; `OutOfMemory` when addresses do, see [`address_limit`].
     pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(page_size());
         Self::over(mapping::create(name, len)?, len)
@@ -83,21 +118,41 @@ impl Segment {
     }
 
     fn over(fd: OwnedFd, len: usize) -> io::Result<Self> {
-        let number = mapping::number(&fd)?;
-        let base = mapping::map(&fd, len)?;
-        Ok(Self { fd, base, len, number })
+        let file = mapping::file(&fd)?;
+        let base = mapping::map(&fd, len).map_err(|error| no_addresses(error, len))?;
+        Ok(Self { fd: ManuallyDrop::new(fd), file, base, len })
     }
 
-    /// The descriptor to pass to other processes.
+    /// The descriptor under which other processes can find the file. Somebody in this process may have closed it, and
+    /// the number may be another file's by now, so look at [`number`](Self::number) there; or see
+    /// [`fd_to_pass`](Self::fd_to_pass).
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
+    /// The descriptor to pass to other processes.
+    ///
+    /// # Errors
+    /// When somebody in this process has closed it.
+    pub fn fd_to_pass(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.has_its_file() {
+            return Ok(self.fd());
+        }
+        let text = "the descriptor of shared memory has been closed: what closes all descriptors, as a daemon does \
+                    when it starts, has to come before the first use of shared memory";
+        Err(io::Error::other(text))
+    }
+
+    /// Whether our descriptor is still that of our file. Who closes descriptors at this very moment is not seen.
+    fn has_its_file(&self) -> bool {
+        mapping::file(&self.fd).is_ok_and(|file| file == self.file)
+    }
+
     /// The number of its file: the same in every process, and no other segment has it meanwhile.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.number
+        self.file.inode
     }
 
     /// Length in bytes: the limit up to which memory can be committed.
@@ -107,8 +162,8 @@ impl Segment {
         self.len
     }
 
-    /// Makes sure that the pages of `range` exist, so that touching them cannot fail. Committed pages keep their
-    /// contents, new ones are zero.
+    /// Makes sure that the pages of `range` exist, so that touching them cannot fail, and has them mapped here. Committed
+    /// pages keep their contents, new ones are zero.
     ///
     /// # Errors
     /// `StorageFull` or `OutOfMemory` when memory is short: nothing is lost, a part may have been committed.
@@ -116,11 +171,15 @@ impl Segment {
     /// # Panics
     /// When `range` is not inside the segment.
     pub fn commit(&self, range: Range<usize>) -> io::Result<()> {
-        self.in_steps(range, |start, len| mapping::commit(&self.fd, start, len))
+        self.in_steps(range, |start, len| {
+            // SAFETY: `pointer` sees to it that the pages are inside the mapping.
+            let outcome = unsafe { mapping::commit(self.pointer(start, len), len) };
+            self.or_by_descriptor(outcome, true, start, len)
+        })
     }
 
-    /// Maps the pages of `range` into this process at once, which costs far less than the page faults of a first write:
-    /// right before a large copy. Only a saving: whatever goes wrong, page faults will do the same.
+    /// Maps the pages of `range`, which another process has committed, into this one at once. That costs far less than the
+    /// page faults of a first write: right before a large copy. Only a saving: whatever goes wrong, page faults will do the same.
     ///
     /// # Panics
     /// When `range` is not inside the segment.
@@ -147,8 +206,26 @@ impl Segment {
         }
         self.in_steps(start..end, |start, len| {
             // SAFETY: `pointer` sees to it that the pages are inside the mapping.
-            unsafe { mapping::discard(&self.fd, start, len, self.pointer(start, len)) }
+            let outcome = unsafe { mapping::discard(self.pointer(start, len), len) };
+            self.or_by_descriptor(outcome, false, start, len)
         })
+    }
+
+    /// What cannot be done by the mapping (pages that are locked cannot be discarded by it, read-only ones not be
+    /// committed, and there are kernels that know neither) is done by the descriptor, if that is still ours.
+    fn or_by_descriptor(
+        &self,
+        outcome: rustix::io::Result<()>,
+        commit: bool,
+        start: usize,
+        len: usize,
+    ) -> rustix::io::Result<()> {
+        match outcome {
+            Err(Errno::INVAL) if self.has_its_file() => {
+                mapping::without_mapping(&self.fd, commit, start, len)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Calls `step` for consecutive parts of `range` widened to whole pages. A signal makes the kernel give a step up
@@ -264,12 +341,33 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // SAFETY: mapped in `over`; whoever still has a pointer into it broke the promise of `pointer`.
         unsafe { mapping::unmap(self.base, self.len) };
+        if self.has_its_file() {
+            // SAFETY: dropped here and nowhere else, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+        // Otherwise the descriptor is not there, or another file's, whose owner closes it.
     }
+}
+
+/// Says why `len` bytes could not be mapped, if there were no addresses for them.
+fn no_addresses(error: io::Error, len: usize) -> io::Error {
+    if error.raw_os_error() != Some(Errno::NOMEM.raw_os_error()) {
+        return error;
+    }
+    let why = address_limit().map_or_else(
+        || format!("the system has no room for another mapping ({error})"),
+        |limit| format!("this process may have {limit} bytes of addresses in all (ulimit -v)"),
+    );
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!("no {len} bytes of addresses for shared memory: {why}"),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::{AsRawFd, FromRawFd};
     use std::sync::atomic::Ordering;
 
     fn segment(len: usize) -> Segment {
@@ -319,6 +417,52 @@ mod tests {
         let file = std::fs::File::open("/proc/self/exe").expect("our own binary");
         let error = Segment::attach(file.into()).expect_err("not a memfd");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// Puts another file in the place of the segment's descriptor, as if it had been closed and opened anew.
+    fn replace_descriptor(segment: &Segment, with: &impl AsFd) {
+        // SAFETY: the number is open, and never closed by what stands for it here.
+        let mut taken = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(segment.fd().as_raw_fd()) });
+        rustix::io::dup2(with, &mut taken).expect("replaced");
+    }
+
+    #[test]
+    fn a_file_that_has_the_descriptors_number_now_is_left_alone() {
+        let len = 64 * page_size();
+        let ours = segment(2 * len);
+        let other = segment(len);
+        other.copy_in(0, &vec![9; len]);
+        let number = ours.fd().as_raw_fd();
+        assert!(ours.fd_to_pass().is_ok());
+        replace_descriptor(&ours, &other.fd());
+        assert!(ours.fd_to_pass().is_err());
+        ours.commit(0..2 * len).expect("by its mapping");
+        ours.copy_in(0, &vec![5; 2 * len]);
+        ours.discard(0..len).expect("by its mapping");
+        let mut bytes = vec![0; 2 * len];
+        ours.copy_out(0, &mut bytes);
+        assert!(bytes[..len].iter().all(|byte| *byte == 0) && bytes[len..].iter().all(|byte| *byte == 5));
+        drop(ours);
+        other.copy_out(0, &mut bytes[..len]);
+        assert!(bytes[..len].iter().all(|byte| *byte == 9), "another file was changed");
+        // SAFETY: the number is open: it was given to the other file above, and nobody else closes it.
+        let still_open = unsafe { OwnedFd::from_raw_fd(number) };
+        assert_eq!(mapping::file(&still_open).expect("not closed"), other.file);
+        assert_eq!(rustix::fs::fstat(&still_open).expect("open").st_size as usize, len, "it was made longer");
+    }
+
+    #[test]
+    fn locked_pages_are_discarded_too() {
+        let segment = segment(4 * page_size());
+        segment.commit(0..segment.len()).expect("committed");
+        segment.copy_in(0, &[3; 8]);
+        // SAFETY: the whole mapping, which lives longer than the lock.
+        let locked = unsafe { rustix::mm::mlock(segment.base.as_ptr().cast(), segment.len()) };
+        locked.expect("a few pages can be locked");
+        segment.discard(0..segment.len()).expect("by its descriptor");
+        let mut bytes = [1; 8];
+        segment.copy_out(0, &mut bytes);
+        assert_eq!(bytes, [0; 8]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::clock::{Deadline, SECOND};
 
 mod any;
 
-pub use any::{MOST_WORDS, can_wait_any, forbid_wait_any, wait_any};
+pub use any::{AnyOf, MOST_WORDS, can_wait_any, forbid_wait_any};
 
 /// Why [`wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -137,7 +137,7 @@ impl<T: Send + 'static> Driver<T> {
     fn start_zygote(&mut self) -> io::Result<()> {
         let launch = &self.shared.launch;
         let (control, theirs) = socket::seqpacket_pair()?;
-        let mut fds = vec![theirs.as_fd(), self.shared.ground.segment().fd()];
+        let mut fds = vec![theirs.as_fd(), self.shared.ground.segment().fd_to_pass()?];
         let inherited = launch.descriptors();
         fds.extend(inherited.iter().map(AsFd::as_fd));
         let started = process::spawn(&Spawn {

@@ -1,40 +1,44 @@
 //! The ground: the one shared segment of a process tree's root, its arena, and the leases of those who take part in it.
 //! All pools of a process stand on the same ground, and so does everything unnamed that it shares.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use manyhands_channel::arena::{Arena, Block};
-use manyhands_os::memory::Segment;
+use manyhands_channel::arena::{Arena, Block, Participant};
+use manyhands_os::memory::{self, Segment};
 use manyhands_os::process::identity;
-use manyhands_os::{clock, procfs};
+use manyhands_os::procfs;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{MOST_LEASES, PARAMETERS, SITE_BYTES, Site};
 
-use crate::home::{EVERLASTING, Place, Record, RecordError};
+use crate::home::{Place, Record, RecordError};
+use crate::latecomers::{self, LATECOMERS};
 
 /// As whom zygotes read their set-up; nobody else gets this number.
 pub const ZYGOTE: u16 = MOST_LEASES as u16 - 1;
 
-const _: () = assert!(EVERLASTING < ZYGOTE);
+const _: () = assert!(LATECOMERS < ZYGOTE);
 
-/// After so many new records the ground is swept.
-const RECORDS_PER_SWEEP: u32 = 1024;
+/// After so many bytes of new records the ground is swept; a record counts as [`COUNTED`] bytes at least.
+const BYTES_PER_SWEEP: usize = 1 << 20;
+const COUNTED: usize = 1024;
 
-/// How long a lease waits for the child it was reserved for, in nanoseconds. A fork that failed leaves one behind.
-const BIRTH: u64 = 60 * clock::SECOND;
+/// The least that a ground's arena can be limited to, in bytes.
+pub const SMALLEST_LIMIT: usize = 16 << 20;
 
 /// Where the table of pools is, right behind the site: a word for each, the offset of its control block; zero for none.
 const TABLE: usize = SITE_BYTES;
 const TABLE_BYTES: usize = 4096;
 
+/// Where the list of latecomers is.
+pub(crate) const LIST: Range<usize> = TABLE + TABLE_BYTES..TABLE + TABLE_BYTES + 4096;
+
 /// The part of a ground's segment that is its arena.
 #[must_use]
 pub fn region(segment: &Segment) -> Range<usize> {
-    TABLE + TABLE_BYTES..segment.len()
+    LIST.end..segment.len()
 }
 
 /// The words of the table of pools in `segment`.
@@ -56,9 +60,22 @@ pub fn pools(segment: &Segment) -> Vec<usize> {
 pub struct Ground {
     place: Arc<Place>,
     arena: Arc<Arena>,
-    /// Participants that the pools look after themselves.
-    enrolled: Mutex<BTreeSet<u16>>,
-    records: AtomicU32,
+    /// Bytes of records since the last sweep.
+    unswept: AtomicUsize,
+}
+
+/// Puts right what others left behind in this process's own ground who took part and are dead, other than the workers of
+/// pools, which see to that themselves. Does nothing in another process's ground.
+pub(crate) fn sweep(site: &Site, arena: &Arena) {
+    if site.creator() != Some(identity()) {
+        return;
+    }
+    site.sweep(|numbers| {
+        let participants = numbers.iter().filter(|number| (1..LATECOMERS).contains(number));
+        let dead: Vec<Participant> = participants.map(|number| Participant::from(*number)).collect();
+        arena.reclaim_all(&dead);
+    });
+    latecomers::sweep(site, arena);
 }
 
 impl Ground {
@@ -67,21 +84,39 @@ impl Ground {
     /// # Errors
     /// When the kernel gives no memory file or address range.
     pub fn create(limit: usize) -> io::Result<Self> {
-        let segment = Arc::new(Segment::create(c"manyhands:Ground", TABLE + TABLE_BYTES + limit)?);
+        let segment = Arc::new(Segment::create(c"manyhands:Ground", LIST.end + limit)?);
         let site = Site::create(Arc::clone(&segment), Kind::Ground.number(), [0; PARAMETERS])?;
-        segment.commit(TABLE..TABLE + TABLE_BYTES)?;
+        segment.commit(TABLE..LIST.end)?;
         let arena = Arc::new(Arena::create(Arc::clone(&segment), region(&segment))?);
         site.enter_as(0);
         site.publish();
         let place = Place::register(site, Some(Arc::clone(&arena)))?;
-        Ok(Self { place, arena, enrolled: Mutex::default(), records: AtomicU32::new(0) })
+        Ok(Self { place, arena, unswept: AtomicUsize::new(0) })
     }
 
     /// Half of what this process may use of the machine's memory: results that are still in shared
-    /// memory must not push out the program that made them.
+    /// memory must not push out the program that made them. And an eighth of the addresses that are left, where they are limited.
     #[must_use]
     pub fn default_limit() -> usize {
-        usize::try_from(procfs::memory_limit() / 2).unwrap_or(usize::MAX).max(64 << 20)
+        let addresses = memory::address_room().map_or(usize::MAX, |bytes| bytes / 8);
+        let half = usize::try_from(procfs::memory_limit() / 2).unwrap_or(usize::MAX).max(64 << 20);
+        half.min(addresses).max(SMALLEST_LIMIT)
+    }
+
+    /// A new ground with the [default limit](Self::default_limit) or, if there are no addresses for that, a smaller one.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `OutOfMemory` when there are no addresses for the smallest.
+    pub fn create_default() -> io::Result<Self> {
+        let mut limit = Self::default_limit();
+        loop {
+            match Self::create(limit) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && limit / 2 >= SMALLEST_LIMIT => {
+                    limit /= 2;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The segment.
@@ -106,10 +141,7 @@ impl Ground {
     #[must_use]
     pub fn enroll(&self) -> Option<u16> {
         self.sweep();
-        let mut enrolled = self.enrolled();
-        let participant = self.place.site().reserve()?;
-        enrolled.insert(participant);
-        Some(participant)
+        self.place.site().reserve_tended()
     }
 
     /// Makes the lease ready for the next worker with the same number. Its last holder is gone and its memory reclaimed.
@@ -125,7 +157,6 @@ impl Ground {
 
     /// Gives a number back. Its holder is gone and its memory reclaimed.
     pub fn dismiss(&self, participant: u16) {
-        let mut enrolled = self.enrolled();
         let site = self.place.site();
         if let Some(lease) = site.lease(participant) {
             site.free(participant, lease.identity);
@@ -133,34 +164,11 @@ impl Ground {
                 site.forget(lease.identity);
             }
         }
-        enrolled.remove(&participant);
-    }
-
-    fn enrolled(&self) -> MutexGuard<'_, BTreeSet<u16>> {
-        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts right what others left behind that took part and are dead, other than the workers of pools.
     pub fn sweep(&self) {
-        let site = self.place.site();
-        if site.creator() != Some(identity()) {
-            return;
-        }
-        let enrolled = self.enrolled();
-        for number in (1..EVERLASTING).filter(|number| !enrolled.contains(number)) {
-            let Some(lease) = site.lease(number) else { continue };
-            let is_over = match lease.reserved {
-                true => lease.since + BIRTH < clock::now(),
-                false => site.is_dead(lease.identity),
-            };
-            if is_over {
-                self.arena.reclaim(number.into());
-                site.free(number, lease.identity);
-                if !lease.reserved {
-                    site.forget(lease.identity);
-                }
-            }
-        }
+        sweep(self.place.site(), &self.arena);
     }
 
     /// Lets others find the pool whose control block is at `offset`. One too many is not found, and works all the same.
@@ -185,21 +193,29 @@ impl Ground {
     /// # Errors
     /// When the segment is full.
     pub fn allocate(&self, bytes: usize) -> io::Result<Block> {
-        self.arena
-            .allocate(bytes)
-            .map_err(|full| io::Error::new(io::ErrorKind::OutOfMemory, full.to_string()))
+        let allocated = self.arena.allocate(bytes).or_else(|_| {
+            self.sweep();
+            self.arena.allocate(bytes)
+        });
+        allocated.map_err(|full| io::Error::new(io::ErrorKind::OutOfMemory, full.to_string()))
     }
 
-    /// A record of `len` bytes, all zero.
+    /// A record of `len` bytes, all zero, for a primitive of this kind.
     ///
     /// # Errors
     /// When the segment is full.
-    pub fn record(&self, len: usize) -> Result<Record, RecordError> {
-        if self.records.fetch_add(1, Ordering::Relaxed) % RECORDS_PER_SWEEP == RECORDS_PER_SWEEP - 1 {
+    pub fn record(&self, kind: Kind, len: usize) -> Result<Record, RecordError> {
+        let counted = len.max(COUNTED);
+        if self.unswept.fetch_add(counted, Ordering::Relaxed).saturating_add(counted) >= BYTES_PER_SWEEP {
+            self.unswept.store(0, Ordering::Relaxed);
             self.sweep();
         }
-        let record = Record::allocate(&self.place, len)?;
-        self.segment().zero(record.offset(), len);
-        Ok(record)
+        match Record::allocate(&self.place, kind, len) {
+            Err(RecordError::Full(_)) => {
+                self.sweep();
+                Record::allocate(&self.place, kind, len)
+            }
+            other => other,
+        }
     }
 }

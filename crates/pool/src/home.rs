@@ -16,7 +16,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use manyhands_channel::arena::{Arena, ArenaFull, BadBlock, Block, BlockRef};
+use manyhands_channel::arena::{Arena, ArenaFull, BadBlock, Block, BlockRef, Participant};
 use manyhands_os::fork::{Steps, at_fork};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::identity;
@@ -26,15 +26,20 @@ use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
 
 use crate::ground;
+use crate::heir::Heir;
+use crate::latecomers::{self, LATECOMERS};
 
-/// Whose holds never end: the participant as which processes take part that find every lease taken. What they have
-/// used stays until nobody uses the segment any more.
-pub const EVERLASTING: u16 = 510;
+/// After so many forks this process's own ground is swept: the children may be dead by now, and hold what they had.
+const FORKS_PER_SWEEP: u32 = 16;
+
+/// When a record of so many bytes is let go of, the ground is swept first: it is not to stay because of the dead.
+const LARGE: usize = 64 << 10;
 
 /// How long a record whose address has been given away is kept for whoever is to open it, in nanoseconds.
 const LINGER: u64 = 60 * clock::SECOND;
 
-static HOME: Mutex<Home> = Mutex::new(Home { standings: BTreeMap::new(), lingering: VecDeque::new() });
+static HOME: Mutex<Home> =
+    Mutex::new(Home { standings: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
 
 /// All that can change. Nobody who has the lock may drop a [`Place`] or a [`Record`]: they take it themselves.
 struct Home {
@@ -42,6 +47,8 @@ struct Home {
     standings: BTreeMap<u64, Standing>,
     /// Records whose addresses were given away, and until when they are kept.
     lingering: VecDeque<(u64, Arc<Record>)>,
+    /// How often this process has forked.
+    forks: u32,
 }
 
 /// How this process stands to a place.
@@ -51,7 +58,7 @@ struct Standing {
     arena: Option<Arc<Arena>>,
     records: HashMap<BlockRef, Hold>,
     /// While this process forks: as whom the child is to take part.
-    heir: Option<u16>,
+    heir: Option<Heir>,
 }
 
 /// The hold of this process on a block.
@@ -91,7 +98,7 @@ impl Place {
             return Ok(place);
         }
         if is_watched(&site) {
-            enter(&site);
+            site.enter();
         }
         let place = Arc::new(Self { site, inode });
         let standing = Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
@@ -146,7 +153,10 @@ impl Standing {
     /// The arena; takes part in it if this process does not yet.
     fn arena(&mut self, site: &Arc<Site>) -> io::Result<&Arc<Arena>> {
         if self.arena.is_none() {
-            let participant = site.enter().unwrap_or(EVERLASTING);
+            let participant = site.enter().unwrap_or_else(|| {
+                latecomers::join(site);
+                LATECOMERS
+            });
             self.arena = Some(Arc::new(attach(site, participant)?));
         }
         self.arena.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -155,7 +165,7 @@ impl Standing {
     /// Lets go of a block, as far as it is this process that holds it.
     fn let_go(&self, block: Block) {
         let Some(arena) = &self.arena else { return std::mem::forget(block) };
-        if arena.participant() == EVERLASTING.into() {
+        if arena.participant() == LATECOMERS.into() {
             // Others hold it as the same participant.
             return std::mem::forget(block);
         }
@@ -174,18 +184,15 @@ fn is_watched(site: &Site) -> bool {
     matches!(kind, Some(Lock | RLock | Semaphore | BoundedSemaphore | Barrier | Pipe))
 }
 
-/// Takes part in a segment without an arena: there a lease is all that the dead leave behind.
-fn enter(site: &Site) {
-    if site.enter().is_none() {
-        site.sweep(|_| ());
-        site.enter();
-    }
-}
-
 /// The arena behind `site`, as `participant` sees it.
 fn attach(site: &Arc<Site>, participant: u16) -> io::Result<Arena> {
     let segment = site.segment();
     Arena::attach(Arc::clone(segment), ground::region(segment), participant.into())
+}
+
+/// The tag of a block that holds a record of this kind.
+fn tag_of(kind: Kind) -> u16 {
+    kind.number() as u16
 }
 
 /// Words that several processes share, held by this one.
@@ -208,6 +215,8 @@ pub enum RecordError {
     Segment(NameError),
     /// It has been freed: nobody held it when it was to be opened.
     Freed(BadBlock),
+    /// It is something else: what it is, if that is known, and what was wanted.
+    OtherKind(Option<Kind>, Kind),
     /// It is of another size: bytes it has, bytes wanted.
     OtherSize(usize, usize),
 }
@@ -221,8 +230,14 @@ impl std::fmt::Display for RecordError {
                 "a shared object is gone: nobody used it any more when its address was opened; somebody has to keep \
                  it until it has arrived",
             ),
+            Self::OtherKind(Some(is), wanted) => {
+                write!(formatter, "a shared object is of kind {is}, not {wanted}")
+            }
+            Self::OtherKind(None, wanted) => {
+                write!(formatter, "a shared object is of a kind that this version does not know, not {wanted}")
+            }
             Self::OtherSize(is, wanted) => {
-                write!(formatter, "a shared object has {is} bytes, not {wanted}: it is of another kind or version")
+                write!(formatter, "a shared object has {is} bytes, not {wanted}: it is of another version")
             }
         }
     }
@@ -243,35 +258,47 @@ impl From<io::Error> for RecordError {
 }
 
 impl Record {
-    /// A new record of `len` bytes in the arena of `place`, which this process has made. Its contents are arbitrary.
+    /// A new record of `len` bytes, all zero, in the arena of `place`, which this process has made. What it is for can be
+    /// seen from outside.
     ///
     /// # Errors
     /// [`RecordError::Full`].
-    pub fn allocate(place: &Arc<Place>, len: usize) -> Result<Self, RecordError> {
+    pub fn allocate(place: &Arc<Place>, kind: Kind, len: usize) -> Result<Self, RecordError> {
         let mut home = home();
-        let standing = home.standing(place)?;
-        let block = standing.arena(place.site())?.allocate(len).map_err(RecordError::Full)?;
+        let block = home.standing(place)?.arena(place.site())?.allocate(len).map_err(RecordError::Full)?;
+        let over = home.no_longer_lingering(clock::now());
+        drop(home);
+        drop(over);
+        // Unlocked, as it may take long. Nobody knows of the block yet, and a child that is forked now has no use for it.
+        place.segment().zero(block.offset(), len);
+        block.set_tag(tag_of(kind));
         let (reference, offset) = (block.reference(), block.offset());
-        standing.records.insert(reference, Hold { records: 1, block });
+        self::home().standing(place)?.records.insert(reference, Hold { records: 1, block });
         Ok(Self { place: Arc::clone(place), reference, offset, len, lingers: AtomicU64::new(0) })
     }
 
     /// The record that `reference` names in `place`.
     ///
     /// # Errors
-    /// [`RecordError::Freed`] when nobody holds it any more, [`RecordError::OtherSize`] when it has not `len` bytes.
-    pub fn open(place: &Arc<Place>, reference: BlockRef, len: usize) -> Result<Self, RecordError> {
+    /// [`RecordError::Freed`] when nobody holds it any more, [`RecordError::OtherKind`] and
+    /// [`RecordError::OtherSize`] when it was not made as one of this kind with `len` bytes.
+    pub fn open(
+        place: &Arc<Place>,
+        reference: BlockRef,
+        kind: Kind,
+        len: usize,
+    ) -> Result<Self, RecordError> {
         let mut home = home();
         let standing = home.standing(place)?;
         let arena = Arc::clone(standing.arena(place.site())?);
-        let (offset, is) = match standing.records.get_mut(&reference) {
+        let (offset, is, tag) = match standing.records.get_mut(&reference) {
             Some(hold) => {
                 hold.records += 1;
-                (hold.block.offset(), hold.block.len())
+                (hold.block.offset(), hold.block.len(), hold.block.tag())
             }
             None => {
                 let block = arena.open(reference).map_err(RecordError::Freed)?;
-                let found = (block.offset(), block.len());
+                let found = (block.offset(), block.len(), block.tag());
                 standing.records.insert(reference, Hold { records: 1, block });
                 found
             }
@@ -279,6 +306,9 @@ impl Record {
         drop(home);
         let record =
             Self { place: Arc::clone(place), reference, offset, len: is, lingers: AtomicU64::new(0) };
+        if tag != tag_of(kind) {
+            return Err(RecordError::OtherKind(Kind::from_number(tag.into()), kind));
+        }
         if is == len { Ok(record) } else { Err(RecordError::OtherSize(is, len)) }
     }
 
@@ -327,8 +357,7 @@ impl Record {
             self.lingers.store(now + LINGER, Ordering::Relaxed);
             home.lingering.push_back((now + LINGER, Arc::clone(self)));
         }
-        let over = home.lingering.partition_point(|(until, _)| *until < now);
-        let over: Vec<_> = home.lingering.drain(..over).collect();
+        let over = home.no_longer_lingering(now);
         drop(home);
         drop(over);
     }
@@ -336,14 +365,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let mut home = home();
-        let Some(standing) = home.standings.get_mut(&self.place.inode) else { return };
-        let Some(hold) = standing.records.get_mut(&self.reference) else { return };
-        hold.records -= 1;
-        if hold.records == 0
-            && let Some(hold) = standing.records.remove(&self.reference)
-        {
-            standing.let_go(hold.block);
+        let own = home().release(self).filter(|_| self.len >= LARGE);
+        if let Some(arena) = own {
+            ground::sweep(self.place.site(), &arena);
         }
     }
 }
@@ -353,12 +377,38 @@ impl Home {
         let missing = || io::Error::other("a shared segment is not registered in this process");
         self.standings.get_mut(&place.inode).ok_or_else(missing)
     }
+
+    /// Takes out what has lingered for long enough; to be dropped when this is unlocked.
+    fn no_longer_lingering(&mut self, now: u64) -> Vec<Arc<Record>> {
+        let over = self.lingering.partition_point(|(until, _)| *until < now);
+        self.lingering.drain(..over).map(|(_, record)| record).collect()
+    }
+
+    /// One record fewer; if it was the last of a block in this process's own ground, returns the arena.
+    fn release(&mut self, record: &Record) -> Option<Arc<Arena>> {
+        let standing = self.standings.get_mut(&record.place.inode)?;
+        let hold = standing.records.get_mut(&record.reference)?;
+        hold.records -= 1;
+        if hold.records > 0 {
+            return None;
+        }
+        let hold = standing.records.remove(&record.reference)?;
+        standing.let_go(hold.block);
+        standing.own().cloned()
+    }
+}
+
+impl Standing {
+    /// The arena, if it is this process that has made it.
+    fn own(&self) -> Option<&Arc<Arena>> {
+        self.arena.as_ref().filter(|arena| arena.participant() == Participant::PARENT)
+    }
 }
 
 /// What the thread that forks has locked, and the places it must not drop before it has unlocked.
 struct Forking {
     home: MutexGuard<'static, Home>,
-    _names: MutexGuard<'static, ()>,
+    _names: names::Still,
     places: Vec<Arc<Place>>,
 }
 
@@ -366,17 +416,34 @@ thread_local! {
     static FORKING: RefCell<Option<Forking>> = const { RefCell::new(None) };
 }
 
+/// Sweeps this process's own ground, at some of its forks.
+fn sweep_at_times() {
+    let own: Vec<(Arc<Place>, Arc<Arena>)> = {
+        let mut home = home();
+        home.forks = home.forks.wrapping_add(1);
+        let is_time = home.forks.is_multiple_of(FORKS_PER_SWEEP);
+        let standings = home.standings.values().filter(|_| is_time);
+        standings
+            .filter_map(|standing| Some((standing.place.upgrade()?, Arc::clone(standing.own()?))))
+            .collect()
+    };
+    for (place, arena) in own {
+        ground::sweep(place.site(), &arena);
+    }
+}
+
 fn before_fork() {
+    sweep_at_times();
     let still = names::hold_still();
     let mut home = home();
     let mut places = Vec::new();
     for standing in home.standings.values_mut() {
         let Some(place) = standing.place.upgrade() else { continue };
         if let Some(arena) = standing.arena.as_ref().filter(|_| !standing.records.is_empty()) {
-            let heir = place.site.reserve().unwrap_or(EVERLASTING);
+            let heir = Heir::reserve(&place.site);
             for reference in standing.records.keys() {
-                // What this process does not hold itself (it is everlasting) nobody can take from the child either.
-                let _ = arena.bequeath(*reference, heir.into());
+                // What this process does not hold itself nobody can take from the child either: latecomers hold it.
+                let _ = arena.bequeath(*reference, heir.participant());
             }
             standing.heir = Some(heir);
         }
@@ -399,12 +466,15 @@ fn after_fork_in_child() {
         std::mem::forget(standing.arena.take());
         let Some(place) = standing.place.upgrade() else { continue };
         if let Some(heir) = standing.heir.take() {
-            let heir = if heir != EVERLASTING && place.site.adopt(heir) { heir } else { EVERLASTING };
-            standing.arena = attach(&place.site, heir).ok().map(Arc::new);
+            let participant = heir.adopt(&place.site);
+            standing.arena = attach(&place.site, participant).ok().map(Arc::new);
         } else if is_watched(&place.site) {
-            enter(&place.site);
+            place.site.enter();
         }
     }
+    // The parent has pickled them, and it is the parent that keeps them.
+    let lingering = std::mem::take(&mut home.lingering);
     drop(home);
+    drop(lingering);
     drop(places);
 }

@@ -108,6 +108,26 @@ pub(crate) fn set_plain_attribute(
     if status == 0 { Ok(()) } else { Err(PyErr::fetch(object.py())) }
 }
 
+/// Makes `view` one of `length` bytes from `start` on, which holds `owner`.
+///
+/// # Safety
+/// `view` is CPython's, to be filled in, and the bytes live as long as `owner`.
+unsafe fn fill_view(
+    owner: &Bound<'_, PyAny>,
+    view: *mut ffi::Py_buffer,
+    start: *mut u8,
+    length: usize,
+    read_only: bool,
+    flags: std::ffi::c_int,
+) -> PyResult<()> {
+    let length = ffi::Py_ssize_t::try_from(length)?;
+    // SAFETY: the caller's promise; a live object, and we are attached.
+    let filled = unsafe {
+        ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start.cast(), length, read_only.into(), flags)
+    };
+    if filled == 0 { Ok(()) } else { Err(PyErr::fetch(owner.py())) }
+}
+
 /// A part of a block of shared memory that Python reads, and unless it is read-only writes, in place.
 ///
 /// Holds the block for as long as it lives; a memoryview of it holds *it*.
@@ -139,13 +159,8 @@ impl BlockBuffer {
         let this = slf.get();
         // SAFETY: `new` has checked that the part lies inside the block, which `this` holds.
         let start = unsafe { this.block.pointer().as_ptr().add(this.offset) };
-        let length = ffi::Py_ssize_t::try_from(this.length)?;
-        // SAFETY: CPython gave the view; the memory lives as long as the block, the block as long as `slf`, and
-        // FillInfo makes the view hold `slf`.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), length, this.read_only.into(), flags)
-        };
-        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        // SAFETY: CPython gave the view; the memory lives as long as the block, and the block as long as `slf`.
+        unsafe { fill_view(&slf, view, start, this.length, this.read_only, flags) }
     }
 }
 
@@ -191,14 +206,10 @@ impl RecordBuffer {
         flags: std::ffi::c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let length = ffi::Py_ssize_t::try_from(this.length)?;
-        let start = this.pointer().as_ptr().cast();
+        let start = this.pointer().as_ptr();
         // SAFETY: CPython gave the view; the segment has checked that the memory lies inside it, and lives as long as
-        // the record, the record as long as `slf`, and FillInfo makes the view hold `slf`.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, this.read_only.into(), flags)
-        };
-        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        // the record, and the record as long as `slf`.
+        unsafe { fill_view(&slf, view, start, this.length, this.read_only, flags) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use manyhands_channel::arena::BlockRef;
-use manyhands_os::memory::Segment;
+use manyhands_os::memory::{self, Segment};
 use manyhands_os::process;
 use manyhands_pool::home::{self, Place, RecordError};
 use manyhands_sync::names::{self, Kind, NameError, Wanted};
@@ -164,23 +164,28 @@ fn parse(address: &Bound<'_, PyAny>) -> PyResult<Address> {
 }
 
 /// A record of `words` words in this process's own ground; all zero.
-pub(crate) fn new_record(words: usize) -> PyResult<Record> {
-    let record = ground::own()?.record(bytes(words)?).map_err(refusal)?;
+pub(crate) fn new_record(kind: Kind, words: usize) -> PyResult<Record> {
+    let record = ground::own()?.record(kind, bytes(words)?).map_err(refusal)?;
     let shared = record.words();
     Ok(Record::new(Ground::Block(Arc::new(record)), shared, None, true))
 }
 
-/// A record: with a name the one of that name, made or opened, otherwise a [new one](new_record). `initialise` is called
-/// for words that were just made and are zero, before anybody else can see them; it must not need the interpreter.
+/// A record: with an address [that one](open_record), with a name the one of that name, made or opened, otherwise a
+/// [new one](new_record). `initialise` is called for words that were just made and are zero, before anybody else can see
+/// them; it must not need the interpreter.
 pub(crate) fn record(
+    address: Option<&Bound<'_, PyTuple>>,
     kind: Kind,
     name: Option<&str>,
     parameters: &[u64],
     words: usize,
     initialise: impl FnOnce(&Arc<Site>, &SegmentWords) -> PyResult<()> + Send,
 ) -> PyResult<Record> {
+    if let Some(address) = address {
+        return open_record(address, kind, words);
+    }
     let Some(name) = name else {
-        let record = new_record(words)?;
+        let record = new_record(kind, words)?;
         initialise(record.site(), record.words())?;
         return Ok(record);
     };
@@ -193,7 +198,7 @@ pub(crate) fn record(
     Ok(Record::new(Ground::Segment(place), shared, Some(name), created))
 }
 
-/// The record with this address, which must be of this kind (as far as that is known) and size.
+/// The record with this address, which must be of this kind and size.
 pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) -> PyResult<Record> {
     let (pid, fd, inode, reference, name) = parse(address)?;
     let place = Place::find(pid, fd, inode).map_err(name_refusal)?;
@@ -203,7 +208,7 @@ pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) 
         return Ok(Record::new(Ground::Segment(place), shared, name.as_deref(), false));
     }
     check_kind(&place, Kind::Ground, 0)?;
-    let record = home::Record::open(&place, BlockRef::from_bits(reference), bytes(words)?);
+    let record = home::Record::open(&place, BlockRef::from_bits(reference), kind, bytes(words)?);
     let record = record.map_err(refusal)?;
     let shared = record.words();
     Ok(Record::new(Ground::Block(Arc::new(record)), shared, None, false))
@@ -221,6 +226,28 @@ pub(crate) fn new_segment(
 ) -> PyResult<Mapped> {
     let (place, _) = place(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
     Ok(Mapped::new(place, name))
+}
+
+/// As [`new_segment`], with as much room as can be had: a body of `most` bytes or, where addresses are limited, less, down
+/// to `least`. `lay_out` may be called again.
+pub(crate) fn roomy_segment(
+    kind: Kind,
+    name: Option<&str>,
+    parameters: &[u64],
+    (least, most): (usize, usize),
+    mut lay_out: impl FnMut(&Arc<Site>) -> PyResult<()> + Send,
+) -> PyResult<Mapped> {
+    // A program has many queues and pipes, and other things that take addresses: each leaves most of what is left.
+    let share = memory::address_room().map_or(usize::MAX, |bytes| bytes / 32);
+    let mut body = most.min(share).max(least);
+    loop {
+        let outcome = new_segment(kind, name, parameters, body, &mut lay_out);
+        let is_short = |error: &PyErr| Python::attach(|py| error.is_instance_of::<PyMemoryError>(py));
+        if body / 2 < least || !outcome.as_ref().is_err_and(is_short) {
+            return outcome;
+        }
+        body /= 2;
+    }
 }
 
 /// The segment with this address, which must be of this kind.
@@ -276,12 +303,37 @@ fn refusal(error: RecordError) -> PyErr {
         }
         RecordError::Segment(error) => name_refusal(error),
         RecordError::Freed(_) => PyFileNotFoundError::new_err(text),
-        RecordError::OtherSize(..) => PyValueError::new_err(text),
+        RecordError::OtherKind(..) | RecordError::OtherSize(..) => PyValueError::new_err(text),
     }
 }
 
+/// In the words of Python, what something was made with: by numbers that differ, of which each kind has its own.
+fn difference(kind: Kind, is: &[u64], wanted: &[u64]) -> String {
+    let what = match kind {
+        Kind::Array => {
+            // Its length, and what stands for shape and dtype; with the length, that differs, too.
+            return match (is, wanted) {
+                (&[is, _], &[wanted, _]) => format!("another shape or dtype: {is} bytes, not {wanted}"),
+                _ => "another shape or dtype".to_owned(),
+            };
+        }
+        Kind::Semaphore | Kind::BoundedSemaphore => "value ",
+        Kind::Barrier => "parties ",
+        kind if kind.is_elastic() => "maxsize ",
+        _ => "",
+    };
+    let numbers = |all: &[u64]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{what}{}, not {}", numbers(is), numbers(wanted))
+}
+
 fn name_refusal(error: NameError) -> PyErr {
-    let text = error.to_string();
+    let text = match &error {
+        NameError::OtherParameters { name, kind, is, wanted } => {
+            let differs = difference(*kind, is, wanted);
+            format!("the {kind} named {name:?} was made with {differs}")
+        }
+        error => error.to_string(),
+    };
     match error {
         // Perhaps an exception from laying out the body.
         NameError::System(error) => error.into(),

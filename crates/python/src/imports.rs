@@ -53,7 +53,7 @@ imports! {
     /// Stands in a guard for a name that must stay undefined.
     absent = "manyhands._function_key"."ABSENT";
     broken_process_pool = "concurrent.futures.process"."BrokenProcessPool";
-    worker_died = "manyhands._errors"."WorkerDied";
+    worker_died = "manyhands._worker_died"."WorkerDied";
     /// The text of the calling thread's stack.
     own_stack = "manyhands._deadlock"."own_stack";
     make_deadlock_error = "manyhands._deadlock"."deadlock_error";

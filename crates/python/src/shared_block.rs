@@ -74,7 +74,7 @@ fn words(length: usize) -> usize {
 #[pyo3(signature = (length, name = None, layout = 0))]
 fn new_shared(length: usize, name: Option<&str>, layout: u64) -> PyResult<SharedBlock> {
     let words = words(length);
-    let record = home::record(Kind::Array, name, &[length as u64, layout], words, |_, _| Ok(()))?;
+    let record = home::record(None, Kind::Array, name, &[length as u64, layout], words, |_, _| Ok(()))?;
     Ok(SharedBlock { record, length })
 }
 
@@ -82,7 +82,7 @@ fn new_shared(length: usize, name: Option<&str>, layout: u64) -> PyResult<Shared
 #[pyfunction]
 fn share_buffer(py: Python<'_>, buffer: PyBuffer<u8>) -> PyResult<SharedBlock> {
     let length = buffer.len_bytes();
-    let block = SharedBlock { record: home::new_record(words(length))?, length };
+    let block = SharedBlock { record: home::new_record(Kind::Array, words(length))?, length };
     let target = block.buffer(false)?;
     let bytes = ffi::bytes_of_buffer(&buffer);
     py.detach(|| target.write(bytes));

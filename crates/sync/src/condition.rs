@@ -3,9 +3,10 @@
 //! A waiter writes itself into the site's table of waiters while it has the lock, then lets go of the lock and sleeps on
 //! its own entry. Who notifies picks the oldest entries and calls them, each by one compare-and-swap. So exactly as many
 //! are woken as were asked for, in the order in which they came, and who has given up or died is passed over. Nobody has
-//! to answer: a waiter that dies holds up nobody.
+//! to answer: a waiter that dies holds up nobody. If it dies after it was called and before it can have made use of that,
+//! one of the others finds out within 200 ms, and the next is called instead (see `Site::forget`).
 //!
-//! When the table is full (more than a thousand threads wait in one segment), waiters cannot be told apart. They then
+//! When the table is full (more than eight thousand threads and coroutines wait in one segment), waiters cannot be told apart. They then
 //! wait for the number of *calls to all*, which grows whenever there are fewer entries than were to be notified; all of
 //! them wake, and each has to look again at what it waits for. Callers have to do that anyway.
 
@@ -16,7 +17,7 @@ use manyhands_os::process::Identity;
 use manyhands_os::procfs;
 
 use crate::site::{AsyncTicket, Listed, Site, SiteError, WaitKind};
-use crate::waiting::{Stopped, Wait, Waiting};
+use crate::waiting::{Owners, Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
 use crate::{EventCount, SpinBudget};
 
@@ -258,7 +259,14 @@ impl Enlisted<'_> {
         let (key, kind) = (self.condition.key, WaitKind::Condition);
         let spin = self.condition.spin;
         let wait = Wait { events: listed.events(), key, kind, deadline, spin, listed: Some(listed) };
-        self.condition.site.block(wait, waiting, |_| (), |_| listed.is_called().then_some(()))
+        let site = &self.condition.site;
+        // Who has been notified and dies before it wakes has to be found by those who are left.
+        let notified = |owners: &mut Owners| {
+            let mut called = site.waiters_of(key).filter(|entry| entry.called && entry.kind == kind);
+            _ = called.all(|entry| owners.push(entry.identity));
+        };
+        // A forked child that goes on here is on no list: as if notified, it looks at what it waits for.
+        site.block(wait, waiting, notified, |_| (listed.is_called() || !listed.is_own()).then_some(()))
     }
 
     fn wait_unlisted(
@@ -300,10 +308,15 @@ impl AsyncEnlisted {
         self.ticket.call_number()
     }
 
-    /// Whether it has been notified: to be asked after a knock, and now and then.
+    /// Whether it has been notified: to be asked after a knock, and now and then. Looks after those who were notified and
+    /// have died, since threads that would may not be waiting here.
     #[must_use]
     pub fn is_notified(&self) -> bool {
-        self.ticket.is_called()
+        // As of a thread: the copy in a forked child has nobody to notify it.
+        self.ticket.is_called() || !self.ticket.is_own() || {
+            self.ticket.forget_dead_called();
+            self.ticket.is_called()
+        }
     }
 }
 

@@ -82,8 +82,12 @@ pub struct Key<'a> {
 pub(crate) enum Notified {
     /// Nobody was counted in.
     Nobody,
-    /// Fewer than were counted in.
-    Some,
+    /// Fewer than were counted in. `slept`: as many as were meant really slept. If not, nobody sleeps any more: who is
+    /// counted in still has woken and not run yet, is just looking before it sleeps, or has died.
+    Some {
+        /// See above.
+        slept: bool,
+    },
     /// All who were counted in: none of them is counted any more.
     All,
 }
@@ -118,18 +122,11 @@ impl<'a> EventCount<'a> {
         parking::wait(self.sequence, key.sequence, deadline)
     }
 
-    /// As [`wait`](Self::wait), and also not longer than each of `others` holds the value beside it.
+    /// What [`wait`](Self::wait) sleeps on, for who sleeps on other words as well. The key is to be kept meanwhile.
     #[cfg(not(loom))]
-    pub(crate) fn wait_with(
-        &self,
-        key: Key<'a>,
-        others: &[(&AtomicU32, u32)],
-        deadline: Option<u64>,
-    ) -> Wait {
-        let mut words = [(self.sequence, key.sequence); manyhands_os::park::MOST_WORDS];
-        let count = others.len().min(words.len() - 1);
-        words[1..=count].copy_from_slice(&others[..count]);
-        manyhands_os::park::wait_any(&words[..=count], deadline)
+    #[inline]
+    pub(crate) fn words(&self, key: &Key<'a>) -> manyhands_os::park::AnyOf<'a> {
+        manyhands_os::park::AnyOf::new(self.sequence, key.sequence)
     }
 
     /// Wakes `count` waiters, or all when there are no more than that. Call it after the condition was made true.
@@ -151,8 +148,8 @@ impl<'a> EventCount<'a> {
             if count < sleepers & COUNT {
                 // Those who wake count themselves out. pairs with: `prepare`.
                 self.sequence.fetch_add(1, Ordering::Release);
-                parking::wake(self.sequence, count);
-                return Notified::Some;
+                let woken = parking::wake(self.sequence, count);
+                return Notified::Some { slept: woken >= count as usize };
             }
             // Counting everybody out here, and not when they get to run, saves a system call for each notification
             // that comes before they do.

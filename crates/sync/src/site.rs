@@ -8,8 +8,8 @@
 //! in the primitive's own words.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, identity};
@@ -48,6 +48,8 @@ pub struct Site {
     /// This process's lease, plus 1; 0 for none. In a forked child it may still be the parent's: compare identities.
     own: AtomicU32,
     guarding: Arc<leases::Guarding>,
+    /// The name by which this process has made or opened it.
+    name: OnceLock<Box<str>>,
 }
 
 impl Site {
@@ -73,10 +75,36 @@ impl Site {
         Ok(Self::over(segment))
     }
 
+    /// As [`attach`](Self::attach), for who only looks: the rest of this process does not learn of it.
+    pub(crate) fn look_at(segment: Segment) -> Result<Self, SiteError> {
+        heading::check(&segment)?;
+        Ok(Self::unknown(Arc::new(segment)))
+    }
+
     fn over(segment: Arc<Segment>) -> Arc<Self> {
-        let site = Arc::new(Self { segment, own: AtomicU32::new(0), guarding: Arc::default() });
+        let site = Arc::new(Self::unknown(segment));
         registry::remember(&site);
         site
+    }
+
+    fn unknown(segment: Arc<Segment>) -> Self {
+        Self { segment, own: AtomicU32::new(0), guarding: Arc::default(), name: OnceLock::new() }
+    }
+
+    /// Whether one could [`attach`](Self::attach) to it now.
+    pub(crate) fn check(&self) -> Result<(), SiteError> {
+        heading::check(&self.segment)
+    }
+
+    /// The name by which this process has made or opened it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.get().map(AsRef::as_ref)
+    }
+
+    /// Notes the name; a segment has but one.
+    pub(crate) fn note_name(&self, name: &str) {
+        // Not `get_or_init`, which a fork in the midst of it would leave waiting in the child.
+        let _ = self.name.set(name.into());
     }
 
     /// Lets others attach: the body has been made.

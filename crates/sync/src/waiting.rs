@@ -34,8 +34,14 @@ const FIRST_SLICE: u64 = 5 * MILLISECOND;
 /// The longest of those sleeps.
 const LAST_SLICE: u64 = 150 * MILLISECOND;
 
-/// The most owners that can be watched at a time.
-const MOST_OWNERS: usize = park::MOST_WORDS - 1;
+/// The most owners of which the kernel is to tell as soon as one dies.
+const MOST_WATCHED: usize = park::MOST_WORDS - 1;
+
+/// As many owners as most waits have, and some more.
+pub(crate) const FEW_OWNERS: usize = 15;
+
+/// The most owners that are looked after at all.
+const MOST_OWNERS: usize = 1024;
 
 /// What the waiting thread has to do from time to time.
 pub trait Waiting {
@@ -47,6 +53,12 @@ pub trait Waiting {
     /// when that has lasted for a while.
     fn stack(&mut self) -> String {
         String::new()
+    }
+
+    /// Whether it goes on waiting, whatever happens: it comes back with what it waits for, or when its time is up. Such
+    /// a wait is not told of a deadlock; another one of the circle is.
+    fn is_steadfast(&self) -> bool {
+        false
     }
 }
 
@@ -101,28 +113,55 @@ pub struct Look {
 }
 
 /// Those whose death would end a wait, or make another attempt worth while.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Owners {
-    list: [Option<Identity>; MOST_OWNERS],
+    few: [Option<Identity>; FEW_OWNERS],
     count: usize,
+    /// Those beyond the few.
+    more: Vec<Identity>,
 }
 
 impl Owners {
     fn none() -> Self {
-        Self { list: [None; MOST_OWNERS], count: 0 }
+        Self { few: [None; FEW_OWNERS], count: 0, more: Vec::new() }
     }
 
     /// Adds one, if there is room; returns whether there is room for more.
     pub fn push(&mut self, owner: Identity) -> bool {
-        if !self.iter().any(|known| known == owner) && self.count < MOST_OWNERS {
-            self.list[self.count] = Some(owner);
-            self.count += 1;
+        if !self.iter().any(|known| known == owner) && self.has_room() {
+            self.add(owner);
         }
-        self.count < MOST_OWNERS
+        self.has_room()
+    }
+
+    /// Adds as many of `owners` as there is room for. All of them are new, and different.
+    pub(crate) fn extend(&mut self, owners: &[Identity]) {
+        for owner in owners {
+            if self.has_room() {
+                self.add(*owner);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.count + self.more.len() < MOST_OWNERS
+    }
+
+    fn add(&mut self, owner: Identity) {
+        if let Some(place) = self.few.get_mut(self.count) {
+            *place = Some(owner);
+            self.count += 1;
+        } else {
+            self.more.push(owner);
+        }
+    }
+
+    fn few(&self) -> impl Iterator<Item = Identity> + '_ {
+        self.few[..self.count].iter().filter_map(|owner| *owner)
     }
 
     fn iter(&self) -> impl Iterator<Item = Identity> + '_ {
-        self.list[..self.count].iter().filter_map(|owner| *owner)
+        self.few().chain(self.more.iter().copied())
     }
 }
 
@@ -236,16 +275,14 @@ impl<'a> Sleeper<'a> {
     /// Sleeps until there is a reason to look.
     fn sleep(&mut self, key: crate::Key<'_>, owners: &Owners) -> Outcome {
         let now = clock::now();
-        let mut words: [(&AtomicU32, u32); MOST_OWNERS] = [(&NOTHING, 0); MOST_OWNERS];
-        let mut count = 0;
+        let mut words = self.wait.events.words(&key);
         let mut until = now + self.until_next_look(now);
         let me = identity();
-        for owner in owners.iter().filter(|owner| *owner != me) {
+        for owner in owners.iter().filter(|owner| *owner != me).take(MOST_WATCHED) {
             match self.site.watch(owner) {
                 Watch::Guarded { word, value } if park::can_wait_any() => {
                     if let Some(value) = ask_to_be_woken(word, value) {
-                        words[count] = (word, value);
-                        count += 1;
+                        words.push(word, value);
                     } else {
                         until = now;
                     }
@@ -266,7 +303,9 @@ impl<'a> Sleeper<'a> {
             }
         }
         let until = self.wait.deadline.map_or(until, |deadline| until.min(deadline));
-        match self.wait.events.wait_with(key, &words[..count], Some(until)) {
+        let slept = words.wait(Some(until));
+        drop(key);
+        match slept {
             // Who is woken all the time has to look after signals, too.
             park::Wait::Woken if now >= self.next_pause => Outcome::Pause { woken: true },
             park::Wait::Woken | park::Wait::Changed => Outcome::Look,
@@ -292,8 +331,9 @@ impl<'a> Sleeper<'a> {
             return Outcome::Look;
         }
         self.next_death_look = now + FIRST_SLICE;
-        let mut others = owners.iter().filter(|owner| *owner != identity());
-        match others.find(|owner| owner.is_dead()) {
+        // Each time the system is asked of others; of the rest what it has marked says it, as a rule.
+        let few = owners.few().find(|owner| *owner != identity() && owner.is_dead());
+        match few.or_else(|| owners.iter().find(|owner| self.site.is_dead(*owner))) {
             Some(dead) => self.bury(dead),
             None => Outcome::Pause { woken: false },
         }
@@ -308,11 +348,19 @@ impl<'a> Sleeper<'a> {
     /// Writes a wait that has lasted for a while into the table of waiters, and looks for a deadlock: its members, when
     /// this thread is the one to be told.
     fn write_down(&mut self, waiting: &mut dyn Waiting) -> Option<Vec<Member>> {
+        if let Some((index, ticket)) = self.entry
+            && self.strike
+            && !self.site.is_own(index, ticket)
+        {
+            // A forked child that goes on in this wait: the entry is its parent's.
+            (self.entry, self.written) = (None, false);
+        }
         if !self.written && clock::now() >= self.since + WORTH_LISTING {
             self.written = true;
             if self.entry.is_none() {
                 let (kind, key) = (self.wait.kind, self.wait.key);
-                self.entry = self.site.enlist_at(kind, key, self.since, self.wait.deadline.is_some());
+                let (timed, steadfast) = (self.wait.deadline.is_some(), waiting.is_steadfast());
+                self.entry = self.site.enlist_at(kind, key, self.since, timed, steadfast);
                 self.strike = self.entry.is_some();
             }
             if let Some((index, _)) = self.entry
@@ -321,7 +369,7 @@ impl<'a> Sleeper<'a> {
                 self.site.publish_stack(index, &waiting.stack());
             }
         }
-        let (index, _) = self.entry.filter(|_| self.written)?;
+        let (index, _) = self.entry.filter(|_| self.written && !waiting.is_steadfast())?;
         self.search.look(self.site, index)
     }
 }
@@ -335,9 +383,6 @@ impl Drop for Sleeper<'_> {
         }
     }
 }
-
-/// What stands in a list of words where there is none.
-static NOTHING: AtomicU32 = AtomicU32::new(0);
 
 /// Sets the bit of waiters in a lease's word, without which the kernel wakes nobody: the value to sleep on, or `None` when
 /// the word has changed.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use manyhands_os::process::{Identity, identity};
 
-use crate::waiting::Owners;
+use crate::waiting::{FEW_OWNERS, Owners};
 
 /// Takes turns where there are more processes than a thread can watch at a time.
 #[derive(Debug, Default)]
@@ -13,24 +13,20 @@ pub(crate) struct Watchlist {
 }
 
 impl Watchlist {
-    /// Names those of `holders` (identities as they stand in shared memory) to watch now. Returns false when there is one
-    /// among them that no process can have.
+    /// Names `holders` (identities as they stand in shared memory), those first whose turn it is. Returns false when there
+    /// is one among them that no process can have.
     pub(crate) fn name(&self, holders: impl Iterator<Item = u64>, owners: &mut Owners) -> bool {
         let me = identity().to_bits();
         let mut holders: Vec<u64> = holders.filter(|holder| *holder != me).collect();
         holders.sort_unstable();
         holders.dedup();
-        let known = |holder: u64| Identity::from_bits(holder);
-        let all_possible = holders.iter().all(|holder| known(*holder).is_some());
-        // Only a guess where the last one stopped: others change it, too.
-        let turn = self.turn.load(Ordering::Relaxed) % holders.len().max(1);
-        holders.rotate_left(turn);
-        for (named, holder) in (1..).zip(holders.into_iter().filter_map(known)) {
-            if !owners.push(holder) {
-                self.turn.store(turn + named, Ordering::Relaxed);
-                break;
-            }
+        let mut known: Vec<Identity> =
+            holders.iter().filter_map(|holder| Identity::from_bits(*holder)).collect();
+        if known.len() > FEW_OWNERS {
+            let turn = self.turn.fetch_add(FEW_OWNERS, Ordering::Relaxed) % known.len();
+            known.rotate_left(turn);
         }
-        all_possible
+        owners.extend(&known);
+        known.len() == holders.len()
     }
 }

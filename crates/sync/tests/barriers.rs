@@ -380,3 +380,30 @@ fn a_damaged_barrier_is_refused_or_broken() {
     barrier.reset();
     assert!(!barrier.is_broken());
 }
+
+/// A child that leaves the functions in which it was forked drops copies of its parent's places.
+#[test]
+fn a_forked_child_is_no_party() {
+    let (_site, barrier) = barrier(2);
+    let Arrival::Waits(first) = barrier.arrive() else { panic!("alone") };
+    let child = Child::run(|| {
+        barrier.withdraw(first);
+        assert!(barrier.expire(first), "its own wait is over");
+    });
+    assert_eq!(child.wait(), News::Exited(0));
+    assert_eq!((barrier.waiting(), barrier.is_broken()), (1, false));
+    let Ok(Passage::Acts(acting)) = barrier.wait(soon(), &mut Patient) else { panic!("the last") };
+    let mut acting = Some(acting);
+    for passes in [true, false] {
+        let child = Child::run(|| {
+            let acting = acting.take().expect("there");
+            if passes {
+                assert!(acting.pass().is_err(), "it is not the one who acts");
+            }
+        });
+        assert_eq!(child.wait(), News::Exited(0));
+        assert_eq!((barrier.outcome(first), barrier.is_broken()), (None, false));
+    }
+    assert_eq!(acting.expect("there").pass(), Ok(1));
+    assert_eq!(barrier.outcome(first), Some(Ok(0)));
+}

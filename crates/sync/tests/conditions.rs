@@ -14,12 +14,12 @@ use ground::{await_that, both_ways, site, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::{identity, thread_id};
 use manyhands_os::socket::Door;
-use manyhands_sync::SpinBudget;
-use manyhands_sync::condition::Condition;
+use manyhands_sync::condition::{AsyncEnlisted, Condition};
 use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_WAITERS, SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
 use manyhands_sync::words::Words;
+use manyhands_sync::{EventCount, SpinBudget};
 
 fn condition() -> (Arc<Site>, Condition) {
     let site = site();
@@ -121,6 +121,27 @@ fn dead_waiters_do_not_count() {
         assert_eq!(condition.notify(2), 1);
         assert_eq!(waiters[3].wait(), News::Exited(0));
         assert_eq!(condition.waiting(), 0);
+    });
+}
+
+/// Called, and dead before they can have made use of it, one after the other: the call reaches one that lives.
+#[test]
+fn a_call_that_the_dead_got_goes_to_the_next() {
+    both_ways(|| {
+        let (site, condition) = condition();
+        let doomed: Vec<_> = (0..3).map(|_| waiter(&site, &condition)).collect();
+        for child in &doomed {
+            child.signal(libc::SIGSTOP);
+            assert_eq!(child.wait(), News::Stopped);
+        }
+        let (second, third) = (waiter(&site, &condition), waiter(&site, &condition));
+        // The first is called; whoever passes its call on means the next of the stopped, and so on.
+        assert_eq!(condition.notify(1), 1);
+        doomed.iter().for_each(Child::kill);
+        assert_eq!(second.wait(), News::Exited(0));
+        assert_eq!(condition.waiting(), 1, "one call, one that is woken");
+        assert_eq!(condition.notify(1), 1);
+        assert_eq!(third.wait(), News::Exited(0));
     });
 }
 
@@ -231,4 +252,36 @@ fn event_loops_wait_in_the_same_line() {
     assert!(condition.leave_async(third, true));
     assert!(!condition.leave_async(fourth, false), "in vain");
     assert_eq!(condition.notify_all(), 0);
+}
+
+/// A child that leaves the functions in which it was forked drops copies of its parent's places.
+#[test]
+fn a_forked_child_takes_nobody_off_the_list() {
+    let (site, condition) = condition();
+    let all = words(&site, 32);
+    let events = EventCount::new(all.futex(16), all.futex(17));
+    let door = Door::open().expect("a door");
+    let mut listed = Some(condition.enlist(true));
+    let at_door = || condition.enlist_async(door.number()).expect("room");
+    let mut at_doors: VecDeque<_> = (0..3).map(|_| at_door()).collect();
+    let mut ticket = site.enlist_async(events, WaitKind::Event, 64, door.number());
+    let child = Child::run(|| {
+        let waits = listed.take().expect("there").wait(soon(), &mut Patient);
+        waits.expect("it looks again at once, as if it had been notified");
+        drop(condition.enlist(false));
+        let first = at_doors.pop_front().expect("three");
+        assert!(first.is_notified(), "as above");
+        assert!(!condition.leave_async(first, false));
+        at_doors.clear();
+        let mut ticket = ticket.take().expect("room");
+        ticket.rearm(events);
+        assert!(ticket.withdraw() && !ticket.is_called());
+        ticket.leave(events, false);
+    });
+    assert_eq!(child.wait(), News::Exited(0));
+    assert_eq!((condition.waiting(), site.waiters().count()), (4, 5));
+    assert_eq!(condition.notify_all(), 4);
+    listed.expect("there").wait(soon(), &mut Patient).expect("notified");
+    assert!(at_doors.iter().all(AsyncEnlisted::is_notified));
+    assert!(site.notify(events, 64, 1) && ticket.expect("room").is_called());
 }

@@ -48,6 +48,12 @@ fn fork(body: impl FnOnce()) -> i32 {
     pid
 }
 
+fn park_for_ever() {
+    loop {
+        std::thread::park();
+    }
+}
+
 fn kill(pid: i32, signal: i32) {
     // SAFETY: plain system call; `pid` is ours or our child's, not reaped yet.
     unsafe { libc::kill(pid, signal) };
@@ -174,7 +180,7 @@ fn a_maker_that_is_killed_leaves_nothing() {
 #[test]
 fn of_many_at_once_one_makes_it() {
     let _alone = alone();
-    const CHILDREN: usize = 12;
+    const CHILDREN: usize = 64;
     let name = name();
     let counts = Arc::new(Segment::create(c"test counts", 4096).expect("a segment"));
     counts.commit(0..4096).expect("committed");
@@ -201,6 +207,69 @@ fn of_many_at_once_one_makes_it() {
 }
 
 #[test]
+fn what_this_process_has_is_not_looked_for() {
+    let _alone = alone();
+    let name = name();
+    let made = make_or_open(&wanted(&name), NOTHING).expect("made");
+    let same = make_or_open(&wanted(&name), NOTHING).expect("opened");
+    assert!(Arc::ptr_eq(&made.site, &same.site));
+    let other = make_or_open(&Wanted { kind: Kind::Event, ..wanted(&name) }, NOTHING).expect_err("refused");
+    assert!(matches!(other, NameError::OtherKind { .. }), "{other}");
+}
+
+#[test]
+fn what_came_by_address_is_known_by_its_name() {
+    let _alone = alone();
+    use std::os::fd::AsRawFd;
+    let name = name();
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let child = fork(|| {
+        let made = make_or_open(&wanted(&name), NOTHING).expect("made");
+        let address =
+            [made.site.segment().fd().as_raw_fd() as u64, made.inode].map(u64::to_ne_bytes).concat();
+        io::Write::write_all(&mut &writer, &address).expect("written");
+        park_for_ever();
+    });
+    let mut address = [0; 16];
+    io::Read::read_exact(&mut &reader, &mut address).expect("read");
+    let (fd, inode) = address.split_at(8);
+    let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight"));
+    let by_address = names::open(child, number(fd) as i32, number(inode)).expect("opened");
+    let by_name = make_or_open(&wanted(&name), NOTHING).expect("opened");
+    assert!(Arc::ptr_eq(&by_address, &by_name.site));
+    kill(child, libc::SIGKILL);
+    assert_eq!(reap(child), libc::SIGKILL);
+    let again = make_or_open(&wanted(&name), NOTHING).expect("opened");
+    assert!(!again.created && Arc::ptr_eq(&by_address, &again.site));
+}
+
+#[test]
+fn a_name_goes_with_its_descriptor() {
+    let _alone = alone();
+    use std::os::fd::AsRawFd;
+    let name = name();
+    let made = make_or_open(&wanted(&name), NOTHING).expect("made");
+    // As by a daemon that closes all it does not know, and has another file with that number then.
+    // SAFETY: plain system call; the segment knows that its number may come to be another file's.
+    assert!(unsafe { libc::dup2(libc::STDERR_FILENO, made.site.segment().fd().as_raw_fd()) } >= 0);
+    let next = make_or_open(&wanted(&name), NOTHING).expect("made");
+    assert!(
+        next.created && next.inode != made.inode,
+        "as for all other processes, which cannot find the first"
+    );
+    assert_eq!(make_or_open(&wanted(&name), NOTHING).expect("opened").inode, next.inode);
+}
+
+#[test]
+fn a_name_within_a_name_is_another() {
+    let _alone = alone();
+    let name = name();
+    let long = make_or_open(&wanted(&format!("a:{name}")), NOTHING).expect("made");
+    let short = make_or_open(&wanted(&name), NOTHING).expect("made");
+    assert!(long.created && short.created);
+}
+
+#[test]
 fn the_name_can_be_taken_away() {
     let _alone = alone();
     let name = name();
@@ -210,6 +279,7 @@ fn the_name_can_be_taken_away() {
     assert_eq!(names::retire(|entry| entry.name.as_deref() == Some(&name)), 0);
     let next = make_or_open(&wanted(&name), NOTHING).expect("made");
     assert!(next.created && next.inode != made.inode);
+    assert_eq!(make_or_open(&wanted(&name), NOTHING).expect("opened").inode, next.inode);
 }
 
 #[test]
@@ -237,7 +307,14 @@ fn the_list_names_all_users() {
     let (entry, site) = list.get(&made.inode).expect("listed");
     assert_eq!((entry.kind.as_str(), entry.name.as_deref()), ("Lock", Some(name.as_str())));
     let here = std::process::id() as i32;
-    assert_eq!(entry.users.iter().filter(|(pid, _)| *pid == here).count(), 2);
+    assert_eq!(entry.users.iter().filter(|(pid, _)| *pid == here).count(), 1, "both have it mapped once");
     assert_eq!(site.kind(), Kind::Lock.number());
     drop(again);
+    drop(list);
+    let child = fork(park_for_ever);
+    let users: Vec<i32> =
+        names::entries().remove(&made.inode).expect("listed").users.into_iter().map(|(pid, _)| pid).collect();
+    assert_eq!(users, [here, child]);
+    kill(child, libc::SIGKILL);
+    assert_eq!(reap(child), libc::SIGKILL);
 }

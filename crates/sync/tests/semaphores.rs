@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use child::{Child, News};
 use ground::{await_that, both_ways, site, sleep_for_ever, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
+use manyhands_os::park::can_wait_any;
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::semaphore::{ReleasedTooOften, Semaphore};
 use manyhands_sync::site::{Site, WaitKind};
@@ -320,4 +321,43 @@ fn an_event_loop_is_knocked_for() {
     assert!(semaphore.try_acquire());
     ticket.leave(events, true);
     assert!(!events.has_sleepers());
+}
+
+/// However many processes have permits: the death of any of them is noticed by who waits.
+#[test]
+fn one_of_very_many_holders_is_killed() {
+    // As many as the kernel watches at once, and more; and how long half of the deaths may take to be noticed.
+    for (count, limit) in [(40, 100 * MILLISECOND), (160, 400 * MILLISECOND)] {
+        both_ways(|| {
+            let limit = if can_wait_any() { limit } else { 400 * MILLISECOND };
+            let delays = delays(count);
+            assert!(delays[delays.len() / 2] < limit, "{count} holders, nanoseconds: {delays:?}");
+        });
+    }
+}
+
+/// In how many nanoseconds the deaths of some of `count` holders are noticed, the shortest first.
+fn delays(count: usize) -> Vec<u64> {
+    let (site, semaphore) = semaphore(count as u64, true);
+    let hold = || {
+        Child::run(|| {
+            site.enter().expect("a lease");
+            assert!(semaphore.try_acquire());
+            sleep_for_ever();
+        })
+    };
+    let holders: Vec<_> = (0..count).map(|_| hold()).collect();
+    await_that("all permits are taken", || semaphore.value() == 0);
+    let kill = |victim: &Child| {
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| semaphore.acquire(soon(), &mut Patient).map(|()| clock::now()));
+            await_that("it has waited for a while", || site.waiters().count() == 1);
+            victim.kill();
+            let killed = clock::now();
+            waiter.join().expect("no panic").expect("a permit").saturating_sub(killed)
+        })
+    };
+    let mut delays: Vec<u64> = holders.iter().rev().step_by(count / 5).map(kill).collect();
+    delays.sort_unstable();
+    delays
 }

@@ -5,6 +5,7 @@
 mod child;
 mod ground;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use child::{Child, News};
@@ -13,6 +14,9 @@ use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES, Site, SiteError, WaitKind};
+use manyhands_sync::waiting::{Patient, Wait};
+use manyhands_sync::words::Words;
+use manyhands_sync::{EventCount, SpinBudget};
 
 const KEY: u64 = SITE_BYTES as u64;
 
@@ -54,7 +58,7 @@ fn what_is_no_site_is_refused() {
         site.segment().word64(offset).store(value, std::sync::atomic::Ordering::Relaxed);
         Site::attach(again(&site)).map(|_| ())
     };
-    assert!(matches!(changed(8, 2 << 32), Err(SiteError::Version { found: 2, .. })));
+    assert!(matches!(changed(8, 99 << 32), Err(SiteError::Version { found: 99, .. })));
     assert!(matches!(changed(24, 5), Err(SiteError::Length { written: 5, .. })));
     assert!(matches!(changed(32, 0), Err(SiteError::Corrupt(_))));
     assert!(changed(200, 5).is_ok(), "a parameter");
@@ -149,10 +153,44 @@ fn leases_of_the_dead_are_swept() {
         child.wait();
     }
     let mut released = Vec::new();
-    site.sweep(|number| released.push(number));
+    site.sweep(|numbers| released.extend_from_slice(numbers));
     // Each may have found the place of one before free or not.
     assert!(!released.is_empty() && !released.contains(&0));
     assert_eq!(site.leases().count(), 1);
+}
+
+#[test]
+fn where_all_leases_are_taken_the_dead_pass_theirs_on() {
+    let site = site();
+    let tended = site.reserve_tended().expect("room");
+    let all: BTreeSet<u16> = std::iter::from_fn(|| site.reserve()).collect();
+    assert_eq!(all.len(), MOST_LEASES - 4, "all but ours, the tended one and the two special ones");
+    assert_eq!((site.reserve(), site.reserve_tended()), (None, None), "reserved just now");
+    let mut taken = all.iter();
+    let die = |number: u16| {
+        let child = Child::run(|| assert!(site.adopt(number)));
+        let identity = Identity::of(child.pid()).expect("not reaped yet");
+        assert_eq!(child.wait(), News::Exited(0));
+        identity
+    };
+    let (dead, worker) = (die(*taken.next().expect("many")), die(tended));
+    let alive = Child::run(|| {
+        assert!(site.adopt(*taken.next().expect("many")));
+        loop {
+            std::thread::park();
+        }
+    });
+    assert!(site.leases().any(|(_, lease)| lease.identity == dead));
+    assert_eq!(site.reserve_tended(), None, "of a number of its own");
+    assert!(site.reserve().is_some());
+    assert!(site.leases().all(|(_, lease)| lease.identity != dead));
+    assert_eq!(site.reserve(), None, "the others live, are to come, or are tended");
+    site.sweep(|numbers| panic!("nothing to sweep at {numbers:?}"));
+    assert_eq!(site.lease(tended).expect("tended").identity, worker);
+    assert!(site.renew(tended, worker));
+    die(tended);
+    site.sweep(|numbers| panic!("tended after it was renewed: {numbers:?}"));
+    alive.kill();
 }
 
 /// A thread guards the lease that another one gives back: it is freed when the first one ends.
@@ -186,7 +224,7 @@ fn a_full_table_of_waiters_says_so() {
     assert!(enlist(0).is_none());
     assert_eq!(site.waiters().count(), MOST_WAITERS);
     assert_eq!(site.waiters_of(KEY).count(), MOST_WAITERS / 2);
-    let tickets: std::collections::BTreeSet<u64> = listed.iter().map(|it| it.ticket()).collect();
+    let tickets: BTreeSet<u64> = listed.iter().map(|it| it.ticket()).collect();
     assert_eq!(tickets.len(), MOST_WAITERS);
     listed.truncate(MOST_WAITERS - 1);
     assert!(enlist(0).is_some());
@@ -222,4 +260,28 @@ fn who_withdraws_is_not_called() {
     assert!(site.call(second.index(), second.ticket()) && second.is_called());
     assert!(!site.call(second.index(), second.ticket()), "once");
     assert!(!second.withdraw());
+}
+
+/// Of two or more that die in their sleep, no notification of one means all; they are forgotten all the same.
+#[test]
+fn sleepers_that_die_are_not_counted_for_ever() {
+    let site = site();
+    let all = ground::words(&site, 2);
+    let events = EventCount::new(all.futex(0), all.futex(1));
+    let spin = SpinBudget::none();
+    let wait = Wait { events, key: KEY, kind: WaitKind::Get, deadline: None, spin: &spin, listed: None };
+    let sleepers: Vec<_> = (0..3)
+        .map(|_| {
+            Child::run(|| {
+                site.enter();
+                site.block(wait, &mut Patient, |_| (), |_| None::<()>).expect("nothing to wait for");
+            })
+        })
+        .collect();
+    await_that("all sleep", || site.waiters_of(KEY).count() == 3);
+    sleepers.iter().for_each(Child::kill);
+    assert!(events.has_sleepers(), "counted, as they could not say that they leave");
+    assert!(site.notify(events, KEY, 1));
+    assert!(!events.has_sleepers());
+    assert!(!site.notify(events, KEY, 1), "no system call any more");
 }

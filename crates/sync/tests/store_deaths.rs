@@ -265,7 +265,14 @@ fn killed_while_it_notifies() {
             leave_to_the_dead(|| std::mem::forget(condition.enlist(false)));
         },
         |(_, condition)| notify_oneself(condition),
-        |(_, condition), what| one_of_two_is_notified(condition, what),
+        |(site, condition), what| {
+            // One that was notified and has not said what it did with it: that goes to the next as well.
+            if site.waiters_of(condition.key()).any(|entry| entry.called) {
+                let waiter = condition.enlist(false);
+                waiter.wait(soon(), &mut Patient).unwrap_or_else(|_| panic!("{what}"));
+            }
+            one_of_two_is_notified(condition, what);
+        },
     );
 }
 

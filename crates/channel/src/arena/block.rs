@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use manyhands_os::memory::Segment;
 
-use super::header::GENERATION;
+use super::header::{BlockHeader, GENERATION};
 use super::layout::{ALIGNMENT, BLOCK_HEADER, FURTHEST};
 use super::{Inner, MAX_PARTICIPANTS, Participant};
 
@@ -153,6 +153,10 @@ impl Block {
     pub fn hand_over(self, to: Participant) -> BlockRef {
         self.arena.send(self.header, to);
         BlockRef::new(self.header, self.generation, self.arena.me)
+    }
+
+    pub(super) fn header(&self) -> BlockHeader<'_> {
+        BlockHeader::at(self.segment(), self.header)
     }
 
     fn check(&self, at: usize, len: usize) {

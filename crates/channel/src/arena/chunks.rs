@@ -20,7 +20,9 @@ use super::layout::{CHUNK, HIGH_WATER, Layout};
 ///  │   commit failed,       │ run is ready                     │ all committed
 ///  │   trim                 ▼                                  ▼
 ///  │              Tail{owner}, then Head{owner} ─────────▶ Warm{last} ──▶ Claimed{by}
-///  │                                              free
+///  │                                   │          free      ▲
+///  │                                   └──▶ Husk{owner} ────┘
+///  │                            free, but pinned         unpin
 ///  └─ zero: the state of a new segment
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,11 @@ pub(super) enum Chunk {
     Claimed { by: Participant },
     /// A slab of small blocks in which `owner` allocates. `pinned`: recovery reads it, and it must stay a slab.
     Slab { owner: Participant, class: usize, pinned: bool },
-    /// The first chunk of a run of `len` chunks that is one large block.
-    Head { owner: Participant, len: usize },
+    /// The first chunk of a run of `len` chunks that is one large block. `pinned`: recovery reads and writes the header of
+    /// the block, and it must stay one.
+    Head { owner: Participant, len: usize, pinned: bool },
+    /// What was the head of a run when it was freed, and recovery had it pinned: recovery frees it.
+    Husk { owner: Participant },
     /// Another chunk of a run, `back` chunks behind its head.
     Tail { owner: Participant, back: usize },
 }
@@ -54,8 +59,9 @@ impl Chunk {
             Self::Slab { owner, class, pinned } => {
                 word(3, owner, 0) | (class as u64) << 8 | if pinned { PINNED } else { 0 }
             }
-            Self::Head { owner, len } => word(4, owner, len),
+            Self::Head { owner, len, pinned } => word(4, owner, len) | if pinned { PINNED } else { 0 },
             Self::Tail { owner, back } => word(5, owner, back),
+            Self::Husk { owner } => word(6, owner, 0),
         }
     }
 
@@ -66,8 +72,9 @@ impl Chunk {
             0 => Self::Cold,
             1 => Self::Warm { last: who },
             3 => Self::Slab { owner: who, class: (word >> 8 & 0xff) as usize, pinned: word & PINNED != 0 },
-            4 => Self::Head { owner: who, len: number },
+            4 => Self::Head { owner: who, len: number, pinned: word & PINNED != 0 },
             5 => Self::Tail { owner: who, back: number },
+            6 => Self::Husk { owner: who },
             // 2; anything else is nobody's work, and a chunk that stays claimed harms nobody.
             _ => Self::Claimed { by: who },
         }
@@ -238,9 +245,9 @@ impl Chunks {
         Ok(claim)
     }
 
-    /// Maps a claimed run that another participant used last, or nobody.
+    /// Maps a claimed run that another participant used last. What was cold is mapped since it was committed.
     pub(super) fn premap(&self, claim: &Claim, by: Participant) {
-        if claim.before.iter().any(|before| *before != Chunk::Warm { last: by }) {
+        if claim.before.iter().any(|before| matches!(before, Chunk::Warm { last } if *last != by)) {
             self.segment.premap(self.bytes(claim.start, claim.len()));
         }
     }
@@ -274,7 +281,7 @@ impl Chunks {
         for back in 1..claim.len() {
             self.swap(claim.start + back, Chunk::Claimed { by: owner }, Chunk::Tail { owner, back });
         }
-        let head = Chunk::Head { owner, len: claim.len() };
+        let head = Chunk::Head { owner, len: claim.len(), pinned: false };
         self.swap(claim.start, Chunk::Claimed { by: owner }, head);
     }
 
@@ -285,7 +292,28 @@ impl Chunks {
             // Not ours any more where somebody who died in the middle of this has been here before.
             self.swap(head + back, Chunk::Tail { owner, back }, free);
         }
-        self.swap(head, Chunk::Head { owner, len }, free);
+        let is = |pinned| Chunk::Head { owner, len, pinned };
+        // Between the two looks it can have been pinned or unpinned, which does not happen twice while recovery sleeps.
+        while !self.swap(head, is(false), free) && !self.swap(head, is(true), Chunk::Husk { owner }) {
+            let found = self.load(head);
+            if found != is(false) && found != is(true) {
+                break;
+            }
+        }
+    }
+
+    /// Keeps a run what it is while recovery reads it; returns whether it still was one.
+    pub(super) fn pin_run(&self, head: usize, owner: Participant, len: usize) -> bool {
+        let is = |pinned| Chunk::Head { owner, len, pinned };
+        self.swap(head, is(false), is(true))
+    }
+
+    /// Ends that.
+    pub(super) fn unpin_run(&self, head: usize, owner: Participant, len: usize) {
+        let is = |pinned| Chunk::Head { owner, len, pinned };
+        if !self.swap(head, is(true), is(false)) {
+            self.swap(head, Chunk::Husk { owner }, Chunk::Warm { last: owner });
+        }
     }
 
     /// Bytes of all chunks that are not free.
@@ -335,7 +363,9 @@ mod tests {
             Chunk::Claimed { by: Participant(3) },
             Chunk::Slab { owner: Participant(7), class: 22, pinned: true },
             Chunk::Slab { owner: Participant(0), class: 0, pinned: false },
-            Chunk::Head { owner: Participant(1), len: 1 << 20 },
+            Chunk::Head { owner: Participant(1), len: 1 << 20, pinned: true },
+            Chunk::Head { owner: Participant(1), len: 1 << 20, pinned: false },
+            Chunk::Husk { owner: Participant(9) },
             Chunk::Tail { owner: Participant(2), back: 65_535 },
         ] {
             assert_eq!(Chunk::decode(chunk.encode()), chunk);
@@ -364,6 +394,25 @@ mod tests {
         assert_eq!(warm_up(&chunks, 5, Participant(2)), 0, "the first cold row that is long enough");
         assert_eq!(warm_up(&chunks, 1, Participant(1)), 6, "its own: chunk 6 was its last");
         assert_eq!(chunks.in_use(), 0);
+    }
+
+    #[test]
+    fn a_run_that_is_freed_while_it_is_pinned_stays_until_it_is_not() {
+        let (chunks, owner) = (chunks(6), Participant(1));
+        let claim = chunks.claim(3, owner, Use::Run).expect("room");
+        let claim = chunks.commit(claim, owner).expect("memory");
+        chunks.publish_run(&claim, owner);
+        assert!(chunks.pin_run(0, owner, 3));
+        assert!(!chunks.pin_run(0, owner, 3));
+        chunks.unpin_run(0, owner, 3);
+        assert_eq!(chunks.load(0), Chunk::Head { owner, len: 3, pinned: false });
+        assert!(chunks.pin_run(0, owner, 3));
+        chunks.release_run(0, owner, 3);
+        assert_eq!(chunks.load(0), Chunk::Husk { owner });
+        assert_eq!(chunks.in_use(), CHUNK, "its header is still there");
+        chunks.unpin_run(0, owner, 3);
+        assert_eq!((chunks.load(0), chunks.in_use()), (Chunk::Warm { last: owner }, 0));
+        assert!(!chunks.pin_run(0, owner, 3));
     }
 
     #[test]

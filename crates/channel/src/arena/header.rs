@@ -1,11 +1,10 @@
 //! The headers in shared memory: of a block, and of a slab.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use manyhands_os::memory::Segment;
 
-use super::layout::{ALIGNMENT, BLOCK_HEADER, FREED_WORDS};
+use super::layout::{ALIGNMENT, BLOCK_HEADER, FREED_WORDS, FURTHEST};
 use super::{MAX_PARTICIPANTS, Participant};
 
 /// Words of holders: a bit for each participant.
@@ -14,22 +13,29 @@ const HOLDER_WORDS: usize = MAX_PARTICIPANTS as usize / 64;
 /// How many pairs of participants can have hand-overs of one block on their way at the same time.
 const TRANSITS: usize = 6;
 
-/// Offsets in a block's header. Line 0: state, length, transits. Line 1: holders.
+/// Offsets in a block's header. Line 0: state, length and tag, transits. Line 1: holders.
 const STATE: usize = 0;
 const LEN: usize = 8;
 const TRANSIT: usize = 16;
 const HOLDERS: usize = 64;
+
+/// In the word of the length, what stands above it: the tag. No block is half as long ([`FURTHEST`]).
+const TAG_SHIFT: u32 = 48;
+const LENGTH: u64 = (1 << TAG_SHIFT) - 1;
+
+const _: () = assert!((FURTHEST as u64) < LENGTH);
 
 /// What a block's state word says.
 ///
 /// | phase | who may change it | to |
 /// |---|---|---|
 /// | `Pooled` | the slab's owner, who has it in its private list of free blocks | `Used`, after its hold is set |
-/// | `Used` | whoever finds that nobody holds it | `Pooled` (in its own slab), `Free`, `Freeing` (a run) |
+/// | `Used` | whoever finds that nobody holds it | `Pooled` (in its own slab), `Freeing` |
+/// | `Freeing` | who is named there, or recovery once that one is dead | in a slab: `Free`, once the owner is told; a run: nothing, its chunks are freed |
 /// | `Free` | the slab's owner, when it collects what others freed | `Pooled` |
-/// | `Freeing` | nobody: who is named there frees the chunks of the run | |
 ///
-/// Only one can win the change away from `Used`, because the word holds a generation that grows with it.
+/// Only one can win the change away from `Used`, because the word holds a generation that grows with it. See
+/// [`freeing`](super::freeing) for what a loser can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Free,
@@ -47,6 +53,13 @@ pub(super) struct State {
 
 pub(super) const GENERATION: u32 = (1 << 20) - 1;
 
+/// What every state word has in bits 5 to 15 and 52 to 63, and hardly anything else has: a place that was a header once
+/// can have become the middle of somebody's array.
+const SIGN: u64 = 0x9d30_0000_0000_a6e0;
+const SIGNED: u64 = 0xfff0_0000_0000_ffe0;
+
+const _: () = assert!(SIGN & !SIGNED == 0);
+
 impl State {
     fn encode(self) -> u64 {
         let (phase, who) = match self.phase {
@@ -55,12 +68,15 @@ impl State {
             Phase::Used => (2, 0),
             Phase::Freeing { who } => (3, who.0),
         };
-        phase | u64::from(who) << 16 | u64::from(self.generation) << 32
+        SIGN | phase | u64::from(who) << 16 | u64::from(self.generation) << 32
     }
 
     /// `None` for what never was a state word.
     fn decode(word: u64) -> Option<Self> {
-        let phase = match word & 0xffff {
+        if word & SIGNED != SIGN {
+            return None;
+        }
+        let phase = match word & !SIGNED & 0xffff {
             0 => Phase::Free,
             1 => Phase::Pooled,
             2 => Phase::Used,
@@ -120,11 +136,23 @@ impl<'a> BlockHeader<'a> {
     }
 
     pub(super) fn len(self) -> usize {
-        self.word(LEN).load(Ordering::Relaxed) as usize
+        (self.word(LEN).load(Ordering::Relaxed) & LENGTH) as usize
     }
 
+    /// Sets the length of a block that nobody else knows yet, and no tag.
     pub(super) fn set_len(self, len: usize) {
         self.word(LEN).store(len as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn tag(self) -> u16 {
+        // pairs with: `set_tag`. Who sees the tag sees what was written before it.
+        (self.word(LEN).load(Ordering::Acquire) >> TAG_SHIFT) as u16
+    }
+
+    /// Sets the tag of a block of `len` bytes, whose only holder calls this.
+    pub(super) fn set_tag(self, len: usize, tag: u16) {
+        // pairs with: `tag`.
+        self.word(LEN).store(len as u64 | u64::from(tag) << TAG_SHIFT, Ordering::Release);
     }
 
     // Holds and transits use SeqCst throughout: two who let go at the same time must not each see the other's hold and
@@ -187,13 +215,13 @@ impl<'a> BlockHeader<'a> {
         self.transits().any(|word| change(word, less))
     }
 
-    /// Clears all hand-overs from or to `who`.
-    pub(super) fn forget_transits(self, who: Participant) {
+    /// Clears all hand-overs from or to one of these.
+    pub(super) fn forget_transits(self, who: &[Participant]) {
         for word in self.transits() {
             change(word, |note| {
                 let transit = Transit::decode(note);
-                let concerned = transit.from == who || transit.to == who;
-                (transit.count > 0 && concerned).then_some(0)
+                let concerned = || who.contains(&transit.from) || who.contains(&transit.to);
+                (transit.count > 0 && concerned()).then_some(0)
             });
         }
     }
@@ -256,8 +284,14 @@ const CARVED: usize = 0;
 const DIRTY: usize = ALIGNMENT;
 const FREED: usize = 2 * ALIGNMENT;
 
-/// The header of a slab: a view. Everything in it is a hint or only grows, so that a write that comes too late, when
-/// the chunk has become another slab, or a run that has nothing here, does no harm.
+/// The header of a slab: a view. Only who keeps the chunk from becoming anything else writes here: its owner, whoever is
+/// freeing one of its blocks, and recovery, which pins it.
+///
+/// | word | meaning | changed by |
+/// |---|---|---|
+/// | `carved` | blocks with headers | the owner: more of them |
+/// | `freed` | a bit for each block: look at it | set by who frees it, while it is `Freeing`; cleared by the owner |
+/// | `dirty` | some bit is set | set after the bit; cleared by the owner before it looks at the bits |
 #[derive(Clone, Copy)]
 pub(super) struct SlabHeader<'a> {
     segment: &'a Segment,
@@ -289,7 +323,7 @@ impl<'a> SlabHeader<'a> {
         (0..FREED_WORDS).for_each(|index| self.freed(index).store(0, Ordering::Relaxed));
     }
 
-    /// Tells the owner that block `index` was freed.
+    /// Tells the owner to look at block `index`, which is being freed.
     pub(super) fn note_freed(self, index: usize) {
         // pairs with: `take_freed`, here and below.
         self.freed(index / 64).fetch_or(1 << (index % 64), Ordering::AcqRel);
@@ -301,25 +335,27 @@ impl<'a> SlabHeader<'a> {
         self.dirty().load(Ordering::Relaxed) != 0
     }
 
-    /// The blocks that were noted as freed since the last call, among the first `carved`.
-    pub(super) fn take_freed(self, carved: usize, mut each: impl FnMut(usize)) {
+    /// The blocks that were noted since the last call, among the first `carved`. All is taken before the first of them is
+    /// returned: with the last of them the slab may be none any more.
+    pub(super) fn take_freed(self, carved: usize) -> impl Iterator<Item = usize> + use<> {
         // pairs with: `note_freed`. First the flag, then the bits: what is noted in between is seen next time.
         self.dirty().swap(0, Ordering::AcqRel);
-        let words: Range<usize> = 0..carved.div_ceil(64).min(FREED_WORDS);
-        for word in words {
-            if self.freed(word).load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            // pairs with: `note_freed`.
-            let mut bits = self.freed(word).swap(0, Ordering::AcqRel);
-            while bits != 0 {
-                let index = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                if index < carved {
-                    each(index);
-                }
+        let mut taken = [0_u64; FREED_WORDS];
+        for (word, bits) in taken.iter_mut().enumerate().take(carved.div_ceil(64)) {
+            if self.freed(word).load(Ordering::Relaxed) != 0 {
+                // pairs with: `note_freed`.
+                *bits = self.freed(word).swap(0, Ordering::AcqRel);
             }
         }
+        let words = taken.into_iter().take(carved.div_ceil(64)).enumerate();
+        let indexes = words.flat_map(|(word, mut bits)| {
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(word * 64 + bit)
+            })
+        });
+        indexes.filter(move |index| *index < carved)
     }
 }
 
@@ -334,7 +370,9 @@ mod tests {
             assert_eq!(State::decode(state.encode()), Some(state));
             assert_eq!(state.next(Phase::Free), State { phase: Phase::Free, generation: 0 });
         }
-        assert_eq!(State::decode(u64::MAX), None);
+        for foreign in [u64::MAX, 0, 2, 2 | 7 << 32, 0.1_f64.to_bits(), SIGN | 4] {
+            assert_eq!(State::decode(foreign), None);
+        }
     }
 
     #[test]
@@ -365,10 +403,10 @@ mod tests {
             assert!(header.send(Participant(who), parent));
         }
         assert!(!header.send(Participant(7), parent), "full");
-        header.forget_transits(Participant(3));
+        header.forget_transits(&[Participant(3)]);
         assert!(header.send(Participant(7), parent), "a place is free");
         assert!(!header.is_unheld());
-        header.forget_transits(parent);
+        header.forget_transits(&[parent]);
         assert!(header.is_unheld());
     }
 
@@ -381,10 +419,9 @@ mod tests {
             slab.note_freed(index);
         }
         assert!(slab.is_dirty());
-        let mut told = Vec::new();
-        slab.take_freed(100, |index| told.push(index));
+        let told: Vec<usize> = slab.take_freed(100).collect();
         assert_eq!(told, [0, 63, 64]);
         assert!(!slab.is_dirty());
-        slab.take_freed(100, |index| panic!("{index} again"));
+        assert_eq!(slab.take_freed(100).next(), None);
     }
 }

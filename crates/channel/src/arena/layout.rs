@@ -20,8 +20,8 @@ pub(super) const ALIGNMENT: usize = 64;
 /// Bytes of a block's header, right before its payload: a line of state and one of holders.
 pub(super) const BLOCK_HEADER: usize = 128;
 
-/// Bytes at the start of each chunk that never are a block: the slab header, or nothing. Its writers may come late,
-/// when the chunk has become something else already, so nothing else may ever lie there.
+/// Bytes at the start of each chunk that never are the header of a block: the slab header; in a run nothing, and in its
+/// further chunks payload like the rest.
 pub(super) const SLAB_HEADER: usize = 1024;
 
 /// Bytes of a chunk that blocks can use.

@@ -142,17 +142,24 @@ impl Slabs {
             return;
         }
         let chunks = Arc::clone(&self.chunks);
-        slab_header_of(&chunks, chunk).take_freed(carved, |index| {
-            let offset = chunks.layout.block(chunk, class, index);
-            let header = BlockHeader::at(&chunks.segment, offset);
-            // Noted, and yet not free: a note that came twice. What it is about has been collected.
-            if let Some(state) = header.load()
-                && state.phase == Phase::Free
-            {
-                header.store(State { phase: Phase::Pooled, ..state });
-                self.give_back(chunk, index);
+        let slab_header = slab_header_of(&chunks, chunk);
+        for index in slab_header.take_freed(carved) {
+            if self.owned[chunk].is_none() {
+                // Empty and given back, here: the notes that are left came twice.
+                return;
             }
-        });
+            let header = BlockHeader::at(&chunks.segment, chunks.layout.block(chunk, class, index));
+            match header.load() {
+                Some(state) if state.phase == Phase::Free => {
+                    header.store(State { phase: Phase::Pooled, ..state });
+                    self.give_back(chunk, index);
+                }
+                // Who frees it has come so far, and will store once more. Until then the slab is not empty.
+                Some(State { phase: Phase::Freeing { .. }, .. }) => slab_header.note_freed(index),
+                // A note that came twice. What it is about has been collected.
+                _ => {}
+            }
+        }
     }
 
     /// Takes another chunk for `class`.
@@ -267,9 +274,7 @@ fn slab_header_of(chunks: &Chunks, chunk: usize) -> SlabHeader<'_> {
 fn commit(chunks: &Chunks, chunk: usize, committed: &mut usize, wanted: usize) -> io::Result<()> {
     if wanted > *committed {
         let start = chunks.layout.chunk(chunk);
-        let range = start + *committed..start + wanted;
-        chunks.segment.commit(range.clone())?;
-        chunks.segment.premap(range);
+        chunks.segment.commit(start + *committed..start + wanted)?;
         *committed = wanted;
     }
     Ok(())

@@ -115,14 +115,14 @@ impl Extents {
         let mut last = from;
         for _ in 0..count {
             let next = self.next(last)?;
-            last = if next == reader { self.insert(last, next, count >= 4)? } else { next };
+            last = if next == reader { self.insert(last, next)? } else { next };
         }
         Ok(())
     }
 
     /// Puts another extent between `last` and `next`.
     #[cold]
-    fn insert(&self, last: u32, next: u32, premap: bool) -> Result<u32, Shortage> {
+    fn insert(&self, last: u32, next: u32) -> Result<u32, Shortage> {
         let spare = self.word(head::SPARE).load(Ordering::Relaxed);
         let fresh = self.fresh()?;
         let (extent, rest) = if spare == 0 {
@@ -136,10 +136,6 @@ impl Extents {
             (spare, self.links.word(spare as usize).load(Ordering::Relaxed))
         };
         self.commit(extent).map_err(Shortage::OutOfMemory)?;
-        if premap {
-            let start = self.address(extent, 0);
-            self.segment.premap(start..start + self.plan.extent);
-        }
         if spare == 0 {
             self.word(head::FRESH).store(u64::from(fresh) + 1, Ordering::Relaxed);
         } else {

@@ -22,7 +22,7 @@ use super::error::AttachError;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
-/// How many processes can be told apart as consumers, and the bytes for each.
+/// Lines of the table of consumers, some more than processes that can be told apart; and the bytes of each.
 pub(crate) const MOST_CONSUMERS: usize = 256;
 pub(crate) const CONSUMER: usize = 16;
 

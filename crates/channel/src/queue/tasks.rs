@@ -12,7 +12,8 @@ use super::latch::Attempt;
 pub struct Unfinished {
     /// Items that were put in and not said to be done.
     pub count: u64,
-    /// Processes that died, and how many of those items each had taken.
+    /// Processes that died, and how many of those items each had taken. When there were more than 250 of them, one stands
+    /// for several.
     pub lost: Vec<(Identity, u32)>,
 }
 

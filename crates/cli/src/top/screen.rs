@@ -1,5 +1,6 @@
 //! A snapshot as lines of text, cut to a size.
 
+use super::line::{Line, cell, width};
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
 use crate::ink::{Ink, Tone};
 
@@ -38,35 +39,12 @@ pub fn redrawn(lines: &[String]) -> String {
 /// How many waiters of one thing are shown where room is short.
 const WAITERS_SHOWN: usize = 3;
 
-/// The table; `hint` stands at the right end of its first line.
+/// The table; `hint` stands at the right end of its first line. No line is wider than the sheet, whatever the snapshot
+/// holds: all of them are cut here.
 #[must_use]
 pub fn table(snapshot: &Snapshot, hint: &str, sheet: Sheet) -> Vec<String> {
-    let grid = Grid::of(sheet);
-    let mut sections = [
-        (grid.pool_titles(), snapshot.pools.iter().map(|pool| grid.pool(pool)).collect::<Vec<_>>()),
-        (grid.queue_titles(), snapshot.queues.iter().map(|queue| grid.queue(queue)).collect()),
-        (grid.object_titles(), snapshot.objects.iter().map(|object| grid.object(object)).collect()),
-        (grid.unreadable_titles(), snapshot.unreadable.iter().map(|each| grid.unreadable(each)).collect()),
-    ]
-    .into_iter()
-    .filter(|(_, entries)| !entries.is_empty())
-    .collect::<Vec<_>>();
-
-    let mut lines = vec![grid.heading(snapshot, hint)];
-    if sections.is_empty() {
-        let nothing = "Nothing is shared: no pool, no named object, nobody waits.";
-        lines.extend([String::new(), sheet.ink.paint(Tone::Faint, &fit(nothing, sheet.columns))]);
-    }
-    let wanted: Vec<usize> = sections.iter().map(|(_, entries)| entries.iter().map(Vec::len).sum()).collect();
-    // Each section also takes an empty line and its titles.
-    let room = sheet.rows.map(|rows| rows.saturating_sub(lines.len() + 2 * sections.len()));
-    let shares = room.map_or_else(|| wanted.clone(), |room| divide(room, &wanted));
-    for ((titles, entries), share) in sections.drain(..).zip(shares) {
-        lines.extend([String::new(), titles]);
-        lines.extend(grid.cut(entries, share));
-    }
-    lines.truncate(sheet.rows.unwrap_or(usize::MAX));
-    lines
+    let lines = Grid::of(sheet).lines(snapshot, hint, sheet.rows);
+    lines.into_iter().map(|line| line.printed(sheet.columns, sheet.ink)).collect()
 }
 
 /// Divides `room` lines between sections that want so many each: all the same, but none more than it wants.
@@ -95,22 +73,59 @@ struct Grid {
     name: usize,
     kind: usize,
     state: usize,
-    ink: Ink,
 }
 
 impl Grid {
     fn of(sheet: Sheet) -> Self {
-        // At 80 columns: 20 for the name, 17 for the class, 16 for the state, 27 for who it is.
+        // At 80 columns: 20 for the name, 17 for the class, 16 for the state, 27 for who it is. Narrower sheets take it from
+        // the first two, so that figures stay in sight down to 60 columns.
         let spare = sheet.columns.saturating_sub(80);
-        let (name, state) = (20 + spare * 2 / 5, 16 + spare / 5);
-        Self { columns: sheet.columns, short: sheet.rows.is_some(), name, kind: 17, state, ink: sheet.ink }
+        let missing = 77_usize.saturating_sub(sheet.columns).min(17);
+        let (name, state) = (20 + spare * 2 / 5 - missing / 2, 16 + spare / 5);
+        Self {
+            columns: sheet.columns,
+            short: sheet.rows.is_some(),
+            name,
+            kind: 17 - missing.div_ceil(2),
+            state,
+        }
     }
 
-    fn heading(&self, snapshot: &Snapshot, hint: &str) -> String {
+    fn lines(&self, snapshot: &Snapshot, hint: &str, rows: Option<usize>) -> Vec<Line> {
+        let sections = [
+            (self.pool_titles(), snapshot.pools.iter().map(|pool| self.pool(pool)).collect::<Vec<_>>()),
+            (self.queue_titles(), snapshot.queues.iter().map(|queue| self.queue(queue)).collect()),
+            (self.object_titles(), snapshot.objects.iter().map(|object| self.object(object)).collect()),
+            (
+                self.unreadable_titles(),
+                snapshot.unreadable.iter().map(|each| self.unreadable(each)).collect(),
+            ),
+        ];
+        let sections: Vec<_> = sections.into_iter().filter(|(_, entries)| !entries.is_empty()).collect();
+        let mut lines = vec![self.heading(snapshot, hint)];
+        if sections.is_empty() {
+            let nothing = "Nothing is shared: no pool, no named object, nobody waits.";
+            lines.extend([Line::default(), Line::toned(Tone::Faint, nothing)]);
+        }
+        let wanted: Vec<usize> =
+            sections.iter().map(|(_, entries)| entries.iter().map(Vec::len).sum()).collect();
+        // Each section also takes an empty line and its titles.
+        let room = rows.map(|rows| rows.saturating_sub(lines.len() + 2 * sections.len()));
+        let shares = room.map_or_else(|| wanted.clone(), |room| divide(room, &wanted));
+        for ((titles, entries), share) in sections.into_iter().zip(shares) {
+            lines.extend([Line::default(), titles]);
+            lines.extend(cut(entries, share));
+        }
+        lines.truncate(rows.unwrap_or(usize::MAX));
+        lines
+    }
+
+    /// The title, what there is, and the hint at the right end. Where room is short, less is said.
+    fn heading(&self, snapshot: &Snapshot, hint: &str) -> Line {
         let at_objects = snapshot.objects.iter().map(|object| object.waiters.len());
         let at_queues = snapshot.queues.iter().map(|queue| queue.waiters.len());
         let waiters: usize = at_objects.chain(at_queues).sum();
-        let facts = [
+        let mut facts = vec![
             counted(snapshot.processes(), "process", "processes"),
             counted(snapshot.pools.len(), "pool", "pools"),
             counted(snapshot.queues.len(), "queue", "queues"),
@@ -118,88 +133,92 @@ impl Grid {
             format!("{} waiting", number(waiters as u64)),
         ];
         let title = "manyhands top  ";
-        let room = self.columns.saturating_sub(title.len() + width(hint));
-        let middle = fit(&facts.join(" · "), room);
-        let gap = " ".repeat(room.saturating_sub(width(&middle)));
-        let rest = self.ink.paint(Tone::Faint, format!("{middle}{gap}{hint}").trim_end());
-        format!("{}{rest}", self.ink.paint(Tone::Strong, title))
+        let room = self.columns.saturating_sub(width(title) + width(hint));
+        // The sections below have pools, queues and objects one by one.
+        while facts.len() > 2 && width(&facts.join(" · ")) + 2 > room {
+            facts.remove(facts.len() - 2);
+        }
+        let facts = cell(&facts.join(" · "), room);
+        Line::toned(Tone::Strong, title).and(Tone::Faint, facts + hint)
     }
 
-    fn titles(&self, cells: &[(&str, usize)]) -> String {
+    fn titles(&self, cells: &[(&str, usize)]) -> Line {
         let text: String = cells.iter().map(|(text, columns)| aligned(text, *columns)).collect();
-        self.ink.paint(Tone::Strong, fit(&text, self.columns).trim_end())
+        Line::toned(Tone::Strong, text)
     }
 
-    fn pool_titles(&self) -> String {
+    fn pool_titles(&self) -> Line {
         let figures = ["workers", "running", "queued", "ended"].map(|title| (title, FIGURE));
         self.titles(&[&[("POOLS", self.name + self.kind)][..], &figures].concat())
     }
 
-    fn pool(&self, pool: &Pool) -> Vec<String> {
-        let who = left(&format!("  {}", party(&pool.parent)), self.name + self.kind);
+    fn pool(&self, pool: &Pool) -> Vec<Line> {
+        let who = cell(&format!("  {}", party(&pool.parent)), self.name + self.kind);
         let figures = [pool.workers, pool.running, pool.queued, pool.ended];
-        vec![self.whole(&format!("{who}{}", figures.map(figure).concat()))]
+        vec![Line::of(who + &figures.map(figure).concat())]
     }
 
-    fn queue_titles(&self) -> String {
+    fn queue_titles(&self) -> Line {
         let figures = ["size", "maxsize", "puts", "gets"].map(|title| (title, FIGURE));
         self.titles(&[&[("QUEUES", self.name), ("", self.kind)][..], &figures].concat())
     }
 
-    fn queue(&self, queue: &Queue) -> Vec<String> {
+    fn queue(&self, queue: &Queue) -> Vec<Line> {
         let maxsize = queue.maxsize.map_or_else(|| aligned("–", FIGURE), figure);
         let figures = [figure(queue.size), maxsize, figure(queue.puts), figure(queue.gets)].concat();
-        let mut lines = vec![self.whole(&format!("{}{figures}", self.label(&queue.label)))];
+        let mut lines = vec![Line::of(self.label(&queue.label) + &figures)];
         if queue.is_closed {
-            lines.push(self.faint("    shut down"));
+            lines.push(Line::toned(Tone::Faint, "    shut down"));
         }
         lines.extend(self.waiters(&queue.waiters));
         lines
     }
 
-    fn object_titles(&self) -> String {
+    fn object_titles(&self) -> Line {
         self.titles(&[("OBJECTS", self.name), ("", self.kind), ("  state", self.state), ("held by", 27)])
     }
 
-    fn object(&self, object: &Object) -> Vec<String> {
-        let indent = self.name + self.kind + self.state;
-        let state = left(&format!("  {}", object.state), self.state);
-        let mut lines = Vec::new();
-        let first = object.holders.first().map_or_else(String::new, holder);
-        lines.push(self.whole(&format!("{}{state}{first}", self.label(&object.label))));
+    fn object(&self, object: &Object) -> Vec<Line> {
+        let indent = " ".repeat(self.name + self.kind + self.state);
+        let state = cell(&format!("  {}", object.state), self.state);
         let (shown, hidden) = self.some(&object.holders);
-        for each in shown.iter().skip(1) {
-            lines.push(self.whole(&format!("{}{}", " ".repeat(indent), holder(each))));
+        let mut before = self.label(&object.label) + &state;
+        let mut lines = Vec::new();
+        for each in shown {
+            let before = std::mem::replace(&mut before, indent.clone());
+            lines.push(match each.party.is_dead {
+                true => Line::of(before).and(Tone::Bad, holder(each)),
+                false => Line::of(before + &holder(each)),
+            });
+        }
+        if shown.is_empty() {
+            lines.push(Line::of(before));
         }
         if hidden > 0 {
-            lines.push(self.faint(&format!("{}and {}", " ".repeat(indent), number(hidden as u64))));
+            lines.push(Line::toned(Tone::Faint, format!("{indent}and {} more", number(hidden as u64))));
         }
         lines.extend(self.waiters(&object.waiters));
         lines
     }
 
-    fn unreadable_titles(&self) -> String {
+    fn unreadable_titles(&self) -> Line {
         self.titles(&[("UNREADABLE", self.name), ("", self.kind), ("  open in", self.state), ("why", 27)])
     }
 
-    fn unreadable(&self, each: &Unreadable) -> Vec<String> {
+    fn unreadable(&self, each: &Unreadable) -> Vec<Line> {
         let users = each.users.iter().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(" ");
-        let name = left(&format!("  {}", clean(&each.name)), self.name + self.kind);
-        let users = left(&format!("  {users}"), self.state);
-        vec![self.ink.paint(Tone::Bad, &fit(&format!("{name}{users}{}", each.reason), self.columns))]
+        let name = cell(&format!("  {}", each.name), self.name + self.kind);
+        let users = cell(&format!("  {users}"), self.state);
+        vec![Line::toned(Tone::Bad, format!("{name}{users}{}", each.reason))]
     }
 
-    fn waiters(&self, waiters: &[Waiter]) -> Vec<String> {
+    fn waiters(&self, waiters: &[Waiter]) -> Vec<Line> {
         let (shown, hidden) = self.some(waiters);
-        let mut lines: Vec<String> = shown
-            .iter()
-            .map(|waiter| {
-                let tone = if waiter.party.is_dead { Tone::Bad } else { Tone::Plain };
-                self.ink.paint(tone, &fit(&format!("    {}", wait(waiter)), self.columns))
-            })
-            .collect();
+        let tone = |waiter: &Waiter| if waiter.party.is_dead { Tone::Bad } else { Tone::Plain };
+        let line = |waiter: &Waiter| Line::toned(tone(waiter), format!("    {}", wait(waiter)));
+        let mut lines: Vec<Line> = shown.iter().map(line).collect();
         if hidden > 0 {
-            lines.push(self.faint(&format!("    and {} more", number(hidden as u64))));
+            lines.push(Line::toned(Tone::Faint, format!("    and {} more", number(hidden as u64))));
         }
         lines
     }
@@ -212,43 +231,49 @@ impl Grid {
 
     fn label(&self, label: &Label) -> String {
         let name = format!("  {}", shown_name(label));
-        format!("{}{}", left(&name, self.name), left(&clean(&label.kind), self.kind))
+        cell(&name, self.name) + &cell(&label.kind, self.kind)
     }
+}
 
-    /// As many entries as fit in `share` lines; the last line says how many do not.
-    fn cut(&self, entries: Vec<Vec<String>>, share: usize) -> Vec<String> {
-        let total: usize = entries.iter().map(Vec::len).sum();
-        if total <= share {
-            return entries.into_iter().flatten().collect();
+/// As many entries as fit in `share` lines, the last one in part; the last line says how many do not.
+fn cut(entries: Vec<Vec<Line>>, share: usize) -> Vec<Line> {
+    let total: usize = entries.iter().map(Vec::len).sum();
+    if total <= share {
+        return entries.into_iter().flatten().collect();
+    }
+    let count = entries.len();
+    let (mut lines, mut shown) = (Vec::new(), 0);
+    for entry in entries {
+        let room = share.saturating_sub(lines.len() + 1);
+        let is_whole = entry.len() <= room;
+        shown += usize::from(room > 0);
+        lines.extend(entry.into_iter().take(room));
+        if !is_whole {
+            break;
         }
-        let count = entries.len();
-        let (mut lines, mut shown) = (Vec::new(), 0);
-        for entry in entries {
-            if lines.len() + entry.len() + 1 > share {
-                break;
-            }
-            lines.extend(entry);
-            shown += 1;
-        }
-        lines.push(self.faint(&format!("  and {} more", number((count - shown) as u64))));
-        lines.truncate(share);
-        lines
     }
-
-    fn whole(&self, text: &str) -> String {
-        fit(text, self.columns).trim_end().to_owned()
-    }
-
-    fn faint(&self, text: &str) -> String {
-        self.ink.paint(Tone::Faint, &fit(text, self.columns))
-    }
+    lines.push(match count - shown {
+        0 => Line::toned(Tone::Faint, "    …"),
+        more => Line::toned(Tone::Faint, format!("  and {} more", number(more as u64))),
+    });
+    lines.truncate(share);
+    lines
 }
 
 /// Columns of a figure.
 const FIGURE: usize = 10;
 
-fn figure(value: u64) -> String {
-    aligned(&number(value), FIGURE)
+/// A number of as many digits as its column has room for; of a large one the first.
+pub(super) fn figure(value: u64) -> String {
+    const UNITS: [&str; 6] = ["k", "M", "G", "T", "P", "E"];
+    if value < 10_000_000 {
+        return aligned(&number(value), FIGURE);
+    }
+    let (mut thousands, mut unit) = (value / 1000, 0);
+    while thousands >= 1_000_000 {
+        (thousands, unit) = (thousands / 1000, unit + 1);
+    }
+    aligned(&format!("{} {}", number(thousands), UNITS[unit]), FIGURE)
 }
 
 /// Digits in groups of three.
@@ -271,7 +296,7 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 /// What a thing is called: its name, or its place if it has none.
 fn shown_name(label: &Label) -> String {
     match &label.name {
-        Some(name) => clean(name),
+        Some(name) => name.clone(),
         None => format!("({}:{:#x})", label.place.0, label.place.1),
     }
 }
@@ -285,7 +310,7 @@ fn holder(holder: &Holder) -> String {
 fn party(party: &Party) -> String {
     let thread = party.thread.filter(|thread| i64::from(*thread) != i64::from(party.pid));
     let thread = thread.map_or_else(String::new, |thread| format!("/{thread}"));
-    let process = if party.is_dead { "(dead)".to_owned() } else { clean(&party.process) };
+    let process = if party.is_dead { "(dead)".to_owned() } else { party.process.clone() };
     format!("{}{thread} {process}", party.pid)
 }
 
@@ -310,60 +335,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Without what would move the cursor or change colours: names come from other programs.
-fn clean(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
-/// How many columns a terminal gives a letter.
-fn letter_width(letter: char) -> usize {
-    match letter as u32 {
-        0x300..=0x36f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
-        0x1100..=0x115f
-        | 0x2e80..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1faff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
-}
-
-fn width(text: &str) -> usize {
-    text.chars().map(letter_width).sum()
-}
-
-/// `text` in at most so many columns; what is cut off leaves an ellipsis.
-fn fit(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut kept = String::new();
-    let mut taken = 1;
-    for letter in text.chars() {
-        taken += letter_width(letter);
-        if taken > columns {
-            break;
-        }
-        kept.push(letter);
-    }
-    if columns > 0 {
-        kept.push('…');
-    }
-    kept
-}
-
-/// A cell of its column: at least one blank behind it.
-fn left(text: &str, columns: usize) -> String {
-    let text = fit(text, columns.saturating_sub(1));
-    let gap = columns - width(&text).min(columns);
-    format!("{text}{}", " ".repeat(gap))
-}
-
 /// A title over its column: names at the left, figures (one word, narrow) at the right.
 fn aligned(text: &str, columns: usize) -> String {
-    if columns == FIGURE { format!("{text:>columns$}") } else { left(text, columns) }
+    if columns == FIGURE { format!("{text:>columns$}") } else { cell(text, columns) }
 }

@@ -1,9 +1,10 @@
 //! Looks at what this user's processes share. It takes part in nothing: it maps what others have made, reads words that
 //! may change under its eyes, and believes none of them further than it has to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use manyhands_channel::arena::Arena;
 use manyhands_channel::queue::Queue as SharedQueue;
 use manyhands_os::process::Identity;
 use manyhands_os::{clock, procfs};
@@ -134,24 +135,34 @@ impl Survey {
         }
     }
 
-    /// What has no name and is waited for: a record of a ground says nothing of itself but to those who know it.
+    /// What has no name and is held or waited for. The rest is left out: a program may have a hundred thousand locks.
     fn unnamed(&mut self, inode: u64, site: &Arc<Site>, users: &[Party]) {
+        let kinds = kinds_in(site);
+        let label = |record, kind: Kind| {
+            let (kind, users) = (kind.to_string(), users.to_vec());
+            Label { kind, name: None, place: (inode, record), users }
+        };
         let mut records: BTreeMap<(u64, &str), WaitKind> = BTreeMap::new();
         for entry in site.waiters() {
             records.entry((entry.key / RECORD * RECORD, word_of(entry.kind))).or_insert(entry.kind);
         }
+        let mut shown: BTreeSet<u64> = BTreeSet::new();
         for ((record, _), wait) in records {
             let Some(kind) = kind_of(wait) else { continue };
+            let kind = kinds.get(&record).copied().unwrap_or(kind);
             let here = |entry: &site::Entry| entry.key / RECORD * RECORD == record && entry.kind == wait;
             let waiters = self.waiters(site, here);
             if !waiters.is_empty() {
-                let label = Label {
-                    kind: kind.to_string(),
-                    name: None,
-                    place: (inode, record),
-                    users: users.to_vec(),
-                };
-                self.object(site, kind, record, label, waiters);
+                self.object(site, kind, record, label(record, kind), waiters);
+                shown.insert(record);
+            }
+        }
+        for (record, kind) in kinds {
+            let can_be_held =
+                matches!(kind, Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::BoundedSemaphore);
+            if can_be_held && !shown.contains(&record) && !State::of(site, kind, record, 0).holders.is_empty()
+            {
+                self.object(site, kind, record, label(record, kind), Vec::new());
             }
         }
     }
@@ -215,6 +226,13 @@ impl Survey {
     }
 }
 
+/// What the records of a ground are, by where they are.
+fn kinds_in(site: &Site) -> BTreeMap<u64, Kind> {
+    let segment = site.segment();
+    let blocks = Arena::tagged(segment, ground::region(segment)).into_iter();
+    blocks.filter_map(|block| Some((block.offset as u64, Kind::from_number(block.tag.into())?))).collect()
+}
+
 fn reason(error: NameError) -> String {
     match error {
         NameError::Unusable { error, .. } => error.to_string(),
@@ -235,7 +253,7 @@ fn word_of(kind: WaitKind) -> &'static str {
     }
 }
 
-/// What an unnamed thing is, by what is waited for at it; `None` for what never is in a ground.
+/// What an unnamed thing is, as far as what is waited for at it says; `None` for what never is in a ground.
 fn kind_of(wait: WaitKind) -> Option<Kind> {
     match wait {
         WaitKind::Lock => Some(Kind::Lock),

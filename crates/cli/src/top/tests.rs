@@ -1,4 +1,5 @@
 use super::json;
+use super::line::width;
 use super::screen::{Sheet, table};
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
 use crate::ink::Ink;
@@ -149,6 +150,19 @@ fn many_waiters_are_counted() {
 }
 
 #[test]
+fn what_is_longer_than_its_room_is_shown_in_part() {
+    let mut snapshot = Snapshot::default();
+    let waiters = || (0..3).map(|n| waiter(5000 + n, "acquire", 9.0)).collect();
+    snapshot.objects = vec![lock(Some("busy"), vec![], waiters())];
+    let shown = |snapshot: &Snapshot| table(snapshot, "", sheet(80, 6)).split_off(3);
+    let first =
+        ["  busy              Lock               free", "    5000/4720 shop.py waits 9.0 s to acquire"];
+    assert_eq!(shown(&snapshot), [&first[..], &["    …"]].concat());
+    snapshot.objects.push(lock(Some("late"), vec![], waiters()));
+    assert_eq!(shown(&snapshot), [&first[..], &["  and 1 more"]].concat());
+}
+
+#[test]
 fn redrawing_erases_before_it_writes() {
     use super::screen::redrawn;
     let lines = ["first", "second", "last"].map(str::to_owned);
@@ -186,6 +200,198 @@ fn names_are_cut_by_columns_and_cannot_move_the_cursor() {
     let lines = table(&snapshot, "", sheet(80, None));
     assert_eq!(lines[3], "  注文注文注文注文… Lock               free");
     assert!(!lines[4].contains(|letter: char| letter.is_control()), "{:?}", lines[4]);
+}
+
+#[test]
+fn letters_are_as_wide_as_terminals_show_them() {
+    for (text, columns) in [
+        ("", 0),
+        ("till", 4),
+        ("Ka\u{308}se", 4),
+        ("注文", 4),
+        ("ｶ", 1),
+        ("Ａ", 2),
+        ("한", 2),
+        ("⌚✅⭐", 6),
+        ("☎❤…×–", 5),
+        ("🦀🏴", 4),
+        ("\u{30000}", 2),
+    ] {
+        assert_eq!(width(text), columns, "{text:?}");
+    }
+}
+
+#[test]
+fn what_terminals_do_not_agree_on_is_left_out() {
+    let mut snapshot = Snapshot::default();
+    let name = "\u{202e}a\u{200b}b\u{fe0f}c\u{feff}\u{2028}d\u{2067}\u{e0041}\u{ad}";
+    snapshot.objects.push(lock(Some(name), vec![], vec![]));
+    let lines = table(&snapshot, "", sheet(80, None));
+    assert_eq!(lines[3], "  abc\u{fffd}d             Lock               free");
+}
+
+#[test]
+fn a_narrow_heading_says_less() {
+    let heading = |columns| table(&shop(), "q: quit", sheet(columns, None)).swap_remove(0);
+    assert_eq!(heading(60), "manyhands top  1 process · 1 pool · 3 waiting        q: quit");
+    assert_eq!(heading(48), "manyhands top  1 process · 3 waiting     q: quit");
+    assert_eq!(heading(25), "manyhands top  1… q: quit");
+    assert_eq!(heading(20), "manyhands top  q: q…");
+    assert_eq!(heading(0), "");
+}
+
+#[test]
+fn large_figures_keep_to_their_columns() {
+    for (value, shown) in [
+        (0, "         0"),
+        (9_999_999, " 9,999,999"),
+        (10_000_000, "  10,000 k"),
+        (1_234_567_890, "   1,234 M"),
+        (999_999_999_999, " 999,999 M"),
+        (u64::MAX, "  18,446 P"),
+    ] {
+        assert_eq!(super::screen::figure(value), shown, "{value}");
+    }
+}
+
+/// Marsaglia's xorshift: the same snapshots in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).expect("31 bits") % sides
+    }
+
+    fn text(&mut self) -> String {
+        let texts = [
+            String::new(),
+            "till".into(),
+            "a name that is longer than its column".repeat(9),
+            "注文".repeat(90),
+            "👩\u{200d}👧❤\u{fe0f}🏳\u{fe0f}⌚✅⭐".repeat(30),
+            "\x1b[2J\x1b[31m\r\n\t\x08\u{9b}2J\0\u{7f}".repeat(9),
+            "e\u{301}\u{301}".repeat(99),
+            "\u{202e}right to left\u{200f}\u{2028}\u{2029}".repeat(9),
+            "שָׁלוֹם नमस्ते สวัสดี 안녕하세요".repeat(9),
+            " ".repeat(150),
+            "…".repeat(150),
+        ];
+        texts[self.roll(texts.len())].clone()
+    }
+
+    fn number(&mut self) -> u64 {
+        [0, 1, 999, 12_345, 9_999_999, 10_000_000, u64::MAX][self.roll(7)]
+    }
+
+    fn some<T>(&mut self, fewer_than: usize, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.roll(fewer_than)).map(|_| one(self)).collect()
+    }
+
+    fn party(&mut self) -> Party {
+        Party {
+            pid: [1, 4_194_303, i32::MAX, i32::MIN][self.roll(4)],
+            process: self.text(),
+            thread: [None, Some(7), Some(u32::MAX)][self.roll(3)],
+            is_dead: self.roll(4) == 0,
+        }
+    }
+
+    fn label(&mut self) -> Label {
+        let name = Some(self.text()).filter(|_| self.roll(3) > 0);
+        Label {
+            kind: self.text(),
+            name,
+            place: (self.number(), self.number()),
+            users: self.some(4, Self::party),
+        }
+    }
+
+    fn waiter(&mut self) -> Waiter {
+        Waiter {
+            party: self.party(),
+            purpose: ["acquire", "wait", "get", "receive"][self.roll(4)],
+            is_async: self.roll(2) == 0,
+            seconds: [0.0, 9.96, 5969.0, 1e6, 1e18, f64::MAX][self.roll(6)],
+        }
+    }
+
+    fn pool(&mut self) -> Pool {
+        Pool {
+            parent: self.party(),
+            workers: self.number(),
+            running: self.roll(1000) as u64,
+            queued: self.number() / 2,
+            ended: self.number(),
+        }
+    }
+
+    fn queue(&mut self) -> Queue {
+        Queue {
+            label: self.label(),
+            size: self.number(),
+            maxsize: Some(self.number()).filter(|most| *most > 0),
+            puts: self.number(),
+            gets: self.number(),
+            is_closed: self.roll(2) == 0,
+            waiters: self.some(8, Self::waiter),
+        }
+    }
+
+    fn object(&mut self) -> Object {
+        Object {
+            label: self.label(),
+            state: self.text(),
+            holders: self.some(8, |dice| Holder { party: dice.party(), count: dice.number() }),
+            waiters: self.some(8, Self::waiter),
+        }
+    }
+
+    /// What nobody would expect.
+    fn snapshot(&mut self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            pools: self.some(6, Self::pool),
+            queues: self.some(6, Self::queue),
+            objects: self.some(30, Self::object),
+            unreadable: self.some(4, |dice| Unreadable {
+                name: dice.text(),
+                users: dice.some(30, Self::party),
+                reason: dice.text(),
+            }),
+        };
+        snapshot.sort();
+        snapshot
+    }
+}
+
+/// Without the escape sequences that colour text.
+fn uncoloured(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').expect("a colour").1)
+}
+
+#[test]
+fn whatever_there_is_fits_on_the_sheet() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for round in 0..25 {
+        let snapshot = dice.snapshot();
+        for columns in [0, 1, 10, 22, 40, 60, 80, 120] {
+            for rows in [None, Some(1), Some(24)] {
+                let plain = table(&snapshot, "q: quit", sheet(columns, rows));
+                let wide = plain.iter().find(|line| width(line) > columns);
+                assert_eq!(wide, None, "round {round}, {columns} columns, {rows:?} rows");
+                assert!(rows.is_none_or(|rows| plain.len() <= rows));
+                assert!(!plain.iter().any(|line| line.contains(char::is_control)), "{plain:#?}");
+                let coloured = Sheet { ink: Ink::Coloured, ..sheet(columns, rows) };
+                let coloured = table(&snapshot, "q: quit", coloured);
+                let coloured: Vec<String> = coloured.iter().map(|line| uncoloured(line)).collect();
+                assert_eq!(coloured, plain, "colours change nothing else");
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,9 +2,20 @@
 //! memory of its process, so that the code above can be checked as long as it stays in one process.
 
 #[cfg(not(miri))]
-pub(super) use kernel::{commit, create, discard, len_of, map, number, premap, unmap};
+pub(super) use kernel::{
+    addresses, commit, create, discard, file, len_of, map, premap, unmap, without_mapping,
+};
 #[cfg(miri)]
-pub(super) use miri::{commit, create, discard, len_of, map, number, premap, unmap};
+pub(super) use miri::{
+    addresses, commit, create, discard, file, len_of, map, premap, unmap, without_mapping,
+};
+
+/// Which file a descriptor stands for, whatever its number: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
 
 #[cfg(not(miri))]
 mod kernel {
@@ -16,6 +27,9 @@ mod kernel {
     use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
     use rustix::io::Errno;
     use rustix::mm::{Advice, MapFlags, ProtFlags};
+    use rustix::process::{Resource, getrlimit};
+
+    use super::FileId;
 
     /// A sealed file of `len` bytes.
     pub(in super::super) fn create(name: &CStr, len: usize) -> io::Result<OwnedFd> {
@@ -36,9 +50,15 @@ mod kernel {
         Ok(if sealed { rustix::fs::fstat(fd)?.st_size as usize } else { 0 })
     }
 
-    /// The file's inode.
-    pub(in super::super) fn number(fd: &OwnedFd) -> io::Result<u64> {
-        Ok(rustix::fs::fstat(fd)?.st_ino)
+    /// Which file it is.
+    pub(in super::super) fn file(fd: &OwnedFd) -> io::Result<FileId> {
+        let status = rustix::fs::fstat(fd)?;
+        Ok(FileId { device: status.st_dev, inode: status.st_ino })
+    }
+
+    /// The most bytes of addresses that this process may have (`ulimit -v`), if that is limited.
+    pub(in super::super) fn addresses() -> Option<usize> {
+        getrlimit(Resource::As).current.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     pub(in super::super) fn map(fd: &OwnedFd, len: usize) -> io::Result<NonNull<u8>> {
@@ -59,22 +79,38 @@ mod kernel {
         let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
     }
 
-    /// Makes the pages exist.
-    pub(in super::super) fn commit(fd: &OwnedFd, start: usize, len: usize) -> rustix::io::Result<()> {
-        rustix::fs::fallocate(fd, FallocateFlags::empty(), start as u64, len as u64)
-    }
-
-    /// Frees the pages.
+    /// Makes the pages exist and has them mapped, for writing. `INVAL` where that cannot be done by the mapping.
     ///
     /// # Safety
-    /// The address is that of the mapped pages.
-    pub(in super::super) unsafe fn discard(
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn commit(address: NonNull<u8>, len: usize) -> rustix::io::Result<()> {
+        // SAFETY: promised by the caller.
+        match unsafe { premap(address, len) } {
+            // What a first touch would be told by SIGBUS: there is no memory for it.
+            Err(Errno::FAULT) => Err(Errno::NOMEM),
+            outcome => outcome,
+        }
+    }
+
+    /// Frees the pages, of the file that is mapped there. `INVAL` where that cannot be done by the mapping.
+    ///
+    /// # Safety
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn discard(address: NonNull<u8>, len: usize) -> rustix::io::Result<()> {
+        // SAFETY: promised by the caller; nobody makes references to bytes of a segment, so that pages may become zero.
+        unsafe { rustix::mm::madvise(address.as_ptr().cast(), len, Advice::LinuxRemove) }
+    }
+
+    /// Makes the pages exist (`commit`) or frees them, by the descriptor of their file.
+    pub(in super::super) fn without_mapping(
         fd: &OwnedFd,
+        commit: bool,
         start: usize,
         len: usize,
-        _address: NonNull<u8>,
     ) -> rustix::io::Result<()> {
-        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // As in `create`, the file is as long as the mapping: never made longer.
+        let mode = if commit { FallocateFlags::KEEP_SIZE } else { hole };
         rustix::fs::fallocate(fd, mode, start as u64, len as u64)
     }
 
@@ -97,6 +133,7 @@ mod miri {
     use std::ptr::NonNull;
 
     use super::super::page_size;
+    use super::FileId;
 
     /// Some descriptor, as a segment has one.
     pub(in super::super) fn create(_name: &CStr, _len: usize) -> io::Result<OwnedFd> {
@@ -110,8 +147,13 @@ mod miri {
 
     /// No two descriptors have the same number at a time.
     #[expect(clippy::unnecessary_wraps, reason = "as the real one")]
-    pub(in super::super) fn number(fd: &OwnedFd) -> io::Result<u64> {
-        Ok(std::os::fd::AsRawFd::as_raw_fd(fd) as u64)
+    pub(in super::super) fn file(fd: &OwnedFd) -> io::Result<FileId> {
+        Ok(FileId { device: 0, inode: std::os::fd::AsRawFd::as_raw_fd(fd) as u64 })
+    }
+
+    /// Not limited here.
+    pub(in super::super) fn addresses() -> Option<usize> {
+        None
     }
 
     fn layout(len: usize) -> io::Result<Layout> {
@@ -133,20 +175,27 @@ mod miri {
         }
     }
 
-    pub(in super::super) fn commit(_fd: &OwnedFd, _start: usize, _len: usize) -> rustix::io::Result<()> {
+    /// # Safety
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn commit(_address: NonNull<u8>, _len: usize) -> rustix::io::Result<()> {
         Ok(())
     }
 
     /// # Safety
-    /// The address is that of the mapped pages.
-    pub(in super::super) unsafe fn discard(
-        _fd: &OwnedFd,
-        _start: usize,
-        len: usize,
-        address: NonNull<u8>,
-    ) -> rustix::io::Result<()> {
+    /// The address is that of mapped pages.
+    pub(in super::super) unsafe fn discard(address: NonNull<u8>, len: usize) -> rustix::io::Result<()> {
         // SAFETY: promised by the caller.
         unsafe { address.write_bytes(0, len) };
+        Ok(())
+    }
+
+    /// Never needed here.
+    pub(in super::super) fn without_mapping(
+        _fd: &OwnedFd,
+        _commit: bool,
+        _start: usize,
+        _len: usize,
+    ) -> rustix::io::Result<()> {
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,16 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use manyhands_channel::arena::{Arena, BlockRef};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{self, Pidfd};
-use manyhands_pool::ground::{Ground, ZYGOTE, region};
+use manyhands_pool::ground::{Ground, SMALLEST_LIMIT, ZYGOTE, region};
 use manyhands_pool::home::Place;
 use manyhands_sync::site::Site;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::ffi;
-
-const SMALLEST_LIMIT: usize = 16 << 20;
 
 /// The ground that this process has laid for its own pools, and the fork it was laid in.
 static OWN: Mutex<Option<(u32, Arc<Ground>)>> = Mutex::new(None);
@@ -39,15 +38,22 @@ pub(crate) fn own() -> PyResult<Arc<Ground>> {
         return Ok(Arc::clone(ground));
     }
     let limit = match LIMIT.load(Ordering::Relaxed) {
-        0 => limit_from_environment()?.unwrap_or_else(Ground::default_limit),
-        limit => limit,
+        0 => limit_from_environment()?,
+        limit => Some(limit),
     };
-    let ground = Arc::new(Ground::create(limit).map_err(|error| {
-        PyOSError::new_err(format!("no shared memory of {limit} bytes can be made: {error}"))
-    })?);
+    let ground = Arc::new(limit.map_or_else(Ground::create_default, Ground::create).map_err(refusal)?);
     // The one of before a fork belongs to the parent: neither used nor released here.
     std::mem::forget(own.replace((here, Arc::clone(&ground))));
     Ok(ground)
+}
+
+fn refusal(error: io::Error) -> PyErr {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => PyMemoryError::new_err(format!(
+            "no shared memory can be made: {error}; how many bytes it is to take says MANYHANDS_SHARED_MEMORY"
+        )),
+        _ => PyOSError::new_err(format!("no shared memory can be made: {error}")),
+    }
 }
 
 fn limit_from_environment() -> PyResult<Option<usize>> {

@@ -1,6 +1,6 @@
 //! Many items at once: one lock and one commit for each batch of them.
 
-use manyhands_channel::queue::{self, Batch, GetError, Message, PutError};
+use manyhands_channel::queue::{self, Batch, GetError, Message, PutError, Queue};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PyRange, PySet, PyString, PyTuple};
@@ -32,45 +32,69 @@ impl Load {
         self.priorities.clear();
     }
 
-    /// Puts all; how many went in before an error.
-    fn put(&mut self, py: Python<'_>, open: &Open, patience: Patience) -> Result<usize, (usize, PyErr)> {
-        let queue = &open.queue;
-        let deadline = patience.deadline();
-        let all = self.batch.len();
-        if open.kind == queue::Kind::Priority {
-            let contents: Vec<_> = self.batch.iter().map(|(tag, bytes)| (tag, [bytes])).collect();
-            let mut done = 0;
-            let messages: Vec<_> = contents
-                .iter()
-                .zip(&self.priorities)
-                .map(|((tag, parts), priority)| Message { tag: *tag, priority: *priority, parts })
-                .collect();
-            let outcome = detached(py, |waiting| {
-                let put = queue.put_many(&messages, deadline, waiting);
-                done = put.as_ref().map_or_else(|(count, _)| *count, |()| all);
-                put
-            });
-            return match outcome {
-                Ok(Ok(())) => Ok(all),
-                Ok(Err((_, error))) => Err((done, put_error(py, &error))),
-                // What a signal handler raised hides what had been done.
-                Err(raised) => Err((done, raised)),
-            };
+    /// Puts all, and counts what went in in `put`, also when there is an error.
+    fn put(&mut self, py: Python<'_>, open: &Open, patience: Patience, put: &mut usize) -> PyResult<()> {
+        match open.kind {
+            queue::Kind::Priority => self.put_by_priority(py, &open.queue, patience, put),
+            queue::Kind::Fifo | queue::Kind::Lifo => self.put_in_order(py, &open.queue, patience, put),
         }
-        if all <= FEW {
-            match queue.try_put_batch(&mut self.batch) {
-                Ok(_) | Err(PutError::Full | PutError::Busy(_)) => {}
-                Err(error) => return Err((0, put_error(py, &error))),
-            }
-        }
+    }
+
+    fn put_in_order(
+        &mut self,
+        py: Python<'_>,
+        queue: &Queue,
+        patience: Patience,
+        put: &mut usize,
+    ) -> PyResult<()> {
         let batch = &mut self.batch;
-        let outcome = detached(py, |waiting| queue.put_batch(batch, deadline, waiting));
-        let put = all - self.batch.len();
-        match outcome {
-            Ok(Ok(())) => Ok(all),
-            Ok(Err(error)) => Err((put, put_error(py, &error))),
-            Err(raised) => Err((put, raised)),
+        if batch.len() <= FEW {
+            *put += at_once(py, queue.try_put_batch(batch))?;
         }
+        let left = batch.len();
+        if left == 0 {
+            return Ok(());
+        }
+        let outcome = detached(py, |waiting| queue.put_batch(batch, patience.deadline(), waiting));
+        *put += left - batch.len();
+        outcome?.map_err(|error| put_error(py, &error))
+    }
+
+    fn put_by_priority(
+        &self,
+        py: Python<'_>,
+        queue: &Queue,
+        patience: Patience,
+        put: &mut usize,
+    ) -> PyResult<()> {
+        let contents: Vec<_> = self.batch.iter().map(|(tag, bytes)| (tag, [bytes])).collect();
+        let messages: Vec<_> = contents
+            .iter()
+            .zip(&self.priorities)
+            .map(|((tag, parts), priority)| Message { tag: *tag, priority: *priority, parts })
+            .collect();
+        let few = messages.len() <= FEW;
+        let mut done = if few { at_once(py, queue.try_put_many(&messages))? } else { 0 };
+        let left = &messages[done..];
+        let outcome = match left {
+            [] => Ok(Ok(())),
+            _ => detached(py, |waiting| {
+                let outcome = queue.put_many(left, patience.deadline(), waiting);
+                done += outcome.as_ref().map_or_else(|(count, _)| *count, |()| left.len());
+                outcome
+            }),
+        };
+        *put += done;
+        outcome?.map_err(|(_, error)| put_error(py, &error))
+    }
+}
+
+/// How many of a few items went in; none where that takes waiting.
+fn at_once(py: Python<'_>, put: Result<usize, PutError>) -> PyResult<usize> {
+    match put {
+        Ok(count) => Ok(count),
+        Err(PutError::Full | PutError::Busy(_)) => Ok(0),
+        Err(error) => Err(put_error(py, &error)),
     }
 }
 
@@ -178,9 +202,7 @@ fn put_batches(
         load.clear();
         let end = collect(open, &mut items, &mut load);
         if !load.batch.is_empty() {
-            let outcome = load.put(py, open, patience);
-            *put += *outcome.as_ref().unwrap_or_else(|(count, _)| count);
-            outcome.map_err(|(_, error)| error)?;
+            load.put(py, open, patience, put)?;
         }
         match end {
             End::Full => py.check_signals()?,

@@ -6,7 +6,7 @@
 //! What does *not* work: when several processes hold the other end, the death of one of them says nothing, so none is
 //! watched; the descriptor tells of the end only after another look at the connection.
 
-use std::io;
+use std::io::{self, ErrorKind::NotFound};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use manyhands_channel::pipe::{End, RecvError};
@@ -89,6 +89,8 @@ impl Bell {
         // Where processes cannot be watched, the end is seen at the next look.
         if let Some(peer) = peer
             && let Ok(process) = Pidfd::open(peer.pid())
+            // It may have died before, and another may have its number by now: whoever looks next sees the end.
+            && Identity::of(peer.pid()).map_or_else(|error| error.kind() != NotFound, |found| found == peer)
             && self.poller.add(&process, 1, Interest::Readable).is_ok()
         {
             self.watched = Some((peer, process));

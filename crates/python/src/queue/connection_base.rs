@@ -25,8 +25,8 @@ use crate::sync::door::{Enlisted, Sleepers};
 use crate::sync::timeout::{self, Patience};
 use crate::sync::waiting::detached;
 
-/// Addresses that a pipe takes, in bytes; memory only for what is on the way.
-const LENGTH: usize = 2 << 30;
+/// Addresses that a pipe takes, in bytes: where they are limited, and otherwise. Memory only for what is on the way.
+const LENGTHS: (usize, usize) = (1 << 20, 2 << 30);
 
 /// An end of a pipe.
 #[pyclass(frozen, subclass, weakref, module = "manyhands._native")]
@@ -243,14 +243,17 @@ impl ConnectionBase {
 
     /// Send an object.
     ///
+    /// Args:
+    ///     obj: anything that can be pickled. If there is no room, this waits.
+    ///
     /// Raises:
     ///     BrokenPipeError: nobody has the other end open.
     ///     OSError: closed, or only for receiving.
     ///     TypeError, pickle.PicklingError: the object cannot be pickled. Nothing has been sent.
-    fn send(&self, item: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.outgoing()?;
-        let encoded = message::encode(item)?;
-        let py = item.py();
+        let encoded = message::encode(obj)?;
+        let py = obj.py();
         encoded.with(0, |message| self.send_parts(py, message.tag, message.parts, Patience::Endless))?;
         Ok(())
     }
@@ -390,7 +393,7 @@ pub(super) fn make_pipe(
     duplex: bool,
 ) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
     let mut ends = None;
-    let mapped = home::new_segment(Kind::Pipe, None, &[u64::from(duplex)], LENGTH, |site| {
+    let mapped = home::roomy_segment(Kind::Pipe, None, &[u64::from(duplex)], LENGTHS, |site| {
         let region = SITE_BYTES..site.segment().len();
         ends = Some(End::pair(site, region, duplex).map_err(|error| attach_error(&error))?);
         Ok(())

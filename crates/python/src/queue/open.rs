@@ -2,6 +2,7 @@
 
 use manyhands_channel::queue::{self, GetError, Message, PutError, Queue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyTuple};
 
@@ -131,7 +132,12 @@ fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
     if pair.len() != 2 {
         return Err(refused());
     }
-    let number = pair.get_item(0)?;
+    let mut number = pair.get_item(0)?;
+    let is_ours = number.is_instance_of::<PyInt>() || number.is_instance_of::<PyFloat>();
+    if !is_ours && number.hasattr(intern!(item.py(), "__index__"))? {
+        // As one of NumPy's.
+        number = number.call_method0(intern!(item.py(), "__index__"))?;
+    }
     if let Ok(number) = number.cast::<PyInt>() {
         let Ok(number) = number.extract::<i64>() else {
             return Err(PyValueError::new_err(format!(
@@ -140,8 +146,8 @@ fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
         };
         return Ok(queue::priority_of_int(number));
     }
-    if let Ok(number) = number.cast::<PyFloat>() {
-        return queue::priority_of_float(number.value()).ok_or_else(|| {
+    if number.is_instance_of::<PyFloat>() || number.hasattr(intern!(item.py(), "__float__"))? {
+        return queue::priority_of_float(number.extract()?).ok_or_else(|| {
             PyValueError::new_err("the number of an item cannot be NaN: it has no place in an order")
         });
     }

@@ -19,11 +19,14 @@ use super::waiters::{Point, enlist};
 use crate::home::{self, Mapped};
 use crate::imports;
 use crate::sync::door::Enlisted;
-use crate::sync::timeout::{self, Patience};
+use crate::sync::timeout::{self, Flag, Patience};
 use crate::sync::waiting::detached;
 
 /// The most bytes of a queue that was given no limit; addresses only, until they are used.
 const LARGEST: usize = 4 << 30;
+
+/// What it has at least, where addresses are limited.
+const LEAST: usize = 1 << 20;
 
 /// A process that died, and how many items it had taken and not finished.
 type Lost = Option<(i32, u32)>;
@@ -82,7 +85,7 @@ impl QueueBase {
 
     /// Makes the queue, or opens the one of that name.
     fn _open(&self, class: &str, maxsize: i64, name: Option<&str>, memory: Option<i64>) -> PyResult<()> {
-        let memory = memory.map(|memory| not_negative("memory", memory)).transpose()?;
+        let memory = memory.map(enough).transpose()?;
         let (segment_kind, kind, joinable) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
         let Ok(maxsize) = u32::try_from(maxsize.max(0)) else {
@@ -91,11 +94,13 @@ impl QueueBase {
                 u32::MAX
             )));
         };
-        let most = procfs::memory_limit() / 2;
-        let body =
-            memory.unwrap_or(LARGEST.min(usize::try_from(most).unwrap_or(LARGEST))).max(Queue::SMALLEST);
+        let most = LARGEST.min(usize::try_from(procfs::memory_limit() / 2).unwrap_or(LARGEST));
+        let sizes = match memory {
+            Some(memory) => (memory, memory),
+            None => (LEAST, most.max(LEAST)),
+        };
         let options = Options { kind, maxsize, joinable };
-        let mapped = home::new_segment(segment_kind, name, &[u64::from(maxsize)], body, |site| {
+        let mapped = home::roomy_segment(segment_kind, name, &[u64::from(maxsize)], sizes, |site| {
             let region = SITE_BYTES..site.segment().len();
             Queue::create(Arc::clone(site), region, options).map_err(|error| attach_error(&error))?;
             Ok(())
@@ -141,17 +146,17 @@ impl QueueBase {
     ///     TypeError, pickle.PicklingError: the item cannot be pickled. The queue is as before.
     ///     MemoryError: the system has no memory left.
     #[pyo3(
-        signature = (item, block = None, timeout = None),
+        signature = (item, block = Flag::ABSENT, timeout = None),
         text_signature = "($self, item, block=True, timeout=None)"
     )]
     fn _put(
         slf: &Bound<'_, Self>,
         item: &Bound<'_, PyAny>,
-        block: Option<&Bound<'_, PyAny>>,
+        block: Flag<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let open = Self::usable(slf)?;
-        let patience = timeout::of_queue(block, timeout)?;
+        let patience = timeout::of_queue(&block, timeout)?;
         open.put(slf.py(), open.priority(item)?, &message::encode(item)?, patience)
     }
 
@@ -172,13 +177,13 @@ impl QueueBase {
     ///     queue.ShutDown: the queue has been shut down and there is nothing left.
     ///     ValueError: `close` was called; a negative timeout.
     ///     Exception: whatever the item raises when it is made anew; it is gone then.
-    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Flag::ABSENT, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _get<'py>(
         slf: &Bound<'py, Self>,
-        block: Option<&Bound<'py, PyAny>>,
+        block: Flag<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let patience = timeout::of_queue(block, timeout)?;
+        let patience = timeout::of_queue(&block, timeout)?;
         let got = Self::usable(slf)?.get(slf.py(), patience)?;
         got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
     }
@@ -284,7 +289,7 @@ impl QueueBase {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let open = Self::usable(slf)?;
-        batch::put_many(slf.py(), open, items, timeout::of_queue(None, timeout)?)
+        batch::put_many(slf.py(), open, items, timeout::of_queue(&Flag::ABSENT, timeout)?)
     }
 
     /// Remove up to ``count`` items: wait for the first, take what is there.
@@ -307,7 +312,7 @@ impl QueueBase {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let (open, count) = (Self::usable(slf)?, not_negative("count", count)?);
-        let list = batch::get_many(slf.py(), open, count, timeout::of_queue(None, timeout)?)?;
+        let list = batch::get_many(slf.py(), open, count, timeout::of_queue(&Flag::ABSENT, timeout)?)?;
         if list.is_empty() && count > 0 {
             return Err(imports::error(slf.py(), imports::empty, None));
         }
@@ -374,6 +379,15 @@ impl QueueBase {
         facts.set_item("deaths", found.deaths)?;
         Ok(facts)
     }
+}
+
+/// A limit of memory that a queue can live with.
+fn enough(memory: i64) -> PyResult<usize> {
+    let least = Queue::SMALLEST;
+    usize::try_from(memory)
+        .ok()
+        .filter(|memory| *memory >= least)
+        .ok_or_else(|| PyValueError::new_err(format!("memory must be at least {least} bytes, not {memory}")))
 }
 
 fn not_negative(what: &str, number: i64) -> PyResult<usize> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use manyhands_sync::EventCount;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::site::WaitKind;
 use manyhands_sync::waiting::Stopped;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -35,20 +35,14 @@ pub(crate) struct BarrierPlace {
 }
 
 impl Awaited for BarrierBase {
-    fn site(&self) -> &Arc<Site> {
-        self.record.site()
+    const KIND: WaitKind = WaitKind::Barrier;
+
+    fn record(&self) -> &Record {
+        &self.record
     }
 
     fn events(&self) -> EventCount<'_> {
         self.barrier.events()
-    }
-
-    fn key(&self) -> u64 {
-        self.barrier.key()
-    }
-
-    fn kind(&self) -> WaitKind {
-        WaitKind::Barrier
     }
 }
 
@@ -74,33 +68,34 @@ impl BarrierBase {
             return Err(PyValueError::new_err(format!("parties must be > 0 and at most {most}")));
         };
         let words = Barrier::words_for(count);
-        let record = match _address {
-            Some(address) => home::open_record(address, Kind::Barrier, words)?,
-            None => home::record(Kind::Barrier, name, &[count as u64], words, |site, words| {
-                drop(Barrier::create(Arc::clone(site), words.clone(), count));
-                Ok(())
-            })?,
-        };
+        let record = home::record(_address, Kind::Barrier, name, &[count as u64], words, |site, words| {
+            drop(Barrier::create(Arc::clone(site), words.clone(), count));
+            Ok(())
+        })?;
         let barrier = Barrier::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { barrier, record })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.record.name()
     }
 
+    /// How many have to arrive.
     #[getter]
     fn parties(&self) -> usize {
         self.barrier.parties()
     }
 
+    /// How many have arrived and wait for the others.
     #[getter]
     fn n_waiting(&self) -> usize {
         self.barrier.waiting()
     }
 
+    /// Whether it is broken; `reset` makes it whole.
     #[getter]
     fn broken(&self) -> bool {
         self.barrier.is_broken()
@@ -170,14 +165,20 @@ impl BarrierBase {
         self.barrier.withdraw(place.place);
     }
 
+    /// Break the barrier: who waits gets `threading.BrokenBarrierError`, and who comes, until it is `reset`.
     fn abort(&self) {
         self.barrier.abort();
     }
 
+    /// Make the barrier as new, also if it was broken. Who waits gets `threading.BrokenBarrierError`.
     fn reset(&self) {
         self.barrier.reset();
     }
 
+    /// Return what is known of the barrier.
+    ///
+    /// Returns:
+    ///     a dict of ``name``, ``parties``, ``waiting`` (how many have arrived) and ``broken``.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = PyDict::new(py);
         statistics.set_item("name", self.record.name())?;

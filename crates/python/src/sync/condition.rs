@@ -4,10 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_sync::condition::{AsyncEnlisted, Condition};
 use manyhands_sync::names::Kind;
+use manyhands_sync::site::MOST_WAITERS;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::lock::LockBase;
+use super::rlock::RLockBase;
 use super::{timeout, waiting};
 use crate::home::{self, Record};
 
@@ -26,23 +30,21 @@ pub(crate) struct ConditionBase {
 #[pymethods]
 impl ConditionBase {
     #[new]
-    #[pyo3(signature = (_lock = None, *, name = None, _address = None, **_more))]
+    #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
-        _lock: Option<&Bound<'_, PyAny>>,
+        _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let words = Condition::WORDS;
-        let record = match _address {
-            Some(address) => home::open_record(address, Kind::Condition, words)?,
-            None => home::record(Kind::Condition, name, &[], words, |_, _| Ok(()))?,
-        };
+        let record = home::record(_address, Kind::Condition, name, &[], words, |_, _| Ok(()))?;
         let condition = Condition::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { condition, record })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.record.name()
@@ -62,6 +64,20 @@ impl ConditionBase {
         Ok(waiting::wait(py, |waiting| enlisted.wait(deadline, waiting))?.is_some())
     }
 
+    /// As `_wait`, with a lock of ours, which is released and acquired again here: between two lines of Python a signal
+    /// handler may run, and one that raised there would leave the caller without its lock.
+    #[pyo3(signature = (lock, timeout))]
+    fn _wait_holding(&self, lock: &Bound<'_, PyAny>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let py = lock.py();
+        if let Ok(lock) = lock.cast::<RLockBase>() {
+            let release = || lock.get()._release_save(py);
+            return self.wait_between(py, timeout, release, |count| RLockBase::_acquire_restore(lock, count));
+        }
+        let lock = lock.cast::<LockBase>()?;
+        let release = || lock.get()._release(py);
+        self.wait_between(py, timeout, release, |()| LockBase::_acquire_restore(lock, py.None().bind(py)))
+    }
+
     /// Wakes `n`, or all.
     fn _notify(&self, n: Option<i64>) {
         match n {
@@ -75,6 +91,10 @@ impl ConditionBase {
         self.condition.waiting()
     }
 
+    /// Return what is known of the condition.
+    ///
+    /// Returns:
+    ///     a dict of ``name`` and ``waiting``: how many wait to be notified.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = PyDict::new(py);
         statistics.set_item("name", self.record.name())?;
@@ -89,12 +109,37 @@ impl ConditionBase {
     /// A place for a coroutine.
     fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionPlace> {
         let Some(enlisted) = slf.get().condition.enlist_async(door) else {
-            return Err(PyRuntimeError::new_err(
-                "too many threads and coroutines wait in one shared segment: at most 1024 can",
-            ));
+            return Err(PyRuntimeError::new_err(format!(
+                "too many threads and coroutines wait in one shared segment: at most {MOST_WAITERS} can"
+            )));
         };
         let number = enlisted.call_number();
         Ok(ConditionPlace { of: slf.clone().unbind(), number, enlisted: Mutex::new(Some(enlisted)) })
+    }
+}
+
+impl ConditionBase {
+    /// Enlists, lets go of the lock, waits, and takes the lock again.
+    fn wait_between<S>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        release: impl FnOnce() -> PyResult<S>,
+        restore: impl FnOnce(S) -> PyResult<()>,
+    ) -> PyResult<bool> {
+        let deadline = timeout::of_wait(timeout)?.deadline();
+        let enlisted = self.condition.enlist(deadline.is_some());
+        let saved = release()?;
+        let waited = waiting::wait(py, |waiting| enlisted.wait(deadline, waiting));
+        match (restore(saved), waited) {
+            (Ok(()), waited) => Ok(waited?.is_some()),
+            (Err(error), Ok(_)) => Err(error),
+            // What came first shows as the context of what came last, as in Python.
+            (Err(last), Err(first)) => {
+                _ = last.value(py).setattr(intern!(py, "__context__"), first.value(py));
+                Err(last)
+            }
+        }
     }
 }
 

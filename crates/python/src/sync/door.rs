@@ -12,6 +12,8 @@ use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 
+use crate::home::Record;
+
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Door>()?;
     module.add_class::<Enlisted>()
@@ -65,10 +67,10 @@ impl Door {
 
 /// A class of primitives that coroutines can wait for.
 pub(crate) trait Awaited: PyClass<Frozen = True> + Sync {
-    fn site(&self) -> &Arc<Site>;
+    const KIND: WaitKind;
+
+    fn record(&self) -> &Record;
     fn events(&self) -> EventCount<'_>;
-    fn key(&self) -> u64;
-    fn kind(&self) -> WaitKind;
 }
 
 /// Something that coroutines can wait for.
@@ -81,7 +83,7 @@ pub(crate) trait Sleepers: Send + Sync {
 
 impl<C: Awaited> Sleepers for Py<C> {
     fn site(&self) -> &Arc<Site> {
-        self.get().site()
+        self.get().record().site()
     }
 
     fn events(&self) -> EventCount<'_> {
@@ -89,11 +91,11 @@ impl<C: Awaited> Sleepers for Py<C> {
     }
 
     fn key(&self) -> u64 {
-        self.get().key()
+        self.get().record().key()
     }
 
     fn kind(&self) -> WaitKind {
-        self.get().kind()
+        C::KIND
     }
 }
 
@@ -142,11 +144,6 @@ impl Enlisted {
         {
             ticket.rearm(self.of.events());
         }
-    }
-
-    /// Another may have been passed over for this one, which will not use its turn.
-    fn pass_on(&self) {
-        self.of.site().notify(self.of.events(), self.of.key(), 1);
     }
 
     /// Waits no more; `satisfied`: got what it waited for.

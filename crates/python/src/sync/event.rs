@@ -5,7 +5,7 @@ use std::sync::Arc;
 use manyhands_sync::EventCount;
 use manyhands_sync::event::{Event, Turn};
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::site::WaitKind;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -26,56 +26,61 @@ pub(crate) struct EventBase {
 }
 
 impl Awaited for EventBase {
-    fn site(&self) -> &Arc<Site> {
-        self.record.site()
+    const KIND: WaitKind = WaitKind::Event;
+
+    fn record(&self) -> &Record {
+        &self.record
     }
 
     fn events(&self) -> EventCount<'_> {
         self.event.events()
-    }
-
-    fn key(&self) -> u64 {
-        self.event.key()
-    }
-
-    fn kind(&self) -> WaitKind {
-        WaitKind::Event
     }
 }
 
 #[pymethods]
 impl EventBase {
     #[new]
-    #[pyo3(signature = (*, name = None, _address = None))]
-    fn new(name: Option<&str>, _address: Option<&Bound<'_, PyTuple>>) -> PyResult<Self> {
-        let words = Event::WORDS;
-        let record = match _address {
-            Some(address) => home::open_record(address, Kind::Event, words)?,
-            None => home::record(Kind::Event, name, &[], words, |_, _| Ok(()))?,
-        };
+    #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
+    fn new(
+        _rest: &Bound<'_, PyTuple>,
+        name: Option<&str>,
+        _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let record = home::record(_address, Kind::Event, name, &[], Event::WORDS, |_, _| Ok(()))?;
         let event = Event::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { event, record })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.record.name()
     }
 
+    /// Return whether the flag is set.
     fn is_set(&self) -> bool {
         self.event.is_set()
     }
 
+    /// Set the flag, and wake all who wait for it.
     fn set(&self) {
         self.event.set();
     }
 
+    /// Take the flag back: who calls `wait` from now on waits for the next `set`.
     fn clear(&self) {
         self.event.clear();
     }
 
-    /// True; False if the time was up first.
+    /// Wait until the flag is set.
+    ///
+    /// Args:
+    ///     timeout: seconds, or None for no limit.
+    ///
+    /// Returns:
+    ///     True, or False if the time was up first.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         if self.event.is_set() {
@@ -94,11 +99,16 @@ impl EventBase {
         self.event.was_set_since(Turn::from_bits(sequence))
     }
 
+    /// Return what is known of the event.
+    ///
+    /// Returns:
+    ///     a dict of ``name``, ``set`` and ``waiting``: how many coroutines wait, and threads that have done so for
+    ///     longer than 20 ms.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = PyDict::new(py);
         statistics.set_item("name", self.record.name())?;
         statistics.set_item("set", self.event.is_set())?;
-        statistics.set_item("waiting", owned::waiting(self.record.site(), self.event.key()))?;
+        statistics.set_item("waiting", owned::waiting(&self.record))?;
         Ok(statistics)
     }
 

@@ -1,9 +1,10 @@
 //! The lock.
 
+use std::io;
 use std::sync::Arc;
 
 use manyhands_os::process::{Identity, identity, thread_id};
-use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
+use manyhands_sync::lock::{Acquired, Lock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
@@ -12,10 +13,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
-use super::owned::Owned;
+use super::owned::{Owned, Placed};
 use super::quick::{Quick, add_quick_methods};
+use super::timeout::Flag;
 use super::{owned, waiting};
-use crate::home::{self, Record};
+use crate::home::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LockBase>()?;
@@ -25,117 +27,130 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The native half of `manyhands.Lock`.
 #[pyclass(frozen, subclass, module = "manyhands._native")]
 pub(crate) struct LockBase {
-    lock: Lock,
-    record: Record,
-    spin: SpinBudget,
+    placed: Placed<Lock>,
 }
 
 impl Quick for LockBase {
     #[inline]
     fn enter(&self) -> bool {
-        self.lock.try_acquire(identity(), thread_id())
+        self.placed.lock.try_acquire(identity(), thread_id())
     }
 
     #[inline]
     fn leave(&self) -> bool {
-        self.lock.word().try_release(identity())
+        self.placed.lock.word().try_release(identity())
     }
 }
 
 impl Awaited for LockBase {
-    fn site(&self) -> &Arc<Site> {
-        self.record.site()
+    const KIND: WaitKind = WaitKind::Lock;
+
+    fn record(&self) -> &Record {
+        &self.placed.record
     }
 
     fn events(&self) -> EventCount<'_> {
-        self.lock.word().events()
-    }
-
-    fn key(&self) -> u64 {
-        self.lock.key()
-    }
-
-    fn kind(&self) -> WaitKind {
-        WaitKind::Lock
+        self.placed.lock.word().events()
     }
 }
 
-impl Owned for LockBase {
-    fn lock(&self) -> &Lock {
-        &self.lock
+impl Owned for Lock {
+    const KIND: Kind = Kind::Lock;
+
+    fn at(site: Arc<Site>, offset: usize) -> io::Result<Self> {
+        Self::at(site, offset)
     }
 
-    fn record(&self) -> &Record {
-        &self.record
+    fn plain(&self) -> &Lock {
+        self
     }
 
     fn acquire_now(&self, me: Identity, thread: u32) -> Option<Acquired> {
-        self.lock.acquire_now(me, thread)
+        self.acquire_now(me, thread)
     }
 
-    fn acquire_until(
+    fn acquire(
         &self,
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
+        spin: &SpinBudget,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        self.lock.acquire(me, thread, deadline, &self.spin, waiting)
+        self.acquire(me, thread, deadline, spin, waiting)
     }
 
     fn give_back(&self, me: Identity, _thread: u32) -> bool {
-        self.lock.release(me).is_ok()
+        self.release(me).is_ok()
     }
 }
 
 #[pymethods]
 impl LockBase {
     #[new]
-    #[pyo3(signature = (*, name = None, on_owner_died = None, _address = None))]
+    #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
+        _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
-        on_owner_died: Option<&Bound<'_, PyAny>>,
         _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        // Kept by the Python half, where the garbage collector sees it.
-        _ = on_owner_died;
-        let words = LOCK_BYTES / 8;
-        let record = match _address {
-            Some(address) => home::open_record(address, Kind::Lock, words)?,
-            None => home::record(Kind::Lock, name, &[], words, |_, _| Ok(()))?,
-        };
-        let lock = Lock::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
-        Ok(Self { lock, record, spin: super::spin_budget() })
+        // The rest is for `__init__`, here or of a subclass.
+        Ok(Self { placed: Placed::open(name, _address)? })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
-        self.record.name()
+        self.placed.record.name()
     }
 
-    #[pyo3(signature = (blocking = None, timeout = None, *, block = None))]
+    /// Acquire the lock.
+    ///
+    /// Args:
+    ///     blocking: whether to wait for it.
+    ///     timeout: seconds to wait; -1 or None for no limit.
+    ///     block: the same as `blocking`, under the name that `multiprocessing` has for it.
+    ///
+    /// Returns:
+    ///     whether it was acquired.
+    ///
+    /// Raises:
+    ///     OwnerDied: a process died while it had the lock. The caller has it now, and puts right what it protects; or
+    ///         what `on_owner_died` says is done instead.
+    ///     DeadlockError: the caller would wait for a thread that waits, directly or through others, for the caller.
+    ///     ValueError: a timeout together with ``blocking=False``, or a negative one.
+    #[pyo3(
+        signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
+        text_signature = "($self, blocking=True, timeout=-1, *, block=True)"
+    )]
     fn _acquire(
         slf: &Bound<'_, Self>,
-        blocking: Option<&Bound<'_, PyAny>>,
+        blocking: Flag<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-        block: Option<&Bound<'_, PyAny>>,
+        block: Flag<'_>,
     ) -> PyResult<bool> {
-        owned::acquire(slf, blocking.or(block), timeout)
+        slf.get().placed.acquire(slf, &blocking.or(block)?, timeout)
     }
 
+    /// Acquire, for a ``with`` statement. If this raises, the lock is not held.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        owned::enter(slf)
+        slf.get().placed.enter(slf)
     }
 
     /// An attempt of a coroutine, which will be called at its door if it is in vain.
     fn _poll(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (me, thread) = waiting::caller();
-        let acquired = slf.get().lock.poll_acquire(me, thread, true);
-        owned::settle(slf, acquired, || _ = slf.get().lock.release(me))
+        let acquired = slf.get().placed.lock.poll_acquire(me, thread, true);
+        owned::settle(slf, acquired, || _ = slf.get().placed.lock.release(me))
     }
 
-    fn _release(&self, py: Python<'_>) -> PyResult<()> {
-        self.lock.release(identity()).map_err(|error| owned::release_error(py, error))
+    /// Release the lock. Any thread of any process may do that.
+    ///
+    /// Raises:
+    ///     ReleaseError: nobody has it.
+    pub(super) fn _release(&self, py: Python<'_>) -> PyResult<()> {
+        self.placed.lock.release(identity()).map_err(|error| owned::release_error(py, error))
     }
 
     #[pyo3(signature = (*_error))]
@@ -148,35 +163,48 @@ impl LockBase {
     }
 
     /// Acquires it, whatever happens meanwhile: a Condition comes back with its lock.
-    fn _acquire_restore(slf: &Bound<'_, Self>, _saved: &Bound<'_, PyAny>) -> PyResult<()> {
-        let this = slf.get();
+    pub(super) fn _acquire_restore(slf: &Bound<'_, Self>, _saved: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Placed { lock, spin, .. } = &slf.get().placed;
         let (me, thread) = waiting::caller();
-        let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
-            this.lock.acquire(me, thread, None, &this.spin, waiting)
-        })?;
-        owned::settle(slf, acquired, || _ = this.lock.release(me))?;
+        let (acquired, raised) =
+            waiting::wait_through(slf.py(), |waiting| lock.acquire(me, thread, None, spin, waiting))?;
+        owned::settle(slf, acquired, || _ = lock.release(me))?;
         raised.map_or(Ok(()), Err)
     }
 
+    /// Return whether somebody has it at this moment.
     fn locked(&self) -> bool {
-        self.lock.is_locked()
+        self.placed.lock.is_locked()
     }
 
-    /// Says that what the lock protects is right again after its owner died.
+    /// Say that what the lock protects is right again, after a process died while it had the lock.
+    ///
+    /// Returns:
+    ///     whether there was something to recover from, and nobody else has the lock.
     fn recover(&self) -> bool {
-        owned::recover(self)
+        self.placed.recover()
     }
 
-    fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        owned::statistics(slf)
+    /// Return what is known of the lock.
+    ///
+    /// Returns:
+    ///     a dict of ``name``, ``owner`` (None, or a dict of ``pid`` and ``thread``) and ``waiting``: how many
+    ///     coroutines wait, and threads that have done so for longer than 20 ms.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.placed.statistics(py)
+    }
+
+    /// The number by which texts call it.
+    fn _key(&self) -> u64 {
+        self.placed.record.key()
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        owned::describe(slf)
+        slf.get().placed.describe(slf)
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.record.address(py)
+        self.placed.record.address(py)
     }
 
     fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {

@@ -1,78 +1,139 @@
 //! What locks with an owner have in common.
 
+use std::io;
+use std::sync::Arc;
+
 use manyhands_os::process::Identity;
-use manyhands_sync::lock::{Acquired, Lock};
+use manyhands_sync::SpinBudget;
+use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
+use manyhands_sync::names::Kind;
 use manyhands_sync::site::Site;
 use manyhands_sync::waiting::{Stopped, Waiting};
-use pyo3::PyClass;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
-use super::{timeout, waiting};
-use crate::home::Record;
+use super::timeout::{self, Flag};
+use super::waiting;
+use crate::home::{self, Record};
 use crate::imports;
 
-/// A class of locks that have an owner.
-pub(super) trait Owned: PyClass<Frozen = True> + Sync {
+/// A lock that has an owner.
+pub(super) trait Owned: Send + Sync + Sized {
+    const KIND: Kind;
+
+    /// # Errors
+    /// When there is no place for a lock.
+    fn at(site: Arc<Site>, offset: usize) -> io::Result<Self>;
     /// The lock underneath: to look at.
-    fn lock(&self) -> &Lock;
-    fn record(&self) -> &Record;
+    fn plain(&self) -> &Lock;
     fn acquire_now(&self, me: Identity, thread: u32) -> Option<Acquired>;
     /// # Errors
     /// When it was not acquired.
-    fn acquire_until(
+    fn acquire(
         &self,
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
+        spin: &SpinBudget,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped>;
     /// Releases it once; whether the caller had it.
     fn give_back(&self, me: Identity, thread: u32) -> bool;
 }
 
-/// `acquire`, with all the arguments it may have.
-pub(super) fn acquire<C: Owned>(
-    lock: &Bound<'_, C>,
-    blocking: Option<&Bound<'_, PyAny>>,
-    timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
-    let this = lock.get();
-    let patience = timeout::of_lock(blocking, timeout)?;
-    let (me, thread) = waiting::caller();
-    let acquired = match patience.deadline() {
-        Some(0) => this.acquire_now(me, thread),
-        deadline => waiting::wait(lock.py(), |waiting| this.acquire_until(me, thread, deadline, waiting))?,
-    };
-    settle(lock, acquired, || _ = this.give_back(me, thread))
+/// A lock and where it lies. `object`, in what follows, is the object of Python that has it.
+pub(super) struct Placed<L> {
+    pub(super) lock: L,
+    pub(super) record: Record,
+    /// How long to look for it before sleeping.
+    pub(super) spin: SpinBudget,
 }
 
-/// `__enter__`. Not in Python, so that no signal handler runs between getting the lock and saying so.
-pub(super) fn enter<C: Owned>(lock: &Bound<'_, C>) -> PyResult<bool> {
-    acquire(lock, None, None).inspect_err(|error| {
-        // The block will not run, so nobody would release the lock.
-        if is_held(lock.py(), error) {
-            _ = error.value(lock.py()).setattr(intern!(lock.py(), "held"), false);
-            let (me, thread) = waiting::caller();
-            lock.get().give_back(me, thread);
+impl<L: Owned> Placed<L> {
+    pub(super) fn open(name: Option<&str>, address: Option<&Bound<'_, PyTuple>>) -> PyResult<Self> {
+        let record = home::record(address, L::KIND, name, &[], LOCK_BYTES / 8, |_, _| Ok(()))?;
+        let lock = L::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
+        Ok(Self { lock, record, spin: super::spin_budget() })
+    }
+
+    /// `acquire`, with all the arguments it may have.
+    pub(super) fn acquire(
+        &self,
+        object: &Bound<'_, PyAny>,
+        blocking: &Flag<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (lock, spin) = (&self.lock, &self.spin);
+        let patience = timeout::of_lock(blocking, timeout)?;
+        let (me, thread) = waiting::caller();
+        let acquired = match patience.deadline() {
+            Some(0) => lock.acquire_now(me, thread),
+            deadline => {
+                if deadline.is_none() && lock.plain().owner().is_some_and(|owner| is_task(owner, me)) {
+                    object.call_method0(intern!(object.py(), "_refuse_wait"))?;
+                }
+                waiting::wait(object.py(), |waiting| lock.acquire(me, thread, deadline, spin, waiting))?
+            }
+        };
+        settle(object, acquired, || _ = lock.give_back(me, thread))
+    }
+
+    /// `__enter__`. Not in Python, so that no signal handler runs between getting the lock and saying so.
+    pub(super) fn enter(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.acquire(object, &Flag::ABSENT, None).inspect_err(|error| {
+            // The block will not run, so nobody would release the lock.
+            if is_held(object.py(), error) {
+                _ = error.value(object.py()).setattr(intern!(object.py(), "held"), false);
+                // Python code, in which a signal handler may raise: then the text stays as it was.
+                _ = object.call_method1(intern!(object.py(), "_tell_without"), (error.value(object.py()),));
+                let (me, thread) = waiting::caller();
+                self.lock.give_back(me, thread);
+            }
+        })
+    }
+
+    /// Says that what the lock protects is right again after its owner died.
+    pub(super) fn recover(&self) -> bool {
+        let (me, thread) = waiting::caller();
+        let plain = self.lock.plain();
+        if plain.recover(me) {
+            return true;
         }
-    })
-}
+        // Not ours: free and poisoned, then.
+        if !plain.word().is_damaged() || self.lock.acquire_now(me, thread).is_none() {
+            return false;
+        }
+        let recovered = plain.recover(me);
+        self.lock.give_back(me, thread) && recovered
+    }
 
-/// Says that what the lock protects is right again after its owner died.
-pub(super) fn recover<C: Owned>(lock: &C) -> bool {
-    let (me, thread) = waiting::caller();
-    if lock.lock().recover(me) {
-        return true;
+    /// What is known of it.
+    pub(super) fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = PyDict::new(py);
+        statistics.set_item("name", self.record.name())?;
+        let owner = self.lock.plain().owner().map(|(owner, thread)| -> PyResult<_> {
+            let who = PyDict::new(py);
+            who.set_item("pid", owner.pid())?;
+            who.set_item("thread", thread)?;
+            Ok(who)
+        });
+        statistics.set_item("owner", owner.transpose()?)?;
+        statistics.set_item("waiting", waiting(&self.record))?;
+        Ok(statistics)
     }
-    // Not ours: free and poisoned, then.
-    if !lock.lock().word().is_damaged() || lock.acquire_now(me, thread).is_none() {
-        return false;
+
+    /// Its text, in the form of `threading`; with its key, which is the same in all processes, and what a DeadlockError
+    /// calls it.
+    pub(super) fn describe(&self, object: &Bound<'_, PyAny>) -> PyResult<String> {
+        let class = object.get_type().name()?;
+        let name = self.record.label();
+        let plain = self.lock.plain();
+        let state = if plain.is_locked() { "locked" } else { "unlocked" };
+        let owner = plain.owner();
+        let owner = owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
+        Ok(format!("<{state} manyhands.{class} object{name}{owner} at {:#x}>", self.record.key()))
     }
-    let recovered = lock.lock().recover(me);
-    lock.give_back(me, thread) && recovered
 }
 
 /// Whether the lock was acquired. Tells its Python half when what it protects may be half changed; if that fails in any way
@@ -80,8 +141,8 @@ pub(super) fn recover<C: Owned>(lock: &C) -> bool {
 ///
 /// # Errors
 /// OwnerDied, if that is what the lock does then; what a function raised that was to put it right.
-pub(super) fn settle<C: Owned>(
-    lock: &Bound<'_, C>,
+pub(super) fn settle(
+    object: &Bound<'_, PyAny>,
     acquired: Option<Acquired>,
     release: impl FnOnce(),
 ) -> PyResult<bool> {
@@ -91,12 +152,17 @@ pub(super) fn settle<C: Owned>(
         Some(Acquired::Abandoned(dead)) => Some(dead.pid()),
         Some(Acquired::Poisoned) => None,
     };
-    let told = lock.as_any().call_method1(intern!(lock.py(), "_taken_over"), (dead,));
+    let told = object.call_method1(intern!(object.py(), "_taken_over"), (dead,));
     told.map(|_| true).inspect_err(|error| {
-        if !is_held(lock.py(), error) {
+        if !is_held(object.py(), error) {
             release();
         }
     })
+}
+
+/// Whether an owner is an asyncio task of this process: the Python half numbers them so.
+fn is_task((owner, number): (Identity, u32), me: Identity) -> bool {
+    owner == me && number >= 1 << 31
 }
 
 fn is_held(py: Python<'_>, error: &PyErr) -> bool {
@@ -112,35 +178,7 @@ pub(super) fn release_error(py: Python<'_>, text: impl std::fmt::Display) -> PyE
     imports::error(py, imports::release_error, Some(text.to_string()))
 }
 
-/// How many wait for `key`, as far as they are listed: threads are when they have waited for 20 ms.
-pub(super) fn waiting(site: &Site, key: u64) -> usize {
-    site.waiters_of(key).count()
-}
-
-/// What is known of a lock.
-pub(super) fn statistics<'py, C: Owned>(lock: &Bound<'py, C>) -> PyResult<Bound<'py, PyDict>> {
-    let (py, this) = (lock.py(), lock.get());
-    let statistics = PyDict::new(py);
-    statistics.set_item("name", this.record().name())?;
-    let owner = this.lock().owner().map(|(owner, thread)| -> PyResult<_> {
-        let who = PyDict::new(py);
-        who.set_item("pid", owner.pid())?;
-        who.set_item("thread", thread)?;
-        Ok(who)
-    });
-    statistics.set_item("owner", owner.transpose()?)?;
-    statistics.set_item("waiting", waiting(this.record().site(), this.lock().key()))?;
-    Ok(statistics)
-}
-
-/// The text of a lock, in the form of `threading`; with its key, which is the same in all processes, and what a
-/// DeadlockError calls it.
-pub(super) fn describe<C: Owned>(lock: &Bound<'_, C>) -> PyResult<String> {
-    let this = lock.get();
-    let class = lock.as_any().get_type().name()?;
-    let name = this.record().label();
-    let state = if this.lock().is_locked() { "locked" } else { "unlocked" };
-    let owner = this.lock().owner();
-    let owner = owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
-    Ok(format!("<{state} manyhands.{class} object{name}{owner} at {:#x}>", this.lock().key()))
+/// How many wait for a primitive, as far as they are listed: threads are when they have waited for 20 ms.
+pub(super) fn waiting(record: &Record) -> usize {
+    record.site().waiters_of(record.key()).count()
 }

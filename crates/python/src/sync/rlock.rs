@@ -1,9 +1,10 @@
 //! The lock that its owner can acquire again.
 
+use std::io;
 use std::sync::Arc;
 
 use manyhands_os::process::{Identity, identity, thread_id};
-use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
+use manyhands_sync::lock::{Acquired, Lock, RLock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
@@ -13,10 +14,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
-use super::owned::Owned;
+use super::owned::{Owned, Placed};
 use super::quick::{Quick, add_quick_methods};
+use super::timeout::Flag;
 use super::{owned, waiting};
-use crate::home::{self, Record};
+use crate::home::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<RLockBase>()?;
@@ -26,111 +28,112 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The native half of `manyhands.RLock`.
 #[pyclass(frozen, subclass, module = "manyhands._native")]
 pub(crate) struct RLockBase {
-    lock: RLock,
-    record: Record,
-    spin: SpinBudget,
+    placed: Placed<RLock>,
 }
 
 impl Quick for RLockBase {
     #[inline]
     fn enter(&self) -> bool {
-        self.lock.try_acquire(identity(), thread_id())
+        self.placed.lock.try_acquire(identity(), thread_id())
     }
 
     #[inline]
     fn leave(&self) -> bool {
-        self.lock.release(identity(), thread_id()).is_ok()
+        self.placed.lock.release(identity(), thread_id()).is_ok()
     }
 }
 
 impl Awaited for RLockBase {
-    fn site(&self) -> &Arc<Site> {
-        self.record.site()
+    const KIND: WaitKind = WaitKind::RLock;
+
+    fn record(&self) -> &Record {
+        &self.placed.record
     }
 
     fn events(&self) -> EventCount<'_> {
-        self.lock.lock().word().events()
-    }
-
-    fn key(&self) -> u64 {
-        self.lock.lock().key()
-    }
-
-    fn kind(&self) -> WaitKind {
-        WaitKind::RLock
+        self.placed.lock.lock().word().events()
     }
 }
 
-impl Owned for RLockBase {
-    fn lock(&self) -> &Lock {
-        self.lock.lock()
+impl Owned for RLock {
+    const KIND: Kind = Kind::RLock;
+
+    fn at(site: Arc<Site>, offset: usize) -> io::Result<Self> {
+        Self::at(site, offset)
     }
 
-    fn record(&self) -> &Record {
-        &self.record
+    fn plain(&self) -> &Lock {
+        self.lock()
     }
 
     fn acquire_now(&self, me: Identity, thread: u32) -> Option<Acquired> {
-        self.lock.acquire_now(me, thread)
+        self.acquire_now(me, thread)
     }
 
-    fn acquire_until(
+    fn acquire(
         &self,
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
+        spin: &SpinBudget,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        self.lock.acquire(me, thread, deadline, &self.spin, waiting)
+        self.acquire(me, thread, deadline, spin, waiting)
     }
 
     fn give_back(&self, me: Identity, thread: u32) -> bool {
-        self.lock.release(me, thread).is_ok()
+        self.release(me, thread).is_ok()
     }
 }
 
 #[pymethods]
 impl RLockBase {
     #[new]
-    #[pyo3(signature = (*, name = None, on_owner_died = None, _address = None))]
+    #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
+        _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
-        on_owner_died: Option<&Bound<'_, PyAny>>,
         _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        // Kept by the Python half, where the garbage collector sees it.
-        _ = on_owner_died;
-        let words = LOCK_BYTES / 8;
-        let record = match _address {
-            Some(address) => home::open_record(address, Kind::RLock, words)?,
-            None => home::record(Kind::RLock, name, &[], words, |_, _| Ok(()))?,
-        };
-        let lock = RLock::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
-        Ok(Self { lock, record, spin: super::spin_budget() })
+        // The rest is for `__init__`, here or of a subclass.
+        Ok(Self { placed: Placed::open(name, _address)? })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
-        self.record.name()
+        self.placed.record.name()
     }
 
-    #[pyo3(signature = (blocking = None, timeout = None, *, block = None))]
+    /// Acquire the lock for the calling thread, also when that has it already.
+    ///
+    /// Arguments, result and errors are those of `Lock.acquire`.
+    #[pyo3(
+        signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
+        text_signature = "($self, blocking=True, timeout=-1, *, block=True)"
+    )]
     fn _acquire(
         slf: &Bound<'_, Self>,
-        blocking: Option<&Bound<'_, PyAny>>,
+        blocking: Flag<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-        block: Option<&Bound<'_, PyAny>>,
+        block: Flag<'_>,
     ) -> PyResult<bool> {
-        owned::acquire(slf, blocking.or(block), timeout)
+        slf.get().placed.acquire(slf, &blocking.or(block)?, timeout)
     }
 
+    /// Acquire, for a ``with`` statement. If this raises, the lock is not held.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        owned::enter(slf)
+        slf.get().placed.enter(slf)
     }
 
+    /// Release the lock once.
+    ///
+    /// Raises:
+    ///     ReleaseError: neither the calling thread nor the running asyncio task has it.
     fn _release(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (me, thread) = waiting::caller();
-        let Err(error) = slf.get().lock.release(me, thread) else { return Ok(()) };
+        let Err(error) = slf.get().placed.lock.release(me, thread) else { return Ok(()) };
         // A coroutine may own it as a task, which the asyncio half knows.
         match slf.call_method0(intern!(slf.py(), "_release_by_task"))?.is_truthy()? {
             true => Ok(()),
@@ -143,43 +146,44 @@ impl RLockBase {
         Self::_release(slf)
     }
 
+    /// Return whether somebody has it at this moment.
     fn locked(&self) -> bool {
-        self.lock.lock().is_locked()
+        self.placed.lock.lock().is_locked()
     }
 
-    /// Says that what the lock protects is right again after its owner died.
+    /// Say that what the lock protects is right again, after a process died while it had the lock: as `Lock.recover`.
     fn recover(&self) -> bool {
-        owned::recover(self)
+        self.placed.recover()
     }
 
     fn _is_owned(&self) -> bool {
         let (me, thread) = waiting::caller();
-        self.lock.is_owned(me, thread)
+        self.placed.lock.is_owned(me, thread)
     }
 
     /// How often the calling thread has acquired it.
     fn _recursion_count(&self) -> u64 {
-        if self._is_owned() { self.lock.count() } else { 0 }
+        if self._is_owned() { self.placed.lock.count() } else { 0 }
     }
 
-    fn _release_save(&self, py: Python<'_>) -> PyResult<u64> {
+    pub(super) fn _release_save(&self, py: Python<'_>) -> PyResult<u64> {
         let (me, thread) = waiting::caller();
-        self.lock.release_save(me, thread).map_err(|error| owned::release_error(py, error))
+        self.placed.lock.release_save(me, thread).map_err(|error| owned::release_error(py, error))
     }
 
-    fn _acquire_restore(slf: &Bound<'_, Self>, count: u64) -> PyResult<()> {
-        let this = slf.get();
+    pub(super) fn _acquire_restore(slf: &Bound<'_, Self>, count: u64) -> PyResult<()> {
+        let Placed { lock, spin, .. } = &slf.get().placed;
         let (me, thread) = waiting::caller();
         let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
-            this.lock.acquire_restore(me, thread, count, &this.spin, waiting)
+            lock.acquire_restore(me, thread, count, spin, waiting)
         })?;
-        owned::settle(slf, acquired, || _ = this.lock.release_save(me, thread))?;
+        owned::settle(slf, acquired, || _ = lock.release_save(me, thread))?;
         raised.map_or(Ok(()), Err)
     }
 
     /// An attempt of a coroutine, for the task with this number instead of the thread.
     fn _poll_as(slf: &Bound<'_, Self>, number: u32, waits: bool) -> PyResult<bool> {
-        let (lock, me) = (&slf.get().lock, identity());
+        let (lock, me) = (&slf.get().placed.lock, identity());
         let acquired = match waits {
             true => lock.poll_acquire(me, number, true),
             false => lock.acquire_now(me, number),
@@ -188,27 +192,33 @@ impl RLockBase {
     }
 
     fn _release_as(&self, py: Python<'_>, number: u32) -> PyResult<()> {
-        self.lock.release(identity(), number).map_err(|error| owned::release_error(py, error))
+        self.placed.lock.release(identity(), number).map_err(|error| owned::release_error(py, error))
     }
 
     fn _release_all_as(&self, py: Python<'_>, number: u32) -> PyResult<u64> {
-        self.lock.release_save(identity(), number).map_err(|error| owned::release_error(py, error))
+        self.placed.lock.release_save(identity(), number).map_err(|error| owned::release_error(py, error))
     }
 
     fn _is_owned_as(&self, number: u32) -> bool {
-        self.lock.is_owned(identity(), number)
+        self.placed.lock.is_owned(identity(), number)
     }
 
-    fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        owned::statistics(slf)
+    /// Return what is known of the lock, as `Lock.statistics`.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.placed.statistics(py)
+    }
+
+    /// The number by which texts call it.
+    fn _key(&self) -> u64 {
+        self.placed.record.key()
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        owned::describe(slf)
+        slf.get().placed.describe(slf)
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.record.address(py)
+        self.placed.record.address(py)
     }
 
     fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use manyhands_sync::EventCount;
 use manyhands_sync::names::Kind;
 use manyhands_sync::semaphore::Semaphore;
-use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::site::WaitKind;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,7 +13,8 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::door::{Awaited, Enlisted};
 use super::quick::{Quick, add_quick_methods};
-use super::{owned, timeout, waiting};
+use super::timeout::{self, Flag};
+use super::{owned, waiting};
 use crate::home::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,20 +42,14 @@ impl Quick for SemaphoreBase {
 }
 
 impl Awaited for SemaphoreBase {
-    fn site(&self) -> &Arc<Site> {
-        self.record.site()
+    const KIND: WaitKind = WaitKind::Semaphore;
+
+    fn record(&self) -> &Record {
+        &self.record
     }
 
     fn events(&self) -> EventCount<'_> {
         self.semaphore.events()
-    }
-
-    fn key(&self) -> u64 {
-        self.semaphore.key()
-    }
-
-    fn kind(&self) -> WaitKind {
-        WaitKind::Semaphore
     }
 }
 
@@ -75,43 +70,58 @@ fn initial_value(value: i64) -> PyResult<u64> {
 impl SemaphoreBase {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (value = 1, *, name = None, _address = None))]
+    #[pyo3(signature = (value = 1, *_rest, name = None, _address = None, **_more))]
     fn new(
         class: &Bound<'_, PyType>,
         value: i64,
+        _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
         _address: Option<&Bound<'_, PyTuple>>,
+        _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let bounded: bool = class.getattr(intern!(class.py(), "_bounded"))?.extract()?;
         let kind = if bounded { Kind::BoundedSemaphore } else { Kind::Semaphore };
         let initial = initial_value(value)?;
         let words = Semaphore::words_for(initial);
-        let record = match _address {
-            Some(address) => home::open_record(address, kind, words)?,
-            None => home::record(kind, name, &[initial], words, |site, words| {
-                drop(Semaphore::create(Arc::clone(site), words.clone(), initial, bounded));
-                Ok(())
-            })?,
-        };
+        let record = home::record(_address, kind, name, &[initial], words, |site, words| {
+            drop(Semaphore::create(Arc::clone(site), words.clone(), initial, bounded));
+            Ok(())
+        })?;
         let semaphore = Semaphore::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { semaphore, record })
     }
 
+    /// The name by which any process of this user can open it, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.record.name()
     }
 
-    #[pyo3(signature = (blocking = None, timeout = None, *, block = None))]
+    /// Acquire a permit.
+    ///
+    /// Args:
+    ///     blocking: whether to wait for it.
+    ///     timeout: seconds to wait; None for no limit.
+    ///     block: the same as `blocking`, under the name that `multiprocessing` has for it.
+    ///
+    /// Returns:
+    ///     whether it was acquired.
+    ///
+    /// Raises:
+    ///     ValueError: a timeout together with ``blocking=False``.
+    #[pyo3(
+        signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
+        text_signature = "($self, blocking=True, timeout=None, *, block=True)"
+    )]
     fn _acquire(
         &self,
         py: Python<'_>,
-        blocking: Option<&Bound<'_, PyAny>>,
+        blocking: Flag<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-        block: Option<&Bound<'_, PyAny>>,
+        block: Flag<'_>,
     ) -> PyResult<bool> {
-        match timeout::of_semaphore(blocking.or(block), timeout)?.deadline() {
+        match timeout::of_semaphore(&blocking.or(block)?, timeout)?.deadline() {
             Some(0) => Ok(self.semaphore.try_acquire()),
             deadline => {
                 let acquired = waiting::wait(py, |waiting| self.semaphore.acquire(deadline, waiting))?;
@@ -120,8 +130,9 @@ impl SemaphoreBase {
         }
     }
 
+    /// Acquire a permit, for a ``with`` statement.
     fn _enter(&self, py: Python<'_>) -> PyResult<bool> {
-        self._acquire(py, None, None, None)
+        self._acquire(py, Flag::ABSENT, None, Flag::ABSENT)
     }
 
     /// An attempt of a coroutine, which will be called at its door if it is in vain.
@@ -129,6 +140,14 @@ impl SemaphoreBase {
         self.semaphore.try_acquire()
     }
 
+    /// Give permits back.
+    ///
+    /// Args:
+    ///     n: how many, 1 or more.
+    ///
+    /// Raises:
+    ///     ReleaseError: more than were acquired, of a BoundedSemaphore; it is as before.
+    ///     ValueError: ``n`` is less than 1.
     #[pyo3(signature = (n = 1))]
     fn _release(&self, py: Python<'_>, n: i64) -> PyResult<()> {
         let count = u64::try_from(n)
@@ -145,7 +164,7 @@ impl SemaphoreBase {
         self._release(py, 1)
     }
 
-    /// How many permits are free.
+    /// Return how many permits are free at this moment.
     fn get_value(&self) -> u64 {
         if self.semaphore.value() < self.semaphore.initial() {
             // Permits of the dead are free.
@@ -154,10 +173,17 @@ impl SemaphoreBase {
         self.semaphore.value()
     }
 
+    /// Return whether no permit is free at this moment.
     fn locked(&self) -> bool {
         self.semaphore.value() == 0
     }
 
+    /// Return what is known of the semaphore.
+    ///
+    /// Returns:
+    ///     a dict of ``name``, ``value`` (free permits), ``initial`` (permits at first), ``holders`` (permits by
+    ///     process id) and ``waiting``: how many coroutines wait, and threads that have done so for longer than
+    ///     20 ms.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = PyDict::new(py);
         statistics.set_item("name", self.record.name())?;
@@ -168,7 +194,7 @@ impl SemaphoreBase {
             holders.set_item(holder.pid(), count)?;
         }
         statistics.set_item("holders", holders)?;
-        statistics.set_item("waiting", owned::waiting(self.record.site(), self.semaphore.key()))?;
+        statistics.set_item("waiting", owned::waiting(&self.record))?;
         Ok(statistics)
     }
 

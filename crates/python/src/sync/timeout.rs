@@ -1,8 +1,9 @@
 //! How long to wait, as Python says it.
 
 use manyhands_os::clock::{self, Deadline};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 /// The most seconds a wait may be given: what `threading.TIMEOUT_MAX` is where time counts in nanoseconds.
 const LONGEST_S: f64 = 9_223_372_036.0;
@@ -29,17 +30,59 @@ impl Patience {
     }
 }
 
+/// Whether to wait, as `acquire`, `put` or `get` was told: None is an answer, which nothing is not.
+pub(crate) struct Flag<'py>(Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Flag<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(object.to_owned())))
+    }
+}
+
+impl Flag<'_> {
+    /// Not told.
+    pub(crate) const ABSENT: Self = Self(None);
+
+    /// The one that was given, of two names for the same.
+    ///
+    /// # Errors
+    /// TypeError when both were.
+    pub(crate) fn or(self, block: Self) -> PyResult<Self> {
+        match (&self.0, &block.0) {
+            (Some(_), Some(_)) => {
+                Err(PyTypeError::new_err("acquire() takes blocking or block, which is the same, not both"))
+            }
+            (None, _) => Ok(block),
+            (Some(_), None) => Ok(self),
+        }
+    }
+
+    /// As Python asks it of anything.
+    fn is_true(&self) -> PyResult<bool> {
+        self.0.as_ref().map_or(Ok(true), |flag| flag.is_truthy())
+    }
+
+    /// As locks of `threading` ask it: before Python 3.12 of whole numbers only.
+    fn is_true_number(&self) -> PyResult<bool> {
+        match &self.0 {
+            Some(flag) if !flag.is_instance_of::<PyBool>() && flag.py().version_info() < (3, 12) => {
+                Ok(flag.extract::<i32>()? != 0)
+            }
+            _ => self.is_true(),
+        }
+    }
+}
+
 /// What `acquire` of a lock was called with, by the rules of `threading`.
 ///
 /// # Errors
 /// ValueError for a time limit with a call that does not wait, or a negative one; OverflowError; TypeError.
-pub(crate) fn of_lock(
-    blocking: Option<&Bound<'_, PyAny>>,
-    timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Patience> {
+pub(crate) fn of_lock(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
     let seconds = timeout.map(|timeout| timeout.extract::<f64>()).transpose()?.unwrap_or(-1.0);
     let endless = seconds == -1.0;
-    if !blocking.map_or(Ok(true), |blocking| blocking.is_truthy())? {
+    if !blocking.is_true_number()? {
         return match endless {
             true => Ok(Patience::None),
             false => Err(PyValueError::new_err("can't specify a timeout for a non-blocking call")),
@@ -56,11 +99,8 @@ pub(crate) fn of_lock(
 ///
 /// # Errors
 /// As [`of_lock`], except that a negative time limit is none at all.
-pub(crate) fn of_semaphore(
-    blocking: Option<&Bound<'_, PyAny>>,
-    timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Patience> {
-    if !blocking.map_or(Ok(true), |blocking| blocking.is_truthy())? {
+pub(crate) fn of_semaphore(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
+    if !blocking.is_true()? {
         return match timeout {
             None => Ok(Patience::None),
             Some(_) => Err(PyValueError::new_err("can't specify timeout for non-blocking acquire")),
@@ -73,13 +113,8 @@ pub(crate) fn of_semaphore(
 ///
 /// # Errors
 /// ValueError for a negative time limit; TypeError, OverflowError.
-pub(crate) fn of_queue(
-    block: Option<&Bound<'_, PyAny>>,
-    timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Patience> {
-    if let Some(block) = block
-        && !block.is_truthy()?
-    {
+pub(crate) fn of_queue(block: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
+    if !block.is_true()? {
         return Ok(Patience::None);
     }
     let Some(timeout) = timeout else { return Ok(Patience::Endless) };

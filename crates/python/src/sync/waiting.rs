@@ -130,6 +130,10 @@ impl Waiting for Steadfast {
     fn stack(&mut self) -> String {
         self.0.stack()
     }
+
+    fn is_steadfast(&self) -> bool {
+        true
+    }
 }
 
 /// As [`wait`], for a lock that the caller must not come back without: what a signal handler raised meanwhile comes
@@ -184,7 +188,7 @@ fn deadlock(py: Python<'_>, members: &[Member]) -> PyErr {
 
 /// What a member waits for, in words: its name, or the number that its repr shows.
 fn lock_of(member: &Member, names: &BTreeMap<u64, names::Entry>) -> String {
-    let entry = names.get(&member.site.segment().number());
+    let entry = names.get(&member.segment);
     match entry.and_then(|entry| entry.name.as_ref()) {
         Some(name) => format!("{:?} {name:?}", member.kind),
         None => format!("{:?} {:#x}", member.kind, member.key),

@@ -170,6 +170,12 @@ impl Place {
     pub fn index(&self) -> usize {
         self.index
     }
+
+    /// Whether it is the place of `me`, an identity: a forked child has only a copy of its parent's.
+    #[must_use]
+    pub fn is_of(&self, me: u64) -> bool {
+        self.cell & PROCESS == me & PROCESS
+    }
 }
 
 /// What [`Rounds::arrive`] found.

@@ -75,7 +75,8 @@ pub enum NotPassed {
     Interrupted,
 }
 
-/// The right to let all parties pass. Dropping it breaks the barrier: the action has failed.
+/// The right to let all parties pass. Dropping it breaks the barrier: the action has failed. A copy made by fork is no
+/// right, and nothing is broken when it is dropped.
 #[derive(Debug)]
 pub struct Acting<'a> {
     barrier: &'a Barrier,
@@ -90,11 +91,7 @@ impl Acting<'_> {
     /// When the barrier was broken or reset while the caller acted.
     pub fn pass(mut self) -> Result<usize, BrokenBarrier> {
         self.done = true;
-        if !self.barrier.rounds.pass(self.place) {
-            return Err(BrokenBarrier);
-        }
-        self.barrier.wake_all();
-        Ok(self.place.index())
+        if self.barrier.pass(self.place) { Ok(self.place.index()) } else { Err(BrokenBarrier) }
     }
 }
 
@@ -261,7 +258,7 @@ impl Barrier {
     /// Lets all pass, by the one who acts. False when the barrier was broken or reset meanwhile.
     #[must_use]
     pub fn pass(&self, place: Place) -> bool {
-        let passed = self.rounds.pass(place);
+        let passed = is_own(place) && self.rounds.pass(place);
         if passed {
             self.wake_all();
         }
@@ -270,15 +267,18 @@ impl Barrier {
 
     /// Breaks the barrier, by the one who acts: the action has failed.
     pub fn fail(&self, place: Place) {
-        if self.rounds.fail(place) {
+        if is_own(place) && self.rounds.fail(place) {
             self.wake_all();
         }
     }
 
     /// Breaks the barrier because the time of the one with `place` is over; false when all have arrived, or the round
-    /// is over.
+    /// is over. In a forked child, where the place is its parent's, it breaks nothing and returns true.
     #[must_use]
     pub fn expire(&self, place: Place) -> bool {
+        if !is_own(place) {
+            return true;
+        }
         let expired = self.rounds.expire(place);
         if expired {
             self.wake_all();
@@ -288,7 +288,9 @@ impl Barrier {
 
     /// Takes an arrival back, without breaking the barrier.
     pub fn withdraw(&self, place: Place) {
-        self.rounds.withdraw(place);
+        if is_own(place) {
+            self.rounds.withdraw(place);
+        }
     }
 
     /// Breaks the barrier if one of those who have arrived has died; returns whether it did. Threads that wait do this by
@@ -346,6 +348,12 @@ impl std::fmt::Debug for Barrier {
         let (parties, waiting) = (self.parties(), self.waiting());
         f.debug_struct("Barrier").field("parties", &parties).field("waiting", &waiting).finish()
     }
+}
+
+/// Whether it is this process that has arrived. A forked child has a copy of its parent's place: what the parent waits for
+/// is not for the child to end.
+fn is_own(place: Place) -> bool {
+    place.is_of(identity().to_bits())
 }
 
 /// Who it is; `None` when that is nobody any more: the process has gone, or nobody can have written that.

@@ -81,6 +81,18 @@ impl Kind {
         }
     }
 
+    /// Whether somebody may wait for a lock in such a segment. (A condition is used with a lock, which is none of its
+    /// own words.)
+    ///
+    /// ```
+    /// use manyhands_sync::names::Kind;
+    /// assert!(Kind::Ground.has_locks() && !Kind::Condition.has_locks());
+    /// ```
+    #[must_use]
+    pub fn has_locks(self) -> bool {
+        matches!(self, Self::Ground | Self::Lock | Self::RLock)
+    }
+
     /// The kind with this number.
     ///
     /// ```

@@ -20,6 +20,8 @@ use crate::event_count::Notified;
 ///
 /// It never sleeps for ever by mistake if the owner looks again every 200 ms, as threads do: a knock is lost when the
 /// one who got it dies or stops.
+///
+/// A copy made by fork stands for nobody: whatever is done with it changes nothing for the parent.
 #[derive(Debug)]
 pub struct AsyncTicket {
     site: Arc<Site>,
@@ -40,7 +42,7 @@ impl Site {
         key: u64,
         door: u32,
     ) -> Option<AsyncTicket> {
-        let form = Form { kind, key, since: clock::now(), timed: true, door: Some(door) };
+        let form = Form { kind, key, since: clock::now(), timed: true, steadfast: false, door: Some(door) };
         // In this order: who sees that we are counted in sees the entry, too.
         let (index, ticket) = self.write_entry(form)?;
         let round = events.prepare().into_round();
@@ -51,7 +53,12 @@ impl Site {
     /// knocks for `count` of those at doors, the longest waiting first; or all, when there are no more than that.
     /// When nobody waits it costs a fence and a load. Returns whether there was anybody.
     pub fn notify(&self, events: EventCount<'_>, key: u64, count: u32) -> bool {
-        let notified = events.notify_some(count);
+        let mut notified = events.notify_some(count);
+        if notified == (Notified::Some { slept: false }) && self.word(AT_DOORS).load(Ordering::Relaxed) == 0 {
+            // The dead would stay counted in, and make every notification a system call: everybody is counted out once.
+            // (Coroutines are counted in and never sleep, so where there are any this says nothing.)
+            notified = events.notify_some(u32::MAX);
+        }
         if notified != Notified::Nobody && self.word(AT_DOORS).load(Ordering::Relaxed) != 0 {
             // Those who are not counted in any more have to hear of it.
             let count = if notified == Notified::All { usize::MAX } else { count as usize };
@@ -85,26 +92,43 @@ impl AsyncTicket {
         self.ticket
     }
 
+    /// Strikes those who wait for the same, have been called, and are dead: see [`Site::forget`].
+    pub(crate) fn forget_dead_called(&self) {
+        let called = self.site.waiters_of(self.key).filter(|entry| entry.called);
+        called
+            .filter(|entry| self.site.is_dead(entry.identity))
+            .for_each(|entry| self.site.forget(entry.identity));
+    }
+
     /// What a knock for it says; see [`Door::drain`](manyhands_os::socket::Door::drain).
     #[must_use]
     pub fn call_number(&self) -> u64 {
         self.site.call_number(self.ticket)
     }
 
+    /// Whether it is this process's: a copy made by fork is not.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.site.is_own(self.index, self.ticket)
+    }
+
     /// Whether it has been knocked for since it was enlisted or rearmed.
     #[must_use]
     pub fn is_called(&self) -> bool {
-        self.site.entry_call(self.index).is_called(self.ticket)
+        self.is_own() && self.site.entry_call(self.index).is_called(self.ticket)
     }
 
     /// Gives up being called; returns false when it has been called already. Not called any more from then on.
     #[must_use]
     pub fn withdraw(&self) -> bool {
-        self.site.entry_call(self.index).withdraw(self.ticket)
+        !self.is_own() || self.site.entry_call(self.index).withdraw(self.ticket)
     }
 
     /// Waits anew after a knock. Look at the condition after this.
     pub fn rearm(&mut self, events: EventCount<'_>) {
+        if !self.is_own() {
+            return;
+        }
         events.count_out(self.round);
         self.site.entry_call(self.index).rearm(self.ticket);
         self.round = events.prepare().into_round();
@@ -113,6 +137,9 @@ impl AsyncTicket {
     /// Waits no more. Who leaves in vain (`satisfied` is false) passes on a knock that it may have got in another's
     /// place.
     pub fn leave(self, events: EventCount<'_>, satisfied: bool) {
+        if !self.is_own() {
+            return;
+        }
         events.count_out(self.round);
         // In one step: who calls from here on finds nobody, and calls another.
         let called = !self.withdraw();

@@ -2,7 +2,7 @@
 //! here and nowhere else.
 //!
 //! ```text
-//! | heading: a page | 512 leases of 64 bytes | 1024 entries of 64 bytes | 1024 stacks of 1 KiB | body …
+//! | heading: a page | 512 leases of 64 bytes | 8192 entries of 64 bytes | 1024 stacks of 1 KiB | body …
 //! ```
 //!
 //! Only the pages that are in use cost memory: the first of each table at once, later ones when an entry on them is
@@ -21,11 +21,14 @@ pub const PARAMETERS: usize = 16;
 /// The most leases of a site.
 pub const MOST_LEASES: usize = 512;
 
-/// The most entries of a site's table of waiters.
-pub const MOST_WAITERS: usize = 1024;
+/// The most entries of a site's table of waiters: threads that wait for long, and coroutines.
+pub const MOST_WAITERS: usize = 8192;
+
+/// How many of the entries, the first, have room for a stack. Coroutines have none.
+const MOST_STACKS: usize = 1024;
 
 /// Where the body begins, in bytes from the start of the segment: what comes before is the site's.
-pub const SITE_BYTES: usize = STACKS + MOST_WAITERS * STACK_BYTES;
+pub const SITE_BYTES: usize = STACKS + MOST_STACKS * STACK_BYTES;
 
 /// Bytes of a record in either table: a cache line.
 const RECORD: usize = 64;
@@ -47,7 +50,7 @@ const _: () = assert!(SITE_BYTES.is_multiple_of(PAGE));
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
 /// Changes with every change of what two processes have to agree on, here or in a body.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Byte offsets of the words.
 ///
@@ -85,10 +88,9 @@ pub(super) fn waiter(index: usize) -> usize {
     WAITERS + index * RECORD
 }
 
-/// Where the stack's text for the waiter's entry with this index is.
-pub(super) fn stack(index: usize) -> usize {
-    debug_assert!(index < MOST_WAITERS);
-    STACKS + index * STACK_BYTES
+/// Where the stack's text for the waiter's entry with this index is; `None` when there is no room for one.
+pub(super) fn stack(index: usize) -> Option<usize> {
+    (index < MOST_STACKS).then(|| STACKS + index * STACK_BYTES)
 }
 
 /// Why a segment cannot be attached to as a site.

@@ -25,7 +25,8 @@ use super::heading::{self, AT_LEASES, MOST_LEASES};
 ///
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
-/// | holder | 0-53 | identity; all zero: free | who enters: 0→own; adopts: reserver's→own; renews: dead→own; frees: →0 |
+/// | holder | 0-53 | identity; all zero: free | who enters: 0→own; adopts: reserver's→own; takes over or renews: dead→own; frees: →0 |
+/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does | who reserves it so; a moment, who reserves it otherwise, or sweeps |
 /// | holder | 63 | [`RESERVED`]: for a process that does not exist yet; the identity is the reserver's | who reserves or renews sets, who adopts clears |
 /// | guard | 0-7 | 0: unguarded; else where the mutex's word is, plus 1 | the guarding thread |
 /// | guard | 8-63 | when the holder last changed, nanoseconds of the clock | who changes the holder |
@@ -37,8 +38,12 @@ const MUTEX: usize = 16;
 const _: () = assert!(MUTEX + robust::LEN <= 64);
 
 const RESERVED: u64 = 1 << 63;
+const TENDED: u64 = 1 << 62;
 const WORD: u64 = 0xff;
 const SINCE_SHIFT: u32 = 8;
+
+/// How long a lease waits for the child it was reserved for, in nanoseconds. A fork that failed leaves one behind.
+const BIRTH: u64 = 60 * clock::SECOND;
 
 /// The most leases that a thread guards: the kernel marks the words of a thread that has ended only up to a limit, 2048,
 /// and others may use such mutexes, too.
@@ -58,6 +63,11 @@ pub struct Lease {
     pub since: u64,
 }
 
+/// Whether a holder's word names `who`.
+fn holds(held: u64, who: Identity) -> bool {
+    held & !(RESERVED | TENDED) == who.to_bits()
+}
+
 /// What can be watched of a process in this site.
 pub(crate) enum Watch<'a> {
     /// A thread of it guards its lease: the word, and what it held.
@@ -74,18 +84,19 @@ impl Site {
     pub fn participant(&self) -> Option<u16> {
         let number = self.own.load(Ordering::Relaxed).checked_sub(1)? as usize;
         // After a fork the number is the parent's.
-        let mine = self.lease_word(number, HOLDER).load(Ordering::Relaxed) == identity().to_bits();
-        mine.then_some(number as u16)
+        let held = self.lease_word(number, HOLDER).load(Ordering::Relaxed);
+        (held & !TENDED == identity().to_bits()).then_some(number as u16)
     }
 
     /// Takes part: gives this process the lowest free lease, guarded by the calling thread, unless it has one already.
-    /// `None` when all are taken or memory is short: then everything works, but deaths of this process are noticed
-    /// later.
+    /// Where none is free, that of one who is dead, with all that its number stands for. `None` when all are taken by
+    /// the living or memory is short: then everything works, but deaths of this process are noticed later.
     pub fn enter(&self) -> Option<u16> {
         if let Some(number) = self.participant() {
             return Some(number);
         }
-        let number = self.claim(identity().to_bits())?;
+        let me = identity().to_bits();
+        let number = self.claim(me).or_else(|| self.take_over(me))?;
         self.become_participant(number);
         Some(number as u16)
     }
@@ -103,17 +114,26 @@ impl Site {
         entered
     }
 
-    /// Keeps the lowest free lease for a process that is to [`adopt`](Self::adopt) it; `None` when all are taken.
+    /// Keeps a lease, as [`enter`](Self::enter) does, for a process that is to [`adopt`](Self::adopt) it within a minute;
+    /// `None` when all are taken by the living.
     #[must_use]
     pub fn reserve(&self) -> Option<u16> {
-        self.claim(identity().to_bits() | RESERVED).map(|number| number as u16)
+        let reserved = identity().to_bits() | RESERVED;
+        self.claim(reserved).or_else(|| self.take_over(reserved)).map(|number| number as u16)
+    }
+
+    /// Keeps the lowest free lease for a process that is to [`adopt`](Self::adopt) it, and for its successors: when one
+    /// dies the caller sees to it, and nobody else takes or frees it. `None` when all are taken.
+    #[must_use]
+    pub fn reserve_tended(&self) -> Option<u16> {
+        self.claim(identity().to_bits() | RESERVED | TENDED).map(|number| number as u16)
     }
 
     /// Takes part with a reserved lease; returns whether it was reserved. May be called in a child right after a fork.
     pub fn adopt(&self, number: u16) -> bool {
         let number = usize::from(number);
         let Some(held) = self.holder(number).filter(|held| held & RESERVED != 0) else { return false };
-        let adopted = self.change(number, held, identity().to_bits());
+        let adopted = self.change(number, held, identity().to_bits() | held & TENDED);
         if adopted {
             self.become_participant(number);
         }
@@ -124,7 +144,7 @@ impl Site {
     pub fn renew(&self, number: u16, dead: Identity) -> bool {
         let number = usize::from(number);
         self.holder(number).is_some_and(|held| {
-            held & !RESERVED == dead.to_bits() && self.change(number, held, identity().to_bits() | RESERVED)
+            holds(held, dead) && self.change(number, held, identity().to_bits() | RESERVED | held & TENDED)
         })
     }
 
@@ -133,7 +153,7 @@ impl Site {
     pub fn lease(&self, number: u16) -> Option<Lease> {
         let number = usize::from(number);
         let held = self.holder(number)?;
-        let identity = Identity::from_bits(held & !RESERVED)?;
+        let identity = Identity::from_bits(held & !(RESERVED | TENDED))?;
         let since = self.lease_word(number, GUARD).load(Ordering::Relaxed) >> SINCE_SHIFT;
         Some(Lease { identity, reserved: held & RESERVED != 0, since })
     }
@@ -146,18 +166,23 @@ impl Site {
     /// Frees the lease `number` if `holder` has it (or has reserved it).
     pub fn free(&self, number: u16, holder: Identity) {
         let number = usize::from(number);
-        if let Some(held) = self.holder(number).filter(|held| held & !RESERVED == holder.to_bits()) {
+        if let Some(held) = self.holder(number).filter(|held| holds(*held, holder)) {
             self.change(number, held, 0);
         }
     }
 
-    /// Frees the leases of the dead; before that calls `release` for each, with its number.
-    pub fn sweep(&self, mut release: impl FnMut(u16)) {
-        for (number, lease) in self.leases() {
-            if self.is_dead(lease.identity) {
-                release(number);
-                self.free(number, lease.identity);
-            }
+    /// Frees the leases of the dead and those that nobody has come to adopt, except for [tended](Self::reserve_tended)
+    /// ones, and strikes the dead from the table of waiters. If there are any, calls `release` with their numbers before
+    /// that, while nobody else can have them.
+    pub fn sweep(&self, release: impl FnOnce(&[u16])) {
+        let swept = identity().to_bits() | RESERVED | TENDED;
+        let seize = |number: &u16| self.seize(usize::from(*number), swept);
+        let numbers: Vec<u16> = (0..self.lease_count() as u16).filter(seize).collect();
+        if !numbers.is_empty() {
+            release(&numbers);
+        }
+        for number in numbers {
+            self.change(usize::from(number), swept, 0);
         }
     }
 
@@ -174,8 +199,14 @@ impl Site {
     /// What can be watched to learn of the death of `who`.
     pub(crate) fn watch(&self, who: Identity) -> Watch<'_> {
         let bits = who.to_bits();
-        let is_theirs = |number: &usize| self.lease_word(*number, HOLDER).load(Ordering::Relaxed) == bits;
+        let holder = |number: &usize| self.lease_word(*number, HOLDER).load(Ordering::Relaxed);
+        let is_theirs = |number: &usize| holder(number) & !TENDED == bits;
         let Some(number) = (0..self.lease_count()).find(is_theirs) else { return Watch::Nothing };
+        self.watch_lease(number)
+    }
+
+    /// What can be watched to learn of the death of whoever has the lease `number`.
+    fn watch_lease(&self, number: usize) -> Watch<'_> {
         // Acquire: the mutex is locked. pairs with: guard_lease (Release)
         let place = self.lease_word(number, GUARD).load(Ordering::Acquire) & WORD;
         let Some(place) = (place as usize).checked_sub(1) else { return Watch::Nothing };
@@ -228,15 +259,56 @@ impl Site {
     /// Changes who has a lease, if it still is `from`'s.
     fn change(&self, number: usize, from: u64, to: u64) -> bool {
         let holder = self.lease_word(number, HOLDER);
+        // Nobody looks since when it has been reserved before that is written.
+        let first = if to & RESERVED == 0 { to } else { to | TENDED };
         // Release and Acquire: who has it later sees what those before did. pairs with: holder, change
-        if holder.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if holder.compare_exchange(from, first, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
         if to != 0 {
             // Unguarded. A watcher that still sees the mutex of the one before asks whether we are dead, and goes on.
             self.lease_word(number, GUARD).store(clock::now() << SINCE_SHIFT, Ordering::Relaxed);
         }
+        // Release: the above. pairs with: holder (Acquire)
+        first == to || holder.compare_exchange(first, to, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether the lease `number`, which `held` says is taken, can be taken by others: its holder is dead, or did not
+    /// come. Asks the system only about those whom nobody guards.
+    fn is_over(&self, number: usize, held: u64) -> bool {
+        // One that is tended names nobody here.
+        let Some(who) = Identity::from_bits(held & !RESERVED) else { return false };
+        if held & RESERVED != 0 {
+            let since = self.lease_word(number, GUARD).load(Ordering::Relaxed) >> SINCE_SHIFT;
+            return since.saturating_add(BIRTH) < clock::now();
+        }
+        let guarded = || matches!(self.watch_lease(number), Watch::Guarded { .. });
+        who != identity() && !guarded() && who.is_dead()
+    }
+
+    /// Changes who has a lease if that one is dead, or did not come; returns whether it was so.
+    fn seize(&self, number: usize, to: u64) -> bool {
+        let Some(held) = self.holder(number).filter(|held| self.is_over(number, *held)) else { return false };
+        let watched = match self.watch_lease(number) {
+            Watch::Guarded { word, .. } | Watch::Died { word } => Some(word),
+            Watch::Nothing => None,
+        };
+        if !self.change(number, held, to) {
+            return false;
+        }
+        if let Some(word) = watched {
+            // The kernel wakes one of those who watch. The others would sleep on at a word that is the next holder's.
+            park::wake(word, u32::MAX);
+        }
+        if let Some(dead) = Identity::from_bits(held) {
+            self.forget(dead);
+        }
         true
+    }
+
+    /// Gives a lease to `holder` that others have left behind: not the creator's, which stands for more than a process.
+    fn take_over(&self, holder: u64) -> Option<usize> {
+        (1..self.lease_count().min(FIRST_SPECIAL)).find(|number| self.seize(*number, holder))
     }
 
     /// Makes the lease `number`, and those before, usable.
@@ -355,8 +427,9 @@ impl Drop for Held {
             LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
             let holder = self.segment.word64(self.lease + HOLDER);
             let mine = identity().to_bits();
+            let free = |held: u64| (held & !TENDED == mine).then_some(0);
             // Release: the next holder finds the mutex unlocked. pairs with: change (Acquire)
-            let _ = holder.compare_exchange(mine, 0, Ordering::Release, Ordering::Relaxed);
+            let _ = holder.fetch_update(Ordering::Release, Ordering::Relaxed, free);
         }
     }
 }

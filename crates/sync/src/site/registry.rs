@@ -62,8 +62,8 @@ pub(super) fn remember(site: &Arc<Site>) {
     }
 }
 
-/// The sites of this process.
-pub(crate) fn sites() -> Vec<Arc<Site>> {
+/// The sites of this process, each held only until the next is looked at.
+fn each() -> impl Iterator<Item = Arc<Site>> {
     let high = HIGH.load(Ordering::Relaxed) as usize;
     let look = |place: &Place| {
         place
@@ -73,5 +73,15 @@ pub(crate) fn sites() -> Vec<Arc<Site>> {
             })
             .flatten()
     };
-    SITES[..high.min(PLACES)].iter().filter_map(look).collect()
+    SITES[..high.min(PLACES)].iter().filter_map(look)
+}
+
+/// The sites of this process.
+pub(crate) fn sites() -> Vec<Arc<Site>> {
+    each().collect()
+}
+
+/// One of them that is `wanted`. One that another thread is just looking at may be passed over.
+pub(crate) fn find(wanted: impl Fn(&Site) -> bool) -> Option<Arc<Site>> {
+    each().find(|site| wanted(site))
 }

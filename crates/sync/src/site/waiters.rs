@@ -26,8 +26,10 @@ use crate::call::{CALLED, Call, TICKET, WAITING};
 /// | who | 32-39 | [`WaitKind`] | the holder, while filling |
 /// | who | 40 | [`TIMED`]: it has a deadline | the holder, while filling |
 /// | who | 41 | [`AT_DOOR`]: it is knocked for | the holder, while filling |
+/// | who | 42 | [`STEADFAST`]: it does not end without what it waits for | the holder, while filling |
 /// | sequence, sleepers | | an event count of its own | as there |
 /// | stack | 0-15 | bytes of text in the table of stacks | the holder |
+/// | stack | 16 | [`PUBLISHED`]: there will be no other text | the holder |
 const HOLDER: usize = 0;
 const STATE: usize = 8;
 const KEY: usize = 16;
@@ -40,6 +42,11 @@ const STACK: usize = 48;
 const KIND_SHIFT: u32 = 32;
 const TIMED: u64 = 1 << 40;
 const AT_DOOR: u64 = 1 << 41;
+const STEADFAST: u64 = 1 << 42;
+
+const PUBLISHED: u64 = 1 << 16;
+
+const _: () = assert!((STACK_BYTES as u64) < PUBLISHED);
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +139,9 @@ pub struct Entry {
     pub key: u64,
     /// Whether it gives up at some time.
     pub timed: bool,
+    /// Whether it does not end without what is waited for: see
+    /// [`Waiting::is_steadfast`](crate::waiting::Waiting::is_steadfast).
+    pub steadfast: bool,
     /// Since when, in nanoseconds of the clock.
     pub since: u64,
     /// Whether it has been called ([`Site::call`]).
@@ -145,11 +155,12 @@ pub(super) struct Form {
     pub(super) key: u64,
     pub(super) since: u64,
     pub(super) timed: bool,
+    pub(super) steadfast: bool,
     /// The number of the door to knock at, instead of waking the calling thread.
     pub(super) door: Option<u32>,
 }
 
-/// The calling thread's entry in the table of waiters; dropping it takes it off.
+/// The calling thread's entry in the table of waiters; dropping it takes it off. A copy made by fork is nobody's entry.
 #[derive(Debug)]
 pub struct Listed {
     site: Arc<Site>,
@@ -182,10 +193,16 @@ impl Listed {
         self.site.entry_call(self.index).is_called(self.ticket)
     }
 
+    /// Whether it is this process's: a copy made by fork is not.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.site.is_own(self.index, self.ticket)
+    }
+
     /// Gives up being called; returns false when it has been called already. Not called any more from then on.
     #[must_use]
     pub fn withdraw(&self) -> bool {
-        self.site.entry_call(self.index).withdraw(self.ticket)
+        !self.is_own() || self.site.entry_call(self.index).withdraw(self.ticket)
     }
 }
 
@@ -199,7 +216,7 @@ impl Site {
     /// Writes the calling thread into the table of waiters, as waiting for `key`. `None` when the table is full.
     #[must_use]
     pub fn enlist(self: &Arc<Self>, kind: WaitKind, key: u64, timed: bool) -> Option<Listed> {
-        let form = Form { kind, key, since: clock::now(), timed, door: None };
+        let form = Form { kind, key, since: clock::now(), timed, steadfast: false, door: None };
         let (index, ticket) = self.write_entry(form)?;
         Some(Listed { site: Arc::clone(self), index, ticket })
     }
@@ -238,6 +255,7 @@ impl Site {
             kind: WaitKind::from_bits(who >> KIND_SHIFT & 0xff)?,
             key: get(KEY),
             timed: who & TIMED != 0,
+            steadfast: who & STEADFAST != 0,
             since: get(SINCE),
             called: state & !TICKET == CALLED,
         };
@@ -267,7 +285,8 @@ impl Site {
         self.segment().number().rotate_left(40) ^ ticket
     }
 
-    /// Strikes the entries of a process that has died.
+    /// Strikes the entries of a process that has died. A notification of a condition that it can have made no use of goes
+    /// to the next.
     pub fn forget(&self, dead: Identity) {
         let (me, dead) = (identity().to_bits(), dead.to_bits());
         for index in 0..self.waiter_count() {
@@ -276,7 +295,23 @@ impl Site {
             if holder.load(Ordering::Relaxed) == dead
                 && holder.compare_exchange(dead, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
+                let called = |entry: &Entry| entry.called && entry.kind == WaitKind::Condition;
+                if let Some(entry) = self.entry(index).filter(called) {
+                    // Before the entry goes: should we die between the two, somebody calls one more, none fewer.
+                    self.call_next(entry.key);
+                }
                 self.free_entry(index);
+            }
+        }
+    }
+
+    /// Calls the one that has waited longest for the condition `key`. If that has died, too, it will be found as one that
+    /// has been called.
+    fn call_next(&self, key: u64) {
+        let waits = |entry: &Entry| !entry.called && entry.kind == WaitKind::Condition;
+        while let Some(oldest) = self.waiters_of(key).filter(waits).min_by_key(|entry| entry.ticket) {
+            if self.call(oldest.index, oldest.ticket) {
+                return;
             }
         }
     }
@@ -288,10 +323,17 @@ impl Site {
             return String::new();
         }
         // pairs with: publish_stack (Release)
-        let len = self.entry_word(index, STACK).load(Ordering::Acquire) as usize;
-        let mut text = vec![0; len.min(STACK_BYTES)];
-        self.segment.copy_out(heading::stack(index), &mut text);
+        let len = self.entry_word(index, STACK).load(Ordering::Acquire) & (PUBLISHED - 1);
+        let mut text = vec![0; (len as usize).min(STACK_BYTES)];
+        let Some(place) = heading::stack(index) else { return String::new() };
+        self.segment.copy_out(place, &mut text);
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Whether the waiter at `index` has published its stack, or will never do so.
+    pub(crate) fn has_published_stack(&self, index: usize) -> bool {
+        let is_there = index < self.waiter_count();
+        is_there && self.entry_word(index, STACK).load(Ordering::Relaxed) & PUBLISHED != 0
     }
 
     /// Publishes the text of the stack of the waiter at `index`: as many of its last lines, which say where the waiter is,
@@ -305,13 +347,14 @@ impl Site {
                 .map_or(start, |end| start + end + 1);
         }
         let text = &text.as_bytes()[start..];
-        let place = heading::stack(index);
-        if text.is_empty() || self.segment.commit(place..place + STACK_BYTES).is_err() {
-            return;
+        let has_room = |place: &usize| self.segment.commit(*place..place + STACK_BYTES).is_ok();
+        let place = heading::stack(index).filter(|place| !text.is_empty() && has_room(place));
+        if let Some(place) = place {
+            self.segment.copy_in(place, text);
         }
-        self.segment.copy_in(place, text);
+        let len = place.map_or(0, |_| text.len() as u64);
         // Release: the text is written. pairs with: stack_of (Acquire)
-        self.entry_word(index, STACK).store(text.len() as u64, Ordering::Release);
+        self.entry_word(index, STACK).store(len | PUBLISHED, Ordering::Release);
     }
 
     /// Fills a free entry: its index and ticket.
@@ -329,11 +372,12 @@ impl Site {
         let thread = u64::from(form.door.unwrap_or_else(thread_id));
         let timed = if form.timed { TIMED } else { 0 };
         let at_door = if form.door.is_some() { AT_DOOR } else { 0 };
+        let steadfast = if form.steadfast { STEADFAST } else { 0 };
         if form.door.is_some() {
             // Before the entry says so: the count may be too high after a death, never too low.
             self.word(heading::AT_DOORS).fetch_add(1, Ordering::Relaxed);
         }
-        set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | at_door);
+        set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | at_door | steadfast);
         call.begin(ticket);
         Some((index, ticket))
     }
@@ -345,14 +389,20 @@ impl Site {
         key: u64,
         since: u64,
         timed: bool,
+        steadfast: bool,
     ) -> Option<(usize, u64)> {
-        self.write_entry(Form { kind, key, since, timed, door: None })
+        self.write_entry(Form { kind, key, since, timed, steadfast, door: None })
+    }
+
+    /// Whether the entry is this process's and the one with `ticket`. Those of a forked child's copies are its parent's.
+    pub(crate) fn is_own(&self, index: usize, ticket: u64) -> bool {
+        let mine = self.entry_word(index, HOLDER).load(Ordering::Relaxed) == identity().to_bits();
+        mine && self.entry_call(index).is_of(ticket)
     }
 
     /// Takes the entry off the list, if it still is this process's and the one with `ticket`.
     pub(crate) fn strike(&self, index: usize, ticket: u64) {
-        let mine = self.entry_word(index, HOLDER).load(Ordering::Relaxed) == identity().to_bits();
-        if mine && self.entry_call(index).is_of(ticket) {
+        if self.is_own(index, ticket) {
             self.free_entry(index);
         }
     }

@@ -1,0 +1,179 @@
+//! A process that forks for as long as it lives: its memory, its leases and the speed with which it learns of deaths stay
+//! what they were.
+#![cfg(not(any(loom, miri)))]
+
+#[path = "../../sync/tests/child/mod.rs"]
+mod child;
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use child::{Child, News};
+use manyhands_os::process::Identity;
+use manyhands_pool::ground::Ground;
+use manyhands_pool::home::Record;
+use manyhands_sync::names::Kind;
+use manyhands_sync::site::MOST_LEASES;
+
+/// Bytes of a record that takes chunks of its own.
+const LARGE: usize = 4 << 20;
+
+/// A child of one test has what the others have: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ground() -> Ground {
+    Ground::create(64 << 20).expect("64 MiB of address space")
+}
+
+fn record(ground: &Ground, len: usize) -> Record {
+    ground.record(Kind::Array, len).expect("room")
+}
+
+fn leases(ground: &Ground) -> usize {
+    ground.place().site().leases().count()
+}
+
+/// Whether a process has a lease of its own, by which its death is known at once.
+fn has_lease(ground: &Ground, pid: i32) -> bool {
+    let them = Identity::of(pid).expect("not reaped yet");
+    ground.place().site().leases().any(|(_, lease)| lease.identity == them && !lease.reserved)
+}
+
+/// So many children that live until they are dropped.
+fn living(count: usize) -> Vec<Child> {
+    let (mut ready, tell) = io::pipe().expect("a pipe");
+    let start = |_| {
+        Child::run(|| {
+            io::Write::write_all(&mut &tell, b"x").expect("heard");
+            loop {
+                std::thread::park();
+            }
+        })
+    };
+    let children = (0..count).map(start).collect();
+    ready.read_exact(&mut vec![0; count]).expect("all have started");
+    children
+}
+
+#[test]
+fn children_that_end_at_once_leave_nothing() {
+    let (_alone, ground) = (alone(), ground());
+    let small: Vec<Record> = (0..50).map(|_| record(&ground, 64)).collect();
+    let before = ground.arena().in_use();
+    for round in 0..1200 {
+        let large = record(&ground, LARGE);
+        assert_eq!(Child::run(|| {}).wait(), News::Exited(0));
+        drop(large);
+        assert_eq!(ground.arena().in_use(), before, "after {round} forks");
+        assert!(leases(&ground) < 40, "{} leases after {round} forks", leases(&ground));
+    }
+    assert!(has_lease(&ground, living(1)[0].pid()));
+    drop(small);
+}
+
+#[test]
+fn a_parent_that_only_forks_keeps_few_leases() {
+    let (_alone, ground) = (alone(), ground());
+    let kept = record(&ground, 64);
+    for _ in 0..200 {
+        Child::run(|| {}).wait();
+        assert!(leases(&ground) < 40, "{}", leases(&ground));
+    }
+    drop(kept);
+}
+
+#[test]
+fn children_beyond_the_leases_leave_nothing_either() {
+    let (_alone, ground) = (alone(), ground());
+    let small = record(&ground, 64);
+    let before = ground.arena().in_use();
+    for round in 0..2 {
+        let large = record(&ground, LARGE);
+        let children = living(MOST_LEASES + 20);
+        assert_eq!(leases(&ground), MOST_LEASES - 2);
+        assert!(!has_lease(&ground, children[MOST_LEASES].pid()), "a latecomer");
+        drop(large);
+        assert!(ground.arena().in_use() > before, "they have it");
+        drop(children);
+        // To allocate so much is reason to look who is dead.
+        drop(record(&ground, LARGE));
+        assert_eq!(ground.arena().in_use(), before, "round {round}");
+        assert_eq!(leases(&ground), 1);
+    }
+    drop(small);
+}
+
+#[test]
+fn one_latecomer_that_lives_keeps_what_it_has() {
+    let (_alone, ground) = (alone(), ground());
+    let kept = record(&ground, LARGE);
+    let small = record(&ground, 64);
+    let before = ground.arena().in_use();
+    let most = living(MOST_LEASES);
+    let late = living(1);
+    assert!(!has_lease(&ground, late[0].pid()));
+    drop(kept);
+    drop(most);
+    drop(record(&ground, LARGE));
+    assert_eq!(ground.arena().in_use(), before, "it holds all, and nobody else does");
+    drop(late);
+    drop(record(&ground, LARGE));
+    assert!(ground.arena().in_use() < before);
+    drop(small);
+}
+
+/// The parent neither forks nor allocates; its child does nothing but fork.
+#[test]
+fn grandchildren_have_leases_however_many_there_were() {
+    let (_alone, ground) = (alone(), ground());
+    let large = record(&ground, LARGE);
+    let child = Child::run(|| {
+        for _ in 0..MOST_LEASES + 100 {
+            let site = ground.place().site();
+            let grandchild = Child::run(|| assert!(site.participant().is_some()));
+            assert_eq!(grandchild.wait(), News::Exited(0));
+        }
+    });
+    assert_eq!(child.wait(), News::Exited(0));
+    drop(large);
+    assert_eq!(ground.arena().in_use(), 0);
+    assert_eq!(leases(&ground), 1);
+}
+
+/// Sweeps and forks in several threads at once: what a living child has stays, what nobody has goes.
+#[test]
+fn forks_while_other_threads_allocate_and_sweep() {
+    let (_alone, ground) = (alone(), ground());
+    let kept = record(&ground, 64);
+    let before = ground.arena().in_use();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    drop(record(&ground, 1 << 20));
+                    ground.sweep();
+                }
+            });
+        }
+        for _ in 0..200 {
+            let mine = record(&ground, 1 << 20);
+            let word = ground.segment().word64(mine.offset());
+            word.store(7, Ordering::Relaxed);
+            let child = living(1);
+            drop(mine);
+            // Somebody else's by now, if the child did not hold it.
+            drop(record(&ground, 1 << 20));
+            assert_eq!(word.load(Ordering::Relaxed), 7);
+            drop(child);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    drop(record(&ground, LARGE));
+    assert_eq!(ground.arena().in_use(), before);
+    drop(kept);
+}

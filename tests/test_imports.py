@@ -1,0 +1,87 @@
+"""Whoever uses a lock or a queue does not pay for asyncio, nor for the stdlib's processes.
+
+Importing these takes longer than importing all that a lock needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "asyncio",
+    "concurrent.futures",
+    "ctypes",
+    "inspect",
+    "logging",
+    "multiprocessing",
+    "numpy",
+    "socket",
+    "subprocess",
+    "tempfile",
+}
+
+
+def imported(code: str) -> set[str]:
+    """What `code` imports in an interpreter that has done nothing else."""
+    program = (
+        "import sys\nbefore = set(sys.modules)\n"
+        f"import manyhands as mh\n{code}\nprint(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "with mh.Lock(): pass",
+        "with mh.Lock(name='test-imports'): pass",
+        "with mh.RLock(): pass",
+        "with mh.Semaphore(): pass",
+        "with mh.BoundedSemaphore(): pass",
+        "mh.Event().wait(0)",
+        "condition = mh.Condition()\nwith condition: condition.wait_for(lambda: True)",
+        "mh.Barrier(1).wait()",
+        "queue = mh.Queue(); queue.put([1]); queue.get()",
+        "queue = mh.JoinableQueue(); queue.join()",
+        "queue = mh.SimpleQueue(); queue.put_many([1, 2]); queue.get_many(2)",
+        "queue = mh.LifoQueue(); queue.put('text'); queue.get()",
+        "queue = mh.PriorityQueue(); queue.put((1, None)); queue.get()",
+        "one, other = mh.Pipe(); one.send(1); other.recv_bytes(); other.send_bytes(b'1')",
+        "mh.open_fifo",
+    ],
+)
+def test_what_is_shared_is_light(use: str) -> None:
+    assert not imported(use) & {*HEAVY, "typing"}
+
+
+@pytest.mark.parametrize(
+    "error", ["ManyhandsError", "OwnerDied", "DeadlockError", "ReleaseError", "ShutDown"]
+)
+def test_so_are_its_errors(error: str) -> None:
+    assert not imported(f"mh.{error}") & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error"),
+    [
+        ("mh.Lock().release()", "mh.ReleaseError"),
+        ("queue = mh.Queue(); queue.shutdown(); queue.get()", "mh.ShutDown"),
+        ("mh.Queue().get(False)", "__import__('queue').Empty"),
+        ("mh.Barrier(2).wait(0)", "__import__('threading').BrokenBarrierError"),
+    ],
+)
+def test_and_so_is_raising_them(mistake: str, error: str) -> None:
+    attempt = f"try: {mistake}\nexcept {error}: pass\nelse: raise SystemExit('not raised')"
+    assert not imported(attempt) & HEAVY
+
+
+@pytest.mark.parametrize("name", ["WorkerDied", "ProcessPoolExecutor"])
+def test_the_look_sees_what_is_imported(name: str) -> None:
+    assert imported(f"mh.{name}") >= {"concurrent.futures", "typing"}
