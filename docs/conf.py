@@ -1,5 +1,8 @@
 """How Sphinx builds these pages; `make docs` runs it."""
 
+import re
+from typing import Any
+
 import manyhands
 
 project = "manyhands"
@@ -20,6 +23,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "separated"
+# `__init__` says what a class is made with.
+autodoc_default_options = {"exclude-members": "__new__"}
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
 
@@ -30,3 +35,24 @@ html_title = "manyhands"
 html_show_sourcelink = False
 # The pages need no network: furo's own fonts are the system's.
 html_copy_source = False
+
+
+def leave_out_private(
+    _app: Any,
+    _what: str,
+    _name: str,
+    _object: Any,
+    _options: Any,
+    signature: str | None,
+    result: Any,
+) -> tuple[str, Any] | None:
+    """Leave out of a signature what only unpickling uses."""
+    if signature is None or "_address" not in signature:
+        return None
+    without = re.sub(r", _address: [^=]+ = None", "", signature)
+    return without.replace("(*)", "()").replace(", *)", ")"), result
+
+
+def setup(app: Any) -> None:
+    """Have Sphinx call it."""
+    app.connect("autodoc-process-signature", leave_out_private)
