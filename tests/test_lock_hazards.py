@@ -33,12 +33,24 @@ def run(program: str, *arguments: str) -> str:
     return ended.stdout
 
 
-INTERRUPTED = """
+# Once for each time it is armed: not in the middle of what follows.
+HANDLER = """
+armed = False
+
+def interrupted(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+"""
+
+INTERRUPTED = (
+    HANDLER
+    + """
 import os, signal, sys, threading, time
 import manyhands as mh
 
 lock = getattr(mh, sys.argv[1])()
-armed = False
 
 def other():
     while True:
@@ -50,13 +62,6 @@ def interrupt():
     while True:
         time.sleep(0.003)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-def interrupted(*_):
-    # Once for each time it is armed: not in the middle of what follows.
-    global armed
-    if armed:
-        armed = False
-        raise KeyboardInterrupt
 
 signal.signal(signal.SIGINT, interrupted)
 for each in (other, interrupt):
@@ -76,6 +81,7 @@ while interrupts < 150:
 print("ok", flush=True)
 os._exit(0)
 """
+)
 
 
 @pytest.mark.parametrize("kind", LOCKS, ids=name_of)
@@ -201,21 +207,11 @@ def test_a_notification_before_the_first_look_is_used_once() -> None:
     later[0].leave(False)
 
 
-WAITING = """
+WAITING = (
+    HANDLER
+    + """
 import os, signal, sys, threading, time
 import manyhands as mh
-
-class Boo(Exception):
-    pass
-
-armed = False
-
-def interrupted(*_):
-    # Once for each time it is armed: not in the middle of what follows.
-    global armed
-    if armed:
-        armed = False
-        raise Boo
 
 signal.signal(signal.SIGALRM, interrupted)
 condition = mh.Condition(getattr(mh, sys.argv[1])())
@@ -227,7 +223,7 @@ while times < 2000:
         armed = True
         condition.wait(0.0002)
         armed = False
-    except Boo:
+    except KeyboardInterrupt:
         times += 1
     lost += not condition._is_owned()
     if condition._is_owned():
@@ -235,6 +231,7 @@ while times < 2000:
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(lost, flush=True)
 """
+)
 
 
 @pytest.mark.parametrize("kind", LOCKS, ids=name_of)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing would be imported in the middle of a wait
 if TYPE_CHECKING:
     from types import FrameType
 

@@ -193,9 +193,6 @@ class RLock(_native.RLockBase, _OwnedLock):
                 " with 'async with', as before"
             )
 
-    def _is_owned(self) -> bool:
-        return super()._is_owned() or self._task_that_owns() is not None
-
     def _release_by_task(self) -> bool:
         """Release if the running asyncio task is the owner: when the thread is not."""
         number = self._task_that_owns()

@@ -277,7 +277,7 @@ class Pair:
         self._ended: float | None = None
         self._one_ended = Event()
         # CPU time of both when they met, or were last compared, and when that was.
-        self._at_start: list[float] = []
+        self._cpu: float | None = None
         self._compared = 0.0
         self._most = 0.0
         for meter in meters:
@@ -296,20 +296,25 @@ class Pair:
 
     def _begin(self) -> None:
         self._start = self._compared = perf_counter()
-        seconds = [meter.cpu() for meter in self._meters]
-        self._at_start = [each for each in seconds if each is not None]
+        self._cpu = self._cpu_of_both()
         self._met.set()
+
+    def _cpu_of_both(self) -> float | None:
+        seconds = [meter.cpu() for meter in self._meters]
+        known = [each for each in seconds if each is not None]
+        return sum(known) if len(known) == len(seconds) else None
 
     def _compare(self) -> None:
         """Compare the CPU time of both with the time that has passed, while both have work."""
-        seconds = [meter.cpu() for meter in self._meters]
-        now = perf_counter()
-        passed = now - self._compared
-        if passed >= SHORTEST and len(self._at_start) == len(seconds) and None not in seconds:
-            known = [each for each in seconds if each is not None]
-            self._most = max(self._most, (sum(known) - sum(self._at_start)) / passed)
+        # Before and after: should this thread lose its CPU in between, they seem to have done less
+        # in the time, never more.
+        before = perf_counter()
+        cpu = self._cpu_of_both()
+        passed = perf_counter() - self._compared
+        if cpu is not None and self._cpu is not None and passed >= SHORTEST:
+            self._most = max(self._most, (cpu - self._cpu) / passed)
             # From here on anew: later they may have other CPUs.
-            self._at_start, self._compared = known, now
+            self._cpu, self._compared = cpu, before
 
     def meet(self, meter: Meter) -> None:
         """Wait for the other piece: the first could be over before the second gets the GIL."""

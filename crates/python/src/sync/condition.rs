@@ -58,10 +58,7 @@ impl ConditionBase {
         let_go: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let deadline = timeout::of_wait(timeout)?.deadline();
-        let enlisted = self.condition.enlist(deadline.is_some());
-        let_go.call0()?;
-        Ok(waiting::wait(py, |waiting| enlisted.wait(deadline, waiting))?.is_some())
+        self.wait_between(py, timeout, || let_go.call0(), |_| Ok(()))
     }
 
     /// As `_wait`, with a lock of ours, which is released and acquired again here: between two lines of Python a signal

@@ -86,6 +86,13 @@ impl Owned for RLock {
     }
 }
 
+impl RLockBase {
+    fn is_owned_by_thread(&self) -> bool {
+        let (me, thread) = waiting::caller();
+        self.placed.lock.is_owned(me, thread)
+    }
+}
+
 #[pymethods]
 impl RLockBase {
     #[new]
@@ -156,14 +163,17 @@ impl RLockBase {
         self.placed.recover()
     }
 
-    fn _is_owned(&self) -> bool {
-        let (me, thread) = waiting::caller();
-        self.placed.lock.is_owned(me, thread)
+    /// Whether the calling thread has it, or the coroutine that it runs.
+    fn _is_owned(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if slf.get().is_owned_by_thread() {
+            return Ok(true);
+        }
+        Ok(!slf.call_method0(intern!(slf.py(), "_task_that_owns"))?.is_none())
     }
 
     /// How often the calling thread has acquired it.
     fn _recursion_count(&self) -> u64 {
-        if self._is_owned() { self.placed.lock.count() } else { 0 }
+        if self.is_owned_by_thread() { self.placed.lock.count() } else { 0 }
     }
 
     pub(super) fn _release_save(&self, py: Python<'_>) -> PyResult<u64> {
