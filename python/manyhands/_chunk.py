@@ -6,15 +6,17 @@ Imported by workers, so it imports next to nothing.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
 from threading import Lock
 from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-__all__ = ["Failure", "Function", "Outcome", "ShippedFunction", "run_chunk"]
+__all__ = ["Failure", "Function", "Outcome", "ShippedFunction", "not_the_end", "run_chunk"]
 
 T = TypeVar("T")
+
+_PythonFunction = type(lambda: None)
 
 
 class Failure:
@@ -79,7 +81,7 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
 
 def run_chunk(
     fn: Function[T],
-    items: Iterable[Any],
+    items: Sequence[Any],
     star: bool,
     retries: int = 0,
     retry_on: tuple[type[BaseException], ...] = (Exception,),
@@ -99,15 +101,44 @@ def run_chunk(
             for item in items:
                 results.append(_retried(function, item if star else (item,), retries, retry_on))
         else:
-            # `extend` keeps what came before an exception, and loops in C.
-            results.extend(starmap(function, items) if star else map(function, items))
+            _call_each(function, items, star, results)
     except BaseException as error:
         from manyhands._errors import TaskCancelled
 
         if isinstance(error, TaskCancelled):
             raise
-        failure = Failure(error, getattr(function, "__qualname__", type(function).__qualname__))
+        task = getattr(function, "__qualname__", type(function).__qualname__)
+        if isinstance(error, StopIteration):
+            error = not_the_end(error, task)
+        failure = Failure(error, task)
     return results, failure, perf_counter() - began
+
+
+def _call_each(
+    function: Callable[..., T], items: Sequence[Any], star: bool, results: list[T]
+) -> None:
+    """Append the result of each call to `results`, up to the first call that fails."""
+    if type(function) is _PythonFunction:
+        # A loop in C would take a StopIteration that the function raises for the end of the items.
+        append = results.append
+        if star:
+            for item in items:
+                append(function(*item))
+        else:
+            for item in items:
+                append(function(item))
+        return
+    # Twice as fast for what is written in C, which leaves no traceback that could be lost.
+    results.extend(starmap(function, items) if star else map(function, items))
+    if len(results) < len(items):
+        raise StopIteration
+
+
+def not_the_end(error: StopIteration, task: str) -> RuntimeError:
+    """Return the error to raise instead; a StopIteration would end loops that it is not about."""
+    stopped = RuntimeError(f"{task} raised StopIteration")
+    stopped.__cause__ = error
+    return stopped
 
 
 def _retried(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from manyhands._choice import Choice, Resources, remember
@@ -360,8 +358,13 @@ def _inline_pieces(work: _Work[T], pilot: Pilot[T]) -> Generator[Iterable[T], No
         fn: Callable[..., T] = partial(_retried, work.fn, options)
     else:
         fn = work.fn
-    rest = work.feed.rest()
-    yield starmap(fn, rest) if work.feed.star else builtins.map(fn, rest)
+    yield _calls(fn, work.feed.rest(), work.feed.star)
+
+
+def _calls(fn: Callable[..., T], items: Iterable[Any], star: bool) -> Generator[T, None, None]:
+    # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
+    for item in items:
+        yield fn(*item) if star else fn(item)
 
 
 def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:

@@ -8,7 +8,7 @@ from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from manyhands._submission import Submission, wait_done
+from manyhands._submission import Submission, taken, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ class MapResult(AsyncResult[list[T]]):
     def _outcome(self) -> list[T]:
         parts: list[list[T]] = []
         for future in self._futures:
-            results, failure, _ = self._submission.outcome(future.result())
+            results, failure, _ = self._submission.outcome(taken(future, None))
             if failure is not None:
                 raise failure.exception
             parts.append(results)

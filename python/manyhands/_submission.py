@@ -8,7 +8,7 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._chunk import Function, Outcome, ShippedFunction
+from manyhands._chunk import Function, Outcome, ShippedFunction, not_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -118,6 +118,8 @@ def taken(future: Future[T], deadline: float | None) -> T:
         if deadline is None:
             return future.result()
         return future.result(deadline - monotonic())
+    except StopIteration as error:
+        raise not_the_end(error, "the function") from error
     finally:
         if not future.done():
             withdraw((future,))

@@ -1,0 +1,93 @@
+"""A function that raises StopIteration, as a bare ``next()`` does: an error, never a lost result.
+
+Reports: anyio#475, ray#60521, python/cpython#112182; `multiprocessing.Pool.map` loses items so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from traceback import format_exception
+from typing import Any
+
+import pytest
+
+import manyhands as mh
+
+KINDS = ["thread", "process", "auto"]
+NUMBERS = range(5)
+
+
+def find(number: int) -> str:
+    """Find nothing for 2."""
+    return next(what for where, what in {0: "a", 1: "b", 3: "d"}.items() if where == number)
+
+
+def find_last(number: int) -> int:
+    """Find nothing for the last one."""
+    return next(iter([number] if number < 4 else []))
+
+
+FUNCTIONS: list[Callable[[int], Any]] = [find, find_last, partial(find)]
+
+
+@pytest.mark.parametrize("workers", KINDS)
+@pytest.mark.parametrize("fn", FUNCTIONS)
+def test_maps_raise(workers: str, fn: Callable[[int], Any]) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        mh.map(fn, NUMBERS, workers=workers)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(mh.imap(fn, NUMBERS, workers=workers))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(mh.imap(fn, NUMBERS, workers=workers, ordered=False))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        mh.map(fn, NUMBERS, workers=workers, retries=1)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        mh.map(fn, NUMBERS, workers=workers, timeout=60)
+
+
+@pytest.mark.parametrize("kind", [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor])
+@pytest.mark.parametrize("chunksize", [1, 2, None])
+def test_maps_of_executors_raise(kind: Any, chunksize: int | None) -> None:
+    with kind(2) as pool:
+        for fn in FUNCTIONS:
+            for results in (
+                lambda fn=fn: pool.map(fn, NUMBERS, chunksize=chunksize),
+                lambda fn=fn: pool.imap(fn, NUMBERS, chunksize=chunksize),
+                lambda fn=fn: pool.imap_unordered(fn, NUMBERS, chunksize=chunksize),
+                lambda fn=fn: pool.starmap(fn, [(n,) for n in NUMBERS], chunksize=chunksize),
+            ):
+                with pytest.raises(RuntimeError, match="StopIteration"):
+                    list(results())
+
+
+def test_every_map_of_a_pool_raises() -> None:
+    with mh.Pool(2) as pool:
+        for fn in FUNCTIONS:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                pool.map(fn, NUMBERS)
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                list(pool.imap(fn, NUMBERS))
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                list(pool.imap_unordered(fn, NUMBERS, 2))
+
+
+def test_functions_written_in_c_raise() -> None:
+    with mh.ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="next raised Stop"):
+        list(pool.map(next, [iter([1]), iter([]), iter([3])], chunksize=3))
+
+
+def test_the_error_says_where_the_function_stopped() -> None:
+    with pytest.raises(RuntimeError, match="find raised StopIteration") as caught:
+        mh.map(find, NUMBERS, workers="process")
+    text = "".join(format_exception(caught.value))
+    assert "in find" in text and "\nStopIteration\n" in text
+
+
+@pytest.mark.parametrize("workers", KINDS)
+def test_a_generator_that_passes_results_on_does_not_end_early(workers: str) -> None:
+    def passed_on() -> Iterator[str]:
+        yield from mh.imap(find, NUMBERS, workers=workers)
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(passed_on())
