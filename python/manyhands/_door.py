@@ -9,6 +9,8 @@ longer to import than all of this package, where nothing is awaited: only corout
 from __future__ import annotations
 
 import math
+import os
+from threading import RLock
 from weakref import WeakKeyDictionary
 
 from manyhands import _native
@@ -65,7 +67,8 @@ class _LoopDoor:
             # A forked child has only copies: what it takes out of its selector, its parent loses.
             if not self.door.is_stale():
                 loop.remove_reader(self.door.fileno())
-                _doors.pop(loop, None)
+                with _doors_lock:
+                    _doors.pop(loop, None)
                 self.door.close()
 
     def _answer(self) -> None:
@@ -77,21 +80,36 @@ class _LoopDoor:
 
 
 _doors: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDoor] = WeakKeyDictionary()
+# Event loops of several threads begin and end at the same time. Reentrant, because a collection of
+# garbage may run any code while it is held.
+_doors_lock = RLock()
+
+
+def _renew_lock() -> None:
+    global _doors_lock
+    _doors_lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _close_left_doors() -> None:
     """Close the doors of loops that were closed without being shut down."""
-    for loop, door in list(_doors.items()):
-        if loop.is_closed():
-            del _doors[loop]
-            door.door.close()
+    with _doors_lock:
+        left = [(loop, door) for loop, door in _doors.items() if loop.is_closed()]
+        for loop, _ in left:
+            _doors.pop(loop, None)
+    for _, door in left:
+        door.door.close()
 
 
 async def _door_of(loop: asyncio.AbstractEventLoop) -> _LoopDoor:
     door = _doors.get(loop)
     if door is None or door.door.is_stale():
         _close_left_doors()
-        door = _doors[loop] = _LoopDoor(loop)
+        door = _LoopDoor(loop)
+        with _doors_lock:
+            _doors[loop] = door
         await door.open()
     return door
 
