@@ -11,8 +11,8 @@ use crate::task::Place;
 /// One worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStatistics {
-    /// Process id; 0 while it starts.
-    pub pid: i32,
+    /// Process id, once it has started.
+    pub pid: Option<i32>,
     /// `starting`, `idle`, `running` or `ending`.
     pub state: &'static str,
     /// Name of the task it runs.
@@ -70,7 +70,7 @@ impl<T> State<T> {
                 _ => "idle",
             };
             WorkerStatistics {
-                pid: pid.unwrap_or(0),
+                pid,
                 state,
                 task,
                 tasks_done: seat.record.tasks_done().load(Ordering::Relaxed),
