@@ -16,8 +16,6 @@ __all__ = ["Failure", "Function", "Outcome", "ShippedFunction", "not_the_end", "
 
 T = TypeVar("T")
 
-_PythonFunction = type(lambda: None)
-
 
 class Failure:
     """The exception that ended a chunk; it pickles whatever the exception is."""
@@ -114,11 +112,21 @@ def run_chunk(
     return results, failure, perf_counter() - began
 
 
+def not_the_end(error: StopIteration, task: str) -> RuntimeError:
+    """Return the error to raise instead; a StopIteration would end loops that it is not about."""
+    stopped = RuntimeError(f"{task} raised StopIteration")
+    stopped.__cause__ = error
+    return stopped
+
+
+_PythonFunction: type = type(not_the_end)
+
+
 def _call_each(
     function: Callable[..., T], items: Sequence[Any], star: bool, results: list[T]
 ) -> None:
     """Append the result of each call to `results`, up to the first call that fails."""
-    if type(function) is _PythonFunction:
+    if isinstance(function, _PythonFunction):
         # A loop in C would take a StopIteration that the function raises for the end of the items.
         append = results.append
         if star:
@@ -132,13 +140,6 @@ def _call_each(
     results.extend(starmap(function, items) if star else map(function, items))
     if len(results) < len(items):
         raise StopIteration
-
-
-def not_the_end(error: StopIteration, task: str) -> RuntimeError:
-    """Return the error to raise instead; a StopIteration would end loops that it is not about."""
-    stopped = RuntimeError(f"{task} raised StopIteration")
-    stopped.__cause__ = error
-    return stopped
 
 
 def _retried(

@@ -17,7 +17,7 @@ from manyhands._meter import Meter, Pair
 from manyhands._submission import named, wait_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from manyhands._executor import Executor, TaskOptions
     from manyhands._feed import Feed
@@ -96,7 +96,7 @@ class Piece:
 def _metered_piece(
     meter: Meter,
     fn: Callable[..., T],
-    items: Iterable[Any],
+    items: Sequence[Any],
     star: bool,
     retries: int,
     retry_on: tuple[type[BaseException], ...],

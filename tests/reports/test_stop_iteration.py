@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from traceback import format_exception
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
 import manyhands as mh
 
-KINDS = ["thread", "process", "auto"]
+Kind: TypeAlias = Literal["thread", "process", "auto"]
+KINDS: list[Kind] = ["thread", "process", "auto"]
 NUMBERS = range(5)
 
 
@@ -33,7 +34,7 @@ FUNCTIONS: list[Callable[[int], Any]] = [find, find_last, partial(find)]
 
 @pytest.mark.parametrize("workers", KINDS)
 @pytest.mark.parametrize("fn", FUNCTIONS)
-def test_maps_raise(workers: str, fn: Callable[[int], Any]) -> None:
+def test_maps_raise(workers: Kind, fn: Callable[[int], Any]) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         mh.map(fn, NUMBERS, workers=workers)
     with pytest.raises(RuntimeError, match="StopIteration"):
@@ -51,14 +52,11 @@ def test_maps_raise(workers: str, fn: Callable[[int], Any]) -> None:
 def test_maps_of_executors_raise(kind: Any, chunksize: int | None) -> None:
     with kind(2) as pool:
         for fn in FUNCTIONS:
-            for results in (
-                lambda fn=fn: pool.map(fn, NUMBERS, chunksize=chunksize),
-                lambda fn=fn: pool.imap(fn, NUMBERS, chunksize=chunksize),
-                lambda fn=fn: pool.imap_unordered(fn, NUMBERS, chunksize=chunksize),
-                lambda fn=fn: pool.starmap(fn, [(n,) for n in NUMBERS], chunksize=chunksize),
-            ):
+            for start in (pool.map, pool.imap, pool.imap_unordered):
                 with pytest.raises(RuntimeError, match="StopIteration"):
-                    list(results())
+                    list(start(fn, NUMBERS, chunksize=chunksize))
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                list(pool.starmap(fn, [(n,) for n in NUMBERS], chunksize=chunksize))
 
 
 def test_every_map_of_a_pool_raises() -> None:
@@ -85,7 +83,7 @@ def test_the_error_says_where_the_function_stopped() -> None:
 
 
 @pytest.mark.parametrize("workers", KINDS)
-def test_a_generator_that_passes_results_on_does_not_end_early(workers: str) -> None:
+def test_a_generator_that_passes_results_on_does_not_end_early(workers: Kind) -> None:
     def passed_on() -> Iterator[str]:
         yield from mh.imap(find, NUMBERS, workers=workers)
 
