@@ -37,7 +37,24 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         """How to pickle ``obj``, or NotImplemented to leave it to the C pickler."""
         if isinstance(obj, ContextVar):
             return _context.reduce_variable(obj)
+        if isinstance(obj, io.TextIOWrapper):
+            return _reduce_text_file(obj)
         return super().reducer_override(obj)
+
+
+def _reduce_text_file(file: io.TextIOWrapper) -> tuple[object, ...]:
+    """Pickle a standard stream as the receiver's own, and refuse every other file.
+
+    cloudpickle would read the file and send a copy: later writes are lost, and the copy of a
+    temporary file deletes the original.
+    """
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    raise TypeError(
+        f"cannot pickle {type(file).__name__!r} object: an open file belongs to its process; "
+        "pass its path or its text"
+    )
 
 
 def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:

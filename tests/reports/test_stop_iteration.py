@@ -43,8 +43,12 @@ def test_maps_raise(workers: Kind, fn: Callable[[int], Any]) -> None:
         list(mh.imap(fn, NUMBERS, workers=workers, ordered=False))
     with pytest.raises(RuntimeError, match="StopIteration"):
         mh.map(fn, NUMBERS, workers=workers, retries=1)
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS)
+def test_maps_with_a_timeout_raise(fn: Callable[[int], Any]) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
-        mh.map(fn, NUMBERS, workers=workers, timeout=60)
+        mh.map(fn, NUMBERS, workers="process", timeout=60)
 
 
 @pytest.mark.parametrize("kind", [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor])
