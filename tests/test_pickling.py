@@ -527,10 +527,15 @@ def test_notes_and_causes_are_in_the_text() -> None:
     assert "The above exception was the direct cause" in text
 
 
+def test_an_exception_whose_arguments_do_not_make_it_anew_travels() -> None:
+    arrived = handed_over(NeedsTwo(1, 2), "the-task")
+    assert type(arrived) is NeedsTwo
+    assert arrived.args == ("1 and 2",)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (NeedsTwo(1, 2), "NeedsTwo('1 and 2')"),
         (HoldsLock("locked"), "HoldsLock('locked')"),
         (ExitsWhenLoaded("x"), "SystemExit"),
         (WithoutErrorInside("x"), "it is pickled as 'not an exception'"),

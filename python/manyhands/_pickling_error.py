@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from contextlib import suppress
 from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,9 @@ def explain(error: Exception, obj: object, place: str) -> Exception:
         if type(error) is AttributeError:
             return pickle.PicklingError(text + where)
         return type(error)(text + where)
-    error.add_note(f"while pickling{where}" if where else "while pickling it")
+    # The note is a courtesy; an exception that refuses it (a frozen one) is told all the same.
+    with suppress(Exception):
+        error.add_note(f"while pickling{where}" if where else "while pickling it")
     return error
 
 

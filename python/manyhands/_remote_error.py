@@ -13,6 +13,9 @@ from manyhands._constants import is_constant
 
 __all__ = ["dump_exception", "load_exception", "load_raised"]
 
+_args = BaseException.__dict__["args"]
+_cause = BaseException.__dict__["__cause__"]
+
 
 def dump_exception(error: BaseException, task: str) -> bytes:
     """Pickles an exception that a task has raised. Never fails.
@@ -30,18 +33,53 @@ def dump_exception(error: BaseException, task: str) -> bytes:
     """
     text = _traceback_text(error)
     try:
-        pickled = _pickling.dumps_in_band(error)
-        if not _is_plain(error):
-            copy = pickle.loads(pickled)
-            if not isinstance(copy, BaseException):
-                raise TypeError(f"it is pickled as {_repr(copy)}")
+        pickled = _dump_checked(error, _is_plain(error))
         reason = ""
     except BaseException as problem:
         # BaseException: pickling runs the exception's own code, which may even call sys.exit().
         pickled = b""
         reason = f"{type(problem).__name__}: {_str(problem)}"
+        if type(error).__reduce_ex__ is object.__reduce_ex__:
+            try:
+                pickled = _dump_checked(_Parts(error), False)
+            except BaseException:
+                pass  # the first reason is the one to tell
     summary = (task, _name_of(type(error)), _repr(error), reason)
     return pickle.dumps((pickled, text, summary), 5)
+
+
+def _dump_checked(error: object, is_plain: bool) -> bytes:
+    pickled = _pickling.dumps_in_band(error)
+    if not is_plain:
+        copy = pickle.loads(pickled)
+        if not isinstance(copy, BaseException):
+            raise TypeError(f"it is pickled as {_repr(copy)}")
+    return pickled
+
+
+class _Parts:
+    """An exception that pickles as its parts, and is made anew without its class's own code.
+
+    For classes whose ``__init__`` takes something else than what it hands on, or that refuse
+    assignments: `BaseException.__reduce__` calls the one and needs the other.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        if type(error).__reduce__ is not BaseException.__reduce__:
+            raise TypeError("its class has a __reduce__ of its own")
+        self._parts = (type(error), error.args, error.__dict__)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _from_parts, self._parts
+
+
+def _from_parts(
+    kind: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]
+) -> BaseException:
+    error = BaseException.__new__(kind)
+    _args.__set__(error, args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def load_exception(data: bytes | memoryview) -> BaseException:
@@ -73,7 +111,8 @@ def load_exception(data: bytes | memoryview) -> BaseException:
             reason = f"{type(problem).__name__}: {_str(problem)}"
     if error is None:
         error = _stand_in(task, kind, shown, reason)
-    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    # Past what the exception's class does to assignments: a frozen one would refuse.
+    _cause.__set__(error, RemoteTraceback(f'\n"""\n{text}"""'))
     return error
 
 
