@@ -147,7 +147,7 @@ class Pool:
             error_callback: called with the exception if there is one.
         """
         self._check_running()
-        result: AsyncResult[T] = AsyncResult([self._executor.submit(func, *args, **kwds)])
+        result: AsyncResult[T] = AsyncResult(self, [self._executor.submit(func, *args, **kwds)])
         result._notify(callback, error_callback)
         return result
 
@@ -213,7 +213,7 @@ class Pool:
         futures: list[Future[Any]] = []
         while len(items := feed.take(chunksize)):
             futures.append(submission.submit(items))
-        result = MapResult(futures, submission)
+        result = MapResult(self, futures, submission)
         result._notify(callback, error_callback)
         return result
 
@@ -242,7 +242,7 @@ class Pool:
         submission = Submission(self._executor, NO_OPTIONS, func, False, chunksize == 1)
         pace = Pace(self._processes, chunksize)
         window = Window(submission, Feed((iterable,), False), self._processes, pace)
-        iterator = PoolIterator(window, ordered)
+        iterator = PoolIterator(self, window, ordered)
         self._iterators.add(iterator)
         return iterator
 

@@ -25,7 +25,9 @@ T = TypeVar("T")
 class AsyncResult(Generic[T]):
     """The result of ``apply_async``, to be; as `multiprocessing.pool.AsyncResult`."""
 
-    def __init__(self, futures: Sequence[Future[Any]]) -> None:
+    def __init__(self, pool: object, futures: Sequence[Future[Any]]) -> None:
+        # A pool that nobody refers to ends at once, so whoever waits for a result refers to it.
+        self._pool: object = pool
         self._futures = futures
         # Set when the callback has been called, if there is one: until then nothing is ready.
         self._notified: Event | None = None
@@ -74,6 +76,7 @@ class AsyncResult(Generic[T]):
                 if callback is not None:
                     callback(value)
         finally:
+            self._pool = None
             self._notified.set()
 
     def ready(self) -> bool:
@@ -114,6 +117,7 @@ class AsyncResult(Generic[T]):
         self.wait(timeout)
         if not self.ready():
             raise multiprocessing.TimeoutError
+        self._pool = None
         return self._outcome()
 
 
@@ -123,8 +127,10 @@ class MapResult(AsyncResult[list[T]]):
     If items failed, it is known once all have ended, and ``get`` raises the first in order.
     """
 
-    def __init__(self, futures: Sequence[Future[Any]], submission: Submission[T]) -> None:
-        super().__init__(futures)
+    def __init__(
+        self, pool: object, futures: Sequence[Future[Any]], submission: Submission[T]
+    ) -> None:
+        super().__init__(pool, futures)
         self._submission = submission
 
     def _outcome(self) -> list[T]:
@@ -143,7 +149,8 @@ class PoolIterator(Generic[T]):
     An item that failed raises in its place, and the next ``next`` goes on after it.
     """
 
-    def __init__(self, window: Window[T], ordered: bool) -> None:
+    def __init__(self, pool: object, window: Window[T], ordered: bool) -> None:
+        self._pool: object = pool  # as in `AsyncResult`
         self._window = window
         self._ordered = ordered
         # Results at hand, the next one last, and what comes after them.
@@ -172,6 +179,7 @@ class PoolIterator(Generic[T]):
                 failure, self._failure = self._failure, None
                 raise failure.exception
             if not self._window:
+                self._pool = None
                 error, self._window.error = self._window.error, None
                 raise StopIteration if error is None else error
             future = self._next_done(deadline)
