@@ -24,6 +24,7 @@ class DemoView:
 class FutureBase:
     """The native half of `Future`; its methods have the signatures of the stdlib's."""
 
+    def _renew(self) -> None: ...
     def _withdraw(self) -> bool: ...
 
 def register_future(future_class: type[FutureBase], /) -> None:

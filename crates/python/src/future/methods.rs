@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::aftermath::run_callback;
-use super::{CancelAnswer, Ended, FutureBase, State};
+use super::{CancelAnswer, Cells, Ended, FutureBase, State};
 use crate::{ffi, imports};
 
 #[pymethods]
@@ -69,6 +69,30 @@ impl FutureBase {
                 Ok(Self::force_cancelled(slf) || this.state().is_cancelled())
             }
         }
+    }
+
+    /// Make the future as new, as another call of its ``__init__`` does in the stdlib.
+    ///
+    /// Threads that wait for it go on waiting.
+    fn _renew(&self) -> PyResult<()> {
+        if self.source.get().is_some() {
+            return Err(PyRuntimeError::new_err(
+                "the future of a submitted task cannot be initialized again; make a new Future()",
+            ));
+        }
+        let mut cells = self.lock();
+        let kept = Cells {
+            parked: std::mem::take(&mut cells.parked),
+            boards: std::mem::take(&mut cells.boards),
+            ..Cells::default()
+        };
+        let dropped = std::mem::replace(&mut *cells, kept);
+        // pairs with: state, in those who look without the lock.
+        self.state.store(State::Pending as u32, Ordering::Release);
+        drop(cells);
+        // What it refers to may run any code while it goes.
+        drop(dropped);
+        Ok(())
     }
 
     /// Whether the future was cancelled.
