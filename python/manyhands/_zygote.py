@@ -331,22 +331,23 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
     _native.attach(segment_fd)
     zygote = os.getpid()
 
-    def run_loop(assignment: Assignment, hooks: _worker.Hooks) -> None:
-        settings = hooks.settings
-        _native.WorkerLoop(
+    def run_worker(assignment: Assignment, settings: Settings) -> None:
+        _native.set_parent_death_signal()
+        if os.getppid() != zygote:
+            return  # it died before the signal was asked for
+        # First of all it becomes what its number says: an initializer, or any other code of the
+        # user's, may open the parent's memory, and would be somebody else there.
+        loop = _native.WorkerLoop(
             assignment.participant,
             assignment.control_offset,
             assignment.record_offset,
             assignment.records_fd,
             settings["max_tasks_per_child"],
             settings["max_memory_per_child"],
-        ).run(hooks)
-
-    def run_worker(assignment: Assignment, settings: Settings) -> None:
-        _native.set_parent_death_signal()
-        if os.getppid() != zygote:
-            return  # it died before the signal was asked for
-        _worker.main(assignment, settings, run_loop, _native.cancel_requested)
+        )
+        _worker.main(
+            assignment, settings, lambda _, hooks: loop.run(hooks), _native.cancel_requested
+        )
 
     code = 1
     try:

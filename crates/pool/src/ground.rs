@@ -1,10 +1,11 @@
 //! The ground: the one shared segment of a process tree's root, its arena, and the leases of those who take part in it.
 //! All pools of a process stand on the same ground, and so does everything unnamed that it shares.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::arena::{Arena, Block, Participant};
 use manyhands_os::memory::{self, Segment};
@@ -62,6 +63,8 @@ pub struct Ground {
     arena: Arc<Arena>,
     /// Bytes of records since the last sweep.
     unswept: AtomicUsize,
+    /// The numbers of workers that have not been dismissed.
+    enrolled: Mutex<BTreeSet<u16>>,
 }
 
 /// Puts right what others left behind in this process's own ground who took part and are dead, other than the workers of
@@ -91,7 +94,7 @@ impl Ground {
         site.enter_as(0);
         site.publish();
         let place = Place::register(site, Some(Arc::clone(&arena)))?;
-        Ok(Self { place, arena, unswept: AtomicUsize::new(0) })
+        Ok(Self { place, arena, unswept: AtomicUsize::new(0), enrolled: Mutex::default() })
     }
 
     /// Half of what this process may use of the machine's memory: results that are still in shared
@@ -141,7 +144,14 @@ impl Ground {
     #[must_use]
     pub fn enroll(&self) -> Option<u16> {
         self.sweep();
-        self.place.site().reserve_tended()
+        let mut enrolled = self.enrolled();
+        // A number that a worker still has is not given out again, whatever its lease says: the two would end each
+        // other's tasks. One that was found free so stays reserved until that worker is dismissed.
+        std::iter::from_fn(|| self.place.site().reserve_tended()).find(|number| enrolled.insert(*number))
+    }
+
+    fn enrolled(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the lease ready for the next worker with the same number. Its last holder is gone and its memory reclaimed.
@@ -157,6 +167,7 @@ impl Ground {
 
     /// Gives a number back. Its holder is gone and its memory reclaimed.
     pub fn dismiss(&self, participant: u16) {
+        self.enrolled().remove(&participant);
         let site = self.place.site();
         if let Some(lease) = site.lease(participant) {
             site.free(participant, lease.identity);

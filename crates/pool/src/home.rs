@@ -16,7 +16,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use manyhands_channel::arena::{Arena, ArenaFull, BadBlock, Block, BlockRef, Participant};
+use manyhands_channel::arena::{Arena, Block, BlockRef, Participant};
 use manyhands_os::fork::{Steps, at_fork};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::identity;
@@ -25,9 +25,12 @@ use manyhands_sync::names::{self, Kind, NameError};
 use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
 
+pub use self::record_error::RecordError;
 use crate::ground;
 use crate::heir::Heir;
 use crate::latecomers::{self, LATECOMERS};
+
+mod record_error;
 
 /// After so many forks this process's own ground is swept: the children may be dead by now, and hold what they had.
 const FORKS_PER_SWEEP: u32 = 16;
@@ -87,6 +90,33 @@ impl Place {
     /// # Errors
     /// What the kernel says about the descriptor.
     pub fn register(site: Arc<Site>, arena: Option<Arc<Arena>>) -> io::Result<Arc<Self>> {
+        Self::register_with(site, arena, |site| {
+            if is_watched(site) {
+                site.enter();
+            }
+        })
+    }
+
+    /// As [`register`](Self::register), for a process that takes part as `participant`, whose lease is reserved for it;
+    /// `arena` is its view as that one.
+    ///
+    /// If code that ran before has opened the segment already, this process has a number from then, under which it goes
+    /// on holding what it has opened.
+    ///
+    /// # Errors
+    /// What the kernel says about the descriptor.
+    pub fn register_as(participant: u16, site: Arc<Site>, arena: Arc<Arena>) -> io::Result<Arc<Self>> {
+        let place = Self::register_with(site, Some(arena), |_| ())?;
+        // Without the lease, which only a damaged segment refuses, others learn later of this process's death.
+        place.site.adopt(participant);
+        Ok(place)
+    }
+
+    fn register_with(
+        site: Arc<Site>,
+        arena: Option<Arc<Arena>>,
+        enter: impl FnOnce(&Site),
+    ) -> io::Result<Arc<Self>> {
         at_fork(Steps {
             before: before_fork,
             in_parent: after_fork_in_parent,
@@ -97,9 +127,7 @@ impl Place {
         if let Some(place) = home.standings.get(&inode).and_then(|standing| standing.place.upgrade()) {
             return Ok(place);
         }
-        if is_watched(&site) {
-            site.enter();
-        }
+        enter(&site);
         let place = Arc::new(Self { site, inode });
         let standing = Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
         home.standings.insert(inode, standing);
@@ -204,57 +232,6 @@ pub struct Record {
     len: usize,
     /// Until when it is kept, at least, because its address has been given away.
     lingers: AtomicU64,
-}
-
-/// Why a record cannot be had.
-#[derive(Debug)]
-pub enum RecordError {
-    /// There is no room.
-    Full(ArenaFull),
-    /// Its segment cannot be had.
-    Segment(NameError),
-    /// It has been freed: nobody held it when it was to be opened.
-    Freed(BadBlock),
-    /// It is something else: what it is, if that is known, and what was wanted.
-    OtherKind(Option<Kind>, Kind),
-    /// It is of another size: bytes it has, bytes wanted.
-    OtherSize(usize, usize),
-}
-
-impl std::fmt::Display for RecordError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Full(error) => write!(formatter, "{error}"),
-            Self::Segment(error) => write!(formatter, "{error}"),
-            Self::Freed(_) => formatter.write_str(
-                "a shared object is gone: nobody used it any more when its address was opened; somebody has to keep \
-                 it until it has arrived",
-            ),
-            Self::OtherKind(Some(is), wanted) => {
-                write!(formatter, "a shared object is of kind {is}, not {wanted}")
-            }
-            Self::OtherKind(None, wanted) => {
-                write!(formatter, "a shared object is of a kind that this version does not know, not {wanted}")
-            }
-            Self::OtherSize(is, wanted) => {
-                write!(formatter, "a shared object has {is} bytes, not {wanted}: it is of another version")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
-
-impl From<NameError> for RecordError {
-    fn from(error: NameError) -> Self {
-        Self::Segment(error)
-    }
-}
-
-impl From<io::Error> for RecordError {
-    fn from(error: io::Error) -> Self {
-        Self::Segment(error.into())
-    }
 }
 
 impl Record {

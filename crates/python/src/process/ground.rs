@@ -107,12 +107,10 @@ pub(super) fn parent_segment() -> PyResult<&'static Arc<Segment>> {
 /// Worker: takes part in the parent's arena.
 pub(super) fn join_parent(participant: u16) -> PyResult<Arc<Arena>> {
     let segment = parent_segment()?;
-    let site = Site::attach(Arc::clone(segment)).map_err(std::io::Error::from)?;
-    // Without the lease, which only a damaged segment refuses, others learn later of this worker's death.
-    site.adopt(participant);
     let arena = Arena::attach(Arc::clone(segment), region(segment), participant.into())?;
     let arena = Arc::new(arena);
-    let place = Place::register(site, Some(Arc::clone(&arena)))?;
+    let site = Site::attach(Arc::clone(segment)).map_err(std::io::Error::from)?;
+    let place = Place::register_as(participant, site, Arc::clone(&arena))?;
     Ok(Arc::clone(&PARENT_ARENA.get_or_init(|| (arena, place)).0))
 }
 

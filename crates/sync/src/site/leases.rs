@@ -26,7 +26,7 @@ use super::heading::{self, AT_LEASES, MOST_LEASES};
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
 /// | holder | 0-53 | identity; all zero: free | who enters: 0→own; adopts: reserver's→own; takes over or renews: dead→own; frees: →0 |
-/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does | who reserves it so; a moment, who reserves it otherwise, or sweeps |
+/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does, and its holder never frees it | who reserves it so; a moment, who reserves it otherwise, or sweeps |
 /// | holder | 63 | [`RESERVED`]: for a process that does not exist yet; the identity is the reserver's | who reserves or renews sets, who adopts clears |
 /// | guard | 0-7 | 0: unguarded; else where the mutex's word is, plus 1 | the guarding thread |
 /// | guard | 8-63 | when the holder last changed, nanoseconds of the clock | who changes the holder |
@@ -201,8 +201,9 @@ impl Site {
         let bits = who.to_bits();
         let holder = |number: &usize| self.lease_word(*number, HOLDER).load(Ordering::Relaxed);
         let is_theirs = |number: &usize| holder(number) & !TENDED == bits;
-        let Some(number) = (0..self.lease_count()).find(is_theirs) else { return Watch::Nothing };
-        self.watch_lease(number)
+        // A worker that was here before it joined has two, of which one is guarded.
+        let mut watches = (0..self.lease_count()).filter(is_theirs).map(|number| self.watch_lease(number));
+        watches.find(|watch| !matches!(watch, Watch::Nothing)).unwrap_or(Watch::Nothing)
     }
 
     /// What can be watched to learn of the death of whoever has the lease `number`.
@@ -234,7 +235,16 @@ impl Site {
             let _ = GUARDS.try_with(|guards| drop(guards.borrow_mut().take_finished()));
         } else {
             LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
-            self.free(number, identity());
+            self.give_back(number);
+        }
+    }
+
+    /// Frees this process's lease, unless it is tended: whoever tends it may hand out the number again only when this
+    /// process is dead.
+    fn give_back(&self, number: u16) {
+        let mine = identity().to_bits();
+        if self.holder(usize::from(number)) == Some(mine) {
+            self.change(usize::from(number), mine, 0);
         }
     }
 
@@ -349,7 +359,7 @@ impl Site {
                     guards.borrow_mut().0.push(Held { segment, guarding, lease, forks, mutex: Some(mutex) });
                 }
                 // Deaths of this process are noticed by looking from time to time.
-                Err(_) if self.guarding.unclaim() => self.free(number as u16, identity()),
+                Err(_) if self.guarding.unclaim() => self.give_back(number as u16),
                 Err(_) => {}
             }
         });
@@ -427,7 +437,7 @@ impl Drop for Held {
             LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
             let holder = self.segment.word64(self.lease + HOLDER);
             let mine = identity().to_bits();
-            let free = |held: u64| (held & !TENDED == mine).then_some(0);
+            let free = |held: u64| (held == mine).then_some(0);
             // Release: the next holder finds the mutex unlocked. pairs with: change (Acquire)
             let _ = holder.fetch_update(Ordering::Release, Ordering::Relaxed, free);
         }

@@ -1,0 +1,91 @@
+"""Code of the user's that runs early in a worker and opens the parent's shared memory.
+
+Found by use: an initializer that kept a Lock had the worker's number freed and given out again.
+Pools hung in `shutdown`, and innocent tasks failed with WorkerDied.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyhands as mh
+
+KEPT: dict[str, Any] = {
+    "Lock": mh.Lock,
+    "Event": mh.Event,
+    "Value": lambda: mh.Value("i", 7),
+    "Queue": mh.Queue,
+    "share": lambda: mh.share(np.arange(100_000)),
+}
+
+
+def meet(barrier: mh.Barrier) -> int:
+    barrier.wait()
+    return os.getpid()
+
+
+def check_pool(pool: mh.ProcessPoolExecutor) -> None:
+    """See two workers that work at the same time, and of which one's death is one failed task."""
+    barrier = mh.Barrier(2)
+    both = [pool.submit(meet, barrier) for _ in range(2)]
+    assert len({each.result() for each in both}) == 2
+    go = mh.Event()
+    lives = pool.submit(go.wait)
+    assert isinstance(pool.submit(os._exit, 3).exception(), mh.WorkerDied)
+    assert pool.submit(pow, 2, 5).result() == 32
+    go.set()
+    assert lives.result() is True
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_an_initializer_keeps_an_object_of_the_parent(kind: str) -> None:
+    kept = KEPT[kind]()
+    initargs = (threading.Thread, "kept_for_a_test", kept)
+    with mh.ProcessPoolExecutor(2, initializer=setattr, initargs=initargs) as pool:
+        assert pool.submit(abs, -1).result() == 1  # the first worker is there before the second
+        check_pool(pool)
+
+
+def test_a_preloaded_module_opens_an_object_of_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = mh.Lock()
+    monkeypatch.setenv("EARLY_LOCK", pickle.dumps(lock).hex())
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "opens_a_lock.py").write_text(
+        "import os, pickle\nlock = pickle.loads(bytes.fromhex(os.environ['EARLY_LOCK']))\n"
+    )
+    with mh.ProcessPoolExecutor(2, preload=["opens_a_lock"]) as pool:
+        check_pool(pool)
+        with lock:
+            taken = pool.submit(acquire_early)
+            assert taken.result() is False
+        assert pool.submit(acquire_early).result() is True
+
+
+def acquire_early() -> bool:
+    import opens_a_lock  # type: ignore[import-not-found]
+
+    taken: bool = opens_a_lock.lock.acquire(timeout=0.01)
+    if taken:
+        opens_a_lock.lock.release()
+    return taken
+
+
+def test_pools_of_one_program_share_no_number() -> None:
+    lock = mh.Lock()
+    initargs = (threading.Thread, "kept_for_a_test", lock)
+    with (
+        mh.ProcessPoolExecutor(2, initializer=setattr, initargs=initargs) as first,
+        mh.ProcessPoolExecutor(2, initializer=setattr, initargs=initargs) as second,
+    ):
+        assert first.submit(abs, -1).result() == second.submit(abs, -1).result() == 1
+        check_pool(first)
+        check_pool(second)
