@@ -13,7 +13,7 @@ import pickle
 import sys
 from contextvars import Context, ContextVar, copy_context
 
-from manyhands import _pickling
+from manyhands import _own_settings, _pickling
 from manyhands._constants import is_constant
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["apply_context", "dump_context", "reduce_variable", "variable_at"]
+__all__ = [
+    "apply_context",
+    "dump_context",
+    "fresh_context",
+    "reduce_variable",
+    "use_base",
+    "variable_at",
+]
 
 # A home: the module's name and the variable's name in it, or "" and a unique text.
 Home = tuple[str, str]
@@ -35,7 +42,8 @@ _settled: dict[Home, ContextVar[Any]] = {}
 _last_dumped: tuple[Context, bytes] | None = None
 # Kept only if no task could have changed a value, and no module was missing that may be there now.
 _last_applied: tuple[bytes, Context] | None = None
-_empty = Context()
+# What every task of this process starts from: what the initializer has set.
+_base = Context()
 _nothing = object()
 
 
@@ -62,8 +70,15 @@ def dump_context() -> bytes:
     if last is not None and _is_same(last[0], context):
         return last[1]
     values: list[tuple[Home, bytes]] = []
+    settings: list[_own_settings.Sent] = []
     constant = True
     for variable, value in context.items():
+        if _own_settings.is_setting(variable):
+            constant = False
+            setting = _own_settings.dump(variable, value)
+            if setting is not None:
+                settings.append(setting)
+            continue
         home = _home_of(variable)
         if home is not None:
             if (variable, type(value)) in _refused:
@@ -75,7 +90,7 @@ def dump_context() -> bytes:
                 # What cannot be pickled stays behind, as promised.
                 if type(value).__module__ != "builtins":  # a list may hold something else next time
                     _refused.add((variable, type(value)))
-    data = pickle.dumps(values, 5) if values else b""
+    data = pickle.dumps((values, settings), 5) if values or settings else b""
     _last_dumped = (context, data) if constant else None
     return data
 
@@ -102,13 +117,16 @@ def apply_context(data: bytes) -> Context:
     """
     global _last_applied
     if not data:
-        return _empty.copy()
+        return fresh_context()
     last = _last_applied
     if last is not None and last[0] == data:
-        return last[1].copy()
-    context = Context()
+        return _own_settings.make_own(last[1].copy())
+    context = _base.copy()
     keep = True
-    for home, pickled in pickle.loads(data):
+    values, settings = pickle.loads(data)
+    for setting in settings:
+        context.run(_own_settings.apply, setting)
+    for home, pickled in values:
         variable = variable_at(home)
         if variable is None:
             keep = False
@@ -120,7 +138,18 @@ def apply_context(data: bytes) -> Context:
         context.run(variable.set, value)
         keep = keep and is_constant(value)
     _last_applied = (data, context) if keep else None
-    return context.copy()
+    return _own_settings.make_own(context.copy())
+
+
+def fresh_context() -> Context:
+    """Make the context of a task whose submitter has sent none."""
+    return _own_settings.make_own(_base.copy())
+
+
+def use_base(base: Context) -> None:
+    """Have every task start from a copy of `base`, with its submitter's variables on top."""
+    global _base, _last_applied
+    _base, _last_applied = base, None
 
 
 def reduce_variable(

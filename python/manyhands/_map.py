@@ -11,6 +11,7 @@ from manyhands._choice import Choice, Resources, remember
 from manyhands._chunk import run_chunk
 from manyhands._executor import BoundExecutor, Executor, TaskOptions, check_workers, checked_options
 from manyhands._feed import Feed
+from manyhands._own_settings import own_context
 from manyhands._pace import Pace
 from manyhands._pilot import Piece, Pilot
 from manyhands._process import default_workers
@@ -313,9 +314,10 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
+    context = own_context()
     while len(items := work.feed.take(size)):
-        part, failure, seconds = run_chunk(
-            work.fn, items, work.feed.star, options.retries, options.retry_on
+        part, failure, seconds = context.run(
+            run_chunk, work.fn, items, work.feed.star, options.retries, options.retry_on
         )
         if failure is not None:
             raise failure.exception
@@ -362,9 +364,10 @@ def _inline_pieces(work: _Work[T], pilot: Pilot[T]) -> Generator[Iterable[T], No
 
 
 def _calls(fn: Callable[..., T], items: Iterable[Any], star: bool) -> Generator[T, None, None]:
+    run = own_context().run
     # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
     for item in items:
-        yield fn(*item) if star else fn(item)
+        yield run(fn, *item) if star else run(fn, item)
 
 
 def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:

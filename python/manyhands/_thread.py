@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor as StdlibThreadPoolExecutor
 from concurrent.futures._base import LOGGER
+from contextvars import Context
 from itertools import count
 from math import isnan
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
@@ -89,13 +90,17 @@ def _work(crew: _Crew, worker: _native.ThreadWorker) -> None:
 def _set_up(crew: _Crew, worker: _native.ThreadWorker) -> bool:
     if crew.initializer is None:
         return True
+    # Not in the thread's own, which may be a copy of its maker's.
+    base = Context()
     try:
-        crew.initializer(*crew.initargs)
+        base.run(crew.initializer, *crew.initargs)
     except BaseException:
         if next(crew.failures) == 0:
             LOGGER.critical("Exception in initializer:", exc_info=True)
         worker.break_pool(_BROKEN)
         return False
+    if base:
+        worker.use_base(base)
     return True
 
 
@@ -154,8 +159,9 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
     Args:
         max_workers: how many threads there may be; None means CPUs + 4, at most 32.
         thread_name_prefix: what the threads' names begin with.
-        initializer: called in each thread before its first task. If it raises, the pool is
-            broken: all that is queued fails with `concurrent.futures.BrokenExecutor`.
+        initializer: called in each thread before its first task. Context variables that it sets
+            hold in the thread's tasks, unless their submitter has set them. If it raises, the
+            pool is broken: all that is queued fails with `concurrent.futures.BrokenExecutor`.
         initargs: arguments of `initializer`.
         finalizer: called in each thread after its last task.
         idle_timeout: seconds after which a thread that has nothing to do ends; None means never.

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+from contextvars import Context, copy_context
 
 from manyhands import _context, _import_watch, _pickling, _records, _remote_error, _stdio
 from manyhands._surroundings import Surroundings
@@ -38,6 +39,7 @@ class Hooks:
         dump_exception: ``dump_exception(error, task_name) -> bytes``; never raises.
         apply_context: ``apply_context(bytes) -> contextvars.Context`` to run one task in; call it
             after the task's function has been loaded, which may import the variables' modules.
+        fresh_context: the same, for a task that came without variables.
         settings: what the parent has said about itself.
     """
 
@@ -49,6 +51,9 @@ class Hooks:
     def __init__(self, surroundings: Surroundings, settings: Settings) -> None:
         self.settings = settings
         self._surroundings = surroundings
+        base = copy_context()
+        _context.use_base(base)
+        self.fresh_context = _context.fresh_context if base else Context
 
     def finish_task(self, error: BaseException | None = None) -> bool:
         """Puts right what the task has changed; call it before its result is handed over.

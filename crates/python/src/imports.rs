@@ -32,8 +32,10 @@ imports! {
     copy_context = "contextvars"."copy_context";
     /// What `_condition` of a future is made of, once somebody asks.
     condition = "threading"."Condition";
-    /// A new, empty context for a task.
-    context = "contextvars"."Context";
+    /// Gives a copied context its own copies of what changes in place.
+    make_own = "manyhands._own_settings"."make_own";
+    /// Gives a task's context what the initializer of its thread has set.
+    lay_under = "manyhands._own_settings"."lay_under";
     /// The picklable part of the context.
     dump_context = "manyhands._context"."dump_context";
     dumps = "manyhands._pickling"."dumps";

@@ -150,7 +150,11 @@ impl ThreadPoolBase {
     ) -> PyResult<Py<FutureBase>> {
         let py = call.py();
         self.pool.submit(py, |token, future| {
-            let context = imports::copy_context(py)?.call0()?.unbind();
+            let context = imports::copy_context(py)?.call0()?;
+            if context.len()? > 0 {
+                imports::make_own(py)?.call1((&context,))?;
+            }
+            let context = context.unbind();
             let keywords = keywords.map(|keywords| keywords.clone().unbind());
             Ok(Task::new(token, future, context, call.clone().unbind(), keywords, options))
         })
@@ -331,6 +335,11 @@ impl ThreadWorker {
     #[getter]
     fn closing(&self) -> bool {
         self.worker.pool.lock().closing
+    }
+
+    /// Has each task start from the variables of `base`, with its submitter's on top.
+    fn use_base(&self, py: Python<'_>, base: Py<PyAny>) {
+        _ = self.worker.base.set(py, base);
     }
 
     /// Runs tasks in the calling `thread` until there is no more to do.

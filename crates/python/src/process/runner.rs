@@ -19,7 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use super::functions::ONCE;
 use super::ground;
 use super::payload::{self, Pickled};
-use crate::{codec, ffi, imports};
+use crate::{codec, ffi};
 
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
@@ -351,7 +351,6 @@ impl WorkerLoop {
 
 impl<'py> Hooks<'py> {
     fn bind(hooks: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let py = hooks.py();
         Ok(Self {
             loads: hooks.getattr("loads")?,
             dumps: hooks.getattr("dumps")?,
@@ -359,7 +358,7 @@ impl<'py> Hooks<'py> {
             apply_context: hooks.getattr("apply_context")?,
             finish_task: hooks.getattr("finish_task")?,
             idle: hooks.getattr("idle")?,
-            fresh_context: imports::context(py)?.clone(),
+            fresh_context: hooks.getattr("fresh_context")?,
             functions: HashMap::new(),
         })
     }

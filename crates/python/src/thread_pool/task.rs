@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::future::FutureBase;
+use crate::imports;
 
 /// One call to run and the future that waits for its outcome.
 pub(super) struct Task {
@@ -84,12 +85,21 @@ impl Task {
         self.options.as_ref().is_some_and(|options| options.is_retry)
     }
 
-    /// Calls the function in the task's context, or in a copy of it when another attempt may need it as it was.
-    pub(super) fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Calls the function in the task's context, or in a copy of it when another attempt may need it as it was. What the
+    /// worker's initializer has set, `base`, holds where the context says nothing else.
+    pub(super) fn call<'py>(
+        &self,
+        py: Python<'py>,
+        base: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let keywords = self.keywords.as_ref().map(|keywords| keywords.bind(py));
         let mut context = self.context.bind(py).clone();
         if self.options.as_ref().is_some_and(|options| options.retries_left > 0) {
             context = context.call_method0(intern!(py, "copy"))?;
+            imports::make_own(py)?.call1((&context,))?;
+        }
+        if let Some(base) = base {
+            imports::lay_under(py)?.call1((&context, base))?;
         }
         context.getattr(intern!(py, "run"))?.call(self.call.bind(py), keywords)
     }

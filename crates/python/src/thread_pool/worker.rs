@@ -52,6 +52,8 @@ pub(super) struct Worker {
     pub(super) counts: Counts,
     /// The `threading.Thread`, once it runs.
     pub(super) thread: PyOnceLock<Py<PyAny>>,
+    /// The context that the initializer has left, if it has set anything.
+    pub(super) base: PyOnceLock<Py<PyAny>>,
     arrived: AtomicBool,
 }
 
@@ -68,6 +70,7 @@ impl Worker {
             seat: Seat::default(),
             counts: Counts::default(),
             thread: PyOnceLock::new(),
+            base: PyOnceLock::new(),
             arrived: AtomicBool::new(false),
         }
     }
@@ -152,7 +155,7 @@ impl Worker {
         self.seat.begin(task, py);
         let alarm = deadlines::begin(py, self, task);
         let ended = match &alarm {
-            Ok(_) => task.call(py),
+            Ok(_) => task.call(py, self.base.get(py).map(|base| base.bind(py))),
             Err(error) => Err(error.clone_ref(py)),
         };
         if let Ok(Some(alarm)) = alarm {
