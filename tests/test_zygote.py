@@ -5,6 +5,7 @@ The stand-in, worker_program.py, calls the same hooks as the native loop.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import pickle
@@ -50,10 +51,8 @@ def test_workers_are_forked_run_tasks_and_are_reaped(start: Callable[..., Zygote
 def test_a_worker_that_cannot_be_forked_is_reported(start: Callable[..., ZygoteProcess]) -> None:
     zygote = start()
     zygote.request(b"F" + struct.pack("<IIQQ", 4, 9, 0, 0))  # without its pipes
-    assert zygote.answer() == b"X" + struct.pack("<IIiiQ", 4, 9, 0, 1 << 8, 0)
+    assert zygote.answer() == b"N" + struct.pack("<IIi", 4, 9, errno.EMFILE)
     assert zygote.fork().run(abs, -1) == 1
-    assert b"cannot fork a worker: not enough values" in zygote.close()
-    zygote.told = b""
 
 
 def test_quit_lets_workers_end_by_themselves(start: Callable[..., ZygoteProcess]) -> None:

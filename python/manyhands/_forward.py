@@ -16,7 +16,7 @@ import warnings
 from threading import RLock
 from typing import Any, Literal, TextIO
 
-from manyhands._records import BROKEN, LOG, WARNING
+from manyhands._records import BROKEN, LOG, SHORTAGE, WARNING
 
 __all__ = ["Forwarder"]
 
@@ -87,7 +87,7 @@ class Forwarder:
         """Takes one frame of a worker's records pipe.
 
         Args:
-            kind: ``b"L"``, ``b"W"`` or ``b"B"``, as described in ``_records``.
+            kind: ``b"L"``, ``b"W"``, ``b"B"`` or ``b"S"``, as described in ``_records``.
             payload: the frame's content.
         """
         try:
@@ -97,6 +97,8 @@ class Forwarder:
                 self._warn(*pickle.loads(payload))
             elif kind == BROKEN:
                 self.broken(payload.decode("utf-8", "replace"))
+            elif kind == SHORTAGE:
+                logging.getLogger("concurrent.futures").warning(payload.decode("utf-8", "replace"))
         except BaseException:
             _complain()
 

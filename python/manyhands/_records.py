@@ -5,7 +5,10 @@ kind, and the payload:
 
 - ``L``: a pickled dict, the attributes of a ``logging.LogRecord``;
 - ``W``: a pickled tuple, text, category, file name, line and module of a warning;
-- ``B``: UTF-8 text, the traceback of an initializer that failed.
+- ``B``: UTF-8 text, the traceback of an initializer that failed;
+- ``H``: nothing; the worker finds no tasks while the parent may have some left.
+
+The parent itself adds ``S``, UTF-8 text: it cannot start workers at present.
 """
 
 from __future__ import annotations
@@ -23,11 +26,20 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
 
-__all__ = ["BROKEN", "LOG", "WARNING", "RecordPipe", "forward_logging", "forward_warnings"]
+__all__ = [
+    "BROKEN",
+    "LOG",
+    "SHORTAGE",
+    "WARNING",
+    "RecordPipe",
+    "forward_logging",
+    "forward_warnings",
+]
 
 LOG = b"L"
 WARNING = b"W"
 BROKEN = b"B"
+SHORTAGE = b"S"
 
 
 class RecordPipe:

@@ -9,7 +9,8 @@ worker needs, and asks it for workers over a socket of packets:
   end with the last worker;
 - from the zygote: ``R`` ready; ``E`` + text, the set-up failed; ``W`` + u32 participant, u32
   generation, i32 pid, a worker has started; ``X`` + the same + i32 wait status, u64 largest
-  resident size in bytes, it has ended.
+  resident size in bytes, it has ended; ``N`` + u32 participant, u32 generation, i32 errno, it could
+  not be forked.
 
 When the parent goes away, so does everything: the zygote kills its workers, and the kernel kills
 them should the zygote die.
@@ -20,6 +21,7 @@ This module is imported in a fresh interpreter for every pool: it imports as lit
 from __future__ import annotations
 
 import _socket
+import errno
 import gc
 import os
 import pickle
@@ -47,7 +49,6 @@ _FORK_FDS = 3
 _WARM_AFTER_MS = 30
 # What functions of ``__main__``, exceptions and cancelled tasks need.
 _WARM = ("cloudpickle", "traceback", "fcntl", "manyhands._by_value", "manyhands._task_cancelled")
-_NEVER_STARTED = 1 << 8  # the wait status of a process with exit code 1
 
 
 class Assignment:
@@ -211,9 +212,11 @@ class Zygote:
         try:
             assignment = Assignment(participant, generation, control_offset, record_offset, pipes)
             pid = self._fork_quietly()
-        except (OSError, ValueError) as error:  # too many processes, or too few descriptors
-            print(f"manyhands: cannot fork a worker: {error}", file=sys.stderr)
-            self._send(b"X" + _ENDED.pack(participant, generation, 0, _NEVER_STARTED, 0))
+        except OSError as error:
+            self._tell_not_forked(participant, generation, error.errno or errno.EAGAIN)
+            return
+        except ValueError:  # the pipes did not arrive
+            self._tell_not_forked(participant, generation, errno.EMFILE)
             return
         finally:
             if os.getpid() == self._pid:
@@ -221,10 +224,19 @@ class Zygote:
                     os.close(pipe)
         if pid == 0:
             self._become_worker(assignment)
-        child = _Child(participant, generation, pid, os.pidfd_open(pid))
+        try:
+            child = _Child(participant, generation, pid, os.pidfd_open(pid))
+        except OSError as error:  # nobody could see to its end
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._tell_not_forked(participant, generation, error.errno or errno.EMFILE)
+            return
         self._children[child.pidfd] = child
         self._poll.register(child.pidfd, select.POLLIN)
         self._send(b"W" + _STARTED.pack(participant, generation, pid))
+
+    def _tell_not_forked(self, participant: int, generation: int, reason: int) -> None:
+        self._send(b"N" + _STARTED.pack(participant, generation, reason))
 
     @staticmethod
     def _fork_quietly() -> int:

@@ -68,6 +68,37 @@ impl AsFd for Pidfd {
     }
 }
 
+/// Sends `signal` to the process `pid`, which must be one that nobody has reaped.
+///
+/// # Errors
+/// `ESRCH` when there is none, `InvalidInput` when there is no such signal.
+pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
+    let id = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+    let signal = Signal::from_named_raw(signal).ok_or(rustix::io::Errno::INVAL)?;
+    Ok(rustix::process::kill_process(id, signal)?)
+}
+
+/// Whether an error of the system means that it has too little of something at present: descriptors, processes, memory.
+///
+/// ```
+/// use manyhands_os::process::is_shortage;
+/// assert!(is_shortage(24) && !is_shortage(2), "EMFILE, ENOENT");
+/// ```
+#[must_use]
+pub fn is_shortage(errno: i32) -> bool {
+    use rustix::io::Errno;
+    let shortages = [
+        Errno::AGAIN,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::TOOMANYREFS,
+        Errno::INTR,
+    ];
+    shortages.iter().any(|shortage| shortage.raw_os_error() == errno)
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {

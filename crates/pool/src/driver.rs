@@ -4,6 +4,7 @@
 //! reads what workers say. It holds the pool's lock only while it decides, and never waits for the
 //! interpreter.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -18,6 +19,7 @@ use manyhands_os::{clock, socket};
 use crate::control::SeatRecord;
 use crate::pool::Shared;
 use crate::state::plan::Action;
+use crate::state::seat::Life;
 use crate::zygote::{self, News};
 
 const BELL: u64 = 0;
@@ -56,7 +58,31 @@ pub(crate) struct Driver<T> {
     shared: Arc<Shared<T>>,
     zygote: Option<ZygoteHandle>,
     // By seat.
-    workers: HashMap<usize, (u32, Pidfd)>,
+    workers: HashMap<usize, Worker>,
+}
+
+/// A worker as the driver holds it.
+struct Worker {
+    generation: u32,
+    pid: i32,
+    process: OnceCell<Pidfd>,
+}
+
+impl Worker {
+    /// Its process; opened later if there was no descriptor for it when it started. It is not reaped before its end has
+    /// been sent to us, so this is the process meant.
+    fn process(&self) -> io::Result<&Pidfd> {
+        if let Some(process) = self.process.get() {
+            return Ok(process);
+        }
+        let opened = Pidfd::open(self.pid)?;
+        Ok(self.process.get_or_init(|| opened))
+    }
+}
+
+/// Whether what `error` says is missing may be there again in a moment.
+fn passes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(process::is_shortage)
 }
 
 impl Launch {
@@ -105,33 +131,60 @@ impl<T: Send + 'static> Driver<T> {
     fn perform(&mut self, actions: &[Action]) -> bool {
         let mut again = false;
         for action in actions {
-            let result = match *action {
-                Action::StartZygote => self.start_zygote(),
+            match *action {
+                Action::StartZygote => again |= self.try_start(Self::start_zygote, Self::give_up_zygote),
                 Action::AddSeat => {
                     again = true;
-                    self.add_seat()
+                    self.try_start(Self::add_seat, |_| ());
                 }
-                Action::Fork(seat, generation) => self.fork(seat, generation),
+                Action::Fork(seat, generation) => {
+                    again |= self.try_start(
+                        |driver| driver.fork(seat, generation),
+                        |driver| driver.give_up_worker(seat, generation),
+                    );
+                }
                 Action::Interrupt(seat) => self.signal(seat, SIGINT),
                 Action::Kill(seat) => self.kill(seat),
                 Action::WakeWorkers => {
                     self.shared.control.work().notify_all();
                     self.shared.ground.arena().trim(DEFAULT_KEEP);
-                    Ok(())
                 }
-                Action::QuitZygote => self.send(zygote::QUIT),
+                Action::QuitZygote => {
+                    if self.send(zygote::QUIT).is_err() {
+                        self.bury_zygote();
+                        again = true;
+                    }
+                }
                 Action::KillZygote => {
                     self.bury_zygote();
                     again = true;
-                    Ok(())
                 }
-                Action::End => Ok(()),
-            };
-            if let Err(error) = result {
-                self.shared.lock().break_down(&format!("no worker can be started: {error}"));
+                Action::End => {}
             }
         }
         again
+    }
+
+    /// Starts something; if that fails, gives up what was begun, so that nobody waits for it. True when it has failed.
+    fn try_start(
+        &mut self,
+        start: impl FnOnce(&mut Self) -> io::Result<()>,
+        give_up: impl FnOnce(&mut Self),
+    ) -> bool {
+        let Err(error) = start(self) else { return false };
+        give_up(self);
+        self.shared.lock().run_short(&error.to_string(), passes(&error), clock::now());
+        true
+    }
+
+    fn give_up_zygote(&mut self) {
+        self.shared.lock().zygote_not_started();
+        self.bury_zygote();
+    }
+
+    fn give_up_worker(&mut self, seat: usize, generation: u32) {
+        self.shared.voices().drop_unborn(&self.shared.poller, seat);
+        self.shared.lock().not_started(seat, generation);
     }
 
     fn start_zygote(&mut self) -> io::Result<()> {
@@ -147,15 +200,8 @@ impl<T: Send + 'static> Driver<T> {
             fds: &fds,
         });
         drop(inherited);
-        let process = match started {
-            Ok(process) => process,
-            Err(error) => {
-                self.shared.lock().zygote_gone();
-                return Err(error);
-            }
-        };
-        self.shared.poller.add(&control, CONTROL, Interest::Readable)?;
-        self.zygote = Some(ZygoteHandle { process, control });
+        let zygote = self.zygote.insert(ZygoteHandle { process: started?, control });
+        self.shared.poller.add(&zygote.control, CONTROL, Interest::Readable)?;
         self.send(&zygote::set_up(self.shared.launch.set_up.reference().to_bits()))
     }
 
@@ -182,6 +228,10 @@ impl<T: Send + 'static> Driver<T> {
         let (participant, record) = {
             let state = self.shared.lock();
             let seat = &state.seats[index];
+            if seat.generation != generation || seat.life != Life::Starting {
+                // The zygote could not be started.
+                return Ok(());
+            }
             (seat.participant, seat.record.offset())
         };
         self.shared.ground.renew(participant);
@@ -196,19 +246,22 @@ impl<T: Send + 'static> Driver<T> {
         }
     }
 
-    fn signal(&mut self, seat: usize, signal: i32) -> io::Result<()> {
-        if let Some((_, worker)) = self.workers.get(&seat) {
-            // A worker that is gone already needs no signal.
-            let _ = worker.send_signal(signal);
-        }
-        Ok(())
+    fn signal(&mut self, seat: usize, signal: i32) {
+        let Some(worker) = self.workers.get(&seat) else { return };
+        // A worker that is gone already needs no signal.
+        let _ = match worker.process() {
+            Ok(process) => process.send_signal(signal),
+            Err(_) => process::send_signal(worker.pid, signal),
+        };
     }
 
-    fn kill(&mut self, seat: usize) -> io::Result<()> {
-        if let Some((_, worker)) = self.workers.get(&seat) {
-            process::kill_with_descendants(&[worker]);
+    fn kill(&mut self, seat: usize) {
+        match self.workers.get(&seat).map(Worker::process) {
+            Some(Ok(worker)) => process::kill_with_descendants(&[worker]),
+            // What it has started goes on: to find it takes a descriptor.
+            Some(Err(_)) => self.signal(seat, SIGKILL),
+            None => {}
         }
-        Ok(())
     }
 
     fn attend(&mut self, key: u64) {
@@ -250,14 +303,18 @@ impl<T: Send + 'static> Driver<T> {
                 state.worker_started(seat, generation, pid);
                 drop(state);
                 self.shared.voices().set_pid(seat, pid);
-                // It is not reaped before its end has been sent to us, so this is the process meant.
-                if let Ok(worker) = Pidfd::open(pid) {
-                    self.workers.insert(seat, (generation, worker));
-                }
+                let worker = Worker { generation, pid, process: OnceCell::new() };
+                let _ = worker.process();
+                self.workers.insert(seat, worker);
+            }
+            News::NotForked { participant, generation, errno } => {
+                let Some(seat) = self.shared.lock().seat_of(participant) else { return };
+                let error = io::Error::from_raw_os_error(errno);
+                self.try_start(|_| Err(error), |driver| driver.give_up_worker(seat, generation));
             }
             News::Ended { participant, generation, wait_status, rss_bytes } => {
                 let Some(seat) = self.shared.lock().seat_of(participant) else { return };
-                if self.workers.get(&seat).is_some_and(|(of, _)| *of == generation) {
+                if self.workers.get(&seat).is_some_and(|worker| worker.generation == generation) {
                     self.workers.remove(&seat);
                 }
                 self.listen_to(&[seat]);
@@ -280,7 +337,7 @@ impl<T: Send + 'static> Driver<T> {
 
     /// Sees to it that the zygote and all its workers are gone.
     fn bury_zygote(&mut self) {
-        let workers: Vec<&Pidfd> = self.workers.values().map(|(_, worker)| worker).collect();
+        let workers: Vec<&Pidfd> = self.workers.values().filter_map(|worker| worker.process().ok()).collect();
         process::kill_with_descendants(&workers);
         if let Some(ZygoteHandle { process, control }) = self.zygote.take() {
             let _ = self.shared.poller.remove(&control);
@@ -289,9 +346,10 @@ impl<T: Send + 'static> Driver<T> {
         }
         // The kernel kills them with the zygote, but not in the same instant: until they are dead they
         // may write to what is about to be reclaimed.
-        for (_, (_, worker)) in self.workers.drain() {
-            let _ = worker.send_signal(SIGKILL);
-            wait_for_end(&worker, u64::MAX);
+        for (_, worker) in self.workers.drain() {
+            let Ok(process) = worker.process() else { continue };
+            let _ = process.send_signal(SIGKILL);
+            wait_for_end(process, u64::MAX);
         }
         let mut heard = Vec::new();
         let mut voices = self.shared.voices();

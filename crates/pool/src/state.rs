@@ -3,11 +3,13 @@
 //!
 //! - this file: tasks - submit, refill, cancel, judge, harvest;
 //! - [`seat`]: workers - who is alive, what a death means;
+//! - `shortage`: what if nobody can be started;
 //! - [`plan`]: what the driver is to do next, and when to look again.
 
 pub mod backlog;
 pub mod plan;
 pub mod seat;
+mod shortage;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use crate::task::{
 use backlog::Backlog;
 use plan::Doom;
 use seat::{LaneTable, Seat};
+use shortage::Shortage;
 
 /// Why a task was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +114,7 @@ pub struct State<T> {
     dooms: Vec<Doom>,
     pub(crate) zygote: plan::Zygote,
     stillborn: usize,
+    shortage: Option<Shortage>,
     // The newest task when the driver last found none unfinished, and when that was.
     quiet: Option<(u64, u64)>,
 }
@@ -151,6 +155,7 @@ impl<T> State<T> {
             dooms: Vec::new(),
             zygote: plan::Zygote::None,
             stillborn: 0,
+            shortage: None,
             quiet: None,
         }
     }

@@ -16,6 +16,8 @@ pub mod kind {
     pub const BROKEN: u8 = b'B';
     /// Tasks run low while the parent has a backlog.
     pub const HUNGRY: u8 = b'H';
+    /// The parent cannot start workers at present; the text says why. It comes from no worker.
+    pub const SHORTAGE: u8 = b'S';
 }
 
 /// A longer record is not believed.
@@ -50,8 +52,31 @@ impl Voices {
     /// Makes the three pipes of a new worker and gives their write ends.
     ///
     /// # Errors
-    /// When descriptors run out.
+    /// When descriptors run out; then there are none.
     pub fn add(&mut self, poller: &Poller, seat: usize) -> io::Result<[OwnedFd; 3]> {
+        let first = self.next_key;
+        let made = self.make(poller, seat);
+        if made.is_err() {
+            self.drop_from(poller, first);
+        }
+        made
+    }
+
+    /// Drops the voices with keys from `first` on.
+    fn drop_from(&mut self, poller: &Poller, first: u64) {
+        for (_, voice) in self.voices.extract_if(|key, _| *key >= first) {
+            let _ = poller.remove(&voice.fd);
+        }
+    }
+
+    /// Drops the voices of a worker that has not come into being: the newest of the seat, which have no process id.
+    pub fn drop_unborn(&mut self, poller: &Poller, seat: usize) {
+        for (_, voice) in self.voices.extract_if(|_, voice| voice.seat == seat && voice.pid == 0) {
+            let _ = poller.remove(&voice.fd);
+        }
+    }
+
+    fn make(&mut self, poller: &Poller, seat: usize) -> io::Result<[OwnedFd; 3]> {
         let mut make = |stream| {
             let (fd, write) = socket::pipe()?;
             socket::set_nonblocking(&fd, true)?;

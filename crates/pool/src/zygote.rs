@@ -9,6 +9,7 @@
 //! | zygote | `E` text | could not be set up; it exits |
 //! | zygote | `W` u32 participant, u32 generation, i32 pid + pidfd | a worker has started |
 //! | zygote | `X` u32 participant, u32 generation, i32 pid, i32 wait status, u64 resident bytes | a worker has ended and been reaped |
+//! | zygote | `N` u32 participant, u32 generation, i32 errno | a worker could not be forked |
 //!
 //! Numbers are little-endian. When the parent's end closes, the zygote kills its workers and exits.
 
@@ -30,6 +31,15 @@ pub enum News {
         generation: u32,
         /// Its process id.
         pid: i32,
+    },
+    /// A worker could not be forked.
+    NotForked {
+        /// The participant number it was to have.
+        participant: u16,
+        /// Which worker of its seat it was to be.
+        generation: u32,
+        /// The system's reason.
+        errno: i32,
     },
     /// A worker has ended.
     Ended {
@@ -78,6 +88,11 @@ pub fn parse(packet: &[u8]) -> Option<News> {
             generation: word(4)?,
             pid: word(8)?.cast_signed(),
         }),
+        b'N' => Some(News::NotForked {
+            participant: participant()?,
+            generation: word(4)?,
+            errno: word(8)?.cast_signed(),
+        }),
         b'X' => Some(News::Ended {
             participant: participant()?,
             generation: word(4)?,
@@ -103,6 +118,11 @@ mod tests {
         let news = News::Ended { participant: 3, generation: 9, wait_status: 11, rss_bytes: 4096 };
         assert_eq!(parse(&ended), Some(news));
         assert_eq!(parse(b"R"), Some(News::Ready));
+        let mut failed = b"N".to_vec();
+        for word in [3_u32, 9, 24] {
+            failed.extend(word.to_le_bytes());
+        }
+        assert_eq!(parse(&failed), Some(News::NotForked { participant: 3, generation: 9, errno: 24 }));
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"?"), None);
     }

@@ -71,7 +71,7 @@ impl<T> State<T> {
             self.plan_end(&mut actions);
             return (actions, next);
         }
-        self.plan_staff(&mut actions);
+        next = earliest(next, self.plan_staff(now, &mut actions));
         next = earliest(next, self.plan_idleness(now, &mut actions));
         (actions, next)
     }
@@ -102,14 +102,17 @@ impl<T> State<T> {
         }
     }
 
-    /// Forks workers while there are more tasks than hands.
-    fn plan_staff(&mut self, actions: &mut Vec<Action>) {
+    /// Forks workers while there are more tasks than hands; gives the time of the next try, if one has failed.
+    fn plan_staff(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
         if self.broken.is_some() {
-            return;
+            return None;
         }
         let wanted = self.tasks.len().min(self.settings.workers);
         let mut staff = self.staff();
         while staff < wanted {
+            if let Some(retry_at) = self.pausing_until(now) {
+                return Some(retry_at);
+            }
             if self.zygote == Zygote::None {
                 actions.push(Action::StartZygote);
                 self.zygote = Zygote::Running;
@@ -118,7 +121,7 @@ impl<T> State<T> {
                 if self.seats.len() < MOST_SEATS {
                     actions.push(Action::AddSeat);
                 }
-                return;
+                return None;
             };
             let seat = &mut self.seats[index];
             seat.record.reset();
@@ -139,6 +142,7 @@ impl<T> State<T> {
             leaving.into_iter().for_each(|index| self.retire(index));
             actions.push(Action::WakeWorkers);
         }
+        None
     }
 
     /// Lets all workers go after a time without tasks. Nobody tells the driver that the last task has

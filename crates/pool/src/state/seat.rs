@@ -140,6 +140,7 @@ impl<T> State<T> {
         let seat = &mut self.seats[index];
         if seat.generation == generation && seat.life == Life::Starting {
             seat.life = Life::Alive(pid);
+            self.shortage = None;
             self.note_workers();
         }
     }

@@ -1,5 +1,7 @@
 //! The state machine with workers played by the test: no process, no clock.
 
+mod shortage;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

@@ -1,0 +1,71 @@
+//! What becomes of a pool that cannot start a worker, or its zygote.
+//!
+//! Whoever was to be started is given up at once, so that nobody waits for it. A shortage that may pass (of descriptors,
+//! processes, memory) is waited out, with pauses that double; the workers that there are go on meanwhile. Only a pool
+//! without any gives up in the end: its tasks would wait for ever.
+
+use manyhands_os::clock::{MILLISECOND, SECOND};
+
+use super::State;
+use super::seat::{Life, MOST_SEATS};
+use crate::task::{Speech, Stream};
+use crate::voices::kind;
+
+const FIRST_PAUSE: u64 = 10 * MILLISECOND;
+const LONGEST_PAUSE: u64 = SECOND;
+/// How long a pool without workers goes on trying.
+const PATIENCE: u64 = 10 * SECOND;
+
+/// A shortage that has not passed yet. Times are nanoseconds of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    since: u64,
+    pause: u64,
+    pub(crate) retry_at: u64,
+}
+
+impl<T> State<T> {
+    /// The worker that was asked for has not come into being: its seat is free again.
+    pub fn not_started(&mut self, index: usize, generation: u32) {
+        let Some(seat) = self.seats.get_mut(index) else { return };
+        if seat.generation == generation && seat.life == Life::Starting {
+            seat.life = Life::Empty;
+            seat.retiring = false;
+        }
+    }
+
+    /// The zygote that was asked for has not come into being, and so no worker has that was to come from it.
+    pub fn zygote_not_started(&mut self) {
+        for index in 0..self.seats.len() {
+            let generation = self.seats[index].generation;
+            self.not_started(index, generation);
+        }
+        self.zygote_gone();
+    }
+
+    /// Nothing could be started, for this reason; `passes` says whether another try may find it otherwise.
+    pub fn run_short(&mut self, reason: &str, passes: bool, now: u64) {
+        let first = self.shortage.is_none();
+        let shortage =
+            self.shortage.get_or_insert(Shortage { since: now, pause: FIRST_PAUSE / 2, retry_at: now });
+        shortage.pause = (shortage.pause * 2).min(LONGEST_PAUSE);
+        shortage.retry_at = now.saturating_add(shortage.pause);
+        let lasted = now.saturating_sub(shortage.since);
+        let alone = self.seats.iter().all(|seat| seat.pid().is_none());
+        if !passes {
+            self.break_down(&format!("no worker can be started: {reason}"));
+        } else if alone && lasted >= PATIENCE {
+            let seconds = PATIENCE / SECOND;
+            self.break_down(&format!("no worker could be started for {seconds} s: {reason}"));
+        } else if first {
+            let text = format!("no worker can be started at present: {reason}; trying again");
+            let bytes = [&[kind::SHORTAGE][..], text.as_bytes()].concat();
+            self.hear(Speech { seat: MOST_SEATS, pid: 0, stream: Stream::Records, bytes });
+        }
+    }
+
+    /// Until when nothing is to be started.
+    pub(crate) fn pausing_until(&self, now: u64) -> Option<u64> {
+        self.shortage.map(|shortage| shortage.retry_at).filter(|retry_at| now < *retry_at)
+    }
+}

@@ -1,0 +1,63 @@
+//! What a pool decides when nobody can be started.
+
+use super::*;
+
+#[test]
+fn a_shortage_is_waited_out_while_the_workers_that_are_there_go_on() {
+    let mut bench = Bench::new(2);
+    bench.submit(1);
+    let (actors, _) = bench.plan(0);
+    bench.submit(2);
+    let (actions, _) = bench.state.plan(0);
+    assert_eq!(actions, [Action::AddSeat]);
+    bench.state.run_short("too few", true, 0);
+    // Nothing is tried before the pause has passed.
+    let (actions, next) = bench.state.plan(1);
+    assert!(actions.is_empty(), "{actions:?}");
+    assert_eq!(next, Some(10_000_000));
+    assert_eq!((actors[0].work(), actors[0].work()), (Some(1), Some(2)));
+    assert_eq!(bench.tickets(), [1, 2]);
+    // Even a lasting one breaks no pool that has a worker.
+    bench.submit(3);
+    bench.submit(4);
+    for seconds in 1..100 {
+        bench.state.run_short("too few", true, seconds * SECOND);
+    }
+    assert_eq!(bench.state.check_open(), Ok(()));
+    let (more, _) = bench.plan(200 * SECOND);
+    assert_eq!(more.len(), 1);
+}
+
+#[test]
+fn a_pool_without_workers_gives_up_in_the_end() {
+    let mut bench = Bench::new(1);
+    bench.submit(1);
+    let (actions, _) = bench.state.plan(0);
+    assert_eq!(actions, [Action::StartZygote, Action::AddSeat]);
+    bench.state.zygote_not_started();
+    bench.state.run_short("no processes", true, 0);
+    let (actions, _) = bench.state.plan(9 * SECOND);
+    assert_eq!(actions, [Action::StartZygote, Action::AddSeat], "it tries again");
+    bench.state.run_short("no processes", true, 10 * SECOND);
+    assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));
+    assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
+}
+
+#[test]
+fn a_worker_that_was_not_forked_leaves_its_seat_free() {
+    let mut bench = Bench::new(1);
+    bench.submit(1);
+    bench.plan(0);
+    let (seat, generation) = (0, bench.state.seats[0].generation);
+    bench.state.worker_gone(seat, generation, Some(9), None);
+    let (actions, _) = bench.state.plan(1);
+    assert_eq!(actions, [Action::Fork(0, generation + 1)]);
+    bench.state.not_started(0, generation);
+    assert_eq!(bench.state.plan(2).0, [], "news of an earlier worker changes nothing");
+    bench.state.not_started(0, generation + 1);
+    assert_eq!(bench.state.plan(3).0, [Action::Fork(0, generation + 2)]);
+    bench.state.close();
+    bench.state.not_started(0, generation + 2);
+    assert!(!bench.state.withdraw_all().is_empty());
+    assert_eq!(bench.state.plan(4).0, [Action::QuitZygote], "nobody waits for a worker that never was");
+}
