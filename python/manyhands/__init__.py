@@ -9,6 +9,8 @@ Names are loaded when first used, so that importing the package costs a worker p
 
 from __future__ import annotations
 
+from manyhands import _fork as _fork
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from manyhands._barrier import Barrier as Barrier

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
-from threading import Lock
+from threading import RLock
 from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -57,7 +57,7 @@ Outcome: TypeAlias = tuple[list[T], Failure | None, float]
 
 # Functions that chunks brought, latest used last; a map needs one, so a few are plenty.
 _unpacked: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
-_unpacked_lock = Lock()
+_unpacked_lock = RLock()
 _UNPACKED_LIMIT = 16
 
 

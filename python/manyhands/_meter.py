@@ -8,7 +8,7 @@ that time is left out here. What remains is the same whether the machine is idle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Event, Lock, get_ident, get_native_id
+from threading import Event, RLock, get_ident, get_native_id
 from time import clock_gettime, perf_counter, pthread_getcpuclockid, sleep
 from typing import TYPE_CHECKING, Final
 
@@ -267,7 +267,7 @@ class Pair:
     def __init__(self, meters: Sequence[Meter], share: float = 0.0) -> None:
         self._meters = meters
         self._share = share
-        self._lock = Lock()
+        self._lock = RLock()
         self._missing = sum(not meter.running for meter in meters)
         self._waiting: set[Meter] = set()
         self._met = Event()

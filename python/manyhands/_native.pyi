@@ -68,6 +68,9 @@ class ThreadWorker:
     def break_pool(self, message: str) -> bool: ...
     def dismiss(self) -> None: ...
 
+def settle() -> None:
+    """Make everything now that is made when it is first used; to be called before a fork."""
+
 def check_cancelled() -> None:
     """Raise TaskCancelled if the running task has been asked to stop."""
 

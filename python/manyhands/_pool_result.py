@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from itertools import chain
-from threading import Event, Lock
+from threading import Event, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -44,7 +44,7 @@ class AsyncResult(Generic[T]):
         if callback is None and error_callback is None:
             return
         pending = len(self._futures)
-        lock = Lock()
+        lock = RLock()
         self._notified = Event()
 
         def count(_: object) -> None:

@@ -56,6 +56,9 @@ class _Running:
         self.collector = threading.Thread(
             target=self._collect, name="manyhands-collector", daemon=True
         )
+
+    def start(self) -> None:
+        """Start the collector."""
         self.collector.start()
 
     def _collect(self) -> None:
@@ -67,7 +70,7 @@ class _Running:
     def close(self) -> None:
         _ending.add(self)
         self.engine.close()
-        if self.has_ended:
+        if self.has_ended or self.collector.ident is None:
             _ending.discard(self)
 
     def join(self) -> None:
@@ -166,7 +169,7 @@ class ProcessPoolExecutor(Executor):
         self._grace = _seconds("grace", grace) or 0.0
         self._output_prefix = output_prefix
         self._worker_threads = worker_threads
-        self._start_lock = threading.Lock()
+        self._start_lock = threading.RLock()
         self._running: _Running | None = None
         self._shut_down = False
         self._watch: weakref.finalize[Any, Any] | None = None
@@ -202,17 +205,34 @@ class ProcessPoolExecutor(Executor):
         )
 
     def _start(self) -> _Running:
-        """Start the pool, unless another thread has done so."""
+        """Start the pool, unless another thread has done so.
+
+        A signal handler may run in the middle of this and use the executor, or raise: what has
+        been made by then is closed, and the executor is as it was.
+        """
         with self._start_lock:
             if self._running is None:
-                if self._shut_down:
-                    raise RuntimeError("cannot schedule new futures after shutdown")
-                if _is_exiting:
-                    raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-                self._running = _Running(self._make_engine())
-                self._watch = weakref.finalize(self, self._running.close)
-                self._watch.atexit = False
-            return self._running
+                self._check_startable()
+                started = _Running(self._make_engine())
+                try:
+                    started.start()
+                    self._check_startable()
+                    if self._running is None:  # as is likely: no handler was faster
+                        watch = weakref.finalize(self, started.close)
+                        watch.atexit = False
+                        self._watch, self._running = watch, started
+                finally:
+                    if self._running is not started:
+                        started.close()
+            running = self._running
+            assert running is not None
+            return running
+
+    def _check_startable(self) -> None:
+        if self._shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _is_exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def _make_engine(self) -> _native.ProcessEngine:
         threads = self._worker_threads or max(1, default_workers() // self._max_workers)
@@ -323,7 +343,7 @@ class ProcessPoolExecutor(Executor):
         return None
 
     def _after_fork_in_child(self) -> None:
-        self._start_lock = threading.Lock()
+        self._start_lock = threading.RLock()
         if self._running is not None:
             self._running.engine.abandon()
             self._running = None

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -78,14 +78,14 @@ def _copy(future: Future[Any], waiter: asyncio.Future[Any]) -> None:
 
 
 _bridges: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bridge] = WeakKeyDictionary()
-_bridges_lock = Lock()
+_bridges_lock = RLock()
 
 
 def _forget_bridges() -> None:
     # A forked child shares the parent's eventfds; its loops need their own.
     global _bridges, _bridges_lock
     _bridges = WeakKeyDictionary()
-    _bridges_lock = Lock()
+    _bridges_lock = RLock()
 
 
 os.register_at_fork(after_in_child=_forget_bridges)

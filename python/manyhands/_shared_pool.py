@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Literal, overload
 
 from manyhands._executor import Executor, check_workers
@@ -17,14 +17,14 @@ __all__ = ["KINDS", "check_kind", "new_executor", "shared_pool"]
 KINDS = ("thread", "process")
 
 _pools: dict[str, Executor] = {}
-_lock = Lock()
+_lock = RLock()
 
 
 def _forget_pools() -> None:
     # The workers belong to the parent of this forked child.
     global _lock
     _pools.clear()
-    _lock = Lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=_forget_pools)

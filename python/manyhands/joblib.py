@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 import joblib
@@ -194,13 +194,13 @@ def _set_up_worker(initializer: Callable[..., object] | None, initargs: tuple[An
 
 # Latest used last.
 _kept: list[tuple[_Setting, Executor]] = []
-_lock = Lock()
+_lock = RLock()
 
 
 def _renew_lock() -> None:
     # Another thread of the parent may have held it when this child was forked.
     global _lock
-    _lock = Lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

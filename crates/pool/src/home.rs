@@ -117,11 +117,7 @@ impl Place {
         arena: Option<Arc<Arena>>,
         enter: impl FnOnce(&Site),
     ) -> io::Result<Arc<Self>> {
-        at_fork(Steps {
-            before: before_fork,
-            in_parent: after_fork_in_parent,
-            in_child: after_fork_in_child,
-        });
+        settle();
         let inode = memfd::inode_of(site.segment().fd())?;
         let mut home = home();
         if let Some(place) = home.standings.get(&inode).and_then(|standing| standing.place.upgrade()) {
@@ -380,6 +376,12 @@ impl Standing {
     fn own(&self) -> Option<&Arc<Arena>> {
         self.arena.as_ref().filter(|arena| arena.participant() == Participant::PARENT)
     }
+}
+
+/// Has forks minded from now on. Called before a fork by whoever can tell, too: another thread may be in the middle of
+/// the first use of all this.
+pub fn settle() {
+    at_fork(Steps { before: before_fork, in_parent: after_fork_in_parent, in_child: after_fork_in_child });
 }
 
 /// What the thread that forks has locked, and the places it must not drop before it has unlocked.

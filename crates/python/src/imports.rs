@@ -1,5 +1,6 @@
 //! Python objects that Rust code uses by name, each looked up once.
 
+use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -8,7 +9,7 @@ macro_rules! imports {
         $(#[$doc])*
         pub(crate) fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
             static OBJECT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            OBJECT.import(py, $module, $attribute)
+            look_up(py, &OBJECT, $module, $attribute)
         }
     )*};
 }
@@ -73,6 +74,25 @@ imports! {
     bytes = "builtins"."bytes";
     bytearray = "builtins"."bytearray";
     issubclass = "builtins"."issubclass";
+}
+
+/// What stands in `cell`, or else the attribute of the module.
+///
+/// Not `PyOnceLock::import`: whoever comes second waits there for the thread that imports. In a forked child that thread
+/// does not exist, and a signal handler would wait for the code that it has interrupted.
+fn look_up<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    attribute: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    if let Some(found) = cell.get(py) {
+        return Ok(found.bind(py));
+    }
+    let found = py.import(module)?.getattr(attribute)?.unbind();
+    // Another thread may have been faster: it has found the same.
+    _ = cell.set(py, found);
+    cell.get(py).map(|found| found.bind(py)).ok_or_else(|| PySystemError::new_err("a cell lost its value"))
 }
 
 /// An exception of the class that `class` looks up, made from one message.

@@ -37,6 +37,11 @@ static DETACHMENTS: AtomicU32 = AtomicU32::new(0);
 
 static MAY_SPIN: LazyLock<bool> = LazyLock::new(|| procfs::cpus() > 1);
 
+/// Makes now what is made when it is first used.
+pub(crate) fn settle() {
+    LazyLock::force(&MAY_SPIN);
+}
+
 /// Counts the waits of ours that have let go of the interpreter.
 ///
 /// A thread that needs the interpreter and sees this number move knows that now is a good moment to ask for it: asking

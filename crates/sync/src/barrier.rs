@@ -4,7 +4,7 @@
 
 mod rounds;
 #[cfg(not(loom))]
-mod waiting;
+pub(crate) mod waiting;
 
 pub use rounds::{Arrival, BrokenBarrier, Party, Place, Rounds};
 #[cfg(not(loom))]

@@ -21,7 +21,7 @@ use crate::waiting::{Owners, Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
 use crate::{EventCount, SpinBudget};
 
-static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
+pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
 
 /// Word of the number of calls to all.
 const CALLS: usize = 0;

@@ -4,7 +4,7 @@
 
 mod flag;
 #[cfg(not(loom))]
-mod waiting;
+pub(crate) mod waiting;
 
 pub use flag::{Flag, Turn};
 #[cfg(not(loom))]

@@ -64,6 +64,21 @@ pub mod waiting;
 mod watchlist;
 pub mod words;
 
+/// Makes everything now that this crate makes when it is first used. To be called before a fork: what another thread is
+/// in the middle of making then, nobody ever finishes in the child.
+///
+/// ```
+/// manyhands_sync::settle();
+/// ```
+#[cfg(not(loom))]
+pub fn settle() {
+    use std::sync::LazyLock;
+    for spin in [&barrier::waiting::SPIN, &condition::SPIN, &event::waiting::SPIN, &semaphore::waiting::SPIN]
+    {
+        LazyLock::force(spin);
+    }
+}
+
 pub use event_count::{EventCount, Key};
 pub use parking::Wait;
 pub use spin_budget::SpinBudget;

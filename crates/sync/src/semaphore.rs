@@ -4,7 +4,7 @@
 
 mod permits;
 #[cfg(not(loom))]
-mod waiting;
+pub(crate) mod waiting;
 
 pub use permits::{Permits, ReleasedTooOften};
 #[cfg(not(loom))]

@@ -12,7 +12,7 @@ use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
 use crate::{EventCount, SpinBudget};
 
-static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
+pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
 
 /// A barrier in a segment, between threads and processes.
 ///

@@ -10,7 +10,7 @@ use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::SegmentWords;
 use crate::{EventCount, SpinBudget};
 
-static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
+pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
 
 /// An event in a segment, between threads and processes.
 ///

@@ -13,7 +13,7 @@ use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
 use crate::{EventCount, SpinBudget};
 
-static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
+pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
 
 /// A counting semaphore in a segment, between threads and processes.
 ///
