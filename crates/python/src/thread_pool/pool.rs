@@ -204,8 +204,13 @@ impl Pool {
                 self.promptness.store(Expect::Perhaps as u32, Ordering::Relaxed);
                 self.start(py, &worker).inspect_err(|_| {
                     let mut inner = self.lock();
-                    inner.coming = inner.coming.saturating_sub(1);
+                    if worker.arrive() {
+                        inner.coming = inner.coming.saturating_sub(1);
+                    }
                     inner.strike(&worker);
+                    drop(inner);
+                    // Its thread may have started all the same, if a signal handler has raised right after that.
+                    worker.send_away();
                 })
             }
         }
@@ -248,7 +253,7 @@ impl Pool {
         let mut idle_until: Option<Option<Deadline>> = None;
         loop {
             let mut inner = self.lock();
-            if inner.epoch != worker.epoch {
+            if inner.epoch != worker.epoch || worker.is_sent_away() {
                 return None;
             }
             if std::mem::take(&mut comes) {

@@ -55,6 +55,8 @@ pub(super) struct Worker {
     /// The context that the initializer has left, if it has set anything.
     pub(super) base: PyOnceLock<Py<PyAny>>,
     arrived: AtomicBool,
+    /// Whether the pool has given it up while it was being started. Set once, after it was taken off the books.
+    sent_away: AtomicBool,
 }
 
 thread_local! {
@@ -72,6 +74,7 @@ impl Worker {
             thread: PyOnceLock::new(),
             base: PyOnceLock::new(),
             arrived: AtomicBool::new(false),
+            sent_away: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +90,17 @@ impl Worker {
     /// Whether this is the first time that the worker looks for work.
     pub(super) fn arrive(&self) -> bool {
         !self.arrived.swap(true, Ordering::Relaxed)
+    }
+
+    /// Has the worker leave if it is there nevertheless.
+    pub(super) fn send_away(&self) {
+        // It looks after it was called. pairs with: is_sent_away
+        self.sent_away.store(true, Ordering::Release);
+        self.call();
+    }
+
+    pub(super) fn is_sent_away(&self) -> bool {
+        self.sent_away.load(Ordering::Acquire)
     }
 
     pub(super) fn parker(&self) -> &Parker {
