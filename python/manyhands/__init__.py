@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from manyhands._event import Event as Event
     from manyhands._fifo import Fifo as Fifo
     from manyhands._fifo import open_fifo as open_fifo
+    from manyhands._findable import register_by_value as register_by_value
+    from manyhands._findable import unregister_by_value as unregister_by_value
     from manyhands._future import Future as Future
     from manyhands._lock import Lock as Lock
     from manyhands._lock import RLock as RLock
@@ -94,9 +96,11 @@ _HOMES = {
     "last_choice": "manyhands._choice",
     "map": "manyhands._map",
     "open_fifo": "manyhands._fifo",
+    "register_by_value": "manyhands._findable",
     "share": "manyhands._share",
     "shared_pool": "manyhands._shared_pool",
     "sleep": "manyhands._cancel",
+    "unregister_by_value": "manyhands._findable",
     "wait": "manyhands._wait",
 }
 

@@ -6,23 +6,28 @@ Imported only when something needs it, because cloudpickle costs about 15 ms to 
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 from collections import ChainMap
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from types import FunctionType, ModuleType
+from typing import Any
 
 import cloudpickle
 
-from manyhands import _context
-
-if TYPE_CHECKING:
-    import pickle
+from manyhands import _context, _definitions, _findable, _shared_globals
 
 PROTOCOL = 5
 
 
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, which moreover lets functions refer to context variables."""
+    """cloudpickle's pickler, with globals that functions share, and more that it can take apart.
+
+    Attributes:
+        needed: the globals that the pickled functions need, by module and name.
+        shares: whether there are such functions.
+    """
 
     def __init__(self, target: io.BytesIO, **options: Any) -> None:
         # What multiprocessing knows to hand to another process: sockets, connections, and what
@@ -31,6 +36,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if reduction is not None:
             reducers = reduction.ForkingPickler._extra_reducers
             self.dispatch_table: Any = ChainMap(reducers, *super().dispatch_table.maps)
+        self.needed: dict[tuple[str, str], Any] = {}
+        self.shares = False
         super().__init__(target, protocol=PROTOCOL, **options)
 
     def reducer_override(self, obj: object) -> Any:
@@ -39,7 +46,67 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _context.reduce_variable(obj)
         if isinstance(obj, io.TextIOWrapper):
             return _reduce_text_file(obj)
+        reduced = _definitions.reduce_definition(obj)
+        if reduced is not NotImplemented:
+            return reduced
+        if isinstance(obj, FunctionType | type | ModuleType) and _is_by_value(obj):
+            return self._reduce_by_value(obj)
         return super().reducer_override(obj)
+
+    def _reduce_by_value(self, obj: FunctionType | type | ModuleType) -> Any:
+        if isinstance(obj, FunctionType):
+            return self._dynamic_function_reduce(obj)
+        if isinstance(obj, type):
+            return cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+        state = {name: value for name, value in vars(obj).items() if name != "__builtins__"}
+        return cloudpickle.cloudpickle.dynamic_subimport, (obj.__name__, state)
+
+    def _dynamic_function_reduce(self, func: FunctionType) -> Any:
+        make, arguments, state, *rest = super()._dynamic_function_reduce(func)
+        module = func.__globals__.get("__name__")
+        home = sys.modules.get(module) if isinstance(module, str) else None
+        if not isinstance(module, str) or getattr(home, "__dict__", None) is not func.__globals__:
+            return make, arguments, state, *rest
+        self.shares = True
+        code, _, *others = arguments
+        attributes, slots = state
+        for name, value in slots["__globals__"].items():
+            self.needed[module, name] = value
+        slots["__globals__"] = {}
+        return make, (code, _Namespace(module), *others), (attributes, slots), *rest
+
+
+class _Namespace:
+    """Pickles as the globals that functions of a module share where they are loaded."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _shared_globals.namespace, (self.module,)
+
+
+class _Carried:
+    """Pickles as an object together with the globals that its functions need."""
+
+    def __init__(
+        self, entries: list[_shared_globals.Entry], data: bytes, buffers: list[pickle.PickleBuffer]
+    ) -> None:
+        self.parts = (entries, data, buffers)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _shared_globals.load, self.parts
+
+
+def _is_by_value(obj: FunctionType | type | ModuleType) -> bool:
+    """Say whether an object that cloudpickle would send by name is not found so elsewhere."""
+    name = obj.__name__ if isinstance(obj, ModuleType) else getattr(obj, "__module__", None)
+    if not isinstance(name, str) or name == "__main__":
+        return False
+    return not _findable.is_found(name)
+
+
+_versions = count(1)
 
 
 def _reduce_text_file(file: io.TextIOWrapper) -> tuple[object, ...]:
@@ -60,13 +127,41 @@ def _reduce_text_file(file: io.TextIOWrapper) -> tuple[object, ...]:
 def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """As ``_pickling.dumps``, always by value where there is a choice."""
     buffers: list[pickle.PickleBuffer] = []
-    target = io.BytesIO()
-    ValuePickler(target, buffer_callback=buffers.append).dump(obj)
-    return target.getvalue(), buffers
+    data, own, pickler = _dump(obj, in_band=False)
+    if not pickler.shares:
+        return data, own
+    carried = _Carried(_entries(pickler.needed, in_band=False), data, own)
+    return pickle.dumps(carried, PROTOCOL, buffer_callback=buffers.append), buffers
 
 
 def dumps_in_band(obj: object) -> bytes:
     """As ``dumps``, with every buffer copied into the pickle itself."""
+    data, _, pickler = _dump(obj, in_band=True)
+    if not pickler.shares:
+        return data
+    return pickle.dumps(_Carried(_entries(pickler.needed, in_band=True), data, []), PROTOCOL)
+
+
+def _dump(obj: object, in_band: bool) -> tuple[bytes, list[pickle.PickleBuffer], ValuePickler]:
+    buffers: list[pickle.PickleBuffer] = []
     target = io.BytesIO()
-    ValuePickler(target).dump(obj)
-    return target.getvalue()
+    pickler = ValuePickler(target, buffer_callback=None if in_band else buffers.append)
+    pickler.dump(obj)
+    return target.getvalue(), buffers, pickler
+
+
+def _entries(needed: dict[tuple[str, str], Any], in_band: bool) -> list[_shared_globals.Entry]:
+    """Pickle globals, and those that they need in turn."""
+    entries: list[_shared_globals.Entry] = []
+    pending = dict(needed)
+    done = set(needed)
+    while pending:
+        (module, name), value = pending.popitem()
+        data, buffers, pickler = _dump(value, in_band)
+        digest = None if buffers else hash(data)
+        entries.append((module, name, next(_versions), digest, data, list(buffers)))
+        for key, other in pickler.needed.items():
+            if key not in done:
+                done.add(key)
+                pending[key] = other
+    return entries

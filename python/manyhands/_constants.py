@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from manyhands import _findable
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from typing import Any
@@ -45,7 +47,7 @@ def is_importable(obj: Any) -> bool:
         found = getattr(found, name, None)
         if found is None:
             return False
-    return found is obj
+    return found is obj and _findable.is_found(module)
 
 
 def is_constant(value: object) -> bool:

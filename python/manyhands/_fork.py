@@ -12,8 +12,6 @@ import os
 import sys
 from _thread import get_ident
 
-from manyhands import _native
-
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from typing import Any
@@ -41,4 +39,12 @@ def _forget_imports() -> None:
     blocking.clear()
 
 
-os.register_at_fork(before=_native.settle, after_in_child=_forget_imports)
+def _settle() -> None:
+    # Not imported here: a program that only imports the package does not need it.
+    native = sys.modules.get("manyhands._native")
+    settle = getattr(native, "settle", None)
+    if settle is not None:
+        settle()
+
+
+os.register_at_fork(before=_settle, after_in_child=_forget_imports)

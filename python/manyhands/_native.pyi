@@ -68,6 +68,9 @@ class ThreadWorker:
     def break_pool(self, message: str) -> bool: ...
     def dismiss(self) -> None: ...
 
+def forget_functions() -> None:
+    """Have all pools pickle their functions anew: what was found of them holds no more."""
+
 def settle() -> None:
     """Make everything now that is made when it is first used; to be called before a fork."""
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import pickle
 
+from manyhands import _findable
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +29,9 @@ PROTOCOL = 5
 # mentions __main__ matches neither, unless it is that very word.
 _MAIN_BY_NAME = b"\x8c\x08__main__"
 _MAIN_BY_GLOBAL = b"c__main__\n"
+# Another name of `__main__`, which multiprocessing makes, and under which pickle finds functions
+# that do not say where they are from.
+_MAIN_ALIAS = b"__mp_main__"
 # A multiprocessing Connection pickles without complaint as a bare descriptor number, which means
 # another file in another process: its own reducer, which the slow way knows, hands over the file.
 _CONNECTION = b"\x8c\x1amultiprocessing.connection"
@@ -78,12 +83,26 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
         >>> loads(dumps("hand")[0])
         'hand'
     """
-    return pickle.loads(data, buffers=buffers)
+    try:
+        return pickle.loads(data, buffers=buffers)
+    except ModuleNotFoundError as error:
+        error.add_note(
+            f"an object from another process needs the module {error.name!r}, which is not found "
+            "here: make it importable (by PYTHONPATH, say), or have it sent along, with "
+            f"mh.register_by_value({error.name})"
+        )
+        raise
 
 
 def _holds_for_others(data: bytes) -> bool:
     """Whether a plain pickle means the same in another process."""
-    return _MAIN_BY_NAME not in data and _MAIN_BY_GLOBAL not in data and _CONNECTION not in data
+    return (
+        _MAIN_BY_NAME not in data
+        and _MAIN_BY_GLOBAL not in data
+        and _MAIN_ALIAS not in data
+        and _CONNECTION not in data
+        and not _findable.names_by_value(data)
+    )
 
 
 def dumps_in_band(obj: object, place: str = "") -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from contextlib import suppress
 from types import CellType, FunctionType, MethodType
@@ -92,15 +91,10 @@ class _Search:
             return False
         self.attempts -= 1
         try:
-            # Buffers are let go unread: an array's content cannot be what fails.
-            _by_value.ValuePickler(io.BytesIO(), buffer_callback=_let_go).dump(part)
+            _by_value.dumps(part)
         except Exception:
             return True
         return False
-
-
-def _let_go(_buffer: object) -> None:
-    """Takes a buffer out of the pickle without keeping it."""
 
 
 def _parts(obj: Any) -> Iterator[tuple[str, object]]:

@@ -12,7 +12,16 @@ import signal
 import sys
 from contextvars import Context, copy_context
 
-from manyhands import _context, _import_watch, _pickling, _records, _remote_error, _stdio
+from manyhands import (
+    _context,
+    _findable,
+    _import_watch,
+    _pickling,
+    _records,
+    _remote_error,
+    _shared_globals,
+    _stdio,
+)
 from manyhands._surroundings import Surroundings
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -198,6 +207,8 @@ def _make_main() -> None:
     module = type(sys)("__main__")
     module.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = module
+    _shared_globals.share()
+    _findable.trust_all()
 
 
 def _handle_signals(cancel_requested: Callable[[], bool]) -> None:

@@ -18,12 +18,24 @@ pub(super) const ONCE: u64 = 1 << 63;
 /// More functions than this are not kept; a program that makes a new lambda per task never reuses one.
 const MOST: usize = 512;
 
+/// Grows when all pools are to pickle their functions anew.
+static AGE: AtomicU64 = AtomicU64::new(0);
+
+/// Has all pools pickle their functions anew.
+#[pyfunction]
+pub(super) fn forget_functions() {
+    // Only a number: whoever submits afterwards is told by the interpreter, or by whatever else orders the two.
+    AGE.fetch_add(1, Ordering::Relaxed);
+}
+
 struct Known {
     // Holds the object, so that its address stays its own.
     _callable: Py<PyAny>,
     function: Arc<Function>,
     // None: the pickle holds for ever. Else what `holds` checks.
     guard: Option<Py<PyTuple>>,
+    // The age when it was pickled.
+    age: u64,
 }
 
 /// The functions that a pool has met.
@@ -43,7 +55,7 @@ impl Functions {
         let py = callable.py();
         let (function, guard) = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            match known.get(&address) {
+            match known.get(&address).filter(|known| known.age == AGE.load(Ordering::Relaxed)) {
                 Some(known) => {
                     (Some(Arc::clone(&known.function)), known.guard.as_ref().map(|guard| guard.clone_ref(py)))
                 }
@@ -65,6 +77,7 @@ impl Functions {
                 "a task is made of a callable, not of {kind}: {callable}"
             )));
         }
+        let age = AGE.load(Ordering::Relaxed);
         let (data, guard): (Bound<'_, PyBytes>, Bound<'_, PyAny>) =
             imports::function_key(py)?.call1((callable,))?.extract()?;
         let once = guard.cast_exact::<PyBool>().is_ok();
@@ -80,6 +93,7 @@ impl Functions {
                 _callable: callable.clone().unbind(),
                 function: Arc::clone(&function),
                 guard: guard.cast_into::<PyTuple>().ok().map(Bound::unbind),
+                age,
             };
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = if all.len() >= MOST { std::mem::take(&mut *all) } else { HashMap::new() };

@@ -1,0 +1,102 @@
+"""Definitions that travel by value and that cloudpickle does not know how to take apart."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from cloudpickle import cloudpickle
+
+from manyhands._constants import is_importable
+
+__all__ = ["reduce_definition"]
+
+_Registered = list[tuple[type, Callable[..., Any]]]
+
+_SINGLE_DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
+# The metaclasses of ctypes: of structures, unions, arrays, pointers.
+_COMPOUND = (type(ctypes.Structure), type(ctypes.Union))
+_ARRAY = type(ctypes.c_int * 1)
+_POINTER = type(ctypes.POINTER(ctypes.c_int))
+
+
+def reduce_definition(obj: Any) -> Any:
+    """Say how to pickle a definition by value, or NotImplemented if it is none of these."""
+    kind = type(obj)
+    if kind is FunctionType:
+        if obj.__code__ is _SINGLE_DISPATCH and not is_importable(obj):
+            return _single_dispatch, _registered(obj)
+    elif kind is functools._lru_cache_wrapper:
+        if not is_importable(obj):
+            return _lru_cache, (obj.__wrapped__, *obj.cache_parameters().values())
+    elif kind is functools.singledispatchmethod:
+        return _single_dispatch_method, (obj.func, _registered(obj.dispatcher)[1])
+    elif kind is functools.cached_property:
+        return _cached_property, (obj.func, obj.attrname)
+    elif kind in _COMPOUND or kind is _ARRAY or kind is _POINTER:
+        return _reduce_ctypes_class(obj)
+    return NotImplemented
+
+
+def _lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def _registered(function: Any) -> tuple[Callable[..., Any], _Registered]:
+    """Return the default of a single-dispatch function, and what is registered besides."""
+    registry = dict(function.registry)
+    return registry.pop(object), list(registry.items())
+
+
+def _single_dispatch(default: Callable[..., Any], registered: _Registered) -> Any:
+    function = functools.singledispatch(default)
+    for cls, implementation in registered:
+        function.register(cls, implementation)
+    return function
+
+
+def _single_dispatch_method(default: Callable[..., Any], registered: _Registered) -> Any:
+    method = functools.singledispatchmethod(default)
+    for cls, implementation in registered:
+        method.dispatcher.register(cls, implementation)
+    return method
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    made = functools.cached_property(function)
+    if name is not None:
+        made.__set_name__(object, name)
+    return made
+
+
+def _reduce_ctypes_class(cls: Any) -> Any:
+    if is_importable(cls):
+        return NotImplemented
+    if type(cls) is _ARRAY:
+        return _array, (cls._type_, cls._length_)
+    if type(cls) is _POINTER:
+        return ctypes.POINTER, (cls._type_,)
+    fields = {field[0] for field in cls.__dict__.get("_fields_", ())}
+    made = {"__dict__", "__weakref__"}
+    names = {
+        name: value
+        for name, value in cls.__dict__.items()
+        if name not in fields and name not in made and not name.startswith("__pyx_")
+    }
+    tracked = cloudpickle._get_or_create_tracker_id(cls)
+    return _compound, (tracked, cls.__name__, cls.__bases__, names)
+
+
+def _array(kind: Any, length: int) -> Any:
+    return kind * length
+
+
+def _compound(tracked: str, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> Any:
+    # Once per process: instances of one class are to be of one class here, too.
+    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracked)
+    if known is not None:
+        return known
+    return cloudpickle._lookup_class_or_track(tracked, type(bases[0])(name, bases, names))

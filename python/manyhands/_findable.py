@@ -1,0 +1,163 @@
+"""Which modules of this program other processes find, too, and which travel by value.
+
+A module that was loaded from a file by hand, or made at run time, is in ``sys.modules`` like any
+other; a worker that is sent a function of it by name looks for it in vain.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from manyhands import _native
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+__all__ = ["is_found", "names_by_value", "register_by_value", "trust_all", "unregister_by_value"]
+
+# Names of modules that were registered, and of those that others do not find.
+_registered: set[str] = set()
+_missing: set[str] = set()
+# The modules that have been looked at, or None in a worker, where the parent decides; and the one
+# that was imported last then.
+_seen: set[str] | None = set()
+_latest = ""
+
+
+def register_by_value(module: ModuleType) -> None:
+    """Send the functions and classes of a module, and of those inside it, by value from now on.
+
+    Workers need not be able to import it then; they get the code that this process has, also
+    after `importlib.reload`. Modules that no worker could find are sent so anyway.
+
+    Args:
+        module: the module, as imported.
+
+    Raises:
+        TypeError: it is no module.
+        ValueError: it is not in ``sys.modules``, or is one of manyhands' own.
+
+    Example:
+        >>> import colorsys
+        >>> mh.register_by_value(colorsys)
+        >>> mh.unregister_by_value(colorsys)
+    """
+    _registered.add(_checked_name(module))
+    _native.forget_functions()
+
+
+def unregister_by_value(module: ModuleType) -> None:
+    """Send a module's functions and classes by name again.
+
+    Raises:
+        TypeError: it is no module.
+        ValueError: it was not registered.
+    """
+    name = _checked_name(module)
+    if name not in _registered:
+        raise ValueError(f"module {name!r} is not registered: see mh.register_by_value")
+    _registered.remove(name)
+    _native.forget_functions()
+
+
+def _checked_name(module: ModuleType) -> str:
+    if not isinstance(module, type(sys)):
+        raise TypeError(f"a module is needed, not {type(module).__name__}: import it and pass that")
+    name = module.__name__
+    if name not in sys.modules:
+        raise ValueError(f"module {name!r} is not in sys.modules: import it first")
+    if name.partition(".")[0] == "manyhands":
+        raise ValueError("manyhands itself is there in every worker: it cannot go by value")
+    return name
+
+
+def trust_all() -> None:
+    """Take every module for findable: this process is a worker, and answers its parent."""
+    global _seen
+    _seen = None
+
+
+def is_found(module: str) -> bool:
+    """Say whether others find a module of this name, and are to take it from there."""
+    if _seen is None:
+        return True
+    _look_at_new_modules()
+    return module not in _missing and not any(
+        module == name or module.startswith(name + ".") for name in _registered
+    )
+
+
+def names_by_value(data: bytes) -> bool:
+    """Say whether a pickle may name a module that is not to be taken by name.
+
+    It may also be a text that happens to be in there: then nothing is lost but time.
+    """
+    if _seen is None:
+        return False
+    _look_at_new_modules()
+    if not _missing and not _registered:
+        return False
+    return any(name.encode() in data for name in (*_missing, *_registered))
+
+
+def _look_at_new_modules() -> None:
+    global _latest
+    seen = _seen
+    latest = next(reversed(sys.modules))
+    if seen is None or (len(seen) == len(sys.modules) and latest == _latest):
+        return
+    modules = sys.modules.copy()
+    folders = set(sys.path)
+    _missing.difference_update(modules.keys() - seen)
+    for name in modules.keys() - seen:
+        in_place = name == "__main__" or _is_in_place(modules, name, folders)
+        if not in_place and not _is_found_again(name):
+            _missing.add(name)
+    seen.clear()
+    seen.update(modules)
+    _latest = latest
+
+
+def _is_in_place(modules: dict[str, ModuleType], name: str, folders: set[str]) -> bool:
+    """Say whether a module surely lies where an import looks for it: most do, and this is quick."""
+    spec: Any = getattr(modules[name], "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    if origin in ("built-in", "frozen"):
+        return True
+    parent, _, last = name.rpartition(".")
+    if not isinstance(origin, str) or spec.name != name:
+        return False
+    folder, _, file = origin.rpartition("/")
+    if file.startswith("__init__.") and folder.endswith("/" + last):
+        folder = folder.rpartition("/")[0]
+    elif not file.startswith(last + "."):
+        return False
+    if not parent:
+        return folder in folders
+    return folder in getattr(modules.get(parent), "__path__", ())
+
+
+def _is_found_again(name: str) -> bool:
+    """Say whether an import would find the module again, as the import system does it."""
+    found = sys.modules.get(name)
+    spec: Any = getattr(found, "__spec__", None)
+    if spec is None or spec.name != name:
+        # Made by code of a module that is imported, as `os.path` is; or by hand: nobody can tell.
+        return "." in name or not _is_made_by_hand(found)
+    parent, _, _ = name.rpartition(".")
+    path = getattr(sys.modules.get(parent), "__path__", None)
+    for finder in list(sys.meta_path):
+        find = getattr(finder, "find_spec", None)
+        try:
+            other = None if find is None else find(name, path, None)
+        except Exception:
+            continue
+        if other is not None:
+            return bool(other.origin == spec.origin)
+    return False
+
+
+def _is_made_by_hand(module: Any) -> bool:
+    return getattr(module, "__file__", None) is None and type(module) is type(sys)

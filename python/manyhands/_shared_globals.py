@@ -1,0 +1,72 @@
+"""Globals of functions that travel by value: one namespace for each module, shared by all of them.
+
+A worker has one namespace for each module whose functions it was sent, as if it had imported that
+module: what one function sets there - an initializer, say - others find. For ``__main__`` it is
+the worker's own ``__main__``. Each global that a function needs goes along as an *entry*. It is set
+only if it is newer than what came before and has changed since, so that what the worker itself has
+set stays.
+
+Other processes, the parent for one, give each pickle that they load namespaces of its own: what a
+worker sends back must not change the program's globals.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from _thread import _local
+
+TYPE_CHECKING = False  # importing typing would cost every worker's start
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    # Module, name, version (a later one is greater), a hash of the pickle or None if it counts as
+    # changed each time, pickle, buffers.
+    Entry = tuple[str, str, int, int | None, bytes, list[Any]]
+
+__all__ = ["load", "namespace", "share"]
+
+# In a worker: its namespaces, and the version and hash of what was set last under each name.
+_namespaces: dict[str, dict[str, Any]] | None = None
+_set: dict[tuple[str, str], tuple[int, int | None]] = {}
+# In other processes: the namespaces of the pickle that a thread is loading.
+_loading = _local()
+
+
+def share() -> None:
+    """Make this process a worker: all that it loads from now on shares namespaces."""
+    global _namespaces
+    _namespaces = {"__main__": sys.modules["__main__"].__dict__}
+
+
+def namespace(module: str) -> dict[str, Any]:
+    """Return the globals for functions of `module`."""
+    namespaces = _namespaces
+    if namespaces is None:
+        namespaces = getattr(_loading, "namespaces", {})
+    return namespaces.setdefault(module, {"__name__": module})
+
+
+def load(entries: Iterable[Entry], data: bytes, buffers: Iterable[Any]) -> Any:
+    """Set globals as `entries` say, then load an object whose functions need them."""
+    if _namespaces is not None:
+        for module, name, version, digest, value, value_buffers in entries:
+            before = _set.get((module, name))
+            if before is not None and before[0] >= version:
+                continue
+            if before is None or digest is None or digest != before[1]:
+                namespace(module)[name] = pickle.loads(value, buffers=value_buffers)
+            _set[module, name] = (version, digest)
+        return pickle.loads(data, buffers=buffers)
+    outer = getattr(_loading, "namespaces", None)
+    _loading.namespaces = {}
+    try:
+        for module, name, _, _, value, value_buffers in entries:
+            namespace(module)[name] = pickle.loads(value, buffers=value_buffers)
+        return pickle.loads(data, buffers=buffers)
+    finally:
+        if outer is None:
+            del _loading.namespaces
+        else:
+            _loading.namespaces = outer

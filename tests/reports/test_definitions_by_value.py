@@ -1,0 +1,124 @@
+"""Functions and classes of ``__main__`` that decorators and metaclasses have changed.
+
+Reports: cloudpickle#178 and #528, loky#268, ray#31099, dask#5477, python/cpython#86572, #120170.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+DECORATED = """
+import functools
+import manyhands as mh
+
+@functools.lru_cache(maxsize=None)
+def square(n):
+    return n * n
+
+@functools.cache
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+@functools.singledispatch
+def kind(thing):
+    return "thing"
+
+@kind.register
+def _(thing: int):
+    return "int"
+
+class Shape:
+    @functools.cached_property
+    def area(self):
+        return 12
+
+    @functools.lru_cache
+    def row(self, n):
+        return n + 1
+
+    @functools.singledispatchmethod
+    def show(self, thing):
+        return "thing"
+
+    @show.register
+    def _(self, thing: int):
+        return "int"
+
+def uses_them(n):
+    shape = Shape()
+    return square(n), kind(n), shape.area, shape.area, shape.row(n), shape.show(n), shape.show("")
+
+with mh.ProcessPoolExecutor(1) as pool:
+    assert pool.submit(square, 3).result() == 9
+    assert pool.submit(fibonacci, 30).result() == 832040
+    assert [pool.submit(kind, each).result() for each in (3, "")] == ["int", "thing"]
+    assert pool.submit(uses_them, 3).result() == (9, "int", 12, 12, 4, "int", "thing")
+    assert pool.submit(Shape().show, 3).result() == "int"
+    assert pool.submit(lambda shape: shape.area, Shape()).result() == 12
+"""
+
+CTYPES = """
+import ctypes
+import manyhands as mh
+
+class Point(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_double), ("y", ctypes.c_double))
+
+    def norm(self):
+        return abs(self.x) + abs(self.y)
+
+class Word(ctypes.Union):
+    _fields_ = (("i", ctypes.c_int), ("f", ctypes.c_float))
+
+class Line(ctypes.Structure):
+    _pack_ = 4
+    _fields_ = (("ends", Point * 2), ("word", Word))
+
+def move(points):
+    for point in points:
+        point.x += 1
+    return isinstance(points[0], Point), points[0].norm()
+
+with mh.ProcessPoolExecutor(1) as pool:
+    points = mh.Array(Point, [(1, 2), (3, 4)])
+    assert pool.submit(move, points).result() == (True, 4)
+    assert points[0].x == 2
+    back = pool.submit(lambda: Point(1, 2)).result()
+    assert type(back) is Point and back.norm() == 3
+    assert pool.submit(lambda value: value.i, mh.Value(Word, 5)).result() == 5
+    line = Line((Point(1, 2), Point(3, 4)), Word(i=7))
+    assert pool.submit(lambda line: (line.ends[1].y, line.word.i), line).result() == (4, 7)
+    queue = mh.Queue()
+    queue.put(Point(5, 6))
+    assert type(queue.get()) is Point
+"""
+
+NAMELESS = """
+import multiprocessing
+import types
+import manyhands as mh
+
+space = {}
+exec("def formula(n):\\n    return 2 * n + 1", space)
+
+def plain(n):
+    return 2 * n + 1
+
+plain.__module__ = None
+copied = types.FunctionType(plain.__code__, {"__builtins__": __builtins__}, "copied")
+with mh.ProcessPoolExecutor(1) as pool:
+    for function in (space["formula"], plain, copied):
+        assert pool.submit(function, 3).result() == 7
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [DECORATED, CTYPES, NAMELESS], ids=["decorated", "ctypes", "nameless"]
+)
+def test_they_run_in_workers(program: str) -> None:
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
