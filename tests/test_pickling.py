@@ -334,7 +334,7 @@ def test_connection_among_arguments_is_handed_over() -> None:
 def test_importable_callables_hold_for_ever() -> None:
     for fn in (len, math.sqrt, json.dumps, dict, np.sum):
         data, guard = _function_key.function_key(fn)
-        assert guard is None
+        assert guard is None and data is not None
         assert _pickling.loads(data) is fn
 
 

@@ -12,11 +12,14 @@ from collections import ChainMap
 from contextvars import ContextVar
 from itertools import count
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from manyhands import _context, _definitions, _findable, _shared_globals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROTOCOL = 5
 
@@ -25,6 +28,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's pickler, with globals that functions share, and more that it can take apart.
 
     Attributes:
+        place: asked first how to pickle an object; for large ones that go to many tasks.
         needed: the globals that the pickled functions need, by module and name.
         shares: whether there are such functions.
     """
@@ -36,12 +40,17 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if reduction is not None:
             reducers = reduction.ForkingPickler._extra_reducers
             self.dispatch_table: Any = ChainMap(reducers, *super().dispatch_table.maps)
+        self.place: Callable[[object], Any] | None = None
         self.needed: dict[tuple[str, str], Any] = {}
         self.shares = False
         super().__init__(target, protocol=PROTOCOL, **options)
 
     def reducer_override(self, obj: object) -> Any:
         """How to pickle ``obj``, or NotImplemented to leave it to the C pickler."""
+        if self.place is not None:
+            placed = self.place(obj)
+            if placed is not NotImplemented:
+                return placed
         if isinstance(obj, ContextVar):
             return _context.reduce_variable(obj)
         if isinstance(obj, io.TextIOWrapper):
@@ -124,40 +133,54 @@ def _reduce_text_file(file: io.TextIOWrapper) -> tuple[object, ...]:
     )
 
 
-def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """As ``_pickling.dumps``, always by value where there is a choice."""
+def dumps(
+    obj: object, place: Callable[[object], Any] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """As ``_pickling.dumps``, always by value where there is a choice.
+
+    Args:
+        obj: any picklable object.
+        place: as `ValuePickler.place`.
+    """
     buffers: list[pickle.PickleBuffer] = []
-    data, own, pickler = _dump(obj, in_band=False)
+    data, own, pickler = _dump(obj, False, place)
     if not pickler.shares:
         return data, own
-    carried = _Carried(_entries(pickler.needed, in_band=False), data, own)
+    carried = _Carried(_entries(pickler.needed, False, place), data, own)
     return pickle.dumps(carried, PROTOCOL, buffer_callback=buffers.append), buffers
 
 
 def dumps_in_band(obj: object) -> bytes:
     """As ``dumps``, with every buffer copied into the pickle itself."""
-    data, _, pickler = _dump(obj, in_band=True)
+    data, _, pickler = _dump(obj, True)
     if not pickler.shares:
         return data
-    return pickle.dumps(_Carried(_entries(pickler.needed, in_band=True), data, []), PROTOCOL)
+    return pickle.dumps(_Carried(_entries(pickler.needed, True), data, []), PROTOCOL)
 
 
-def _dump(obj: object, in_band: bool) -> tuple[bytes, list[pickle.PickleBuffer], ValuePickler]:
+def _dump(
+    obj: object, in_band: bool, place: Callable[[object], Any] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer], ValuePickler]:
     buffers: list[pickle.PickleBuffer] = []
     target = io.BytesIO()
     pickler = ValuePickler(target, buffer_callback=None if in_band else buffers.append)
+    pickler.place = place
     pickler.dump(obj)
     return target.getvalue(), buffers, pickler
 
 
-def _entries(needed: dict[tuple[str, str], Any], in_band: bool) -> list[_shared_globals.Entry]:
+def _entries(
+    needed: dict[tuple[str, str], Any],
+    in_band: bool,
+    place: Callable[[object], Any] | None = None,
+) -> list[_shared_globals.Entry]:
     """Pickle globals, and those that they need in turn."""
     entries: list[_shared_globals.Entry] = []
     pending = dict(needed)
     done = set(needed)
     while pending:
         (module, name), value = pending.popitem()
-        data, buffers, pickler = _dump(value, in_band)
+        data, buffers, pickler = _dump(value, in_band, place)
         digest = None if buffers else hash(data)
         entries.append((module, name, next(_versions), digest, data, list(buffers)))
         for key, other in pickler.needed.items():

@@ -12,7 +12,19 @@ from threading import RLock
 from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-__all__ = ["Failure", "Function", "Outcome", "ShippedFunction", "not_the_end", "run_chunk"]
+from manyhands import _native
+
+__all__ = [
+    "Failure",
+    "Function",
+    "Outcome",
+    "Placed",
+    "ShippedFunction",
+    "call_shipped",
+    "carry",
+    "not_the_end",
+    "run_chunk",
+]
 
 T = TypeVar("T")
 
@@ -38,17 +50,45 @@ def _load_failure(data: bytes, task: str) -> Failure:
     return Failure(load_exception(data), task)
 
 
+class Placed:
+    """A buffer that lies in shared memory, for each worker to copy once."""
+
+    __slots__ = ("_address", "_block", "_length", "_read_only")
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._block: _native.SharedBlock | None = _native.share_buffer(buffer.toreadonly())
+        self._length = self._block.length
+        self._read_only = buffer.readonly
+        self._address: tuple[Any, ...] = ()
+
+    def __getstate__(self) -> tuple[object, ...]:
+        # Asking for the address has the task that it goes to keep the block.
+        assert self._block is not None
+        return self._block.address, self._length, self._read_only
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._block = None
+        self._address, self._length, self._read_only = state
+
+    def copy(self) -> memoryview:
+        """Return the content, as memory of this process's own."""
+        block = self._block or _native.open_shared(self._address, self._length)
+        own = memoryview(bytearray(block.view(False)))
+        return own.toreadonly() if self._read_only else own
+
+
 class ShippedFunction(Generic[T]):
     """A function pickled once for all the chunks of a map, and unpickled once per worker."""
 
-    __slots__ = ("data", "key")
+    __slots__ = ("buffers", "data", "key")
 
-    def __init__(self, key: bytes, data: bytes) -> None:
+    def __init__(self, key: bytes, data: bytes | Placed, buffers: Sequence[Placed] = ()) -> None:
         self.key = key
         self.data = data
+        self.buffers = buffers
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (ShippedFunction, (self.key, self.data))
+        return (ShippedFunction, (self.key, self.data, self.buffers))
 
 
 Function: TypeAlias = Callable[..., T] | ShippedFunction[T]
@@ -69,12 +109,24 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
             return known
     from manyhands._pickling import loads
 
-    fn = cast("Callable[..., T]", loads(shipped.data))
+    data = shipped.data.copy() if isinstance(shipped.data, Placed) else shipped.data
+    buffers = [each.copy() for each in shipped.buffers]
+    fn = cast("Callable[..., T]", loads(data, buffers))
     with _unpacked_lock:
         _unpacked[shipped.key] = fn
         if len(_unpacked) > _UNPACKED_LIMIT:
             _unpacked.popitem(last=False)
     return fn
+
+
+def carry(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call `function`, which travels as an argument because it may be another one for each task."""
+    return function(*args, **kwargs)
+
+
+def call_shipped(shipped: ShippedFunction[T], /, *args: Any) -> T:
+    """Call a shipped function on one item."""
+    return _unpack(shipped)(*args)
 
 
 def run_chunk(

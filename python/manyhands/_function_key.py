@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # anything else for the attribute `name`; `ABSENT` stands for a name that is not there.
     Guard = tuple[tuple[object, str, object], ...]
 
-__all__ = ["ABSENT", "function_key"]
+__all__ = ["ABSENT", "function_key", "is_kept"]
 
 
 class _Absent:
@@ -39,7 +39,7 @@ ABSENT = _Absent()
 """Stands in a guard for a global name that must stay undefined (it means a builtin)."""
 
 
-def function_key(fn: Callable[..., Any]) -> tuple[bytes, Guard | Literal[False] | None]:
+def function_key(fn: Callable[..., Any]) -> tuple[bytes | None, Guard | Literal[False] | None]:
     """Pickles a function and says for how long the pickle holds.
 
     Args:
@@ -47,10 +47,9 @@ def function_key(fn: Callable[..., Any]) -> tuple[bytes, Guard | Literal[False] 
 
     Returns:
         The pickle, for ``_pickling.loads``, and its guard: None if it holds for ever (the worker
-        imports the function by name); a tuple of ``(container, name, value)`` for
-        ``_native.guard_holds`` to
-        check; or False if it must be made anew for every task, because something that travels
-        with it can change without notice.
+        imports the function by name), or a tuple of ``(container, name, value)`` for
+        ``_native.guard_holds`` to check. ``(None, False)`` if it must be made anew for every task,
+        because something that travels with it can change without notice.
 
     Raises:
         TypeError, pickle.PicklingError: as ``_pickling.dumps``.
@@ -59,15 +58,22 @@ def function_key(fn: Callable[..., Any]) -> tuple[bytes, Guard | Literal[False] 
         >>> function_key(len)[1] is None
         True
     """
-    data = _pickling.dumps_in_band(fn, "fn")
+    guard = _guard_of(fn)
+    return (None if guard is False else _pickling.dumps_in_band(fn, "fn")), guard
+
+
+def is_kept(fn: Callable[..., Any]) -> bool:
+    """Say whether the pickle of a function is kept from one task to the next."""
+    return _guard_of(fn) is not False
+
+
+def _guard_of(fn: Callable[..., Any]) -> Guard | Literal[False] | None:
     if is_importable(fn):
-        return data, None
-    if type(fn) is not FunctionType:
-        return data, False
+        return None
     collected: list[tuple[object, str, object]] = []
-    if _collect(fn, collected, set()):
-        return data, tuple(collected)
-    return data, False
+    if type(fn) is FunctionType and _collect(fn, collected, set()):
+        return tuple(collected)
+    return False
 
 
 def _collect(fn: FunctionType, collected: list[tuple[object, str, object]], seen: set[int]) -> bool:

@@ -21,6 +21,8 @@ _DEPTH = 12
 
 # The place of a tuple (args, kwargs, ...), whose parts have names that say more than their index.
 CALL = "the call"
+# The same, of which the first argument is the function.
+CARRIED_CALL = "the carried call"
 
 _FOR_INITARGS = (
     "; multiprocessing's locks, queues and pipes can be handed to workers only through initargs, "
@@ -45,10 +47,8 @@ def explain(error: Exception, obj: object, place: str) -> Exception:
         cannot pickle
     """
     path, offender = _Search().run(obj, place or "it")
-    if place == CALL:
-        for prefix, name in ((f"{CALL}[0]", "args"), (f"{CALL}[1]", "kwargs")):
-            if path.startswith(prefix):
-                path = name + path.removeprefix(prefix)
+    if place in (CALL, CARRIED_CALL):
+        path = _part_of_call(path, place)
     where = ""
     if offender is not obj or place:
         where = f"; the object is {path}: {_short(offender)}"
@@ -65,6 +65,20 @@ def explain(error: Exception, obj: object, place: str) -> Exception:
     with suppress(Exception):
         error.add_note(f"while pickling{where}" if where else "while pickling it")
     return error
+
+
+def _part_of_call(path: str, place: str) -> str:
+    """Say by the names that the caller knows which part of a call it is."""
+    args, kwargs = f"{place}[0]", f"{place}[1]"
+    if path.startswith(kwargs):
+        return "kwargs" + path.removeprefix(kwargs)
+    if not path.startswith(args):
+        return path
+    rest = path.removeprefix(args)
+    number, bracket, part = rest.removeprefix("[").partition("]")
+    if place == CALL or not (bracket and number.isdigit()):
+        return "args" + rest
+    return f"fn{part}" if number == "0" else f"args[{int(number) - 1}]{part}"
 
 
 class _Search:

@@ -8,7 +8,8 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._chunk import Function, Outcome, ShippedFunction, not_the_end
+from manyhands._chunk import Function, Outcome, Placed, ShippedFunction, call_shipped, not_the_end
+from manyhands._function_key import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,8 @@ __all__ = ["Submission", "named", "taken", "wait_done", "withdraw"]
 
 T = TypeVar("T")
 
-# A function that pickles to more than this goes with each chunk through shared memory instead.
+# The pickle of a function that is larger than this is placed in shared memory, once, instead of
+# going with each chunk; its buffers always are. With no room for them they go with each chunk.
 _SHIPPED_LIMIT: Final = 1 << 16
 
 _map_numbers = count()
@@ -54,16 +56,23 @@ class Submission(Generic[T]):
         self._fn = fn
         self._star = star
         self._shipped: Function[T] = fn
+        self._is_shipped = False
         if not self.single:
             self._options = named(options, fn)
-            if executor._kind == "process":
-                self._shipped = _shipped(fn)
+        # One that is pickled for each task would be so for each item.
+        if executor._kind == "process" and not (self.single and is_kept(fn)):
+            self._shipped = _shipped(fn)
+            self._is_shipped = self._shipped is not fn
+            self._options = named(options, fn)
 
     def submit(self, items: Sequence[Any]) -> Future[Any]:
         """Submit one piece; with `single` it holds one item."""
         if not self.single:
             return self._executor._map_chunk_submit(self._options, self._shipped, items, self._star)
         args = tuple(items[0]) if self._star else (items[0],)
+        if self._is_shipped:
+            shipped_args = (self._shipped, *args)
+            return self._executor._submit(self._options, call_shipped, shipped_args, {})
         if self._is_plain:
             return self._executor.submit(self._fn, *args)
         return self._executor._submit(self._options, self._fn, args, {})
@@ -90,11 +99,16 @@ def named(options: TaskOptions, fn: Callable[..., Any]) -> TaskOptions:
 def _shipped(fn: Callable[..., T]) -> Function[T]:
     from manyhands._pickling import dumps
 
-    data, buffers = dumps(fn)
-    if buffers or len(data) > _SHIPPED_LIMIT:
-        return fn
+    data, buffers = dumps(fn, "fn")
     # A key of its own for each map: what the function keeps in itself must not outlive the map.
-    return ShippedFunction(next(_map_numbers).to_bytes(8), data)
+    key = next(_map_numbers).to_bytes(8)
+    if not buffers and len(data) <= _SHIPPED_LIMIT:
+        return ShippedFunction(key, data)
+    try:
+        large = Placed(memoryview(data)) if len(data) > _SHIPPED_LIMIT else data
+        return ShippedFunction(key, large, [Placed(buffer.raw()) for buffer in buffers])
+    except MemoryError:
+        return fn
 
 
 def wait_done(future: Future[Any], seconds: float | None) -> bool:

@@ -13,6 +13,7 @@ import sys
 from contextvars import Context, copy_context
 
 from manyhands import (
+    _chunk,
     _context,
     _findable,
     _import_watch,
@@ -45,6 +46,7 @@ class Hooks:
     Attributes:
         loads: ``loads(data, buffers) -> object``.
         dumps: ``dumps(result, place) -> (bytes, buffers)``.
+        carry: the function that calls its first argument, by which others are sent.
         dump_exception: ``dump_exception(error, task_name) -> bytes``; never raises.
         apply_context: ``apply_context(bytes) -> contextvars.Context`` to run one task in; call it
             after the task's function has been loaded, which may import the variables' modules.
@@ -55,6 +57,7 @@ class Hooks:
     loads = staticmethod(_pickling.loads)
     dumps = staticmethod(_pickling.dumps)
     dump_exception = staticmethod(_remote_error.dump_exception)
+    carry = staticmethod(_chunk.carry)
     apply_context = staticmethod(_context.apply_context)
 
     def __init__(self, surroundings: Surroundings, settings: Settings) -> None:

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +23,11 @@ from joblib._parallel_backends import (
     ParallelBackendBase,
     SequentialBackend,
 )
+from joblib.disk import memstr_to_bytes
 
+from manyhands import _by_value, _pickling
 from manyhands._process import ProcessPoolExecutor, default_workers
+from manyhands._share import share
 from manyhands._shared_pool import KINDS, check_kind
 from manyhands._thread import ThreadPoolExecutor
 
@@ -71,6 +76,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._executor: Executor | None = None
         # What this call has submitted and is not done.
         self._pending: set[Future[Any]] = set()
+        self._placed = _PlacedArrays(None, "r")
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many workers `n_jobs` means: -1 is one for each CPU, -2 one less, and so on.
@@ -94,8 +100,10 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     ) -> int:
         """Get ready for a call of `parallel` and return the number of workers.
 
-        Of joblib's options, ``initializer`` and ``initargs`` mean the same here; those about
-        memory maps mean nothing, for arrays travel through shared memory anyway.
+        Of joblib's options, ``initializer``, ``initargs``, ``max_nbytes`` and ``mmap_mode`` mean
+        the same here: an array larger than ``max_nbytes`` is placed once for all calls that use
+        it, in shared memory instead of a file, and tasks cannot change it (unless the mode is
+        ``"c"``, for copies, or ``"r+"``). The options about folders mean nothing.
         """
         del prefer, require
         count = self.effective_n_jobs(n_jobs)
@@ -103,6 +111,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         options = {**self.backend_kwargs, **backend_options}
+        self._placed = _PlacedArrays(options.get("max_nbytes", "1M"), options.get("mmap_mode", "r"))
         self._executor = _executor(
             _Setting(
                 self._kind,
@@ -121,7 +130,10 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """Run `func` in a worker and call `callback` with its future when it is done."""
         if self._executor is None:
             raise RuntimeError("the backend has been terminated")
-        future = self._executor.submit(func)
+        if self._kind == "process":
+            future = self._executor.options(name=_name_of(func)).submit(_Batch(func, self._placed))
+        else:
+            future = self._executor.submit(func)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         if callback is not None:
@@ -131,6 +143,14 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """Return the result of `future`, or raise what it raised."""
         return future.result()
+
+    def start_call(self) -> None:
+        """Place arrays anew: they may have changed since the last call."""
+        self._placed.clear()
+
+    def stop_call(self) -> None:
+        """Let go of the arrays that were placed for the call."""
+        self._placed.clear()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel all that has been submitted; processes that are running some of it are ended."""
@@ -142,7 +162,74 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def terminate(self) -> None:
         """Let go of the workers; the next call finds them warm."""
         self._executor = None
+        self._placed.clear()
         self.reset_batch_stats()
+
+
+class _PlacedArrays:
+    """Large arrays of one call of `Parallel`, each in shared memory once, for all its tasks.
+
+    Args:
+        most: the size in bytes (or as a text such as ``"1M"``) from which arrays are placed; None
+            places none.
+        mode: as that of `numpy.memmap`.
+    """
+
+    def __init__(self, most: int | str | None, mode: str | None) -> None:
+        size = memstr_to_bytes(most) if isinstance(most, str) else most
+        self._most: float = math.inf if size is None or mode in (None, "c") else size
+        self._writable = mode in ("r+", "w+")
+        # By id of an array: the array itself, so that its id stays its own, and the placed one.
+        self._arrays: dict[int, tuple[Any, Any]] = {}
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._arrays = {}
+
+    def reduce(self, obj: Any) -> Any:
+        """Say how to pickle a large array; NotImplemented for all else."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(obj) is not numpy.ndarray or obj.nbytes <= self._most:
+            return NotImplemented
+        known = self._arrays.get(id(obj))
+        if known is None:
+            if obj.dtype.hasobject:
+                return NotImplemented
+            try:
+                known = (obj, share(obj, writable=self._writable))
+            except MemoryError:
+                return NotImplemented
+            self._arrays[id(obj)] = known
+        return _plain_array, (known[1],)
+
+
+def _plain_array(shared: Any) -> Any:
+    import numpy as np
+
+    return shared.view(np.ndarray)
+
+
+class _Batch:
+    """joblib's batch of calls, pickled with its large arrays by reference."""
+
+    def __init__(self, func: Callable[[], Any], placed: _PlacedArrays) -> None:
+        self.func = func
+        self.placed = placed
+
+    def __call__(self) -> Any:
+        return self.func()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _load_batch, _by_value.dumps(self.func, self.placed.reduce)
+
+
+def _load_batch(data: bytes, buffers: Any) -> Callable[[], Any]:
+    batch: Callable[[], Any] = _pickling.loads(data, buffers)
+    return batch
+
+
+def _name_of(func: Callable[[], Any]) -> str:
+    return type(func).__qualname__
 
 
 @dataclass(frozen=True, eq=False)

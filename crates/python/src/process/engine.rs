@@ -11,14 +11,14 @@ use manyhands_pool::driver::Launch;
 use manyhands_pool::pool::{Pool, Roused};
 use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
 use manyhands_pool::state::{Cancelled, Refused, Settings};
-use manyhands_pool::task::{Arguments, Options, Token};
+use manyhands_pool::task::{Arguments, Function, Options, Token};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use slotmap::{Key, KeyData};
 
-use super::functions::Functions;
+use super::functions::{Functions, name_of};
 use super::ground;
 use super::payload::Pickled;
 use super::speech::Said;
@@ -122,6 +122,9 @@ impl Source for Core {
     }
 }
 
+/// How a task is to be run, and which failures make it run again.
+type TaskOptions = (Box<Options>, Option<Py<PyAny>>);
+
 impl Core {
     fn is_copy(&self) -> bool {
         self.fork != process::fork_count()
@@ -134,10 +137,16 @@ impl Core {
         callable: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-        options: Option<(Box<Options>, Option<Py<PyAny>>)>,
+        options: Option<TaskOptions>,
     ) -> PyResult<Bound<'py, FutureBase>> {
         let arena = self.pool.ground().arena();
-        let function = self.functions.get(callable, arena)?;
+        let known = self.functions.get(callable, arena)?;
+        let place = if known.is_some() { "the call" } else { "the carried call" };
+        let (function, args, options) = match known {
+            Some(function) => (function, args.clone(), options),
+            None => self.carried(callable, args, options)?,
+        };
+        let args = &args;
         let sent = sent_context(py)?;
         let mut bytes = Vec::with_capacity(ARGUMENTS_INLINE);
         let mut shared = Vec::new();
@@ -151,8 +160,7 @@ impl Core {
                 flags |= flag::CONTEXT;
             }
             let dumps = imports::dumps(py)?;
-            let (dumped, referenced) =
-                ground::with_references(|| dumps.call1(((args, kwargs, sent), "the call")));
+            let (dumped, referenced) = ground::with_references(|| dumps.call1(((args, kwargs, sent), place)));
             pickled = Pickled::from_dumps(&dumped?)?;
             shared = referenced;
             if pickled.fits(ARGUMENTS_INLINE) {
@@ -175,6 +183,25 @@ impl Core {
             }
             Err((refused, _)) => Err(refusal(py, &refused)),
         }
+    }
+
+    /// How to run a function that has to be pickled for each task: it is the first argument of one that calls it. So its
+    /// buffers travel as those of arguments do.
+    fn carried<'py>(
+        &self,
+        callable: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        options: Option<TaskOptions>,
+    ) -> PyResult<(Arc<Function>, Bound<'py, PyTuple>, Option<TaskOptions>)> {
+        let py = callable.py();
+        let function = self.functions.get(imports::carry(py)?, self.pool.ground().arena())?;
+        let function =
+            function.ok_or_else(|| PyRuntimeError::new_err("the calling function is not found"))?;
+        let parts = std::iter::once(callable.clone()).chain(args.iter());
+        let args = PyTuple::new(py, parts.collect::<Vec<_>>())?;
+        let (mut options, retry_on) = options.unwrap_or_default();
+        options.name.get_or_insert_with(|| name_of(callable));
+        Ok((function, args, Some((options, retry_on))))
     }
 
     /// Writes a call into shared memory; waits while that is full and running tasks will make room.

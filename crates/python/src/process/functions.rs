@@ -9,12 +9,10 @@ use manyhands_pool::task::Function;
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::imports;
 
-/// Set in the id of a function that is pickled anew for every task: a worker does not keep it.
-pub(super) const ONCE: u64 = 1 << 63;
 /// More functions than this are not kept; a program that makes a new lambda per task never reuses one.
 const MOST: usize = 512;
 
@@ -46,11 +44,12 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// The pickled form of `callable`, from before if that still holds.
+    /// The pickled form of `callable`, from before if that still holds; `None` if it has to be pickled for each task,
+    /// among the arguments.
     ///
     /// # Errors
     /// TypeError when it is not callable, what pickling raises, MemoryError.
-    pub(super) fn get(&self, callable: &Bound<'_, PyAny>, arena: &Arena) -> PyResult<Arc<Function>> {
+    pub(super) fn get(&self, callable: &Bound<'_, PyAny>, arena: &Arena) -> PyResult<Option<Arc<Function>>> {
         let address = callable.as_ptr() as usize;
         let py = callable.py();
         let (function, guard) = {
@@ -63,13 +62,18 @@ impl Functions {
             }
         };
         match (function, guard) {
-            (Some(function), None) => Ok(function),
-            (Some(function), Some(guard)) if holds(guard.bind(py))? => Ok(function),
+            (Some(function), None) => Ok(Some(function)),
+            (Some(function), Some(guard)) if holds(guard.bind(py))? => Ok(Some(function)),
             _ => self.add(callable, address, arena),
         }
     }
 
-    fn add(&self, callable: &Bound<'_, PyAny>, address: usize, arena: &Arena) -> PyResult<Arc<Function>> {
+    fn add(
+        &self,
+        callable: &Bound<'_, PyAny>,
+        address: usize,
+        arena: &Arena,
+    ) -> PyResult<Option<Arc<Function>>> {
         let py = callable.py();
         if !callable.is_callable() {
             let kind = callable.get_type().qualname()?;
@@ -78,31 +82,29 @@ impl Functions {
             )));
         }
         let age = AGE.load(Ordering::Relaxed);
-        let (data, guard): (Bound<'_, PyBytes>, Bound<'_, PyAny>) =
+        let (data, guard): (Option<Bound<'_, PyBytes>>, Bound<'_, PyAny>) =
             imports::function_key(py)?.call1((callable,))?.extract()?;
-        let once = guard.cast_exact::<PyBool>().is_ok();
-        let id = self.next.fetch_add(1, Ordering::Relaxed) | if once { ONCE } else { 0 };
+        let Some(data) = data else { return Ok(None) };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let block = arena
             .allocate(data.as_bytes().len().max(1))
             .map_err(|full| PyMemoryError::new_err(format!("no shared memory for a function: {full}")))?;
         block.write(0, data.as_bytes());
         let function =
             Arc::new(Function { id, block, length: data.as_bytes().len(), name: name_of(callable) });
-        if !once {
-            let known = Known {
-                _callable: callable.clone().unbind(),
-                function: Arc::clone(&function),
-                guard: guard.cast_into::<PyTuple>().ok().map(Bound::unbind),
-                age,
-            };
-            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let forgotten = if all.len() >= MOST { std::mem::take(&mut *all) } else { HashMap::new() };
-            let replaced = all.insert(address, known);
-            drop(all);
-            // Dropping runs Python code, which may come back here.
-            drop((forgotten, replaced));
-        }
-        Ok(function)
+        let known = Known {
+            _callable: callable.clone().unbind(),
+            function: Arc::clone(&function),
+            guard: guard.cast_into::<PyTuple>().ok().map(Bound::unbind),
+            age,
+        };
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = if all.len() >= MOST { std::mem::take(&mut *all) } else { HashMap::new() };
+        let replaced = all.insert(address, known);
+        drop(all);
+        // Dropping runs Python code, which may come back here.
+        drop((forgotten, replaced));
+        Ok(Some(function))
     }
 }
 
@@ -132,7 +134,8 @@ pub(super) fn holds(guard: &Bound<'_, PyTuple>) -> PyResult<bool> {
     Ok(true)
 }
 
-fn name_of(callable: &Bound<'_, PyAny>) -> String {
+/// What a task of `callable` is called.
+pub(super) fn name_of(callable: &Bound<'_, PyAny>) -> String {
     let py = callable.py();
     let name = callable
         .getattr(intern!(py, "__qualname__"))

@@ -16,7 +16,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use super::functions::ONCE;
 use super::ground;
 use super::payload::{self, Pickled};
 use crate::{codec, ffi};
@@ -61,6 +60,7 @@ struct Hooks<'py> {
     dumps: Bound<'py, PyAny>,
     dump_exception: Bound<'py, PyAny>,
     apply_context: Bound<'py, PyAny>,
+    carry: Bound<'py, PyAny>,
     finish_task: Bound<'py, PyAny>,
     idle: Bound<'py, PyAny>,
     fresh_context: Bound<'py, PyAny>,
@@ -175,6 +175,10 @@ impl WorkerLoop {
         let function = self.function(py, hooks, entry.slot)?;
         *name = Some(function.clone());
         let call = self.arguments(py, hooks, function, head, block, bytes)?;
+        if call.function.is(&hooks.carry) {
+            // What the task is about is the function that came along.
+            *name = call.args.get_item(0).ok();
+        }
         RUNNING.store(u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1), Ordering::Relaxed);
         let result = call.run();
         // From here on SIGINT is too late: the task has ended.
@@ -200,12 +204,10 @@ impl WorkerLoop {
             Ok(())
         })?;
         let function = hooks.loads.call1((data,))?;
-        if id & ONCE == 0 {
-            if hooks.functions.len() >= MOST_FUNCTIONS {
-                hooks.functions.clear();
-            }
-            hooks.functions.insert(id, function.clone());
+        if hooks.functions.len() >= MOST_FUNCTIONS {
+            hooks.functions.clear();
         }
+        hooks.functions.insert(id, function.clone());
         Ok(function)
     }
 
@@ -356,6 +358,7 @@ impl<'py> Hooks<'py> {
             dumps: hooks.getattr("dumps")?,
             dump_exception: hooks.getattr("dump_exception")?,
             apply_context: hooks.getattr("apply_context")?,
+            carry: hooks.getattr("carry")?,
             finish_task: hooks.getattr("finish_task")?,
             idle: hooks.getattr("idle")?,
             fresh_context: hooks.getattr("fresh_context")?,
