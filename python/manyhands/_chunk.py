@@ -21,7 +21,6 @@ __all__ = [
     "Placed",
     "ShippedFunction",
     "call_shipped",
-    "carry",
     "not_the_end",
     "run_chunk",
 ]
@@ -117,11 +116,6 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
         if len(_unpacked) > _UNPACKED_LIMIT:
             _unpacked.popitem(last=False)
     return fn
-
-
-def carry(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call `function`, which travels as an argument because it may be another one for each task."""
-    return function(*args, **kwargs)
 
 
 def call_shipped(shipped: ShippedFunction[T], /, *args: Any) -> T:

@@ -17,6 +17,11 @@ __all__ = ["reduce_definition"]
 _Registered = list[tuple[type, Callable[..., Any]]]
 
 _SINGLE_DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
+# What `functools.singledispatchmethod` binds to an instance: a function up to Python 3.13.
+_BOUND_DISPATCH = getattr(functools, "_singledispatchmethod_get", None)
+_BOUND_DISPATCH_CODE: Any = getattr(
+    functools.singledispatchmethod(lambda _: None).__get__(None, object), "__code__", None
+)
 # The metaclasses of ctypes: of structures, unions, arrays, pointers.
 _COMPOUND = (type(ctypes.Structure), type(ctypes.Union))
 _ARRAY = type(ctypes.c_int * 1)
@@ -29,6 +34,12 @@ def reduce_definition(obj: Any) -> Any:
     if kind is FunctionType:
         if obj.__code__ is _SINGLE_DISPATCH and not is_importable(obj):
             return _single_dispatch, _registered(obj)
+        if obj.__code__ is _BOUND_DISPATCH_CODE:
+            cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
+            bound = cells["obj"].cell_contents, cells["cls"].cell_contents
+            return _bound_dispatch, (obj.register.__self__, *bound)
+    elif kind is _BOUND_DISPATCH:
+        return _bound_dispatch, (obj._unbound, obj._obj, obj._cls)
     elif kind is functools._lru_cache_wrapper:
         if not is_importable(obj):
             return _lru_cache, (obj.__wrapped__, *obj.cache_parameters().values())
@@ -63,6 +74,10 @@ def _single_dispatch_method(default: Callable[..., Any], registered: _Registered
     for cls, implementation in registered:
         method.dispatcher.register(cls, implementation)
     return method
+
+
+def _bound_dispatch(method: Any, instance: object, owner: type | None) -> Any:
+    return method.__get__(instance, owner)
 
 
 def _cached_property(function: Callable[..., Any], name: str | None) -> Any:

@@ -13,7 +13,7 @@ import sys
 from contextvars import Context, copy_context
 
 from manyhands import (
-    _chunk,
+    _carry,
     _context,
     _findable,
     _import_watch,
@@ -57,7 +57,7 @@ class Hooks:
     loads = staticmethod(_pickling.loads)
     dumps = staticmethod(_pickling.dumps)
     dump_exception = staticmethod(_remote_error.dump_exception)
-    carry = staticmethod(_chunk.carry)
+    carry = staticmethod(_carry.carry)
     apply_context = staticmethod(_context.apply_context)
 
     def __init__(self, surroundings: Surroundings, settings: Settings) -> None:

@@ -53,7 +53,7 @@ imports! {
     /// As `load_exception`, for a pickle in a block.
     load_raised = "manyhands._remote_error"."load_raised";
     /// Calls the function that is its first argument.
-    carry = "manyhands._chunk"."carry";
+    carry = "manyhands._carry"."carry";
     function_key = "manyhands._function_key"."function_key";
     /// Stands in a guard for a name that must stay undefined.
     absent = "manyhands._function_key"."ABSENT";
