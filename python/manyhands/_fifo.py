@@ -37,6 +37,7 @@ def open_fifo(
     mode: str = "r",
     *,
     pickle: bool = False,
+    trusted: bool = False,
     timeout: float | None = None,
 ) -> Fifo:
     """Open a POSIX FIFO that carries messages, and make it if it does not exist.
@@ -49,13 +50,16 @@ def open_fifo(
         mode: ``"r"`` to receive: does not wait, and `recv` raises EOFError once the last writer
             has gone. ``"w"`` to send: waits until somebody receives. ``"r+"`` for both: does not
             wait, and there is no end as long as this one is open.
-        pickle: messages are objects, pickled. Only for FIFOs to which nobody writes whom you do
-            not trust. Otherwise messages are bytes.
+        pickle: messages are objects, pickled. Whoever can write to the FIFO can then run any code
+            in the program that receives. Otherwise messages are bytes.
+        trusted: with ``pickle=True``, receive although other users may write to the FIFO or put
+            another one in its place.
         timeout: seconds to wait for a reader with mode ``"w"``; None means for ever.
 
     Raises:
         FileExistsError: there is something else at that path.
-        FileNotFoundError, PermissionError: as for any file.
+        FileNotFoundError, PermissionError: as for any file. PermissionError, too, for receiving
+            with ``pickle=True`` where another user may write, unless ``trusted=True``.
         TimeoutError: nobody has opened the FIFO for reading.
         ValueError: another mode than these.
 
@@ -70,9 +74,51 @@ def open_fifo(
     where = os.path.abspath(os.fspath(path))
     with contextlib.suppress(FileExistsError):
         os.mkfifo(where, 0o600)
-    if not stat.S_ISFIFO(Path(where).stat().st_mode):
+    found = Path(where).stat()
+    if not stat.S_ISFIFO(found.st_mode):
         raise FileExistsError(errno.EEXIST, "what exists there is not a FIFO", where)
-    return Fifo(where, mode, pickle, _open(where, mode, _Deadline(timeout)))
+    must_be_private = pickle and not trusted and mode != "w"
+    if must_be_private:
+        # Before it is opened, too: that alone would let a waiting writer go on.
+        _check_private(where, found)
+    descriptor = _open(where, mode, _Deadline(timeout))
+    try:
+        opened = os.fstat(descriptor)
+        # Another file may have taken its place since.
+        if not stat.S_ISFIFO(opened.st_mode):
+            raise FileExistsError(errno.EEXIST, "what exists there is not a FIFO", where)
+        if must_be_private:
+            _check_private(where, opened)
+        return Fifo(where, mode, pickle, descriptor, trusted)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_private(path: str, fifo: os.stat_result) -> None:
+    """Refuses a FIFO that another user may write to or replace; root may do so anyway."""
+    folder = os.path.dirname(os.path.realpath(path))
+    trusted = (0, os.geteuid())
+    holder = Path(folder).stat()
+    # The group's bits stand for everybody in an access control list, too.
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if fifo.st_uid not in trusted:
+        reason = f"the FIFO belongs to user {fifo.st_uid}"
+    elif fifo.st_mode & others:
+        reason = f"its mode is {stat.S_IMODE(fifo.st_mode):04o}: chmod go-w {path}"
+    elif holder.st_uid not in trusted:
+        reason = f"its folder belongs to user {holder.st_uid}"
+    elif holder.st_mode & others and not holder.st_mode & stat.S_ISVTX:
+        reason = (
+            f"the mode of its folder is {stat.S_IMODE(holder.st_mode):04o}: chmod go-w {folder}"
+        )
+    else:
+        return
+    message = (
+        f"other users may write to this FIFO, and so run any code here ({reason}); "
+        "receive bytes, or say trusted=True if you trust all of them"
+    )
+    raise PermissionError(errno.EPERM, message, path)
 
 
 def _open(path: str, mode: str, deadline: _Deadline) -> int:
@@ -130,10 +176,13 @@ class Fifo:
         mode: ``"r"``, ``"w"`` or ``"r+"``, as `open_fifo` was called.
     """
 
-    def __init__(self, path: str, mode: str, pickle: bool, descriptor: int) -> None:
+    def __init__(
+        self, path: str, mode: str, pickle: bool, descriptor: int, trusted: bool = False
+    ) -> None:
         self.name = path
         self.mode = mode
         self._pickle = pickle
+        self._trusted = trusted
         self._descriptor = descriptor
         self._process = os.getpid()
         self._messages = Messages()
@@ -185,7 +234,7 @@ class Fifo:
         return f"<manyhands.Fifo {self.name!r} mode={self.mode!r}{state}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_reopen, (self.name, self.mode, self._pickle))
+        return (_reopen, (self.name, self.mode, self._pickle, self._trusted))
 
     # ------------------------------------------------------------------ receiving
 
@@ -414,8 +463,8 @@ class Fifo:
             raise OSError(complaint)
 
 
-def _reopen(path: str, mode: str, pickle: bool) -> Fifo:
-    return open_fifo(path, mode, pickle=pickle)
+def _reopen(path: str, mode: str, pickle: bool, trusted: bool) -> Fifo:
+    return open_fifo(path, mode, pickle=pickle, trusted=trusted)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
