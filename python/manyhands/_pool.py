@@ -116,8 +116,13 @@ class Pool:
         self._check_running()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.terminate()
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._state = "TERMINATE"
+            # Running tasks are asked to stop first; anything else would cut them off.
+            self._executor.__exit__(kind, *details)
+        else:
+            self.terminate()
 
     def _check_running(self) -> None:
         if self._state != "RUN":

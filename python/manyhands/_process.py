@@ -83,11 +83,20 @@ class _Running:
                 self.collector.join(_JOIN_SLICE)
         _ending.discard(self)
 
+    def stop(self) -> None:
+        """Ask running tasks to stop, and end; whoever interrupts this has them killed."""
+        _ending.add(self)
+        try:
+            self.engine.stop()
+            self.join()
+        except BaseException:
+            self.terminate()
+            raise
+
     def terminate(self) -> None:
         _ending.add(self)
         self.engine.terminate()
-        if self.has_ended:
-            _ending.discard(self)
+        self.join()
 
 
 class ProcessPoolExecutor(Executor):
@@ -332,12 +341,16 @@ class ProcessPoolExecutor(Executor):
             running = self._running
         if running is not None:
             running.terminate()
-            running.join()
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            # Whoever presses Ctrl-C does not want to wait for what is still running.
-            self.terminate()
+            # Whoever presses Ctrl-C does not want to wait for what is still running: it is
+            # cancelled, as `Future.cancel` would.
+            with self._start_lock:
+                self._shut_down = True
+                running = self._running
+            if running is not None:
+                running.stop()
         else:
             self.shutdown(wait=True)
         return None
@@ -394,7 +407,7 @@ def _at_exit() -> None:
             _ending.add(executor._running)
     for running in list(_ending):
         if interrupted:
-            running.engine.terminate()
+            running.engine.stop()
         else:
             running.engine.close()
     for running in list(_ending):
@@ -402,8 +415,7 @@ def _at_exit() -> None:
             running.join()
         except KeyboardInterrupt:
             for left in list(_ending):
-                left.engine.terminate()
-                left.join()
+                left.terminate()
             raise
 
 

@@ -260,6 +260,15 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         if wait:
             self._crew.join()
 
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        # Whoever presses Ctrl-C does not want to wait for what is still to be done.
+        self._close(interrupted)
+        if interrupted:
+            self._ask_all()
+        self.shutdown(wait=True)
+        return None
+
 
 def _cpu_s(thread: threading.Thread) -> float | None:
     return None if thread.native_id is None else _native.thread_cpu_s(thread.native_id)

@@ -404,6 +404,13 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.lock().withdraw_all()
     }
 
+    /// See [`State::stop`].
+    pub fn stop(&self) -> Vec<T> {
+        let tickets = self.shared.lock().stop(clock::now());
+        self.rouse_driver();
+        tickets
+    }
+
     /// Ends the pool at once, killing its workers; tickets of all unfinished tasks.
     pub fn terminate(&self) -> Vec<T> {
         let tickets = self.shared.lock().terminate();

@@ -59,6 +59,8 @@ pub enum Openness {
     Open,
     /// It finishes what it has, then ends.
     Closing,
+    /// It asks what runs to stop, then ends.
+    Stopping,
     /// It ends at once; workers are killed.
     Terminating,
     /// It has ended: no worker, no zygote, no driver.
@@ -112,6 +114,8 @@ pub struct State<T> {
     pub(crate) openness: Openness,
     pub(crate) broken: Option<Arc<str>>,
     dooms: Vec<Doom>,
+    // When a stopping pool, of whose tasks none runs any more, kills the workers that are left.
+    end_by: Option<u64>,
     pub(crate) zygote: plan::Zygote,
     stillborn: usize,
     shortage: Option<Shortage>,
@@ -153,6 +157,7 @@ impl<T> State<T> {
             openness: Openness::Open,
             broken: None,
             dooms: Vec::new(),
+            end_by: None,
             zygote: plan::Zygote::None,
             stillborn: 0,
             shortage: None,
@@ -534,7 +539,7 @@ impl<T> State<T> {
         let Some(Place::Judged(slot)) = self.tasks.get(token).map(|task| task.place) else {
             return None;
         };
-        if retry && self.openness != Openness::Terminating && self.broken.is_none() {
+        if retry && self.tries_again() {
             self.run_again(token, slot);
             return None;
         }
@@ -542,6 +547,11 @@ impl<T> State<T> {
         self.counts.failed += 1;
         self.refill();
         self.remove(token).map(|task| task.ticket)
+    }
+
+    /// Whether anything that has failed may run again.
+    fn tries_again(&self) -> bool {
+        self.openness < Openness::Stopping && self.broken.is_none()
     }
 
     fn run_again(&mut self, token: Token, slot: u32) {
@@ -559,7 +569,7 @@ impl<T> State<T> {
         let task = &self.tasks[token];
         let retry = task.may_retry()
             && task.options.as_ref().is_some_and(|options| options.retry_deaths)
-            && self.broken.is_none();
+            && self.tries_again();
         if retry {
             self.run_again(token, slot);
         } else {
@@ -598,11 +608,28 @@ impl<T> State<T> {
 
     /// Withdraws every task that has not begun; their tickets.
     pub fn withdraw_all(&mut self) -> Vec<T> {
-        let tokens: Vec<Token> = self.tasks.keys().collect();
+        self.cancel_all(false, 0)
+    }
+
+    /// Takes no more tasks, withdraws those that have not begun and asks the others to stop; the pool ends when they
+    /// have, or have been killed. Tickets of all.
+    pub fn stop(&mut self, now: u64) -> Vec<T> {
+        if self.openness >= Openness::Stopping {
+            return Vec::new();
+        }
+        self.openness = Openness::Stopping;
+        self.cancel_all(true, now)
+    }
+
+    fn cancel_all(&mut self, running: bool, now: u64) -> Vec<T> {
+        // Those without a slot first: otherwise they would move into the slots of those that are withdrawn, and begin.
+        let (waiting, placed): (Vec<Token>, Vec<Token>) =
+            self.tasks.keys().partition(|token| self.tasks[*token].place == Place::Backlog);
         let mut tickets = Vec::new();
-        for token in tokens {
-            if let Cancelled::Withdrawn(ticket) = self.cancel(token, false, 0) {
-                tickets.push(ticket);
+        for token in waiting.into_iter().chain(placed) {
+            match self.cancel(token, running, now) {
+                Cancelled::Withdrawn(ticket) | Cancelled::Ending(ticket) => tickets.push(ticket),
+                Cancelled::TooLate => {}
             }
         }
         tickets

@@ -26,7 +26,7 @@ imports! {
     /// The base class of our own errors.
     manyhands_error = "manyhands._errors"."ManyhandsError";
     /// Raised inside a task that should stop.
-    task_cancelled = "manyhands._errors"."TaskCancelled";
+    task_cancelled = "manyhands._task_cancelled"."TaskCancelled";
     /// What a task fails with that takes too long.
     task_timeout = "manyhands._errors"."TaskTimeout";
     /// Copies the context of the calling thread.

@@ -226,6 +226,13 @@ impl ThreadPoolBase {
         }
     }
 
+    /// Ask what runs to stop.
+    fn _ask_all(&self) {
+        for worker in &self.pool.lock().workers {
+            worker.seat.ask_all();
+        }
+    }
+
     #[getter]
     fn _max_workers(&self) -> usize {
         self.pool.lock().limit

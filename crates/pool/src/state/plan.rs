@@ -67,7 +67,16 @@ impl<T> State<T> {
         if self.stillborn > STILLBORN_PER_WORKER * self.settings.workers + 2 {
             self.break_down("its workers die as soon as they start; see what they print");
         }
-        if self.openness == Openness::Closing && self.tasks.is_empty() {
+        if self.openness == Openness::Stopping && self.dooms.is_empty() {
+            let end_by = *self.end_by.get_or_insert(now.saturating_add(self.settings.grace));
+            if now >= end_by {
+                self.openness = Openness::Terminating;
+                return (self.plan_termination(), None);
+            }
+            next = earliest(next, Some(end_by));
+        }
+        let ends = matches!(self.openness, Openness::Closing | Openness::Stopping);
+        if ends && self.tasks.is_empty() {
             self.plan_end(&mut actions);
             return (actions, next);
         }
@@ -205,7 +214,9 @@ impl<T> State<T> {
 
     fn time_out(&mut self, token: Token, slot: u32, timeout: u64) {
         let task = &self.tasks[token];
-        let retry = task.may_retry() && task.options.as_ref().is_some_and(|options| options.retry_timeouts);
+        let retry = task.may_retry()
+            && task.options.as_ref().is_some_and(|options| options.retry_timeouts)
+            && self.tries_again();
         self.occupants[slot as usize] = None;
         if !retry {
             let outcome = Outcome::TimedOut(task.name().to_owned(), timeout);

@@ -204,7 +204,7 @@ impl<T> State<T> {
     /// Whether workers are on their way, or are still to be asked for.
     #[must_use]
     pub fn is_staffing(&self) -> bool {
-        let is_able = self.broken.is_none() && self.openness < Openness::Terminating;
+        let is_able = self.broken.is_none() && self.openness < Openness::Stopping;
         let starting = self.seats.iter().any(|seat| seat.life == Life::Starting);
         is_able && (starting || self.is_short_of_hands())
     }

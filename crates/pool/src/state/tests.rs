@@ -1,6 +1,7 @@
 //! The state machine with workers played by the test: no process, no clock.
 
 mod shortage;
+mod stop;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -356,6 +356,14 @@ impl ProcessEngine {
         }
     }
 
+    /// Ends the pool soon: running tasks are asked to stop, and killed after the grace; futures of unfinished tasks are
+    /// cancelled.
+    fn stop(&self, py: Python<'_>) {
+        for ticket in py.detach(|| self.core.pool.stop()) {
+            FutureBase::force_cancelled(ticket.future.bind(py));
+        }
+    }
+
     /// Ends the pool at once: workers are killed, futures of unfinished tasks are cancelled.
     fn terminate(&self, py: Python<'_>) {
         for ticket in py.detach(|| self.core.pool.terminate()) {

@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::ground;
 use super::payload::{self, Pickled};
-use crate::{codec, ffi};
+use crate::{codec, ffi, imports};
 
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
@@ -41,6 +41,10 @@ pub(super) fn cancel_requested() -> bool {
     #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
     let entry = Entry { slot: (running as u32) - 1, generation: (running >> 32) as u32 };
     SIDE.get().is_some_and(|side| side.is_condemned(entry))
+}
+
+fn asked_to_stop(py: Python<'_>) -> PyErr {
+    imports::error(py, imports::task_cancelled, Some("the task has been asked to stop".to_owned()))
 }
 
 /// Runs tasks in a worker process.
@@ -180,7 +184,8 @@ impl WorkerLoop {
             *name = call.args.get_item(0).ok();
         }
         RUNNING.store(u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1), Ordering::Relaxed);
-        let result = call.run();
+        // Whoever asked it to stop before this line has sent a signal that its handler did not take for it.
+        let result = if self.side.is_condemned(entry) { Err(asked_to_stop(py)) } else { call.run() };
         // From here on SIGINT is too late: the task has ended.
         RUNNING.store(0, Ordering::Relaxed);
         result

@@ -110,6 +110,17 @@ impl Seat {
         Some(CancelAnswer::Ending)
     }
 
+    /// Asks every task on the seat to stop.
+    pub(super) fn ask_all(&self) {
+        let mut frames = self.lock();
+        for frame in &mut *frames {
+            frame.asked = true;
+        }
+        self.asked.store(!frames.is_empty(), Ordering::Relaxed);
+        drop(frames);
+        self.parker.call();
+    }
+
     /// Asks the task `token` to stop because its time is up: what it returns no longer counts.
     pub(super) fn expire(&self, token: u64) -> bool {
         let mut frames = self.lock();
