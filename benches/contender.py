@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 
 # What belongs together: asked for with one word, shown in one table.
-Group = Literal["pools", "sync"]
-HEADINGS: dict[Group, str] = {"pools": "Pools", "sync": "Locks, events, queues"}
+Group = Literal["pools", "joblib", "sync"]
+HEADINGS: dict[Group, str] = {
+    "pools": "Pools",
+    "joblib": "Backends of joblib",
+    "sync": "Locks, events, queues",
+}
 # What a contender is asked to make: pools by their workers, everything else by what it is.
 Kind = Literal[
     "process",
     "thread",
+    "backend",
     "lock",
     "semaphore",
     "bounded_semaphore",

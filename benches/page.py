@@ -72,6 +72,9 @@ _NOTES: dict[Group, str] = {
 worker; what a pool adds in all, other processes included, stands in results.json as `whole_pool`.
 Workers that are forked from a small parent share its pages, and take more when the parent is large.
 An array that arrives as a view costs nothing until it is read; the tasks read one element.""",
+    "joblib": """\
+Workers that a backend keeps from call to call are warm, and have imported scikit-learn; that of
+`multiprocessing` makes new ones for each call. A search is compared with a sequential one.""",
     "sync": """\
 `lock_contended` counts the pairs of both processes together; `smaller_share` below is the share of
 the one that got less. `queue_many` counts items, not lists; a list of ints is pickled as one object
@@ -82,6 +85,7 @@ of `locks_made` take no file descriptor is checked with every sample.""",
 }
 _DASHES: dict[Group, str] = {
     "pools": "not offered, not installed, failed, or (`task_length`) half was never reached",
+    "joblib": "not installed or failed",
     "sync": "not offered, not installed or failed",
 }
 

@@ -57,6 +57,11 @@ def last_element(array: Array) -> float:
     return float(array[-1])
 
 
+def sum_of_part(array: Array, begin: int, end: int) -> float:
+    """Return the sum of the elements from `begin` up to `end`."""
+    return float(array[begin:end].sum())
+
+
 def sum_and_length(array: Array) -> tuple[float, int]:
     """Return the sum of all elements and their number: the whole array is read."""
     return float(array.sum()), len(array)

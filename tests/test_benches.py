@@ -19,7 +19,7 @@ import pytest
 
 from benches import __main__ as command
 from benches import charts, machine, page, quantity, report, run, summary, tables, work
-from benches.contender import pool_chunk
+from benches.contender import HEADINGS, pool_chunk
 from benches.contenders import NAMES, OURS, contender, installed, of_group
 from benches.measure import PoolMeasure, WrongResult, check, repeated
 from benches.measures import MEASURES, lengths, mapping, memory, recover, round_trip
@@ -211,8 +211,9 @@ def test_every_contender_says_how_it_is_called() -> None:
         text = page.called(name, "pools")
         for operation in ("pool", "submit", "map", "shared array"):
             assert f"- {operation}: " in text
-    for name in of_group("sync"):
-        assert "\n- " in page.called(name, "sync")
+    for group in HEADINGS:
+        for name in of_group(group):
+            assert "\n- " in page.called(name, group)
 
 
 def test_ray_takes_part_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +285,7 @@ def test_everything_is_written(whole_run: Results, tmp_path: Path) -> None:
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.write(whole_run, tmp_path / "docs", readme)
     wanted = {f"{name}.svg" for name in (*MEASURES, "latency", "efficiency")}
-    wanted |= {"targets_pools.svg", "targets_sync.svg"}
+    wanted |= {f"targets_{group}.svg" for group in HEADINGS}
     assert {path.name for path in (tmp_path / "docs").glob("*.svg")} == wanted
     for path in (tmp_path / "docs").glob("*.svg"):
         root = ElementTree.fromstring(path.read_text())
@@ -430,7 +431,7 @@ def test_a_run_that_is_terminated_leaves_no_sample_behind() -> None:
 
 
 def test_a_group_stands_for_its_benchmarks() -> None:
-    assert command.chosen(["pools", "sync"]) == list(MEASURES)
+    assert command.chosen(list(HEADINGS)) == list(MEASURES)
     assert {MEASURES[name].group for name in command.chosen(["sync"])} == {"sync"}
     assert command.chosen(["lock", "submit"]) == ["submit", "lock"]
 

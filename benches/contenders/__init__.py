@@ -26,6 +26,11 @@ _HOMES: dict[Group, dict[str, tuple[str, str]]] = {
         "mpire": ("mpire", "Mpire"),
         "ray": ("ray", "Ray"),
     },
+    "joblib": {
+        OURS: ("backends", "Manyhands"),
+        "loky": ("backends", "Loky"),
+        "multiprocessing": ("backends", "Multiprocessing"),
+    },
     "sync": {
         OURS: ("sync.ours", "Manyhands"),
         "multiprocessing": ("sync.multiprocessing", "Multiprocessing"),

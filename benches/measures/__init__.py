@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benches.measures.arrays import ArrayArgument, ArrayResult, ArrayShared
+from benches.measures.backends import GridSearch, OneArray
 from benches.measures.cold import Cold
 from benches.measures.lengths import TaskLength
 from benches.measures.mapping import MapInts, Scaling
@@ -55,6 +56,8 @@ MEASURES: dict[str, Measure] = {
         Memory(),
         Scaling(),
         TaskLength(),
+        OneArray(),
+        GridSearch(),
         LockAlone(),
         LockWith(),
         LockContended(),
