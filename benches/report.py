@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benches import charts, page, summary
-from benches.contender import HEADINGS
+from benches.comparison import comparison_rows
 from benches.run import ROOT, Results
 from benches.tables import machine_line, markdown, ratio_rows, target_rows, value_rows
 from benches.targets import verdicts
@@ -34,19 +34,11 @@ def terminal(results: Results) -> str:
 
 def readme_part(results: Results) -> str:
     """Return what stands between README's marks."""
-    found = verdicts(results)
-    met = sum(verdict.met is True for verdict in found)
     more = (
         "Every library's figures, the plots and how each is called: "
         "[docs/benchmarks](docs/benchmarks/README.md)."
     )
-    parts = []
-    for group in summary.groups(results):
-        parts.append(f"{HEADINGS[group]}:")
-        parts.append(markdown(target_rows(verdicts(results, group))))
-    parts.append(f"{met} of {len(found)} met. {machine_line(results)}")
-    parts += [page.targets_picture(group, "docs/benchmarks/") for group in summary.groups(results)]
-    return "\n\n".join((*parts, more))
+    return "\n\n".join((markdown(comparison_rows(results)), machine_line(results), more))
 
 
 def with_part(text: str, part: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 
 from benches import __main__ as command
 from benches import charts, machine, page, quantity, report, run, summary, tables, work
+from benches.comparison import comparison_rows
 from benches.contender import HEADINGS, pool_chunk
 from benches.contenders import NAMES, OURS, contender, installed, of_group
 from benches.measure import PoolMeasure, WrongResult, check, repeated
@@ -298,12 +299,13 @@ def test_everything_is_written(whole_run: Results, tmp_path: Path) -> None:
     head, part, tail = readme.read_text().replace(report.END, report.BEGIN).split(report.BEGIN)
     assert (head, tail) == ("before\n", "\nafter\n")
     assert "\nold\n" not in part
+    assert all(line in part for line in tables.markdown(comparison_rows(whole_run)).splitlines())
     for target in TARGETS:
-        assert target.wanted in part
+        assert target.wanted in text
 
 
 def test_a_missed_target_says_so(whole_run: Results) -> None:
-    part = report.readme_part(whole_run)
+    part = tables.markdown(tables.target_rows(verdicts(whole_run)))
     submit = next(line for line in part.splitlines() if "at least 20× ProcessPool" in line)
     assert "| **missed** |" in submit
     trip = next(line for line in part.splitlines() if "at least 8× ProcessPool" in line)

@@ -1,0 +1,115 @@
+"""The README's table: manyhands beside the best of all others, whoever that is in each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benches import summary
+from benches.contenders import OURS
+from benches.measures import MEASURES
+from benches.quantity import digits, shown
+
+if TYPE_CHECKING:
+    from benches.run import Results
+    from benches.summary import Spread
+
+# What the table shows, and in which words; the order is the reader's. A benchmark that is not
+# here has a row all the same once another library is better in it.
+ROWS = {
+    "submit": "tiny tasks, one `submit` each, processes",
+    "thread_submit": "tiny tasks, one `submit` each, threads",
+    "round_trip": "submit one task, wait for it, processes",
+    "thread_round_trip": "submit one task, wait for it, threads",
+    "map": "`map` over a million ints, processes",
+    "scaling": "parsing source files: 2 workers against 1",
+    "array": "64 MB array as an argument",
+    "array_result": "64 MB array as a result",
+    "array_shared": "64 MB array that was shared before",
+    "joblib_array": "joblib: one 64 MB array to 32 tasks",
+    "grid_search": "scikit-learn's grid search",
+    "cold": "first result of a new pool",
+    "recover": "a worker is killed: the next result",
+    "memory": "memory of a worker",
+    "lock": "`Lock`: acquire and release, nobody else",
+    "lock_contended": "`Lock` between two busy processes",
+    "semaphore": "`Semaphore`: acquire and release",
+    "event": "`Event` round trip between processes",
+    "condition": "`Condition` round trip between processes",
+    "queue": "ints through a `Queue` to a process",
+    "queue_many": "the same, many at a time",
+    "thread_queue": "ints through a `Queue` to a thread",
+    "queue_large": "1 MiB `bytes` through a `Queue`",
+    "queue_round_trip": "`Queue` round trip between processes",
+    "pipe_round_trip": "`Pipe` round trip between processes",
+    "async_get": "asyncio: items from a process",
+    "idle": "CPU time of a second of waiting",
+    "locks_made": "100,000 locks: time to make one",
+    "locks_memory": "100,000 locks: memory of one",
+}
+# What a figure of the best other library leaves out.
+_FORKED = "forks your program, threads and all"
+REMARKS = {
+    ("cold", "stdlib"): _FORKED,
+    ("cold", "mp_pool"): _FORKED,
+    ("cold", "pebble"): _FORKED,
+    ("cold", "mpire"): _FORKED,
+    ("recover", "stdlib"): "in a new pool: every task of the old one has failed",
+    ("recover", "mp_pool"): "the killed task never answers",
+}
+# Closer than this, or with rounds on both sides, nobody is called better.
+EVEN = 1.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One benchmark: our median, that of the best other library, and the ratios of the rounds."""
+
+    benchmark: str
+    ours: float
+    rival: str
+    theirs: float
+    ratio: Spread
+
+    @property
+    def verdict(self) -> str:
+        """Who is better and how many times, in words."""
+        is_even = 1 / EVEN < self.ratio.median < EVEN or self.ratio.low < 1.0 < self.ratio.high
+        if is_even:
+            return "about even"
+        if self.ratio.median > 1.0:
+            return f"manyhands, {digits(self.ratio.median)}×"
+        label = summary.label(self.benchmark, self.rival)
+        return f"**{label}, {digits(1.0 / self.ratio.median)}×**"
+
+
+def compared(results: Results, benchmark: str) -> Comparison | None:
+    """Return a benchmark beside its best other library; None where only one side was measured."""
+    spreads = summary.values(results, benchmark)
+    rivals = [name for name in spreads if name != OURS]
+    if OURS not in spreads or not rivals:
+        return None
+    best = max if MEASURES[benchmark].higher_is_better else min
+    rival = best(rivals, key=lambda name: spreads[name].median)
+    ratio = summary.ratios(results, benchmark, rival)
+    if ratio is None:
+        return None
+    return Comparison(benchmark, spreads[OURS].median, rival, spreads[rival].median, ratio)
+
+
+def comparison_rows(results: Results) -> list[list[str]]:
+    """Return the head and one row per benchmark of ROWS, and of any that another does better."""
+    rows = [["", "manyhands", "best of the others", "better"]]
+    there = summary.benchmarks(results)
+    others = [name for name in there if name not in ROWS]
+    for benchmark in [*ROWS, *others]:
+        found = compared(results, benchmark) if benchmark in there else None
+        if found is None or (benchmark in others and found.ratio.median >= 1.0):
+            continue
+        unit = MEASURES[benchmark].unit
+        rival = f"{shown(found.theirs, unit)}, {summary.label(benchmark, found.rival)}"
+        remark = REMARKS.get((benchmark, found.rival))
+        rival += f" ({remark})" if remark else ""
+        words = ROWS.get(benchmark, MEASURES[benchmark].title)
+        rows.append([words, shown(found.ours, unit), rival, found.verdict])
+    return rows
