@@ -265,9 +265,9 @@ def test_the_first_failure_in_order_is_raised() -> None:
             raise ValueError(number)
         return number
 
-    with pytest.raises(ValueError, match=r"^0$"):
+    with pytest.raises(ValueError, match=r"(?m)^0$"):
         mh.map(work, range(100))
-    with pytest.raises(ValueError, match=r"^40$"):
+    with pytest.raises(ValueError, match=r"(?m)^40$"):
         mh.map(work, range(1, 100))
 
 

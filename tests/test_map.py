@@ -159,7 +159,7 @@ def test_the_first_failure_in_order_is_raised(workers: Any, chunksize: int | Non
     from functools import partial
 
     work = partial(fail_on, {3, 50, 51, 99})
-    with pytest.raises(ValueError, match=r"^3$"):
+    with pytest.raises(ValueError, match=r"(?m)^3$"):
         mh.map(work, range(100), workers=workers, chunksize=chunksize)
 
 
@@ -173,7 +173,7 @@ def test_an_earlier_failure_that_comes_later_wins(tmp_path: Path) -> None:
             touch(gate)
         raise ValueError(number)
 
-    with pytest.raises(ValueError, match=r"^0$"):
+    with pytest.raises(ValueError, match=r"(?m)^0$"):
         mh.map(work, [0, 1], workers="thread", max_workers=2, chunksize=1)
 
 
@@ -350,7 +350,7 @@ def test_imap_raises_in_place(workers: Any) -> None:
 
     results = mh.imap(partial(fail_on, {3}), range(10), workers=workers)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"^3$"):
+    with pytest.raises(ValueError, match=r"(?m)^3$"):
         next(results)
 
 

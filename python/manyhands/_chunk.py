@@ -13,6 +13,8 @@ from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from manyhands import _native
+from manyhands._item_note import NO_ITEM, sketch
+from manyhands._task_cancelled import TaskCancelled
 
 __all__ = [
     "Failure",
@@ -21,6 +23,7 @@ __all__ = [
     "Placed",
     "ShippedFunction",
     "call_shipped",
+    "is_returnable",
     "not_the_end",
     "run_chunk",
 ]
@@ -29,24 +32,60 @@ T = TypeVar("T")
 
 
 class Failure:
-    """The exception that ended a chunk; it pickles whatever the exception is."""
+    """The exception that an item of a chunk has raised; it pickles whatever the exception is.
 
-    __slots__ = ("exception", "task")
+    Attributes:
+        exception: what was raised.
+        task: name of the function.
+        shown: the item in a few words, or nothing.
+    """
 
-    def __init__(self, exception: BaseException, task: str) -> None:
+    __slots__ = ("exception", "shown", "task")
+
+    def __init__(self, exception: BaseException, task: str, shown: str = "") -> None:
         self.exception = exception
         self.task = task
+        self.shown = shown
 
     def __reduce__(self) -> tuple[object, ...]:
         from manyhands._remote_error import dump_exception
 
-        return (_load_failure, (dump_exception(self.exception, self.task), self.task))
+        return (_load_failure, (dump_exception(self.exception, self.task), self.task, self.shown))
 
 
-def _load_failure(data: bytes, task: str) -> Failure:
+def _load_failure(data: bytes, task: str, shown: str) -> Failure:
     from manyhands._remote_error import load_exception
 
-    return Failure(load_exception(data), task)
+    return Failure(load_exception(data), task, shown)
+
+
+class _Parcel(list[Any]):
+    """Results that pickle although some of them do not: a failure takes the place of each such."""
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        from manyhands._pickling import dumps
+
+        try:
+            data, buffers = dumps(list(self), "the results")
+        except Exception:
+            data, buffers = dumps([_or_failure(result) for result in self])
+        return (_open_parcel, (data, *buffers))
+
+
+def _open_parcel(data: bytes, *buffers: Any) -> list[Any]:
+    from manyhands._pickling import loads
+
+    return loads(data, buffers)  # type: ignore[no-any-return]
+
+
+def _or_failure(result: object) -> object:
+    from manyhands._pickling import dumps
+
+    try:
+        dumps(result, "result")
+    except Exception as error:
+        return Failure(error, "")
+    return result
 
 
 class Placed:
@@ -91,7 +130,8 @@ class ShippedFunction(Generic[T]):
 
 
 Function: TypeAlias = Callable[..., T] | ShippedFunction[T]
-# (results up to a failure, the failure or None, seconds spent in the function)
+# (results up to a failure, the failure or None, seconds spent in the function). Where exceptions
+# are returned, they are among the results, each in a `Failure`.
 Outcome: TypeAlias = tuple[list[T], Failure | None, float]
 
 # Functions that chunks brought, latest used last; a map needs one, so a few are plenty.
@@ -129,33 +169,47 @@ def run_chunk(
     star: bool,
     retries: int = 0,
     retry_on: tuple[type[BaseException], ...] = (Exception,),
+    return_exceptions: bool = False,
 ) -> Outcome[T]:
     """Call `fn` on each of `items` (on ``*item`` with `star`) until one call fails.
+
+    With `return_exceptions` the others go on, and a `Failure` takes the place of the result.
 
     Returns:
         ``(results, failure, seconds)``: the results before the failure, the `Failure` or None,
         and the seconds that the calls took.
     """
     function = _unpack(fn) if isinstance(fn, ShippedFunction) else fn
-    results: list[T] = []
+    results: list[T] = _Parcel() if return_exceptions else []
     failure = None
     began = perf_counter()
     try:
-        if retries:
+        if return_exceptions:
+            _call_all(function, items, star, retries, retry_on, results)
+        elif retries:
             for item in items:
                 results.append(_retried(function, item if star else (item,), retries, retry_on))
         else:
             _call_each(function, items, star, results)
     except BaseException as error:
-        from manyhands._errors import TaskCancelled
-
         if isinstance(error, TaskCancelled):
             raise
-        task = getattr(function, "__qualname__", type(function).__qualname__)
-        if isinstance(error, StopIteration):
-            error = not_the_end(error, task)
-        failure = Failure(error, task)
+        done = len(results)
+        # Ctrl-C may come after the last item.
+        failure = _failure(function, error, items[done] if done < len(items) else NO_ITEM)
     return results, failure, perf_counter() - began
+
+
+def is_returnable(error: BaseException) -> bool:
+    """Say whether an exception is an item's own, and not a demand on the whole program to stop."""
+    return not isinstance(error, KeyboardInterrupt | GeneratorExit | TaskCancelled)
+
+
+def _failure(function: Callable[..., Any], error: BaseException, item: object) -> Failure:
+    task = getattr(function, "__qualname__", type(function).__qualname__)
+    if isinstance(error, StopIteration):
+        error = not_the_end(error, task)
+    return Failure(error, task, sketch(item))
 
 
 def not_the_end(error: StopIteration, task: str) -> RuntimeError:
@@ -186,6 +240,25 @@ def _call_each(
     results.extend(starmap(function, items) if star else map(function, items))
     if len(results) < len(items):
         raise StopIteration
+
+
+def _call_all(
+    function: Callable[..., T],
+    items: Sequence[Any],
+    star: bool,
+    retries: int,
+    retry_on: tuple[type[BaseException], ...],
+    results: list[Any],
+) -> None:
+    """Append the result of each call to `results`, or its failure."""
+    for item in items:
+        try:
+            result: Any = _retried(function, item if star else (item,), retries, retry_on)
+        except BaseException as error:
+            if not is_returnable(error):
+                raise
+            result = _failure(function, error, item)
+        results.append(result)
 
 
 def _retried(

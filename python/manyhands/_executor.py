@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manyhands._future import Future
+    from manyhands._progress import ProgressOption
 
 __all__ = ["BoundExecutor", "Executor", "TaskOptions", "check_workers", "checked_options"]
 
@@ -103,14 +104,19 @@ class Executor(concurrent.futures.Executor):
         """
 
     def _map_chunk_submit(
-        self, options: TaskOptions, fn: Function[T], items: Sequence[Any], star: bool
+        self,
+        options: TaskOptions,
+        fn: Function[T],
+        items: Sequence[Any],
+        star: bool,
+        return_exceptions: bool,
     ) -> Future[Outcome[T]]:
         """Run ``fn`` on each of `items` as one task; with `star`, items are argument tuples.
 
         The future's result is ``(results, failure, seconds)``, see `manyhands._chunk.run_chunk`.
         It fails itself only if the chunk as a whole did (its worker died, it cannot be pickled).
         """
-        args = (fn, items, star, options.retries, options.retry_on)
+        args = (fn, items, star, options.retries, options.retry_on, return_exceptions)
         return self._submit(options, run_chunk, args, {})
 
     def options(
@@ -148,18 +154,24 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
 
         All calls are submitted at once, before the first result is asked for, unless `buffersize`
         bounds how many may be ahead of the results taken. An exception is raised in the place of
-        its item; the items after it are then cancelled.
+        its item, which a note in it names; the items after it are then cancelled.
 
         Args:
             timeout: seconds, counted from this call, until `next` raises TimeoutError.
             chunksize: how many items travel as one task. None means one at a time on threads; on
                 processes the size grows from few to many and shrinks again towards the end.
             buffersize: at most this many items are submitted and not yet yielded.
+            return_exceptions: whether an item's exception is yielded in its place, instead of being
+                raised there, and the others go on.
+            progress: True for a progress bar, a string for a bar with that label, or a callable
+                that gets ``(done, total)``; it counts the results taken.
 
         Example:
             >>> with mh.ProcessPoolExecutor() as ex:
@@ -167,7 +179,16 @@ class Executor(concurrent.futures.Executor):
             [1024, 81]
         """
         return _stream.eager_map(
-            self, NO_OPTIONS, fn, iterables, False, timeout, chunksize, buffersize
+            self,
+            NO_OPTIONS,
+            fn,
+            iterables,
+            False,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     def starmap(
@@ -177,6 +198,8 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `map`, with each item unpacked into arguments: ``fn(*item)``.
 
@@ -186,7 +209,16 @@ class Executor(concurrent.futures.Executor):
             [(3, 1), (2, 1)]
         """
         return _stream.eager_map(
-            self, NO_OPTIONS, fn, (iterable,), True, timeout, chunksize, buffersize
+            self,
+            NO_OPTIONS,
+            fn,
+            (iterable,),
+            True,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     def imap(
@@ -195,6 +227,8 @@ class Executor(concurrent.futures.Executor):
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `map`, but lazily: input is read only as results are taken, so it may be endless.
 
@@ -202,8 +236,19 @@ class Executor(concurrent.futures.Executor):
             buffersize: at most this many items are submitted and not yet yielded; None means a
                 few per worker.
             chunksize: how many items travel as one task; None lets it follow what items cost.
+            return_exceptions, progress: as for `map`.
         """
-        return _stream.lazy_map(self, NO_OPTIONS, fn, iterables, True, chunksize, buffersize)
+        return _stream.lazy_map(
+            self,
+            NO_OPTIONS,
+            fn,
+            iterables,
+            True,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
 
     def imap_unordered(
         self,
@@ -211,9 +256,21 @@ class Executor(concurrent.futures.Executor):
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `imap`, with results in the order in which they are ready."""
-        return _stream.lazy_map(self, NO_OPTIONS, fn, iterables, False, chunksize, buffersize)
+        return _stream.lazy_map(
+            self,
+            NO_OPTIONS,
+            fn,
+            iterables,
+            False,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``fn(*args, **kwargs)`` in a worker and await its result.
@@ -272,13 +329,24 @@ class BoundExecutor:
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `Executor.map`; this `timeout` is the total one, the option's is per item.
 
         With a per-item timeout each item is its own task, whatever `chunksize` says.
         """
         return _stream.eager_map(
-            self._executor, self._options, fn, iterables, False, timeout, chunksize, buffersize
+            self._executor,
+            self._options,
+            fn,
+            iterables,
+            False,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     def starmap(
@@ -288,10 +356,21 @@ class BoundExecutor:
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `Executor.starmap`."""
         return _stream.eager_map(
-            self._executor, self._options, fn, (iterable,), True, timeout, chunksize, buffersize
+            self._executor,
+            self._options,
+            fn,
+            (iterable,),
+            True,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     def imap(
@@ -300,10 +379,20 @@ class BoundExecutor:
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `Executor.imap`."""
         return _stream.lazy_map(
-            self._executor, self._options, fn, iterables, True, chunksize, buffersize
+            self._executor,
+            self._options,
+            fn,
+            iterables,
+            True,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     def imap_unordered(
@@ -312,10 +401,20 @@ class BoundExecutor:
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
     ) -> Iterator[T]:
         """As `Executor.imap_unordered`."""
         return _stream.lazy_map(
-            self._executor, self._options, fn, iterables, False, chunksize, buffersize
+            self._executor,
+            self._options,
+            fn,
+            iterables,
+            False,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
         )
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

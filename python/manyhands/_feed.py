@@ -27,17 +27,18 @@ class Feed:
 
     Attributes:
         remaining: how many items are left, or None if the input does not say.
+        taken: how many items have been taken.
         star: whether items are tuples of arguments.
     """
 
-    __slots__ = ("_at", "_error", "_items", "_iterator", "remaining", "star")
+    __slots__ = ("_error", "_items", "_iterator", "remaining", "star", "taken")
 
     def __init__(self, iterables: Sequence[Iterable[Any]], star: bool) -> None:
         self._error: Exception | None = None
         self._items: Sequence[Any] | None = None
         self._iterator: Iterator[Any] | None = None
-        self._at = 0
         self.remaining: int | None = None
+        self.taken = 0
         self.star = star or len(iterables) != 1
         if len(iterables) == 1 and _is_sliceable(iterables[0]):
             self._items = iterables[0]
@@ -49,7 +50,7 @@ class Feed:
             self.remaining = min(len(each) for each in iterables)  # type: ignore[arg-type]
 
     def read_all(self) -> int:
-        """Read the whole input into memory and return how many items it has."""
+        """Read the whole input, before any is taken, and return how many items it has."""
         if self._iterator is not None:
             self._items = list(self._iterator)
             self._iterator = None
@@ -63,10 +64,10 @@ class Feed:
         What the input raises is raised once the items before it have been taken.
         """
         if self._items is not None:
-            piece = self._items[self._at : self._at + size]
-            self._at += len(piece)
+            piece = self._items[self.taken : self.taken + size]
         else:
             piece = self._read(size)
+        self.taken += len(piece)
         if self.remaining is not None:
             self.remaining -= len(piece)
         return piece
@@ -89,8 +90,8 @@ class Feed:
     def rest(self) -> Iterator[Any]:
         """Iterate over what is left, reading the input as lazily as it allows."""
         if self._items is not None:
-            rest = islice(self._items, self._at, None)
-            self._at = len(self._items)
+            rest = islice(self._items, self.taken, None)
+            self.taken = len(self._items)
             return rest
         assert self._iterator is not None
         if self._error is not None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from manyhands._choice import Choice, Resources, remember
-from manyhands._chunk import run_chunk
+from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._executor import BoundExecutor, Executor, TaskOptions, check_workers, checked_options
 from manyhands._feed import Feed
+from manyhands._item_note import note_items, sketch
 from manyhands._own_settings import own_context
 from manyhands._pace import Pace
 from manyhands._pilot import Piece, Pilot
 from manyhands._process import default_workers
-from manyhands._progress import Progress, ProgressOption, open_progress
+from manyhands._progress import Progress, ProgressOption, label_of, open_progress
 from manyhands._shared_pool import KINDS, check_kind, is_warm, new_executor, shared_pool
-from manyhands._stream import Results, as_completed, in_order
-from manyhands._submission import Submission
+from manyhands._stream import Results, as_completed, counted, in_order
+from manyhands._submission import Submission, opened
 from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _Work(Generic[T]):
     options: TaskOptions
     chunksize: int | None
     buffersize: int | None = None
+    return_exceptions: bool = False
 
     def window(self, executor: Executor) -> Window[T]:
         """Return a window for this work over `executor`."""
@@ -59,8 +61,9 @@ class _Work(Generic[T]):
         if self.max_workers is not None and self.max_workers < count:
             # The pool is shared and bigger than this map may use: no more tasks than that.
             count = most = self.max_workers
+        single = self.chunksize == 1
         submission = Submission(
-            executor, self.options, self.fn, self.feed.star, self.chunksize == 1
+            executor, self.options, self.fn, self.feed.star, single, self.return_exceptions
         )
         pace = Pace(count, self.chunksize)
         return Window(submission, self.feed, count, pace, self.buffersize, most)
@@ -75,6 +78,7 @@ def map(  # noqa: A001 - the name users expect
     retries: int = 0,
     progress: ProgressOption = None,
     chunksize: int | None = None,
+    return_exceptions: bool = False,
 ) -> list[T]:
     """Call ``fn`` on the items of `iterables`, many at a time; return the results in order.
 
@@ -94,6 +98,8 @@ def map(  # noqa: A001 - the name users expect
         progress: True for a progress bar, a string for a bar with that label, or a callable that
             gets ``(done, total)``.
         chunksize: how many items travel as one task; None lets it follow what items cost.
+        return_exceptions: whether an item that fails ends the map (False), or its exception takes
+            the place of its result, and the others go on (True).
 
     Returns:
         A list of the results.
@@ -102,16 +108,16 @@ def map(  # noqa: A001 - the name users expect
         TaskTimeout: an item took longer than `timeout`.
         WorkerDied: the process that ran an item died.
         ValueError, TypeError: an argument makes no sense.
-        Exception: what ``fn`` raised for the first item, in order, that failed. Items that have
-            not been started by then never are.
+        Exception: what ``fn`` raised for the first item, in order, that failed; a note in it tells
+            which item that was. Items that have not been started by then never are.
 
     Example:
         >>> mh.map(pow, [2, 3, 4], [10, 4, 3])
         [1024, 81, 64]
     """
     options = checked_options(timeout, retries)
-    work = _work(fn, iterables, workers, max_workers, options, chunksize)
-    with open_progress(progress, _name(fn), work.feed.remaining) as shown:
+    work = _work(fn, iterables, workers, max_workers, options, chunksize, return_exceptions)
+    with open_progress(progress, label_of(fn), work.feed.remaining) as shown:
         if work.workers == "auto":
             return _map_auto(work, shown)
         with _executor(work) as executor:
@@ -131,6 +137,7 @@ def imap(
     retries: int = 0,
     progress: ProgressOption = None,
     chunksize: int | None = None,
+    return_exceptions: bool = False,
 ) -> Iterator[T]:
     """As `map`, but lazily: input is read as results are taken, so it may be endless.
 
@@ -148,14 +155,14 @@ def imap(
         [3, 2, 1, 0, 1]
     """
     options = checked_options(timeout, retries)
-    work = _work(fn, iterables, workers, max_workers, options, chunksize)
+    work = _work(fn, iterables, workers, max_workers, options, chunksize, return_exceptions)
     work.buffersize = checked_bound("buffersize", buffersize)
-    shown = open_progress(progress, _name(fn), work.feed.remaining)
+    shown = open_progress(progress, label_of(fn), work.feed.remaining)
     if work.workers == "auto":
         pieces = _auto_pieces(work, ordered)
     else:
         pieces = _pool_pieces(work, ordered, [])
-    return Results.over(_counted(pieces, shown) if progress else pieces)
+    return Results.over(counted(pieces, shown))
 
 
 def _work(
@@ -165,6 +172,7 @@ def _work(
     max_workers: int | None,
     options: TaskOptions,
     chunksize: int | None,
+    return_exceptions: bool,
 ) -> _Work[T]:
     """Check the arguments of a map."""
     if not callable(fn):
@@ -188,7 +196,9 @@ def _work(
         where = check_kind(workers, ("auto", *KINDS))
     chunksize = checked_bound("chunksize", chunksize)
     feed = Feed(iterables, False)
-    return _Work(fn, feed, where, max_workers, options, chunksize)
+    return _Work(
+        fn, feed, where, max_workers, options, chunksize, return_exceptions=return_exceptions
+    )
 
 
 @contextmanager
@@ -264,7 +274,15 @@ def _survey(work: _Work[T]) -> tuple[Pilot[T], Choice | None]:
     """Run the first items and choose; no choice if one of them has failed."""
     threads = shared_pool(workers="thread")
     most = work.buffersize
-    pilot = Pilot(threads, work.options, work.fn, work.feed, _resources(work), most)
+    pilot = Pilot(
+        threads,
+        work.options,
+        work.fn,
+        work.feed,
+        _resources(work),
+        most,
+        work.return_exceptions,
+    )
     try:
         choice = pilot.survey()
     except BaseException:
@@ -305,7 +323,7 @@ def _map_auto(work: _Work[T], shown: Progress) -> list[T]:
             window = chosen.window(executor)
             window.watch()
             for piece in pilot.pieces:
-                window.adopt(piece.future, len(piece.items), piece.single)
+                window.adopt(piece.future, piece.first, piece.items, piece.single, 0.0)
             return results + _collect(window, shown)
 
 
@@ -316,9 +334,17 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
     size = max(1, choice.measurements.items)
     context = own_context()
     while len(items := work.feed.take(size)):
-        part, failure, seconds = context.run(
-            run_chunk, work.fn, items, work.feed.star, options.retries, options.retry_on
+        outcome: Outcome[T] = context.run(
+            run_chunk,
+            work.fn,
+            items,
+            work.feed.star,
+            options.retries,
+            options.retry_on,
+            work.return_exceptions,
         )
+        first = work.feed.taken - len(items)
+        part, failure, seconds = opened(outcome, first, work.return_exceptions)
         if failure is not None:
             raise failure.exception
         results += part
@@ -347,7 +373,7 @@ def _pool_pieces(
     if not ordered:
         window.watch()
     for piece in begun:
-        window.adopt(piece.future, len(piece.items), piece.single)
+        window.adopt(piece.future, piece.first, piece.items, piece.single, 0.0)
     pieces = in_order(window) if ordered else as_completed(window)
     return _leased(pieces, lease)
 
@@ -360,14 +386,25 @@ def _inline_pieces(work: _Work[T], pilot: Pilot[T]) -> Generator[Iterable[T], No
         fn: Callable[..., T] = partial(_retried, work.fn, options)
     else:
         fn = work.fn
-    yield _calls(fn, work.feed.rest(), work.feed.star)
+    yield _calls(fn, work.feed, work.return_exceptions)
 
 
-def _calls(fn: Callable[..., T], items: Iterable[Any], star: bool) -> Generator[T, None, None]:
-    run = own_context().run
+def _calls(fn: Callable[..., T], feed: Feed, return_exceptions: bool) -> Generator[T, None, None]:
+    run, star, first = own_context().run, feed.star, feed.taken
     # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
-    for item in items:
-        yield run(fn, *item) if star else run(fn, item)
+    for index, item in enumerate(feed.rest(), first):
+        try:
+            result = run(fn, *item) if star else run(fn, item)
+        except BaseException as error:
+            failure = not_the_end(error, label_of(fn)) if type(error) is StopIteration else error
+            note_items(failure, index, shown=sketch(item))
+            if not return_exceptions or not is_returnable(error):
+                if failure is error:
+                    raise
+                raise failure from error
+            result = failure  # type: ignore[assignment]
+            del failure
+        yield result
 
 
 def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:
@@ -386,19 +423,3 @@ def _leased(
     finally:
         pieces.close()
         lease.__exit__(None, None, None)
-
-
-def _counted(
-    pieces: Generator[Iterable[T], None, None], shown: Progress
-) -> Generator[Iterable[T], None, None]:
-    """Yield item by item, showing progress."""
-    with closing(pieces), shown:
-        for piece in pieces:
-            for item in piece:
-                shown.advance(1)
-                yield (item,)
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__

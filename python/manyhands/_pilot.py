@@ -12,9 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from manyhands._choice import FREE_SPEEDUP, Choice, Measurements, Resources, choose
-from manyhands._chunk import Outcome, run_chunk
+from manyhands._chunk import Outcome, is_returnable, run_chunk
+from manyhands._item_note import NO_ITEM
 from manyhands._meter import Meter, Pair
-from manyhands._submission import named, wait_done
+from manyhands._submission import named, outcome_of, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,14 +56,18 @@ class Piece:
     Attributes:
         future: its outcome, or, if `single`, the result of its only item.
         items: the input.
+        first: the place of its first item in the input.
         single: see `future`.
         meter: what it costs.
+        return_exceptions: whether an item's exception takes the place of its result.
     """
 
     future: Future[Any]
     items: Sequence[Any]
+    first: int
     single: bool
     meter: Meter
+    return_exceptions: bool
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until the piece is done, or `seconds` have passed; return whether it is done."""
@@ -72,25 +77,36 @@ class Piece:
         """Say whether the piece is done and an item of it has failed."""
         if not self.future.done():
             return False
-        if self.future.cancelled() or self.future.exception() is not None:
+        if self.future.cancelled():
             return True
+        error = self.future.exception()
+        if error is not None:
+            return not self.return_exceptions or not is_returnable(error)
         return not self.single and self.future.result()[1] is not None
 
     def results(self) -> list[Any] | None:
         """Return the results if it is done and has not failed."""
         if not self.future.done() or self.failed():
             return None
+        if self.future.exception() is not None:
+            return [self.future.exception()] * len(self.items)
         value = self.future.result()
         return [value] if self.single else value[0]
 
     def outcome(self) -> list[Any]:
         """Wait for the piece and return its results; raise what an item raised."""
-        if self.single:
-            return [self.future.result()]
-        results, failure, _ = self.future.result()
+        item = self.items[0] if self.single else NO_ITEM
+        results, failure, _ = outcome_of(
+            self.future,
+            self.single,
+            self.first,
+            len(self.items),
+            self.return_exceptions,
+            item=item,
+        )
         if failure is not None:
             raise failure.exception
-        return results  # type: ignore[no-any-return]
+        return results
 
 
 def _metered_piece(
@@ -100,10 +116,11 @@ def _metered_piece(
     star: bool,
     retries: int,
     retry_on: tuple[type[BaseException], ...],
+    return_exceptions: bool = False,
 ) -> Outcome[T]:
     meter.begin()
     try:
-        return run_chunk(fn, items, star, retries, retry_on)
+        return run_chunk(fn, items, star, retries, retry_on, return_exceptions)
     finally:
         meter.end()
 
@@ -144,6 +161,7 @@ class Pilot(Generic[T]):
         feed: the input; what the pilot takes from it is in `pieces`.
         have: what there is to choose from.
         most: the pilot may take at most this many items, None for no limit.
+        return_exceptions: whether an item's exception takes the place of its result.
 
     Attributes:
         pieces: what has been run or is running, in order.
@@ -157,6 +175,7 @@ class Pilot(Generic[T]):
         feed: Feed,
         have: Resources,
         most: int | None = None,
+        return_exceptions: bool = False,
     ) -> None:
         self.pieces: list[Piece] = []
         self._threads = threads
@@ -165,6 +184,7 @@ class Pilot(Generic[T]):
         self._feed = feed
         self._have = have
         self._left = most
+        self._return_exceptions = return_exceptions
         self._measured = 0
         # The piece that was still running when patience ended.
         self._slow: Piece | None = None
@@ -226,10 +246,12 @@ class Pilot(Generic[T]):
             options = named(options, self._fn)
             future = self._threads._submit(options, _metered_call, (meter, self._fn, call), {})
         else:
-            args = (meter, self._fn, items, self._feed.star, options.retries, options.retry_on)
+            retrying = (options.retries, options.retry_on, self._return_exceptions)
+            args = (meter, self._fn, items, self._feed.star, *retrying)
             options = named(replace(options, retries=0), self._fn)
             future = self._threads._submit(options, _metered_piece, args, {})
-        piece = Piece(future, items, single, meter)
+        first = self._feed.taken - len(items)
+        piece = Piece(future, items, first, single, meter, self._return_exceptions)
         self.pieces.append(piece)
         return piece
 

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from manyhands._executor import NO_OPTIONS, Executor
 from manyhands._feed import Feed
+from manyhands._item_note import small
 from manyhands._pace import LARGEST, Pace
 from manyhands._pool_result import AsyncResult, MapResult, PoolIterator
 from manyhands._process import ProcessPoolExecutor, default_workers
@@ -216,9 +217,12 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         submission = Submission(self._executor, NO_OPTIONS, func, star, chunksize == 1)
         futures: list[Future[Any]] = []
+        kept: list[Any] = []
         while len(items := feed.take(chunksize)):
             futures.append(submission.submit(items))
-        result = MapResult(self, futures, submission)
+            if submission.single:
+                kept.append(small(items[0]))
+        result: MapResult[T] = MapResult(self, futures, chunksize, total, kept)
         result._notify(callback, error_callback)
         return result
 

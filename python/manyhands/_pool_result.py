@@ -8,7 +8,8 @@ from threading import Event, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from manyhands._submission import Submission, taken, wait_done
+from manyhands._item_note import NO_ITEM
+from manyhands._submission import outcome_of, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,18 +129,32 @@ class MapResult(AsyncResult[list[T]]):
     """
 
     def __init__(
-        self, pool: object, futures: Sequence[Future[Any]], submission: Submission[T]
+        self,
+        pool: object,
+        futures: Sequence[Future[Any]],
+        chunksize: int,
+        total: int,
+        items: Sequence[Any],
     ) -> None:
         super().__init__(pool, futures)
-        self._submission = submission
+        self._chunksize = chunksize
+        self._total = total
+        # If each is a task of its own: those that are small enough to be kept.
+        self._items = items
 
     def _outcome(self) -> list[T]:
         parts: list[list[T]] = []
+        first = 0
         for future in self._futures:
-            results, failure, _ = self._submission.outcome(taken(future, None))
+            count = min(self._chunksize, self._total - first)
+            item = self._items[first] if self._items else NO_ITEM
+            results, failure, _ = outcome_of(
+                future, bool(self._items), first, count, return_exceptions=False, item=item
+            )
             if failure is not None:
                 raise failure.exception
             parts.append(results)
+            first += count
         return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO, TypeAlias
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Progress", "ProgressOption", "open_progress"]
+__all__ = ["Progress", "ProgressOption", "label_of", "open_progress"]
 
 # True and a label mean a bar; a callable gets (items done, items in all or None).
 ProgressOption: TypeAlias = bool | str | Callable[[int, int | None], object] | None
@@ -184,6 +184,10 @@ class Progress:
         self._state = State(label, total)
         self._due = monotonic() + (view.interval if view else 0.0)
 
+    def is_shown(self) -> bool:
+        """Say whether there is anybody to see it."""
+        return self._view is not None
+
     def advance(self, items: int) -> None:
         """Count `items` more as done."""
         self._state.done += items
@@ -232,6 +236,12 @@ def open_progress(option: ProgressOption, label: str, total: int | None) -> Prog
     raise TypeError(
         f"progress must be True, a label or a callable, not {type(option).__name__}",
     )
+
+
+def label_of(fn: Callable[..., Any]) -> str:
+    """Return what a map of `fn` is called if the user does not say."""
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__
 
 
 def _view() -> _View | None:

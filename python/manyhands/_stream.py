@@ -7,13 +7,16 @@ C, so that a tiny result costs no Python bytecode in the parent.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import closing
 from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands._feed import Feed
+from manyhands._item_note import NO_ITEM, small
 from manyhands._pace import Pace, ramp
-from manyhands._submission import Submission, taken, withdraw
+from manyhands._progress import label_of, open_progress
+from manyhands._submission import Submission, outcome_of, withdraw
 from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 
     from manyhands._executor import Executor, TaskOptions
     from manyhands._future import Future
+    from manyhands._progress import Progress, ProgressOption
 
-__all__ = ["Results", "as_completed", "drained", "eager_map", "in_order", "lazy_map"]
+__all__ = ["Results", "as_completed", "counted", "drained", "eager_map", "in_order", "lazy_map"]
 
 T = TypeVar("T")
 
@@ -60,6 +64,8 @@ def eager_map(
     timeout: float | None,
     chunksize: int | None,
     buffersize: int | None,
+    return_exceptions: bool,
+    progress: ProgressOption,
 ) -> Results[T]:
     """`Executor.map`: submit everything (or `buffersize` items), then yield results in order."""
     deadline = None if timeout is None else timeout + monotonic()
@@ -67,11 +73,12 @@ def eager_map(
     buffersize = checked_bound("buffersize", buffersize)
     feed = Feed(iterables, star)
     single = chunksize == 1 or (chunksize is None and executor._kind == "thread")
-    submission = Submission(executor, options, fn, feed.star, single)
+    submission = Submission(executor, options, fn, feed.star, single, return_exceptions)
     workers = executor._max_workers
     if buffersize is not None:
+        shown = open_progress(progress, label_of(fn), feed.remaining)
         window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
-        return Results.over(in_order(window, deadline))
+        return Results.over(counted(in_order(window, deadline), shown))
     total = feed.read_all()
     sizes: Iterable[int]
     if submission.single:
@@ -80,27 +87,49 @@ def eager_map(
         sizes = repeat(chunksize, -(-total // chunksize))
     else:
         sizes = ramp(total, workers)
+    shown = open_progress(progress, label_of(fn), total)
     futures: list[Future[Any]] = []
+    # Of each future how many items it has; or, if every item is a task of its own, the item.
+    known: list[Any] = []
     try:
         for size in sizes:
-            futures.append(submission.submit(feed.take(size)))
+            items = feed.take(size)
+            try:
+                futures.append(submission.submit(items))
+            except Exception as error:
+                for index, future in enumerate(submission.submit_apart(items, error)):
+                    futures.append(future)
+                    known.append(small(items[index]) if submission.single else 1)
+            else:
+                known.append(small(items[0]) if submission.single else len(items))
     except BaseException:
         withdraw(futures)
         raise
     submission.let_go()
-    return Results.over(_eager_pieces(submission, futures, deadline))
+    return Results.over(counted(_eager_pieces(submission, futures, known, deadline), shown))
 
 
 def _eager_pieces(
-    submission: Submission[T], futures: list[Future[Any]], deadline: float | None
+    submission: Submission[T],
+    futures: list[Future[Any]],
+    known: list[Any],
+    deadline: float | None,
 ) -> Generator[Iterable[T], None, None]:
+    single, return_exceptions = submission.single, submission.return_exceptions
     futures.reverse()
+    known.reverse()
+    first = 0
     try:
         while futures:
-            results, failure, _ = submission.outcome(taken(futures.pop(), deadline))
+            about = known.pop()
+            count, item = (1, about) if single else (about, NO_ITEM)
+            results, failure, _ = outcome_of(
+                futures.pop(), single, first, count, return_exceptions, deadline, item
+            )
             yield drained(results)
             if failure is not None:
                 raise failure.exception
+            first += count
     finally:
         withdraw(futures)
 
@@ -113,16 +142,37 @@ def lazy_map(
     ordered: bool,
     chunksize: int | None,
     buffersize: int | None,
+    return_exceptions: bool,
+    progress: ProgressOption,
 ) -> Results[T]:
     """`Executor.imap`: read the input only as far ahead as `buffersize` allows."""
     chunksize = checked_bound("chunksize", chunksize)
     buffersize = checked_bound("buffersize", buffersize)
     feed = Feed(iterables, False)
     single = chunksize == 1 or (chunksize is None and executor._kind == "thread")
-    submission = Submission(executor, options, fn, feed.star, single)
+    submission = Submission(executor, options, fn, feed.star, single, return_exceptions)
     workers = executor._max_workers
+    shown = open_progress(progress, label_of(fn), feed.remaining)
     window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
-    return Results.over(in_order(window) if ordered else as_completed(window))
+    pieces = in_order(window) if ordered else as_completed(window)
+    return Results.over(counted(pieces, shown))
+
+
+def counted(
+    pieces: Generator[Iterable[T], None, None], shown: Progress
+) -> Generator[Iterable[T], None, None]:
+    """Show progress, item by item, as results are taken; without anybody to see it, do nothing."""
+    return _counted(pieces, shown) if shown.is_shown() else pieces
+
+
+def _counted(
+    pieces: Generator[Iterable[T], None, None], shown: Progress
+) -> Generator[Iterable[T], None, None]:
+    with closing(pieces), shown:
+        for piece in pieces:
+            for item in piece:
+                shown.advance(1)
+                yield (item,)
 
 
 def in_order(

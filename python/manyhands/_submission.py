@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import replace
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._chunk import Function, Outcome, Placed, ShippedFunction, call_shipped, not_the_end
+from manyhands._chunk import (
+    Failure,
+    Function,
+    Outcome,
+    Placed,
+    ShippedFunction,
+    call_shipped,
+    is_returnable,
+    not_the_end,
+)
 from manyhands._function_key import is_kept
+from manyhands._future import Future
+from manyhands._item_note import NO_ITEM, note_items, sketch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manyhands._executor import Executor, TaskOptions
-    from manyhands._future import Future
 
-__all__ = ["Submission", "named", "taken", "wait_done", "withdraw"]
+__all__ = ["Submission", "named", "opened", "outcome_of", "taken", "wait_done", "withdraw"]
 
 T = TypeVar("T")
 
@@ -37,6 +47,7 @@ class Submission(Generic[T]):
         fn: the function.
         star: whether items are tuples of arguments.
         single: whether each item is to be its own task.
+        return_exceptions: whether an item's exception takes the place of its result.
     """
 
     def __init__(
@@ -46,10 +57,12 @@ class Submission(Generic[T]):
         fn: Callable[..., T],
         star: bool,
         single: bool,
+        return_exceptions: bool = False,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
         self.single = single or options.timeout is not None
+        self.return_exceptions = return_exceptions
         self._executor = executor
         self._options = options
         self._is_plain = not options.is_special()
@@ -68,7 +81,9 @@ class Submission(Generic[T]):
     def submit(self, items: Sequence[Any]) -> Future[Any]:
         """Submit one piece; with `single` it holds one item."""
         if not self.single:
-            return self._executor._map_chunk_submit(self._options, self._shipped, items, self._star)
+            return self._executor._map_chunk_submit(
+                self._options, self._shipped, items, self._star, self.return_exceptions
+            )
         args = tuple(items[0]) if self._star else (items[0],)
         if self._is_shipped:
             shipped_args = (self._shipped, *args)
@@ -77,15 +92,38 @@ class Submission(Generic[T]):
             return self._executor.submit(self._fn, *args)
         return self._executor._submit(self._options, self._fn, args, {})
 
+    def submit_apart(self, items: Sequence[Any], error: Exception) -> Iterator[Future[Any]]:
+        """Submit items one by one, since `error` has come of submitting them together.
+
+        One that cannot be submitted has a future that fails with the reason.
+
+        Raises:
+            Exception: `error`, if it is not for one of the items to answer for.
+        """
+        if not self.return_exceptions or _is_refusal(error):
+            raise error
+        for index in range(len(items)):
+            try:
+                if len(items) == 1:
+                    raise error
+                future = self.submit(items[index : index + 1])
+            except Exception as problem:
+                if _is_refusal(problem):
+                    raise
+                future = Future()
+                future.set_exception(problem)
+            yield future
+
     def let_go(self) -> None:
         """Forget the executor: everything has been submitted, and its user may drop it."""
         del self._executor
 
-    def outcome(self, value: Any) -> Outcome[T]:
-        """Return the results in a future's `value`."""
-        if self.single:
-            return [value], None, 0.0
-        return value  # type: ignore[no-any-return]
+
+def _is_refusal(error: Exception) -> bool:
+    """Say whether an executor takes no tasks at all."""
+    if isinstance(error, BrokenExecutor):
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith("cannot schedule new futures")
 
 
 def named(options: TaskOptions, fn: Callable[..., Any]) -> TaskOptions:
@@ -124,6 +162,76 @@ def withdraw(futures: Iterable[Future[Any]]) -> None:
     """Cancel those of `futures` that have not begun; what runs is left to finish."""
     for future in futures:
         future._withdraw()
+
+
+def outcome_of(
+    future: Future[Any],
+    single: bool,
+    first: int,
+    count: int,
+    return_exceptions: bool,
+    deadline: float | None = None,
+    item: Any = NO_ITEM,
+) -> Outcome[Any]:
+    """Wait for a piece of a map and return its outcome; exceptions say for which items they are.
+
+    A task that failed as a whole has an outcome of no results and that failure.
+
+    Args:
+        future: the piece's.
+        single: whether its result is that of its only item.
+        first: the place of its first item in the input.
+        count: how many items it has.
+        return_exceptions: whether exceptions take the places of results.
+        deadline: when to give up waiting, or None.
+        item: the item, if `single` and at hand.
+
+    Raises:
+        TimeoutError: the deadline passed first.
+    """
+    try:
+        value = taken(future, deadline)
+    except BaseException as error:
+        if not _is_outcome(future, error):
+            raise
+        del future  # the error's traceback keeps this frame
+        note_items(error, first, count, sketch(item))
+        if return_exceptions and is_returnable(error):
+            return [error] * count, None, 0.0
+        return [], Failure(error, ""), 0.0
+    if single:
+        return [value], None, 0.0
+    return opened(value, first, return_exceptions)
+
+
+def opened(outcome: Outcome[T], first: int, return_exceptions: bool) -> Outcome[T]:
+    """Return the outcome of a chunk with exceptions in place of the failures that hold them.
+
+    Args:
+        outcome: what `run_chunk` returned; its list of results is changed.
+        first: the place of the chunk's first item in the input.
+        return_exceptions: whether there may be failures among the results.
+    """
+    results, failure, seconds = outcome
+    if failure is not None:
+        note_items(failure.exception, first + len(results), 1, failure.shown)
+    if return_exceptions:
+        places: list[Any] = results
+        for place, result in enumerate(places):
+            if type(result) is Failure:
+                note_items(result.exception, first + place, 1, result.shown)
+                places[place] = result.exception
+    return results, failure, seconds
+
+
+def _is_outcome(future: Future[Any], error: BaseException) -> bool:
+    """Say whether `error` came from the task, and not from waiting for it."""
+    if not future.done():
+        return False
+    if future.cancelled():
+        return isinstance(error, CancelledError)
+    raised = future.exception()
+    return raised is not None and (error is raised or error.__cause__ is raised)
 
 
 def taken(future: Future[T], deadline: float | None) -> T:

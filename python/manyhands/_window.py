@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from dataclasses import dataclass
 from operator import index
@@ -12,11 +11,14 @@ from threading import current_thread, main_thread
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._chunk import Failure, Outcome
+from manyhands._item_note import NO_ITEM, small
 from manyhands._native import ThreadPoolBase, check_cancelled
-from manyhands._submission import Submission, taken, withdraw
+from manyhands._submission import Submission, outcome_of, withdraw
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manyhands._chunk import Outcome
     from manyhands._feed import Feed
     from manyhands._future import Future
     from manyhands._pace import Pace
@@ -33,12 +35,23 @@ LOOK_UP: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is known of a task: its place in the order, its size, and how to read its result."""
+    """What is known of a task: its place in the order, its size, and how to read its result.
+
+    Attributes:
+        number: its place among the tasks.
+        first: the place of its first item among the items.
+        items: how many items it has.
+        submit_seconds: what it took to submit it.
+        single: whether its result is that of its only item.
+        item: the item, if it is the only one and worth keeping.
+    """
 
     number: int
+    first: int
     items: int
     submit_seconds: float
     single: bool
+    item: Any
 
 
 class Window(Generic[T]):
@@ -91,11 +104,20 @@ class Window(Generic[T]):
         if self._completed is None:
             self._completed = SimpleQueue()
 
-    def adopt(self, future: Future[Any], items: int, single: bool) -> None:
-        """Take in a task that was submitted elsewhere, as the latest one."""
-        self._add(future, _Entry(self._submitted, items, 0.0, single))
+    def adopt(
+        self, future: Future[Any], first: int, items: Sequence[Any], single: bool, seconds: float
+    ) -> None:
+        """Take in a task that has been submitted, as the latest one.
 
-    def _add(self, future: Future[Any], entry: _Entry) -> None:
+        Args:
+            future: its future.
+            first: the place of its first item in the input.
+            items: the items.
+            single: whether its result is that of its only item.
+            seconds: what it took to submit it.
+        """
+        item = small(items[0]) if single else NO_ITEM
+        entry = _Entry(self._submitted, first, len(items), seconds, single, item)
         self._under_way[future] = entry
         self._submitted += 1
         self._items += entry.items
@@ -105,20 +127,30 @@ class Window(Generic[T]):
     def fill(self) -> None:
         """Submit as much as the bound allows."""
         while not self.ended and (size := self._room()):
+            first = self._feed.taken
             try:
                 items = self._feed.take(size)
                 if not len(items):
                     self.ended = True
                     return
-                began = perf_counter()
-                future = self._submission.submit(items)
+                self._submit(items, first)
             except Exception as error:
                 self.error = error
                 self.ended = True
-                return
+
+    def _submit(self, items: Sequence[Any], first: int) -> None:
+        submission = self._submission
+        began = perf_counter()
+        try:
+            future = submission.submit(items)
+        except Exception as error:
+            apart = submission.submit_apart(items, error)
+            for index, future in enumerate(apart):
+                one = items[index : index + 1]
+                self.adopt(future, first + index, one, submission.single, 0.0)
+        else:
             seconds = perf_counter() - began
-            single = self._submission.single
-            self._add(future, _Entry(self._submitted, len(items), seconds, single))
+            self.adopt(future, first, items, submission.single, seconds)
 
     def fill_all(self) -> None:
         """Submit all that is left, whatever the bound."""
@@ -175,24 +207,23 @@ class Window(Generic[T]):
     def finish(
         self, future: Future[Any], deadline: float | None = None
     ) -> tuple[int, int, Outcome[T]]:
-        """Wait for `future` and return its number, its size, and its outcome.
+        """Wait for `future` and return its number, its size, and its outcome; see `outcome_of`.
 
-        A task that failed as a whole has an outcome of no results and that failure. Its items
-        count towards the bound until `release`.
+        Its items count towards the bound until `release`.
 
         Raises:
             TimeoutError: the deadline passed first.
         """
         entry = self._under_way[future]
-        outcome: Outcome[T]
-        try:
-            value = taken(future, deadline)
-        except BaseException as error:
-            if not _is_outcome(future, error):
-                raise
-            outcome = ([], Failure(error, ""), 0.0)
-        else:
-            outcome = ([value], None, 0.0) if entry.single else value
+        outcome: Outcome[T] = outcome_of(
+            future,
+            entry.single,
+            entry.first,
+            entry.items,
+            self._submission.return_exceptions,
+            deadline,
+            entry.item,
+        )
         if not entry.single:
             self._pace.learn(len(outcome[0]), outcome[2], entry.submit_seconds)
         del self._under_way[future]
@@ -221,13 +252,6 @@ class Window(Generic[T]):
     def oldest_number(self) -> int:
         """Return the number of the task that was submitted first."""
         return self._under_way[self.oldest()].number
-
-
-def _is_outcome(future: Future[Any], error: BaseException) -> bool:
-    """Say whether `error` came from the task, and not from waiting for it."""
-    if not future.done():
-        return False
-    return isinstance(error, CancelledError) if future.cancelled() else future.exception() is error
 
 
 def checked_bound(name: str, value: int | None) -> int | None:
