@@ -13,10 +13,21 @@ The caller wins unless another way is clearly shorter.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["Choice", "Kind", "Measurements", "Resources", "choose", "last_choice", "remember"]
+__all__ = [
+    "Choice",
+    "Kind",
+    "Measurements",
+    "Resources",
+    "at_once",
+    "choose",
+    "last_choice",
+    "predict",
+    "remember",
+    "threads_for",
+]
 
 Kind: TypeAlias = Literal["sequential", "thread", "process"]
 
@@ -45,6 +56,7 @@ class Measurements:
         payload_seconds: time to pickle and unpickle them, or None; without it, processes are not
             considered.
         unpicklable: why the work cannot go to a process, or None.
+        memory_bytes: what an item holds while it runs, as far as it was seen.
         predicted: seconds that the rest would take, by kind.
     """
 
@@ -55,6 +67,7 @@ class Measurements:
     payload_bytes: int | None = None
     payload_seconds: float | None = None
     unpicklable: str | None = None
+    memory_bytes: float = 0.0
     predicted: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -75,6 +88,7 @@ class Resources:
         process_workers: workers that a process pool would have.
         process_start: seconds until a process pool could begin.
         enforce_timeout: whether items have a timeout, which the caller itself cannot enforce.
+        memory: bytes that items under way may hold together.
     """
 
     cpus: int
@@ -82,6 +96,7 @@ class Resources:
     process_workers: int
     process_start: float
     enforce_timeout: bool = False
+    memory: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,26 @@ def remember(choice: Choice) -> None:
     _last.set(choice)
 
 
+def at_once(most: int, memory_bytes: float, have: Resources) -> int:
+    """Return how many items, `most` of all, may run at once by the memory that they hold."""
+    return max(1, int(min(most, have.memory / max(memory_bytes, 1.0))))
+
+
+def threads_for(measured: Measurements, have: Resources) -> int:
+    """Return how many threads such items keep busy: the more they wait, the more.
+
+    Example:
+        >>> waits_half = Measurements(1, item_seconds=1.0, cpu_seconds=0.5)
+        >>> threads_for(waits_half, Resources(2, 32, 2, 0.1))
+        6
+    """
+    # As many as keep the CPUs busy, and no more: each of them holds what its item holds. Half as
+    # many again, since now and then many wait at the same time.
+    busy = max(1.0 - measured.waiting, 1.0 / have.thread_workers)
+    wanted = max(have.cpus, int(1.5 * have.cpus / busy))
+    return at_once(min(have.thread_workers, wanted), measured.memory_bytes, have)
+
+
 def predict(measured: Measurements, remaining: int | None, have: Resources) -> dict[str, float]:
     """Return the seconds that `remaining` items (None: very many) would take, by kind."""
     wall = max(measured.item_seconds, 1e-9)
@@ -133,13 +168,14 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     if not have.enforce_timeout:
         predicted["sequential"] = count * wall
     held = _seconds_under_gil(cpu, measured.thread_speedup)
-    threads = max(1, min(count, have.thread_workers))
+    threads = max(1, min(count, threads_for(measured, have)))
     shared = max(
         wall * _rounds(count, threads), count * cpu / min(have.cpus, threads), count * held
     )
     predicted["thread"] = shared + THREAD_OVERHEAD
     if measured.unpicklable is None and measured.payload_seconds is not None:
-        processes = max(1, min(count, have.process_workers))
+        most = at_once(have.process_workers, measured.memory_bytes, have)
+        processes = max(1, min(count, most))
         # Pickling is mostly the parent's work: it is not shared out.
         transfer = count * measured.payload_seconds
         shared = max(
@@ -182,16 +218,7 @@ def choose(measured: Measurements, remaining: int | None, have: Resources) -> Ch
     for other in possible[1:]:
         if predicted[other] < CLEARLY * predicted[kind]:
             kind = other
-    measured = Measurements(
-        measured.items,
-        measured.item_seconds,
-        measured.cpu_seconds,
-        measured.thread_speedup,
-        measured.payload_bytes,
-        measured.payload_seconds,
-        measured.unpicklable,
-        predicted,
-    )
+    measured = replace(measured, predicted=predicted)
     return Choice(kind, _reason(kind, measured, remaining, have), measured)
 
 
@@ -203,7 +230,7 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         return f"items compute {each} each{_under_gil(measured)}{_threads_tried(measured)}"
     if kind == "thread":
         if measured.waiting > 0.5:
-            threads = have.thread_workers
+            threads = threads_for(measured, have)
             return f"items wait for {measured.waiting:.0%} of their {each}: {threads} threads"
         if measured.thread_speedup is not None and measured.thread_speedup > 1.2:
             return f"items compute {each} each without the GIL{_threads_tried(measured)}"

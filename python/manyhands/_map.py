@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
-from manyhands._choice import Choice, Resources, remember
+from manyhands._choice import Choice, Resources, at_once, remember, threads_for
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._executor import BoundExecutor, Executor, TaskOptions, check_workers, checked_options
 from manyhands._feed import Feed
 from manyhands._item_note import note_items, sketch
+from manyhands._lease import Lease
 from manyhands._own_settings import own_context
 from manyhands._pace import Pace
 from manyhands._pilot import Piece, Pilot
 from manyhands._process import default_workers
 from manyhands._progress import Progress, ProgressOption, label_of, open_progress
-from manyhands._shared_pool import KINDS, check_kind, is_warm, new_executor, shared_pool
+from manyhands._shared_pool import KINDS, check_kind, is_warm
 from manyhands._stream import Results, as_completed, counted, in_order
 from manyhands._submission import Submission, opened
 from manyhands._window import Window, checked_bound
@@ -120,8 +121,8 @@ def map(  # noqa: A001 - the name users expect
     with open_progress(progress, label_of(fn), work.feed.remaining) as shown:
         if work.workers == "auto":
             return _map_auto(work, shown)
-        with _executor(work) as executor:
-            window = work.window(executor)
+        with Lease() as lease:
+            window = work.window(_executor(work, lease))
             window.watch()
             return _collect(window, shown)
 
@@ -161,7 +162,7 @@ def imap(
     if work.workers == "auto":
         pieces = _auto_pieces(work, ordered)
     else:
-        pieces = _pool_pieces(work, ordered, [])
+        pieces = _pool_pieces(work, ordered, [], Lease(wait=False))
     return Results.over(counted(pieces, shown))
 
 
@@ -201,27 +202,11 @@ def _work(
     )
 
 
-@contextmanager
-def _executor(work: _Work[T], wait: bool = True) -> Iterator[Executor]:
-    """Lend the executor that `work` asks for: its own, the shared one, or one made for it."""
+def _executor(work: _Work[T], lease: Lease) -> Executor:
+    """Return the executor that `work` asks for."""
     if isinstance(work.workers, Executor):
-        yield work.workers
-        return
-    pool = shared_pool(workers=work.workers)
-    if work.max_workers is None or work.max_workers <= pool._max_workers:
-        yield pool
-        return
-    own = new_executor(work.workers, work.max_workers)
-    try:
-        yield own
-    except Exception:
-        own.shutdown(wait=wait, cancel_futures=True)
-        raise
-    except BaseException:
-        # Ctrl-C: whoever pressed it does not want to wait.
-        own.shutdown(wait=False, cancel_futures=True)
-        raise
-    own.shutdown(wait=wait)
+        return work.workers
+    return lease.executor(work.workers, work.max_workers)
 
 
 def _collect(window: Window[T], shown: Progress) -> list[T]:
@@ -270,12 +255,11 @@ def _resources(work: _Work[T]) -> Resources:
     )
 
 
-def _survey(work: _Work[T]) -> tuple[Pilot[T], Choice | None]:
+def _survey(work: _Work[T], lease: Lease) -> tuple[Pilot[T], Choice | None]:
     """Run the first items and choose; no choice if one of them has failed."""
-    threads = shared_pool(workers="thread")
     most = work.buffersize
     pilot = Pilot(
-        threads,
+        lease,
         work.options,
         work.fn,
         work.feed,
@@ -294,33 +278,31 @@ def _survey(work: _Work[T]) -> tuple[Pilot[T], Choice | None]:
     return pilot, choice
 
 
-def _chosen(work: _Work[T], choice: Choice) -> _Work[T]:
+def _chosen(work: _Work[T], choice: Choice, have: Resources) -> _Work[T]:
     """Return `work` with the kind of worker that was chosen, and how many of them."""
     assert choice.kind != "sequential"
-    most = work.max_workers
-    if choice.kind == "thread" and most is None and choice.measurements.waiting > 0.5:
-        # As many as keep the CPUs busy, were there no waiting.
-        busy = max(1.0 - choice.measurements.waiting, 1.0 / MOST_THREADS)
-        available = default_workers()
-        most = min(MOST_THREADS, max(available, int(available / busy)))
+    if choice.kind == "thread":
+        most = threads_for(choice.measurements, have)
+    else:
+        most = at_once(have.process_workers, choice.measurements.memory_bytes, have)
     return replace(work, workers=choice.kind, max_workers=most)
 
 
 def _map_auto(work: _Work[T], shown: Progress) -> list[T]:
     results: list[T] = []
-    while True:
-        pilot, choice = _survey(work)
-        if choice is None or choice.kind == "sequential":
-            for piece in pilot.pieces:
-                results += piece.outcome()
-                shown.advance(len(piece.items))
-            assert choice is not None
-            if _run_inline(work, choice, results, shown):
-                return results
-            continue
-        chosen = _chosen(work, choice)
-        with _executor(chosen) as executor:
-            window = chosen.window(executor)
+    with Lease() as lease:
+        while True:
+            pilot, choice = _survey(work, lease)
+            if choice is None or choice.kind == "sequential":
+                for piece in pilot.pieces:
+                    results += piece.outcome()
+                    shown.advance(len(piece.items))
+                assert choice is not None
+                if _run_inline(work, choice, results, shown):
+                    return results
+                continue
+            chosen = _chosen(work, choice, pilot.have)
+            window = chosen.window(_executor(chosen, lease))
             window.watch()
             for piece in pilot.pieces:
                 window.adopt(piece.future, piece.first, piece.items, piece.single, 0.0)
@@ -358,18 +340,22 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
 
 
 def _auto_pieces(work: _Work[T], ordered: bool) -> Generator[Iterable[T], None, None]:
-    pilot, choice = _survey(work)
+    lease = Lease(wait=False)
+    try:
+        pilot, choice = _survey(work, lease)
+    except BaseException:
+        lease.close()
+        raise
     if choice is None or choice.kind == "sequential":
-        return _inline_pieces(work, pilot)
-    return _pool_pieces(_chosen(work, choice), ordered, pilot.pieces)
+        return _leased(_inline_pieces(work, pilot), lease)
+    return _pool_pieces(_chosen(work, choice, pilot.have), ordered, pilot.pieces, lease)
 
 
 def _pool_pieces(
-    work: _Work[T], ordered: bool, begun: Sequence[Piece]
+    work: _Work[T], ordered: bool, begun: Sequence[Piece], lease: Lease
 ) -> Generator[Iterable[T], None, None]:
     """Start the work, of which the pieces in `begun` are under way; yield its results."""
-    lease = _executor(work, wait=False)
-    window = work.window(lease.__enter__())
+    window = work.window(_executor(work, lease))
     if not ordered:
         window.watch()
     for piece in begun:
@@ -415,11 +401,8 @@ def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:
 
 
 def _leased(
-    pieces: Generator[Iterable[T], None, None], lease: AbstractContextManager[Executor]
+    pieces: Generator[Iterable[T], None, None], lease: Lease
 ) -> Generator[Iterable[T], None, None]:
-    """Yield from `pieces`, and give the executor back at the end."""
-    try:
+    """Yield from `pieces`, and give the executors back at the end."""
+    with lease, closing(pieces):
         yield from pieces
-    finally:
-        pieces.close()
-        lease.__exit__(None, None, None)

@@ -216,9 +216,16 @@ class Meter:
     def spent(self) -> Spent:
         """Return what it has taken, so far or in all."""
         last = self.look()
-        if self._began is None or last is None:
-            return Spent(0.0, 0.0, 0.0)
-        return Spent.between(Reading(self._began, self._cpu, self._queued), last)
+        return Spent(0.0, 0.0, 0.0) if last is None else self.spent_by(last)
+
+    def spent_by(self, reading: Reading) -> Spent:
+        """Return what it had taken by a reading of it."""
+        return Spent.between(Reading(self.began, self._cpu, self._queued), reading)
+
+    @property
+    def began(self) -> float:
+        """When it began, by the clock; now, if it has not."""
+        return perf_counter() if self._began is None else self._began
 
     @property
     def settled(self) -> bool:

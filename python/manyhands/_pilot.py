@@ -11,18 +11,21 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._choice import FREE_SPEEDUP, Choice, Measurements, Resources, choose
+from manyhands._choice import FREE_SPEEDUP, Choice, Measurements, Resources, at_once, choose
 from manyhands._chunk import Outcome, is_returnable, run_chunk
+from manyhands._crowd import Crowd, crowd_size
 from manyhands._item_note import NO_ITEM
 from manyhands._meter import Meter, Pair
+from manyhands._spare_memory import resident, spare
 from manyhands._submission import named, outcome_of, wait_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from manyhands._executor import Executor, TaskOptions
+    from manyhands._executor import TaskOptions
     from manyhands._feed import Feed
     from manyhands._future import Future
+    from manyhands._lease import Lease
     from manyhands._meter import Overlap
 
 __all__ = ["Piece", "Pilot", "judge"]
@@ -33,6 +36,12 @@ T = TypeVar("T")
 BUDGET: Final = 0.005
 # An item that takes longer than this is watched while it runs.
 PATIENCE: Final = 0.02
+# ... so often.
+LOOK: Final = 0.01
+# Of the memory that is left, items under way may hold this part.
+MEMORY_SHARE: Final = 0.25
+# Where no more items are left than this for each process, threads try none of them.
+FEW: Final = 2
 # An item that has no CPU is looked at again after that, up to so many times.
 LOOKS: Final = 5
 # Pieces run side by side for about this long: longer than the GIL's switch interval.
@@ -152,10 +161,10 @@ def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
 
 
 class Pilot(Generic[T]):
-    """Runs the first items of `feed` on `threads` and says which kind of worker the rest needs.
+    """Runs the first items of `feed` on threads and says which kind of worker the rest needs.
 
     Args:
-        threads: a thread executor to run them on.
+        lease: lends the executor to run them on.
         options: how items run.
         fn: the function.
         feed: the input; what the pilot takes from it is in `pieces`.
@@ -165,11 +174,12 @@ class Pilot(Generic[T]):
 
     Attributes:
         pieces: what has been run or is running, in order.
+        have: what there is to choose from, the memory included once it matters.
     """
 
     def __init__(
         self,
-        threads: Executor,
+        lease: Lease,
         options: TaskOptions,
         fn: Callable[..., T],
         feed: Feed,
@@ -178,14 +188,15 @@ class Pilot(Generic[T]):
         return_exceptions: bool = False,
     ) -> None:
         self.pieces: list[Piece] = []
-        self._threads = threads
+        self._lease = lease
         self._options = options
         self._fn = fn
         self._feed = feed
-        self._have = have
+        self.have = have
         self._left = most
         self._return_exceptions = return_exceptions
         self._measured = 0
+        self._held = resident()
         # The piece that was still running when patience ended.
         self._slow: Piece | None = None
 
@@ -196,40 +207,103 @@ class Pilot(Generic[T]):
             return None
         measured = Measurements(self._measured, own, cpu)
         remaining = self._feed.remaining if self.pieces else 0
-        if remaining == 0 and self._slow is None:
-            return choose(measured, remaining, self._have)
-        rest = float("inf") if remaining is None or self._slow is not None else remaining * own
-        speedup = None
-        if rest >= WORTH_TRYING and measured.waiting <= 0.5 and self._have.cpus > 1:
-            speedup = self._try_two(own, measured.waiting)
+        if self._slow is not None:
+            return self._watch(self._slow)
+        if remaining == 0:
+            return choose(measured, remaining, self.have)
+        return choose(self._tried(measured, self._rest(own)), remaining, self.have)
+
+    def _tried(self, measured: Measurements, rest: float) -> Measurements:
+        """Find out whether such items hold the GIL, and what it costs to send them elsewhere.
+
+        Args:
+            measured: what they take.
+            rest: what all that are left take, in seconds.
+        """
         if rest >= BUDGET:
             size, seconds, problem = self._payload()
-            measured = Measurements(self._measured, own, cpu, speedup, size, seconds, problem)
-        choice = choose(measured, self._feed.remaining, self._have)
-        return self._watch(choice) if self._slow is not None else choice
+            measured = replace(
+                measured, payload_bytes=size, payload_seconds=seconds, unpicklable=problem
+            )
+        if rest < WORTH_TRYING or self.have.cpus < 2 or measured.waiting > 0.5:
+            return measured
+        remaining = self._feed.remaining
+        few = remaining is not None and remaining < FEW * self.have.process_workers
+        if few and measured.payload_seconds is not None:
+            # Those that threads try are lost to processes, where they would not share a GIL.
+            return measured
+        speedup = self._try_two(measured.item_seconds, measured.waiting)
+        return replace(measured, thread_speedup=speedup)
 
-    def _watch(self, choice: Choice) -> Choice:
-        """Watch an item that takes long until it has ended or workers are clearly worth it.
+    def _watch(self, slow: Piece) -> Choice | None:
+        """Watch items that take long, until one has ended or the choice is clear without it.
 
         What has run for a while is taken to run for as long again.
         """
-        piece = self._slow
-        assert piece is not None
-        measured = choice.measurements
-        patience = PATIENCE
-        while choice.kind == "sequential" and self._feed.remaining != 0:
-            ended = piece.wait(patience)
-            patience *= 1.5
-            cpu = piece.meter.spent().cpu * (1 if ended else 2)
-            # Beside another item of the pilot it may have had to wait for the GIL.
-            own = cpu / max(1e-3, 1 - measured.waiting)
-            measured = replace(measured, item_seconds=own, cpu_seconds=cpu)
-            choice = choose(measured, self._feed.remaining, self._have)
-            if ended:
-                break
-        return choice
+        self.have = replace(self.have, memory=MEMORY_SHARE * spare())
+        crowd = Crowd(slow.meter.began, self._held)
+        first = len(self.pieces) - 1
+        tried: Measurements | None = None
+        pause = LOOK
+        while True:
+            pieces = self.pieces[first:]
+            crowd.look([piece.meter for piece in pieces])
+            if any(piece.failed() for piece in pieces):
+                return None
+            ended = {each.meter: len(each.items) for each in pieces if each.meter.last is not None}
+            own, cpu = crowd.whole(ended) if ended else self._so_far(crowd, slow)
+            waits = 1.0 - cpu / own if own > 0 else 0.0
+            if tried is None and waits <= 0.5 and self._feed.remaining != 0:
+                tried = self._tried(Measurements(self._measured, own, cpu), self._rest(own))
+                continue
+            measured = replace(
+                tried or Measurements(), items=self._measured, item_seconds=own, cpu_seconds=cpu
+            )
+            measured = replace(measured, memory_bytes=crowd.bytes_each)
+            if ended and tried is None and self._feed.remaining != 0:
+                measured = self._tried(measured, self._rest(own))
+            choice = choose(measured, self._left_to_do(), self.have)
+            if ended or not self._more():
+                return choice
+            if waits <= 0.5 and choice.kind != "sequential":
+                return choice
+            if not crowd.computing:
+                self._join(crowd, len(pieces))
+                pause = LOOK
+            else:
+                pause *= 1.5
+            slow.wait(pause)
 
-    def _start(self, size: int, meter: Meter) -> Piece | None:
+    def _join(self, crowd: Crowd, running: int) -> None:
+        """Begin as many items more as are good beside those that wait."""
+        most = at_once(self.have.thread_workers, crowd.bytes_each, self.have)
+        size = crowd_size(crowd.waited, self._left_to_do(), self.have.cpus, most)
+        for _ in range(size - running):
+            if self._start(1, Meter(True), size) is None:
+                return
+
+    def _more(self) -> bool:
+        """Whether an item can be begun."""
+        return self._feed.remaining != 0 and self._left != 0
+
+    def _left_to_do(self) -> int | None:
+        """How many items have not ended; None if nobody knows."""
+        remaining = self._feed.remaining
+        if remaining is None:
+            return None
+        return remaining + sum(len(each.items) for each in self.pieces if not each.future.done())
+
+    def _rest(self, item_seconds: float) -> float:
+        """Return how long the items that have not ended take, one after the other."""
+        left = self._left_to_do()
+        return float("inf") if left is None else left * item_seconds
+
+    def _so_far(self, crowd: Crowd, slow: Piece) -> tuple[float, float]:
+        own, cpu = crowd.spent(slow.meter)
+        return own + cpu, 2 * cpu
+
+    def _start(self, size: int, meter: Meter, threads: int | None = None) -> Piece | None:
+        """Start a piece, where there are so many threads at least; None if no item is left."""
         if self._left is not None:
             size = min(size, self._left)
         items = self._feed.take(size) if size else ()
@@ -238,18 +312,19 @@ class Pilot(Generic[T]):
         if self._left is not None:
             self._left -= len(items)
         options = self._options
+        executor = self._lease.executor("thread", threads)
         future: Future[Any]
         # A timeout is per item and retries follow it, so both are left to the executor then.
         single = options.timeout is not None
         if single:
             call = tuple(items[0]) if self._feed.star else (items[0],)
             options = named(options, self._fn)
-            future = self._threads._submit(options, _metered_call, (meter, self._fn, call), {})
+            future = executor._submit(options, _metered_call, (meter, self._fn, call), {})
         else:
             retrying = (options.retries, options.retry_on, self._return_exceptions)
             args = (meter, self._fn, items, self._feed.star, *retrying)
             options = named(replace(options, retries=0), self._fn)
-            future = self._threads._submit(options, _metered_piece, args, {})
+            future = executor._submit(options, _metered_piece, args, {})
         first = self._feed.taken - len(items)
         piece = Piece(future, items, first, single, meter, self._return_exceptions)
         self.pieces.append(piece)

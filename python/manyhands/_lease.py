@@ -1,0 +1,61 @@
+"""The executors that a map works with."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from manyhands._shared_pool import new_executor, shared_pool
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from manyhands._executor import Executor
+
+__all__ = ["Lease"]
+
+
+class Lease(AbstractContextManager["Lease"]):
+    """Lends executors: the shared ones, or larger ones, which end with the lease.
+
+    Args:
+        wait: whether the end waits for what its own executors still do.
+    """
+
+    def __init__(self, wait: bool = True) -> None:
+        self._wait = wait
+        self._own: dict[str, Executor] = {}
+
+    def executor(self, kind: str, most: int | None = None) -> Executor:
+        """Return an executor of that kind with at least `most` workers (None: the shared one)."""
+        own = self._own.get(kind)
+        if own is not None and (most is None or own._max_workers >= most):
+            return own
+        shared = shared_pool(workers=kind)
+        if most is None or shared._max_workers >= most:
+            return shared
+        if own is not None:
+            own.resize(most)
+            return own
+        own = self._own[kind] = new_executor(kind, most)
+        return own
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # After Ctrl-C, whoever pressed it does not want to wait.
+        is_interrupted = kind is not None and not issubclass(kind, Exception)
+        self.close(self._wait and not is_interrupted, kind is not None)
+
+    def close(self, wait: bool = False, cancel: bool = True) -> None:
+        """Give everything back, and end what only this lease has.
+
+        Args:
+            wait: whether to wait for what the lease's own executors still do.
+            cancel: whether to withdraw what they have not begun.
+        """
+        while self._own:
+            self._own.popitem()[1].shutdown(wait=wait, cancel_futures=cancel)

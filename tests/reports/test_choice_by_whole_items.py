@@ -1,0 +1,179 @@
+"""``workers="auto"`` judges by whole items, also where they wait first and compute then.
+
+Found in use: judged by its first milliseconds, a download that is then parsed looks like waiting,
+and goes to many threads under one GIL, each of which holds what it has downloaded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+
+import pytest
+
+import manyhands as mh
+from manyhands import _pilot
+from manyhands._choice import Measurements, Resources, at_once, predict, threads_for
+from manyhands._crowd import Crowd, Seen, crowd_size
+from manyhands._meter import Spent
+from manyhands._process import default_workers
+
+needs_two_cpus = pytest.mark.skipif(
+    default_workers() < 2, reason="with one CPU, computing items rightly stay in the caller"
+)
+TWO_CPUS = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.08)
+
+
+def compute(seconds: float) -> int:
+    """Compute under the GIL for so many seconds of CPU time."""
+    total = 0
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        for each in range(2000):
+            total += each
+    return total
+
+
+def wait_then_compute(number: int) -> int:
+    time.sleep(0.03)
+    compute(0.1)
+    return number
+
+
+class Together:
+    """Counts how many run at once; holds `size` bytes while it waits, and computes then."""
+
+    def __init__(self, size: int, wait: float, work: float) -> None:
+        self.size, self.wait, self.work = size, wait, work
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+
+    def __call__(self, number: int) -> int:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        with mmap.mmap(-1, self.size) as held:
+            for page in range(0, self.size, mmap.PAGESIZE):
+                held[page] = 1
+            time.sleep(self.wait)
+            compute(self.work)
+        with self.lock:
+            self.now -= 1
+        return number
+
+
+@needs_two_cpus
+@pytest.mark.parametrize("lazily", [False, True])
+def test_items_that_wait_and_then_compute_go_to_processes(lazily: bool) -> None:
+    mh.shared_pool().submit(int).result()
+    expected = list(range(16))
+    if lazily:
+        assert list(mh.imap(wait_then_compute, range(16))) == expected
+    else:
+        assert mh.map(wait_then_compute, range(16)) == expected
+    choice = mh.last_choice()
+    assert choice is not None
+    assert choice.kind == "process", choice
+    assert choice.measurements.cpu_seconds > 0.05
+
+
+def test_what_computes_later_is_not_begun_on_every_thread() -> None:
+    job = Together(1 << 20, wait=0.03, work=0.05)
+    assert mh.map(job, range(40)) == list(range(40))
+    assert job.most <= 12
+
+
+def test_items_under_way_share_the_memory_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 10 << 20
+    monkeypatch.setattr(_pilot, "spare", lambda: 3.5 * size / _pilot.MEMORY_SHARE)
+    job = Together(size, wait=0.2, work=0.0)
+    assert mh.map(job, range(12)) == list(range(12))
+    assert 2 <= job.most <= 4
+    choice = mh.last_choice()
+    assert choice is not None
+    assert choice.measurements.memory_bytes > size / 2
+
+
+def test_long_items_that_only_wait_run_side_by_side() -> None:
+    job = Together(mmap.PAGESIZE, wait=0.5, work=0.0)
+    assert mh.map(job, range(24)) == list(range(24))
+    assert job.most >= 12
+
+
+# --- what is decided, by what was measured ------------------------------------------------------
+
+
+def test_a_crowd_grows_with_the_time_that_it_waits() -> None:
+    sizes = [crowd_size(waited / 1e3, 1000, 2, 32) for waited in range(0, 300, 10)]
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (1, 32)
+
+
+def test_a_crowd_leaves_processes_their_part_until_it_is_sure() -> None:
+    assert crowd_size(0.09, 16, 2, 32) == 8
+    assert crowd_size(0.09, 16, 4, 32) == 4
+    assert crowd_size(0.2, 16, 4, 16) == 16
+    assert crowd_size(0.2, None, 4, 5) == 5
+
+
+def seen(*spent: tuple[float, float, float]) -> list[Seen]:
+    """Wall, CPU and queueing of items, in milliseconds, since each of them began."""
+    return [
+        Seen(who, Spent(wall / 1e3, cpu / 1e3, queued / 1e3))
+        for who, (wall, cpu, queued) in enumerate(spent)
+    ]
+
+
+def crowd(*looks: tuple[float, list[Seen]]) -> Crowd:
+    watched = Crowd(0.0, 0)
+    for at, items in looks:
+        watched.learn(at / 1e3, items)
+    return watched
+
+
+def test_what_an_item_waits_for_the_gil_is_not_its_own() -> None:
+    # The first waited for 30 ms, then all three computed by turns.
+    watched = crowd(
+        (20, seen((20, 0, 0))),
+        (30, seen((30, 0, 0), (10, 0, 0), (10, 0, 0))),
+        (60, seen((60, 20, 0), (40, 5, 0), (40, 5, 0))),
+        (160, seen((160, 60, 0), (140, 35, 0), (140, 35, 0))),
+    )
+    assert watched.computing
+    assert watched.waited == pytest.approx(0.03)
+    assert watched.spent(0) == pytest.approx((0.09, 0.06))
+    own, cpu = watched.whole({0: 1})  # type: ignore[dict-item]
+    assert (own, cpu) == pytest.approx((0.09, 0.06))
+
+
+def test_queueing_for_a_cpu_is_computing() -> None:
+    # On a machine where others have four fifths of the CPUs.
+    assert crowd((20, seen((20, 4, 16)))).computing
+    starved = crowd((20, [Seen(0, Spent(0.02, 0.001, 0.0), settled=False)]))
+    assert starved.computing
+    assert not crowd((20, seen((20, 0.5, 2)))).computing
+
+
+@pytest.mark.parametrize(
+    ("cpu", "threads"), [(0.0, 32), (0.05, 32), (0.35, 8), (0.5, 6), (0.9, 3), (1.0, 3)]
+)
+def test_threads_are_as_many_as_the_waiting_needs(cpu: float, threads: int) -> None:
+    assert threads_for(Measurements(1, 1.0, cpu), TWO_CPUS) == threads
+
+
+def test_memory_bounds_threads_and_processes() -> None:
+    have = Resources(4, 32, 4, 0.08, memory=1e9)
+    waits = Measurements(1, 1.0, 0.0, memory_bytes=3e8)
+    assert threads_for(waits, have) == 3
+    assert predict(waits, 9, have)["thread"] == pytest.approx(3.0, abs=0.01)
+    computes = Measurements(1, 1.0, 1.0, payload_seconds=1e-4, memory_bytes=4e8)
+    assert predict(computes, 8, have)["process"] == pytest.approx(4.08, abs=0.01)
+    assert at_once(4, 1e12, have) == 1
+
+
+def test_a_whole_item_under_the_gil_is_cheaper_by_processes() -> None:
+    # 30 ms of waiting, then 200 ms under the GIL.
+    work = Measurements(1, 0.23, 0.2, thread_speedup=1.0, payload_seconds=1e-4)
+    predicted = predict(work, 15, TWO_CPUS)
+    assert predicted["process"] < 0.8 * predicted["thread"] < predicted["sequential"]
