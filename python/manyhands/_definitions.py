@@ -1,9 +1,11 @@
-"""Definitions that travel by value and that cloudpickle does not know how to take apart."""
+"""What travels by value and cloudpickle does not know how to take apart, or takes apart wrongly."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import pickle
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -26,10 +28,11 @@ _BOUND_DISPATCH_CODE: Any = getattr(
 _COMPOUND = (type(ctypes.Structure), type(ctypes.Union))
 _ARRAY = type(ctypes.c_int * 1)
 _POINTER = type(ctypes.POINTER(ctypes.c_int))
+_FUNCTION = type(ctypes.CFUNCTYPE(None))
 
 
 def reduce_definition(obj: Any) -> Any:
-    """Say how to pickle a definition by value, or NotImplemented if it is none of these."""
+    """Say how to pickle an object by value, or NotImplemented if it is none of these."""
     kind = type(obj)
     if kind is FunctionType:
         if obj.__code__ is _SINGLE_DISPATCH and not is_importable(obj):
@@ -49,7 +52,21 @@ def reduce_definition(obj: Any) -> Any:
         return _cached_property, (obj.func, obj.attrname)
     elif kind in _COMPOUND or kind is _ARRAY or kind is _POINTER:
         return _reduce_ctypes_class(obj)
+    elif kind is memoryview:
+        return _reduce_memoryview(obj)
+    elif type(kind) is _FUNCTION:
+        return _reduce_foreign_function(obj)
+    elif isinstance(obj, ctypes.CDLL):
+        return _reduce_library(obj)
+    elif _is_event_loop(obj):
+        # Before its sockets are asked, which multiprocessing would set out to hand over.
+        raise TypeError(f"cannot pickle {kind.__name__!r} object: an event loop is of its thread")
     return NotImplemented
+
+
+def _is_event_loop(obj: object) -> bool:
+    events = sys.modules.get("asyncio.events")
+    return events is not None and isinstance(obj, events.AbstractEventLoop)
 
 
 def _lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
@@ -115,3 +132,60 @@ def _compound(tracked: str, name: str, bases: tuple[type, ...], names: dict[str,
     if known is not None:
         return known
     return cloudpickle._lookup_class_or_track(tracked, type(bases[0])(name, bases, names))
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    # cloudpickle would make bytes of it, whose items are other numbers than the view's.
+    if len(view.format.removeprefix("@")) != 1:
+        raise TypeError(f"cannot pickle a memoryview with items of the format {view.format!r}")
+    content = view if view.c_contiguous else memoryview(bytearray(view.tobytes()))
+    shape = None if view.ndim == 1 else view.shape
+    return _view, (pickle.PickleBuffer(content), view.format, shape, view.readonly)
+
+
+def _view(content: Any, layout: str, shape: tuple[int, ...] | None, readonly: bool) -> memoryview:
+    octets = memoryview(content).cast("B")
+    # A view of bytes takes other items or other dimensions, one at a time.
+    flat = octets if layout == "B" else octets.cast(layout)  # type: ignore[call-overload]
+    view: memoryview = flat if shape is None else octets.cast(layout, shape)  # type: ignore[call-overload]
+    return view.toreadonly() if readonly else view
+
+
+def _reduce_library(library: Any) -> Any:
+    """Pickle a loaded library as its name, and what its functions were told to take and return."""
+    functions = [
+        (name, *_signature(value))
+        for name, value in vars(library).items()
+        if type(type(value)) is _FUNCTION
+    ]
+    return _library, (type(library), library._name, functions)
+
+
+def _reduce_foreign_function(function: Any) -> Any:
+    library = (function._objects or {}).get("0")
+    if not isinstance(library, ctypes.CDLL):
+        return NotImplemented  # a pointer, which pickle refuses
+    names = type(library), library._name
+    return _foreign_function, (*names, function.__name__, *_signature(function))
+
+
+def _signature(function: Any) -> tuple[Any, Any, Any]:
+    return function.restype, function.argtypes, getattr(function, "errcheck", None)
+
+
+def _library(kind: Any, name: str | None, functions: list[tuple[Any, ...]]) -> Any:
+    library = kind(name)
+    for function, *signature in functions:
+        _sign(getattr(library, function), *signature)
+    return library
+
+
+def _foreign_function(kind: Any, library: str | None, name: str, *signature: Any) -> Any:
+    return _sign(kind(library)[name], *signature)
+
+
+def _sign(function: Any, result: Any, arguments: Any, check: Any) -> Any:
+    function.restype, function.argtypes = result, arguments
+    if check is not None:
+        function.errcheck = check
+    return function
