@@ -90,6 +90,13 @@ class Executor(concurrent.futures.Executor):
     def _resize(self, max_workers: int) -> None:
         """Have `max_workers` workers from now on; running tasks are not disturbed."""
 
+    def _follow(self) -> None:
+        """See to it that tasks find the program as it is now; those in its threads always do."""
+
+    def _is_current(self) -> bool:
+        """Say whether a task would find it so without a start."""
+        return True
+
     def _is_shut_down(self) -> bool:
         """Say whether `shutdown` has been called."""
         return bool(getattr(self, "_shutdown", False) or getattr(self, "_shut_down", False))

@@ -9,10 +9,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
-from manyhands import _native, _settings
+from manyhands import _hash_seed, _native, _settings
 from manyhands._executor import Executor, check_workers
 from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
+from manyhands._start_state import StartState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +51,9 @@ class _Running:
     """A started pool: the engine and its collector thread. Knows nothing of its executor, so that
     an executor which nobody uses any more can be collected while tasks still run."""
 
-    def __init__(self, engine: _native.ProcessEngine) -> None:
+    def __init__(self, engine: _native.ProcessEngine, state: StartState | None) -> None:
         self.engine = engine
+        self.state = state  # of the program at the start, if its workers are to follow changes
         self.has_ended = False
         self.collector = threading.Thread(
             target=self._collect, name="manyhands-collector", daemon=True
@@ -181,6 +183,8 @@ class ProcessPoolExecutor(Executor):
         self._start_lock = threading.RLock()
         self._running: _Running | None = None
         self._shut_down = False
+        self._follows = False
+        self._retired: list[_Running] = []  # what `_renew` has replaced, with tasks to finish
         self._watch: weakref.finalize[Any, Any] | None = None
         _executors.add(self)
 
@@ -188,7 +192,12 @@ class ProcessPoolExecutor(Executor):
         running = self._running
         if running is None:
             running = self._start()
-        return running.engine.submit(fn, args, kwargs)
+        try:
+            return running.engine.submit(fn, args, kwargs)
+        except RuntimeError:
+            if running is self._running:
+                raise
+        return self.submit(fn, *args, **kwargs)  # the workers have just been renewed
 
     submit.__doc__ = Executor.submit.__doc__
 
@@ -202,16 +211,21 @@ class ProcessPoolExecutor(Executor):
         running = self._running
         if running is None:
             running = self._start()
-        return running.engine.submit_with(
-            fn,
-            args,
-            kwargs,
-            timeout=options.timeout,
-            retries=options.retries,
-            retry_on=options.retry_on,
-            priority=options.priority,
-            name=options.name,
-        )
+        try:
+            return running.engine.submit_with(
+                fn,
+                args,
+                kwargs,
+                timeout=options.timeout,
+                retries=options.retries,
+                retry_on=options.retry_on,
+                priority=options.priority,
+                name=options.name,
+            )
+        except RuntimeError:
+            if running is self._running:
+                raise
+        return self._submit(options, fn, args, kwargs)  # the workers have just been renewed
 
     def _start(self) -> _Running:
         """Start the pool, unless another thread has done so.
@@ -222,7 +236,8 @@ class ProcessPoolExecutor(Executor):
         with self._start_lock:
             if self._running is None:
                 self._check_startable()
-                started = _Running(self._make_engine())
+                state = StartState.now() if self._follows else None
+                started = _Running(self._make_engine(), state)
                 try:
                     started.start()
                     self._check_startable()
@@ -237,6 +252,29 @@ class ProcessPoolExecutor(Executor):
             assert running is not None
             return running
 
+    def _is_current(self) -> bool:
+        """Say whether there are workers, and they see what new ones would see."""
+        running = self._running
+        return running is not None and (running.state is None or running.state.is_current())
+
+    def _follow(self) -> None:
+        """Replace the workers if the program has changed since, now and in later calls."""
+        self._follows = True
+        if self._running is not None and not self._is_current():
+            self._renew()
+
+    def _renew(self) -> None:
+        """Have new workers run what is submitted from now on; the present ones end with theirs."""
+        with self._start_lock:
+            running, watch = self._running, self._watch
+            if running is None or self._shut_down:
+                return
+            self._retired = [each for each in self._retired if not each.has_ended] + [running]
+            self._running = self._watch = None
+        running.close()
+        if watch is not None:
+            watch.detach()
+
     def _check_startable(self) -> None:
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
@@ -250,11 +288,13 @@ class ProcessPoolExecutor(Executor):
             for name in _THREAD_VARIABLES
             if self._worker_threads is not None or name not in os.environ
         }
+        environment |= _hash_seed.for_workers()
         settings, inherit = _settings.collect(
             self._initializer,
             self._initargs,
             self._finalizer,
             preload=self._preload,
+            hash_seed=_hash_seed.chosen(),
             max_tasks_per_child=self._max_tasks_per_child,
             max_memory_per_child=self._max_memory_per_child,
         )
@@ -323,24 +363,28 @@ class ProcessPoolExecutor(Executor):
         """
         with self._start_lock:
             self._shut_down = True
-            running = self._running
-        if running is None:
-            return
-        if cancel_futures:
-            running.engine.cancel_queued()
-        running.close()
+            started = self._started()
+        for running in started:
+            if cancel_futures:
+                running.engine.cancel_queued()
+            running.close()
         if self._watch is not None:
             self._watch.detach()
         if wait:
-            running.join()
+            for running in started:
+                running.join()
 
     def terminate(self) -> None:
         """End at once: kill the workers, cancel every unfinished future."""
         with self._start_lock:
             self._shut_down = True
-            running = self._running
-        if running is not None:
+            started = self._started()
+        for running in started:
             running.terminate()
+
+    def _started(self) -> list[_Running]:
+        """What has been started and may not have ended yet."""
+        return self._retired if self._running is None else [*self._retired, self._running]
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
@@ -348,8 +392,8 @@ class ProcessPoolExecutor(Executor):
             # cancelled, as `Future.cancel` would.
             with self._start_lock:
                 self._shut_down = True
-                running = self._running
-            if running is not None:
+                started = self._started()
+            for running in started:
                 running.stop()
         else:
             self.shutdown(wait=True)
@@ -357,9 +401,9 @@ class ProcessPoolExecutor(Executor):
 
     def _after_fork_in_child(self) -> None:
         self._start_lock = threading.RLock()
-        if self._running is not None:
-            self._running.engine.abandon()
-            self._running = None
+        for running in self._started():
+            running.engine.abandon()
+        self._running, self._retired = None, []
         if self._watch is not None:
             self._watch.detach()
 

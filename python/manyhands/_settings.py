@@ -31,6 +31,7 @@ class Settings(TypedDict):
     cwd: str | None
     argv: list[str]
     env: dict[str, str | None]  # None: to be unset
+    hash_seed: str | None  # of all processes that the program starts; None: the user has set it
     preload: list[str]
     log_levels: dict[str, int]  # by logger name; the root logger's under ""
     log_disabled: int
@@ -50,6 +51,7 @@ def collect(
     finalizer: Callable[[], object] | None = None,
     preload: Sequence[str] = (),
     env: dict[str, str | None] | None = None,
+    hash_seed: str | None = None,
     max_tasks_per_child: int | None = None,
     max_memory_per_child: int | None = None,
 ) -> tuple[Settings, list[int]]:
@@ -62,6 +64,7 @@ def collect(
         preload: names of modules that the zygote imports before it forks workers.
         env: environment variables to set (or with None, to unset) in the zygote before it
             imports anything.
+        hash_seed: what the zygote is started with as ``PYTHONHASHSEED``, if the user did not.
         max_tasks_per_child: a worker ends after so many tasks; None: never.
         max_memory_per_child: a worker ends after the task that leaves it with more resident
             memory, in bytes; None: never.
@@ -94,6 +97,7 @@ def collect(
         "cwd": _directory(),
         "argv": list(sys.argv),
         "env": dict(env or {}),
+        "hash_seed": hash_seed,
         "preload": wanted,
         "log_levels": _log_levels(),
         "log_disabled": _log_disabled(),

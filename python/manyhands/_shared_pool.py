@@ -50,7 +50,9 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
     """Return the executor that the whole process shares, starting it if need be.
 
     It is the one that `map` and `imap` use. Workers start when there is something to do, and idle
-    ones end after a while. If somebody shuts it down, the next call returns a new one.
+    ones end after a while. If somebody shuts it down, the next call returns a new one. If
+    ``sys.path``, the environment or the working directory has changed since its workers started, or
+    a module of the program has been reloaded, new workers run what is submitted from now on.
 
     Args:
         max_workers: how many workers it is to have from now on; None leaves it as it is.
@@ -72,15 +74,14 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
             pool = _pools[workers] = new_executor(workers, max_workers)
         elif max_workers is not None and max_workers != pool._max_workers:
             pool.resize(max_workers)
+        pool._follow()
         return pool
 
 
 def is_warm(workers: str) -> bool:
     """Say whether the shared pool of that kind has been started."""
     pool = _pools.get(workers)
-    if pool is None or pool._is_shut_down():
-        return False
-    return getattr(pool, "_running", pool) is not None
+    return pool is not None and not pool._is_shut_down() and pool._is_current()
 
 
 def new_executor(workers: str, max_workers: int | None) -> Executor:

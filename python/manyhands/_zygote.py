@@ -31,6 +31,8 @@ import struct
 import sys
 import warnings
 
+from manyhands import _hash_seed
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,6 +306,8 @@ def apply(settings: Settings) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    if settings["hash_seed"] is not None:
+        _hash_seed.adopt(settings["hash_seed"])
     if settings["cwd"] is not None:
         try:
             os.chdir(settings["cwd"])

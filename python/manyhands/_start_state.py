@@ -1,0 +1,100 @@
+"""What workers take over from this program when they start, to notice when it has changed since."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+__all__ = ["StartState"]
+
+# pytest sets it anew for every test, and nobody else reads it.
+_PASSED_OVER = os.fsencode("PYTEST_CURRENT_TEST")
+_STANDARD_LIBRARY = os.path.dirname(os.__file__)
+
+# Names of the modules that have been looked at, and those of the program itself among them:
+# libraries are too many to be looked at each time, and nobody edits them in a notebook.
+_seen: set[str] = set()
+_own: set[str] = set()
+
+
+class StartState(NamedTuple):
+    """A snapshot of it.
+
+    Attributes:
+        path: ``sys.path``.
+        directory: the working directory, or None if it has been removed.
+        environment: the environment variables, encoded.
+        modules: specifications of the program's own modules, by name; reloading one makes another.
+    """
+
+    path: list[Any]
+    directory: str | None
+    environment: dict[bytes, bytes]
+    modules: dict[str, ModuleSpec | None]
+
+    @classmethod
+    def now(cls) -> StartState:
+        """Return the present state; it takes some microseconds.
+
+        Example:
+            >>> StartState.now().is_current()
+            True
+        """
+        return cls(list(sys.path), _directory(), _environment(), _modules())
+
+    def is_current(self) -> bool:
+        """Say whether workers that were started then see what new ones would see.
+
+        A module that was imported since makes no difference yet, for a worker imports it when it
+        needs it; from now on it is one of those that count.
+        """
+        if sys.path != self.path or _environment() != self.environment:
+            return False
+        if _directory() != self.directory:
+            return False
+        now = _modules()
+        if any(now.get(name, spec) is not spec for name, spec in self.modules.items()):
+            return False
+        self.modules.update(now)
+        return True
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - fails where Path.cwd() does, and faster
+    except OSError:
+        return None
+
+
+def _environment() -> dict[bytes, bytes]:
+    # What os.environ is made of: to decode all of it for each comparison would take much longer.
+    environment: dict[bytes, bytes] = dict(os.environ._data)  # type: ignore[attr-defined]
+    environment.pop(_PASSED_OVER, None)
+    return environment
+
+
+def _modules() -> dict[str, ModuleSpec | None]:
+    if len(sys.modules) != len(_seen):
+        for name in sys.modules.keys() - _seen:
+            _seen.add(name)
+            if _is_own(name):
+                _own.add(name)
+    modules = sys.modules
+    return {name: _spec(modules[name]) for name in list(_own) if name in modules}
+
+
+def _spec(module: Any) -> ModuleSpec | None:
+    found: ModuleSpec | None = getattr(module, "__spec__", None)
+    return found
+
+
+def _is_own(name: str) -> bool:
+    """Say whether a module belongs to the program, not to a library that it uses."""
+    origin = getattr(_spec(sys.modules.get(name)), "origin", None)
+    if not isinstance(origin, str) or "site-packages" in origin or "dist-packages" in origin:
+        return False
+    return origin.startswith("/") and not origin.startswith(_STANDARD_LIBRARY)

@@ -1,0 +1,158 @@
+"""The shared pool sees the program as it is now, not as it was at the first map.
+
+Reports: joblib#1705 (sys.path), joblib#1085 and joblib#1135 (edited modules), loky#217
+(environment). Notebooks and test runs change all of it between two maps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+import manyhands as mh
+import manyhands.joblib
+from manyhands._start_state import StartState
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module that comes to be while the pool runs."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    mh.map(abs, [-1], workers="process")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield write(tmp_path, 3)
+    sys.modules.pop("a_new_shop", None)
+    mh.shared_pool().shutdown()
+
+
+def write(folder: Path, factor: int) -> Path:
+    module = folder / "a_new_shop.py"
+    module.write_text(f"def price(n):\n    return n * {factor}\n")
+    return module
+
+
+def test_a_module_on_a_new_path_that_is_edited(shop: Path) -> None:
+    module: Any = importlib.import_module("a_new_shop")
+    assert mh.map(module.price, [1, 2], workers="process") == [3, 6]
+    assert mh.map(lambda n: module.price(n), [1], workers="process") == [3]
+    write(shop.parent, 40)
+    importlib.reload(module)
+    assert mh.map(module.price, [1, 2], workers="process") == [40, 80]
+    assert list(mh.imap(module.price, [1, 2], workers="process")) == [40, 80]
+    assert mh.shared_pool().submit(module.price, 3).result() == 120
+    del sys.modules["a_new_shop"]
+    write(shop.parent, 5)
+    importlib.invalidate_caches()
+    again: Any = importlib.import_module("a_new_shop")
+    assert mh.map(again.price, [1], workers="process") == [5]
+
+
+def test_the_environment_and_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mh.map(abs, [-1], workers="process")
+    monkeypatch.setenv("A_NEW_SHOP", "open")
+    monkeypatch.chdir(tmp_path)
+    assert mh.map(os.environ.get, ["A_NEW_SHOP"], workers="process") == ["open"]
+    assert mh.map(lambda _: os.getcwd(), [0], workers="process") == [str(tmp_path)]
+    monkeypatch.delenv("A_NEW_SHOP")
+    assert mh.map(os.environ.get, ["A_NEW_SHOP"], workers="process") == [None]
+    mh.shared_pool().shutdown()
+
+
+@pytest.fixture
+def no_kept_pools() -> Iterator[None]:
+    yield
+    for _, executor in manyhands.joblib._kept:
+        executor.shutdown()
+    manyhands.joblib._kept.clear()
+
+
+@pytest.mark.usefixtures("no_kept_pools")
+def test_joblib_follows(shop: Path) -> None:
+    manyhands.joblib.register()
+    with joblib.parallel_config("manyhands", n_jobs=2):
+        assert joblib.Parallel()(joblib.delayed(abs)(-n) for n in (1, 2)) == [1, 2]
+        module: Any = importlib.import_module("a_new_shop")
+        assert joblib.Parallel()(joblib.delayed(module.price)(n) for n in (1, 2)) == [3, 6]
+        write(shop.parent, 4)
+        importlib.reload(module)
+        assert joblib.Parallel()(joblib.delayed(module.price)(n) for n in (1, 2)) == [4, 8]
+
+
+def test_workers_stay_while_nothing_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = mh.shared_pool()
+    before = pool.submit(os.getpid).result(), pool._started()
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
+    importlib.import_module("colorsys")
+    assert mh.shared_pool() is pool
+    assert pool._started() == before[1]
+    pool.shutdown()
+
+
+def test_tasks_that_run_while_the_pool_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = mh.shared_pool(2)
+    begun = mh.Event()
+    go_on = mh.Event()
+
+    def begin() -> bool:
+        begun.set()
+        return go_on.wait(50)
+
+    running = pool.submit(begin)
+    waiting = [pool.submit(abs, -n) for n in range(100)]
+    assert begun.wait(50)
+    monkeypatch.setenv("A_NEW_SHOP", "open")
+    assert mh.map(os.environ.get, ["A_NEW_SHOP"], workers="process") == ["open"]
+    go_on.set()
+    assert running.result() is True
+    assert [each.result() for each in waiting] == list(range(100))
+    pool.shutdown()
+
+
+def test_submits_while_others_renew(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = mh.shared_pool()
+    stop = threading.Event()
+    done: list[int] = []
+
+    def keep_submitting() -> None:
+        while not stop.is_set():
+            done.append(pool.submit(abs, -1).result())
+
+    threads = [threading.Thread(target=keep_submitting) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(12):
+        monkeypatch.setenv("A_NEW_SHOP", str(number))
+        assert mh.shared_pool().submit(os.getenv, "A_NEW_SHOP").result() == str(number)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(done) == {1}
+    pool.shutdown()
+    assert not any(not each.has_ended for each in pool._started())
+
+
+def test_an_executor_of_ones_own_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mh.ProcessPoolExecutor(1) as pool:
+        first = pool.submit(os.getpid).result()
+        monkeypatch.setenv("A_NEW_SHOP", "open")
+        assert pool.submit(os.getpid).result() == first
+        assert pool.submit(os.getenv, "A_NEW_SHOP").result() is None
+
+
+def test_a_state_notices_what_it_should(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    state = StartState.now()
+    assert state.is_current()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not state.is_current()
+    monkeypatch.undo()
+    assert state.is_current()
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
+    assert state.is_current()
