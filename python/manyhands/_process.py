@@ -308,7 +308,8 @@ class ProcessPoolExecutor(Executor):
         )
         return _native.ProcessEngine(
             program=sys.executable,
-            arguments=[*_interpreter_flags(), "-c", code],
+            # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
+            arguments=[*_interpreter_flags(), "-P", "-c", code],
             environment=list(environment.items()),
             set_up=pickle.dumps(settings, pickle.HIGHEST_PROTOCOL),
             descriptors=inherit,
