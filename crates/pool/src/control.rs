@@ -228,7 +228,7 @@ impl Control {
 /// | word | name | set by |
 /// |---|---|---|
 /// | 0 | current: `generation << 32 \| slot + 1`, 0 when idle | worker |
-/// | 1 | started: clock in ns when a timed task began | worker, before the task runs |
+/// | 1 | started: clock in ns when a timed task began to run, or does so at the latest | worker, before the task runs |
 /// | 2 | tasks done | worker |
 /// | 3 | retire: 1 when the worker is to end after its task | parent |
 /// | 4 | resident bytes, when last looked at | worker |
@@ -283,7 +283,7 @@ impl SeatRecord {
         self.words.word(CURRENT)
     }
 
-    /// When the running timed task began.
+    /// When the timed task began to run; while it is being loaded, when it counts as running all the same.
     #[must_use]
     pub fn started(&self) -> &AtomicU64 {
         self.words.word(STARTED)

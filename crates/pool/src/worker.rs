@@ -16,6 +16,10 @@ use manyhands_sync::{SpinBudget, Wait};
 use crate::control::{Control, SLOTS, STOP, SeatRecord};
 use crate::slots::{Finish, Phase, SlotState, Slots};
 
+/// How long loading a timed task, which may import much, does not count as its run, in nanoseconds. Longer than any
+/// import takes that comes to an end.
+pub const LOADING: u64 = 60 * clock::SECOND;
+
 /// What there is for a worker to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -98,13 +102,20 @@ impl WorkerSide {
         found.unwrap_or_else(|why| if why == Wait::TimedOut { Next::Nothing } else { Next::Interrupted })
     }
 
-    /// Notes that the worker runs this task from now on. `timed`: the parent wants to know since when.
+    /// Notes that the worker has this task from now on, and loads it: what it is to call, and with what. `timed`: the
+    /// parent wants to know since when it runs.
     pub fn begin(&self, entry: Entry, timed: bool) {
-        let started = if timed { clock::now() } else { 0 };
+        let started = if timed { clock::now().saturating_add(LOADING) } else { 0 };
         self.record.started().store(started, Ordering::Relaxed);
         let current = u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1);
         // Release: the start time. pairs with: State::timed_task (Acquire)
         self.record.current().store(current, Ordering::Release);
+    }
+
+    /// Notes that a timed task has been loaded, and runs from now on.
+    pub fn start(&self) {
+        let started = self.record.started();
+        started.store(started.load(Ordering::Relaxed).min(clock::now()), Ordering::Relaxed);
     }
 
     /// Publishes the result that has been written to the slot.

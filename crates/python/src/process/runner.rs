@@ -183,6 +183,9 @@ impl WorkerLoop {
             // What the task is about is the function that came along.
             *name = call.args.get_item(0).ok();
         }
+        if head.flags & flag::TIMED != 0 {
+            self.side.start();
+        }
         RUNNING.store(u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1), Ordering::Relaxed);
         // Whoever asked it to stop before this line has sent a signal that its handler did not take for it.
         let result = if self.side.is_condemned(entry) { Err(asked_to_stop(py)) } else { call.run() };
