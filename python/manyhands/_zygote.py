@@ -5,8 +5,9 @@ parent that uses a pool has threads. So the parent starts this program, which im
 worker needs, and asks it for workers over a socket of packets:
 
 - to the zygote: ``S`` + u64, settings are in that block; ``F`` + u32 participant, u32 generation,
-  u64 control offset, u64 record offset, with three descriptors, fork a worker; ``Q``, fork no more,
-  end with the last worker;
+  u64 control offset, u64 record offset, with three descriptors, fork a worker; ``K`` + u32
+  participant, u32 generation, u32 signal, send a worker that signal, since the parent may not;
+  ``Q``, fork no more, end with the last worker;
 - from the zygote: ``R`` ready; ``E`` + text, the set-up failed; ``W`` + u32 participant, u32
   generation, i32 pid, a worker has started; ``X`` + the same + i32 wait status, u64 largest
   resident size in bytes, it has ended; ``N`` + u32 participant, u32 generation, i32 errno, it could
@@ -44,11 +45,14 @@ __all__ = ["Assignment", "Zygote", "main"]
 
 _SETTINGS = struct.Struct("<Q")
 _FORK = struct.Struct("<IIQQ")
+_SIGNAL = struct.Struct("<III")
 _STARTED = struct.Struct("<IIi")
 _ENDED = struct.Struct("<IIiiQ")
 _PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
 _FORK_FDS = 3
 _WARM_AFTER_MS = 30
+# How long workers that have been killed may take to die, on a busy machine.
+_DYING_MS = 500
 # What functions of ``__main__``, exceptions and cancelled tasks need.
 _WARM = ("cloudpickle", "traceback", "fcntl", "manyhands._by_value", "manyhands._task_cancelled")
 
@@ -186,6 +190,8 @@ class Zygote:
             return self._set_up(_SETTINGS.unpack(content)[0])
         if kind == b"F":
             self._fork(content, _descriptors(attached))
+        elif kind == b"K":
+            self._signal(*_SIGNAL.unpack(content))
         elif kind == b"Q":
             self._quitting = True
         else:
@@ -268,6 +274,13 @@ class Zygote:
         finally:
             os._exit(code)
 
+    def _signal(self, participant: int, generation: int, number: int) -> None:
+        for child in self._children.values():
+            if (child.participant, child.generation) == (participant, generation):
+                if number == signal.SIGKILL:
+                    self._kill([child.pid])
+                _send_signal(child, number)
+
     def _reap(self, child: _Child) -> None:
         self._poll.unregister(child.pidfd)
         del self._children[child.pidfd]
@@ -279,17 +292,31 @@ class Zygote:
         )
 
     def _kill_all(self) -> None:
-        pids = [child.pid for child in self._children.values()]
-        self._kill(pids)
-        for pid in pids:
-            os.waitpid(pid, 0)
-        self._children.clear()
+        self._kill([child.pid for child in self._children.values()])
+        for child in self._children.values():
+            _send_signal(child, signal.SIGKILL)  # again: that needed descriptors of its own
+        self._poll.unregister(self._control)
+        self._poll.unregister(self._parent)
+        # Not for ever: where signals are refused, the kernel kills them when this process ends.
+        while self._children and (ready := self._poll.poll(_DYING_MS)):
+            for descriptor, _ in ready:
+                self._reap(self._children[descriptor])
 
     def _send(self, packet: bytes) -> None:
         try:
             self._control.send(packet, _socket.MSG_NOSIGNAL)
         except OSError:
             pass  # the parent has gone; `serve` will hear of it
+
+
+def _send_signal(child: _Child, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(child.pidfd, number)
+    except OSError:
+        try:
+            os.kill(child.pid, number)  # it has not been reaped
+        except OSError:
+            pass  # refused here as well; the parent thinks of something else
 
 
 def apply(settings: Settings) -> None:

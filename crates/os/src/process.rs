@@ -10,7 +10,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 mod descendants;
 mod identity;
@@ -47,10 +47,16 @@ impl Pidfd {
     /// Sends `signal` (as in `signal(7)`).
     ///
     /// # Errors
-    /// `ESRCH` when the process has been reaped, `InvalidInput` when there is no such signal.
+    /// `ESRCH` when the process has been reaped, `InvalidInput` when there is no such signal, `PermissionDenied` and the
+    /// like when the system refuses it.
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
-        let signal = Signal::from_named_raw(signal).ok_or(rustix::io::Errno::INVAL)?;
-        Ok(rustix::process::pidfd_send_signal(&self.fd, signal)?)
+        let named = Signal::from_named_raw(signal).ok_or(rustix::io::Errno::INVAL)?;
+        match rustix::process::pidfd_send_signal(&self.fd, named) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::SRCH) => Err(rustix::io::Errno::SRCH.into()),
+            // Filters of system calls may know only the older one.
+            Err(_) => send_signal(self.pid, signal),
+        }
     }
 
     /// Whether the process has ended (reaped or not).
@@ -76,6 +82,27 @@ pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
     let id = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
     let signal = Signal::from_named_raw(signal).ok_or(rustix::io::Errno::INVAL)?;
     Ok(rustix::process::kill_process(id, signal)?)
+}
+
+/// Whether this process may send signals to `pid`, a process of its own user: seccomp, or another user that the process
+/// has become, may be in the way. Sends none. True, too, when there is no such process (any more).
+///
+/// ```
+/// use manyhands_os::process;
+/// assert!(process::may_signal(process::pid()));
+/// ```
+#[must_use]
+pub fn may_signal(pid: i32) -> bool {
+    let Some(id) = Pid::from_raw(pid) else { return false };
+    if matches!(rustix::process::test_kill_process(id), Ok(()) | Err(rustix::io::Errno::SRCH)) {
+        return true;
+    }
+    let Ok(process) = Pidfd::open(pid) else { return false };
+    let no_signal = ptr::null::<libc::siginfo_t>();
+    // SAFETY: an open descriptor, no signal and no information about one: the call only checks.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.fd.as_raw_fd(), 0, no_signal, 0_u32) };
+    sent == 0
 }
 
 /// Whether an error of the system means that it has too little of something at present: descriptors, processes, memory.
@@ -209,7 +236,12 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Pidfd> {
         )
     };
     check(error)?;
-    Pidfd::open(pid)
+    Pidfd::open(pid).inspect_err(|_| {
+        // Nobody could see to it. It is our child and has not been reaped, so the number is its own.
+        let _ = send_signal(pid, libc::SIGKILL);
+        let child = Pid::from_raw(pid);
+        let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(child, WaitOptions::empty()));
+    })
 }
 
 /// The environment of this process with `changes` made.

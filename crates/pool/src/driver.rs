@@ -27,8 +27,8 @@ const CONTROL: u64 = 1;
 /// Keys from here on belong to [`crate::voices::Voices`].
 pub(crate) const FIRST_VOICE: u64 = 2;
 
-const SIGINT: i32 = 2;
-const SIGKILL: i32 = 9;
+const SIGINT: u8 = 2;
+const SIGKILL: u8 = 9;
 /// How long a zygote whose parent's end has closed may take to kill its workers and exit.
 const ZYGOTE_GRACE: u64 = clock::SECOND;
 
@@ -246,22 +246,26 @@ impl<T: Send + 'static> Driver<T> {
         }
     }
 
-    fn signal(&mut self, seat: usize, signal: i32) {
+    fn signal(&mut self, seat: usize, signal: u8) {
         let Some(worker) = self.workers.get(&seat) else { return };
-        // A worker that is gone already needs no signal.
-        let _ = match worker.process() {
-            Ok(process) => process.send_signal(signal),
-            Err(_) => process::send_signal(worker.pid, signal),
+        let sent = match worker.process() {
+            Ok(process) => process.send_signal(signal.into()),
+            Err(_) => process::send_signal(worker.pid, signal.into()),
         };
+        // A worker that is gone already needs no signal. What is refused to us may be allowed to the zygote.
+        if sent.is_err() {
+            let generation = worker.generation;
+            let participant = self.shared.lock().seats[seat].participant;
+            let _ = self.send(&zygote::signal(participant, generation, signal.into()));
+        }
     }
 
     fn kill(&mut self, seat: usize) {
-        match self.workers.get(&seat).map(Worker::process) {
-            Some(Ok(worker)) => process::kill_with_descendants(&[worker]),
-            // What it has started goes on: to find it takes a descriptor.
-            Some(Err(_)) => self.signal(seat, SIGKILL),
-            None => {}
+        if let Some(Ok(worker)) = self.workers.get(&seat).map(Worker::process) {
+            process::kill_with_descendants(&[worker]);
         }
+        // Once more, in case that was refused, or that there was no descriptor to find what it has started.
+        self.signal(seat, SIGKILL);
     }
 
     fn attend(&mut self, key: u64) {
@@ -348,7 +352,7 @@ impl<T: Send + 'static> Driver<T> {
         // may write to what is about to be reclaimed.
         for (_, worker) in self.workers.drain() {
             let Ok(process) = worker.process() else { continue };
-            let _ = process.send_signal(SIGKILL);
+            let _ = process.send_signal(SIGKILL.into());
             wait_for_end(process, u64::MAX);
         }
         let mut heard = Vec::new();
@@ -364,7 +368,7 @@ impl<T: Send + 'static> Driver<T> {
 fn wait_or_kill(zygote: &Pidfd) {
     wait_for_end(zygote, clock::now() + ZYGOTE_GRACE);
     if !zygote.has_ended() {
-        let _ = zygote.send_signal(SIGKILL);
+        let _ = zygote.send_signal(SIGKILL.into());
     }
     wait_for_end(zygote, u64::MAX);
     // Someone else may have waited for it: then there is nothing left to reap.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use manyhands_channel::arena::Block;
 use manyhands_os::poll::{EventFd, Poller};
-use manyhands_os::process::identity;
+use manyhands_os::process::{self, identity};
 use manyhands_os::{clock, procfs};
 use manyhands_sync::{SpinBudget, Wait};
 
@@ -321,8 +321,10 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.lock().is_running(token)
     }
 
-    /// Withdraws a task, or, if `running` may be ended, has its worker stopped.
+    /// Withdraws a task, or, if `running` may be ended, has its worker stopped; too late if the system refuses us that.
     pub fn cancel(&self, token: Token, running: bool) -> Cancelled<T> {
+        let worker = if running { self.shared.lock().worker_of(token) } else { None };
+        let running = running && worker.is_none_or(process::may_signal);
         let cancelled = self.shared.lock().cancel(token, running, clock::now());
         if !matches!(cancelled, Cancelled::TooLate) {
             self.rouse_driver();

@@ -28,7 +28,7 @@ use crate::task::{
     Arguments, Finished, Function, Harvest, Kept, Options, Outcome, Place, Speech, Task, Token,
 };
 use backlog::Backlog;
-use plan::Doom;
+use plan::{Doom, Kill};
 use seat::{LaneTable, Seat};
 use shortage::Shortage;
 
@@ -114,6 +114,7 @@ pub struct State<T> {
     pub(crate) openness: Openness,
     pub(crate) broken: Option<Arc<str>>,
     dooms: Vec<Doom>,
+    kills: Vec<Kill>,
     // When a stopping pool, of whose tasks none runs any more, kills the workers that are left.
     end_by: Option<u64>,
     pub(crate) zygote: plan::Zygote,
@@ -157,6 +158,7 @@ impl<T> State<T> {
             openness: Openness::Open,
             broken: None,
             dooms: Vec::new(),
+            kills: Vec::new(),
             end_by: None,
             zygote: plan::Zygote::None,
             stillborn: 0,

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | parent | `S` u64 block | set-up: a block with what the zygote and its workers need |
 //! | parent | `F` u32 participant, u32 generation, u64 control, u64 record + 3 descriptors | fork a worker; offsets of the pool's and the seat's block; stdout, stderr, records |
+//! | parent | `K` u32 participant, u32 generation, u32 signal | send a worker this signal: the parent may not |
 //! | parent | `Q` | quit when the workers have gone |
 //! | zygote | `R` | ready |
 //! | zygote | `E` text | could not be set up; it exits |
@@ -68,6 +69,16 @@ pub fn fork(participant: u16, generation: u32, control: usize, record: usize) ->
     packet.extend(generation.to_le_bytes());
     packet.extend((control as u64).to_le_bytes());
     packet.extend((record as u64).to_le_bytes());
+    packet
+}
+
+/// The packet that asks for a signal to a worker.
+#[must_use]
+pub fn signal(participant: u16, generation: u32, signal: u32) -> Vec<u8> {
+    let mut packet = vec![b'K'];
+    for word in [participant.into(), generation, signal] {
+        packet.extend(word.to_le_bytes());
+    }
     packet
 }
 

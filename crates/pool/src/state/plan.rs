@@ -52,6 +52,18 @@ pub(crate) struct Doom {
     kill_at: u64,
 }
 
+/// A worker that was to be killed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kill {
+    seat: usize,
+    generation: u32,
+    /// When it must be dead, if the system lets us kill it.
+    dead_by: u64,
+}
+
+/// How long a worker takes at most to die of SIGKILL, in nanoseconds: on a busy machine, with much memory.
+const DYING: u64 = 5_000_000_000;
+
 /// Deaths of workers that never finished a task after which the pool gives up, per worker.
 const STILLBORN_PER_WORKER: usize = 3;
 
@@ -77,12 +89,29 @@ impl<T> State<T> {
         }
         let ends = matches!(self.openness, Openness::Closing | Openness::Stopping);
         if ends && self.tasks.is_empty() {
+            if self.awaits_immortals(now) {
+                // The kernel kills them with their zygote, whatever else is refused.
+                self.openness = Openness::Terminating;
+                return (self.plan_termination(), None);
+            }
             self.plan_end(&mut actions);
+            next = earliest(next, self.kills.iter().map(|kill| kill.dead_by).min());
             return (actions, next);
         }
         next = earliest(next, self.plan_staff(now, &mut actions));
         next = earliest(next, self.plan_idleness(now, &mut actions));
         (actions, next)
+    }
+
+    /// Whether all workers that are left have been killed, and live.
+    fn awaits_immortals(&mut self, now: u64) -> bool {
+        let seats = &self.seats;
+        let lives = |kill: &Kill| {
+            seats[kill.seat].life != Life::Empty && seats[kill.seat].generation == kill.generation
+        };
+        self.kills.retain(lives);
+        let immortals = self.kills.iter().filter(|kill| now >= kill.dead_by).count();
+        immortals > 0 && immortals == seats.iter().filter(|seat| seat.life != Life::Empty).count()
     }
 
     fn plan_termination(&mut self) -> Vec<Action> {
@@ -252,6 +281,8 @@ impl<T> State<T> {
             if now >= doom.kill_at && doom.asked {
                 if self.slots.kill(doom.entry) {
                     actions.push(Action::Kill(seat));
+                    let generation = self.seats[seat].generation;
+                    self.kills.push(Kill { seat, generation, dead_by: now.saturating_add(DYING) });
                 }
                 continue;
             }

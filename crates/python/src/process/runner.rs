@@ -155,10 +155,9 @@ impl WorkerLoop {
         let result = self.call(py, hooks, entry, head, block, &bytes, &mut name);
         self.answer(py, hooks, entry, result, name.as_ref());
         if self.side.finish(entry) == Finish::Killed {
-            // The parent's SIGKILL is on its way; nothing more may come from this worker.
-            loop {
-                py.detach(|| clock::sleep_until(clock::now() + clock::SECOND));
-            }
+            // The parent's SIGKILL is on its way; nothing more may come from this worker. If it is refused, it ends so.
+            py.detach(|| clock::sleep_until(clock::now() + clock::SECOND));
+            self.exit(py);
         }
         if self.side.takes_hunger() {
             let _ = socket::write(ffi::borrow_descriptor(self.records_fd), &[1, 0, 0, 0, kind::HUNGRY]);
@@ -289,9 +288,14 @@ impl WorkerLoop {
     /// here on would be taken for the worker's own answer.
     fn end_forked_child(&self, py: Python<'_>) {
         if process::pid() != self.pid {
-            _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
-            panic!("a child that a task has forked cannot be ended");
+            self.exit(py);
         }
+    }
+
+    /// Ends this process at once.
+    fn exit(&self, py: Python<'_>) -> ! {
+        _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
+        panic!("process {} cannot be ended", self.pid);
     }
 
     fn write_result(

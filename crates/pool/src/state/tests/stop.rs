@@ -43,3 +43,20 @@ fn a_worker_that_does_not_end_delays_a_stopping_pool_only_so_long() {
     assert_eq!(next, Some(SECOND + 1));
     assert_eq!(bench.plan(SECOND + 1).1, [Action::KillZygote]);
 }
+
+#[test]
+fn workers_that_cannot_be_killed_go_with_the_zygote() {
+    let mut bench = Bench::new(1);
+    let token = bench.submit(0);
+    let (actors, _) = bench.plan(0);
+    actors[0].claim().expect("a task");
+    assert_eq!(bench.state.cancel(token, true, 0), Cancelled::Ending(0));
+    bench.plan(0);
+    assert_eq!(bench.plan(SECOND).1, [Action::Kill(0)]);
+    bench.state.close();
+    let (actions, next) = bench.state.plan(2 * SECOND);
+    assert_eq!((actions, next), (vec![Action::WakeWorkers], Some(6 * SECOND)));
+    assert_eq!(bench.plan(6 * SECOND).1, [Action::KillZygote]);
+    bench.state.zygote_gone();
+    assert_eq!(bench.plan(6 * SECOND).1, [Action::End]);
+}
