@@ -141,6 +141,11 @@ bench: wheel ## Measure against other pools; BENCH_RAY=1 adds Ray
 	  $(if $(BENCH_RAY),requirements/ray.txt) --wheel $(WHEELS)/*.whl
 	.venvs/bench$(if $(BENCH_RAY),-ray)/bin/python -m benches $(ARGS)
 
+.PHONY: bench-auto
+bench-auto: wheel ## Measure how well workers="auto" chooses, on idle and on busy CPUs
+	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/bench.txt --wheel $(WHEELS)/*.whl
+	.venvs/bench/bin/python -m benches.auto $(ARGS)
+
 .PHONY: docs
 docs: wheel ## Build the documentation into docs/_build/html
 	@$(ENVIRONMENT) .venvs/docs "$(PYTHON)" requirements/docs.txt --wheel $(WHEELS)/*.whl
