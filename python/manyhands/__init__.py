@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from manyhands._lock import RLock as RLock
     from manyhands._map import imap as imap
     from manyhands._map import map as map  # noqa: A004 - the name users expect
+    from manyhands._map_forms import imap_unordered as imap_unordered
+    from manyhands._map_forms import starmap as starmap
     from manyhands._pipe import Connection as Connection
     from manyhands._pipe import Pipe as Pipe
     from manyhands._pool import Pool as Pool
@@ -93,6 +95,7 @@ _HOMES = {
     "as_completed": "manyhands._wait",
     "check_cancelled": "manyhands._cancel",
     "imap": "manyhands._map",
+    "imap_unordered": "manyhands._map_forms",
     "last_choice": "manyhands._choice",
     "map": "manyhands._map",
     "open_fifo": "manyhands._fifo",
@@ -100,6 +103,7 @@ _HOMES = {
     "share": "manyhands._share",
     "shared_pool": "manyhands._shared_pool",
     "sleep": "manyhands._cancel",
+    "starmap": "manyhands._map_forms",
     "unregister_by_value": "manyhands._findable",
     "wait": "manyhands._wait",
 }

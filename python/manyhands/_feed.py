@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "Unpacked"]
 
 
 def _is_sliceable(items: object) -> TypeGuard[Sequence[Any]]:
@@ -20,6 +20,18 @@ def _is_sliceable(items: object) -> TypeGuard[Sequence[Any]]:
     # An array sends a slice in one buffer, where its items would be pickled one by one.
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(items) is numpy.ndarray and getattr(items, "ndim", 0) > 0
+
+
+class Unpacked:
+    """An input of a map whose items are unpacked into arguments."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[Iterable[Any]]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Iterable[Any]]:
+        return iter(self.items)
 
 
 class Feed:
@@ -40,6 +52,8 @@ class Feed:
         self.remaining: int | None = None
         self.taken = 0
         self.star = star or len(iterables) != 1
+        if len(iterables) == 1 and isinstance(iterables[0], Unpacked):
+            self.star, iterables = True, (iterables[0].items,)
         if len(iterables) == 1 and _is_sliceable(iterables[0]):
             self._items = iterables[0]
         elif len(iterables) == 1:

@@ -1,0 +1,81 @@
+"""`starmap` and `imap_unordered`: the other forms of a map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from manyhands import _map
+from manyhands._feed import Unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from manyhands._progress import ProgressOption
+
+__all__ = ["imap_unordered", "starmap"]
+
+T = TypeVar("T")
+
+
+def starmap(
+    fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    workers: _map.Workers = "auto",
+    max_workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    progress: ProgressOption = None,
+    chunksize: int | None = None,
+    return_exceptions: bool = False,
+) -> list[T]:
+    """As `map`, with each item unpacked into arguments: ``fn(*item)``.
+
+    Example:
+        >>> mh.starmap(divmod, [(7, 2), (9, 4)])
+        [(3, 1), (2, 1)]
+    """
+    return _map.map(
+        fn,
+        Unpacked(iterable),
+        workers=workers,
+        max_workers=max_workers,
+        timeout=timeout,
+        retries=retries,
+        progress=progress,
+        chunksize=chunksize,
+        return_exceptions=return_exceptions,
+    )
+
+
+def imap_unordered(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    buffersize: int | None = None,
+    workers: _map.Workers = "auto",
+    max_workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    progress: ProgressOption = None,
+    chunksize: int | None = None,
+    return_exceptions: bool = False,
+) -> Iterator[T]:
+    """As `imap`, with results in the order in which they are ready.
+
+    Example:
+        >>> sorted(mh.imap_unordered(abs, [-3, 1, -2]))
+        [1, 2, 3]
+    """
+    return _map.imap(
+        fn,
+        *iterables,
+        ordered=False,
+        buffersize=buffersize,
+        workers=workers,
+        max_workers=max_workers,
+        timeout=timeout,
+        retries=retries,
+        progress=progress,
+        chunksize=chunksize,
+        return_exceptions=return_exceptions,
+    )
