@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "coming-from").glob("*.md")),
+]
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```output\n(?P<output>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
+# How another library does it: shown beside ours, and run where that library is installed.
+OTHERS = re.compile(r"^```py\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
 def blocks() -> Iterator[object]:
@@ -49,5 +55,37 @@ def test_block(code: str, output: str | None, tmp_path: Path) -> None:
         assert done.stdout == output
 
 
+def pairs() -> Iterator[object]:
+    """Yields (code of another library, what the block of ours after it prints)."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in OTHERS.finditer(text):
+            line = text.count("\n", 0, found.start()) + 2
+            ours = BLOCK.search(text, found.end())
+            assert ours is not None, f"{page.name}:{line} stands beside nothing"
+            yield pytest.param(found["code"], ours["output"], id=f"{page.name}:{line}")
+
+
+@pytest.mark.parametrize(("code", "output"), list(pairs()))
+def test_block_of_another_library(code: str, output: str, tmp_path: Path) -> None:
+    for module in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
+        pytest.importorskip(module)
+    # A file with a guard, as these libraries want it.
+    script = tmp_path / "script.py"
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Ours may show more than the other can do.
+    assert output.startswith(done.stdout)
+
+
 def test_there_are_blocks() -> None:
     assert len(list(blocks())) > 30
+    assert len(list(pairs())) > 10
