@@ -211,6 +211,39 @@ impl Segment {
         })
     }
 
+    /// Makes the pages of `range` private to this process: others, and what this process writes there, are no longer seen
+    /// by each other. They must be of this process alone by now, or only read. A child that is forked later has a copy.
+    ///
+    /// # Errors
+    /// When the system has no room for another mapping, or somebody has closed our descriptor; nothing has changed then.
+    ///
+    /// # Panics
+    /// When `range` is not inside the segment or not of whole pages.
+    pub fn make_private(&self, range: Range<usize>) -> io::Result<()> {
+        self.remap(range, true)
+    }
+
+    /// Undoes [`make_private`](Self::make_private): what was written there meanwhile is lost.
+    ///
+    /// # Errors
+    /// As [`make_private`](Self::make_private). Then this process does not see what others write there.
+    ///
+    /// # Panics
+    /// As [`make_private`](Self::make_private).
+    pub fn make_common(&self, range: Range<usize>) -> io::Result<()> {
+        self.remap(range, false)
+    }
+
+    fn remap(&self, range: Range<usize>, private: bool) -> io::Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        let address = self.pointer(range.start, len);
+        let are_whole = range.start.is_multiple_of(page_size()) && len.is_multiple_of(page_size());
+        assert!(are_whole && len > 0, "bytes {range:?} are no whole pages");
+        let fd = self.fd_to_pass()?;
+        // SAFETY: `pointer` sees to it that the pages are inside the mapping, which is one of this file from its start on.
+        Ok(unsafe { mapping::remap(address, len, fd, range.start, private) }?)
+    }
+
     /// What cannot be done by the mapping (pages that are locked cannot be discarded by it, read-only ones not be
     /// committed, and there are kernels that know neither) is done by the descriptor, if that is still ours.
     fn or_by_descriptor(
@@ -372,6 +405,30 @@ mod tests {
 
     fn segment(len: usize) -> Segment {
         Segment::create(c"test", len).expect("a small segment")
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn private_pages_are_seen_by_nobody_else() {
+        let page = page_size();
+        let segment = segment(4 * page);
+        let other =
+            Segment::attach(segment.fd().try_clone_to_owned().expect("a duplicate")).expect("the same");
+        let read = |segment: &Segment, at: usize| {
+            let mut byte = [0];
+            segment.copy_out(at, &mut byte);
+            byte[0]
+        };
+        segment.copy_in(page, b"a");
+        segment.make_private(page..3 * page).expect("a mapping");
+        assert_eq!(read(&segment, page), b'a');
+        segment.copy_in(page, b"b");
+        segment.copy_in(3 * page, b"c");
+        assert_eq!((read(&other, page), read(&other, 3 * page)), (b'a', b'c'));
+        segment.make_common(page..3 * page).expect("a mapping");
+        assert_eq!(read(&segment, page), b'a');
+        segment.copy_in(page, b"d");
+        assert_eq!(read(&other, page), b'd');
     }
 
     #[test]

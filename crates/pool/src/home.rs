@@ -25,11 +25,14 @@ use manyhands_sync::names::{self, Kind, NameError};
 use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
 
+use self::received::Pages;
+pub use self::received::Received;
 pub use self::record_error::RecordError;
 use crate::ground;
 use crate::heir::Heir;
 use crate::latecomers::{self, LATECOMERS};
 
+mod received;
 mod record_error;
 
 /// After so many forks this process's own ground is swept: the children may be dead by now, and hold what they had.
@@ -60,6 +63,7 @@ struct Standing {
     /// The arena as this process takes part in it, if it does already.
     arena: Option<Arc<Arena>>,
     records: HashMap<BlockRef, Hold>,
+    received: BTreeMap<usize, Pages>,
     /// While this process forks: as whom the child is to take part.
     heir: Option<Heir>,
 }
@@ -125,7 +129,13 @@ impl Place {
         }
         enter(&site);
         let place = Arc::new(Self { site, inode });
-        let standing = Standing { place: Arc::downgrade(&place), arena, records: HashMap::new(), heir: None };
+        let standing = Standing {
+            place: Arc::downgrade(&place),
+            arena,
+            records: HashMap::new(),
+            received: BTreeMap::new(),
+            heir: None,
+        };
         home.standings.insert(inode, standing);
         Ok(place)
     }
@@ -338,7 +348,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let own = home().release(self).filter(|_| self.len >= LARGE);
+        let own = home().let_go(&self.place, self.reference).filter(|_| self.len >= LARGE);
         if let Some(arena) = own {
             ground::sweep(self.place.site(), &arena);
         }
@@ -358,14 +368,14 @@ impl Home {
     }
 
     /// One record fewer; if it was the last of a block in this process's own ground, returns the arena.
-    fn release(&mut self, record: &Record) -> Option<Arc<Arena>> {
-        let standing = self.standings.get_mut(&record.place.inode)?;
-        let hold = standing.records.get_mut(&record.reference)?;
+    fn let_go(&mut self, place: &Place, block: BlockRef) -> Option<Arc<Arena>> {
+        let standing = self.standings.get_mut(&place.inode)?;
+        let hold = standing.records.get_mut(&block)?;
         hold.records -= 1;
         if hold.records > 0 {
             return None;
         }
-        let hold = standing.records.remove(&record.reference)?;
+        let hold = standing.records.remove(&block)?;
         standing.let_go(hold.block);
         standing.own().cloned()
     }
@@ -425,6 +435,7 @@ fn before_fork() {
                 let _ = arena.bequeath(*reference, heir.participant());
             }
             standing.heir = Some(heir);
+            standing.make_received_private(place.segment());
         }
         places.push(place);
     }

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use manyhands_channel::arena::Block;
+use manyhands_pool::home::Received;
 use manyhands_sync::words::Words;
 use pyo3::PyClass;
 use pyo3::buffer::PyBuffer;
@@ -137,13 +138,21 @@ pub(crate) struct BlockBuffer {
     offset: usize,
     length: usize,
     read_only: bool,
+    /// What makes it this process's own, if it is.
+    _received: Option<Received>,
 }
 
 impl BlockBuffer {
     /// `None` when the part does not lie inside the block.
-    pub(crate) fn new(block: Block, offset: usize, length: usize, read_only: bool) -> Option<Self> {
+    pub(crate) fn new(
+        block: Block,
+        offset: usize,
+        length: usize,
+        read_only: bool,
+        received: Option<Received>,
+    ) -> Option<Self> {
         let inside = offset.checked_add(length).is_some_and(|end| end <= block.len());
-        inside.then_some(Self { block, offset, length, read_only })
+        inside.then_some(Self { block, offset, length, read_only, _received: received })
     }
 }
 

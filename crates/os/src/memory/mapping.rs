@@ -3,11 +3,11 @@
 
 #[cfg(not(miri))]
 pub(super) use kernel::{
-    addresses, commit, create, discard, file, len_of, map, premap, unmap, without_mapping,
+    addresses, commit, create, discard, file, len_of, map, premap, remap, unmap, without_mapping,
 };
 #[cfg(miri)]
 pub(super) use miri::{
-    addresses, commit, create, discard, file, len_of, map, premap, unmap, without_mapping,
+    addresses, commit, create, discard, file, len_of, map, premap, remap, unmap, without_mapping,
 };
 
 /// Which file a descriptor stands for, whatever its number: device and inode.
@@ -21,7 +21,7 @@ pub(super) struct FileId {
 mod kernel {
     use std::ffi::CStr;
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{BorrowedFd, OwnedFd};
     use std::ptr::{NonNull, null_mut};
 
     use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
@@ -79,6 +79,29 @@ mod kernel {
         let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
     }
 
+    /// Maps the same pages of the same file at the same place anew, for this process alone or again for all.
+    ///
+    /// # Safety
+    /// The address is that of whole mapped pages, which are those of `fd` from byte `start` on.
+    pub(in super::super) unsafe fn remap(
+        address: NonNull<u8>,
+        len: usize,
+        fd: BorrowedFd<'_>,
+        start: usize,
+        private: bool,
+    ) -> rustix::io::Result<()> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let kind = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
+        let flags = kind | MapFlags::FIXED | MapFlags::NORESERVE;
+        let address = address.as_ptr().cast();
+        // SAFETY: what it replaces is a mapping of the same bytes, promised by the caller.
+        unsafe { rustix::mm::mmap(address, len, protection, flags, fd, start as u64) }?;
+        // As its neighbours, or it would never be one mapping with them again.
+        // SAFETY: the range is the mapping just made, and DONTDUMP does not change its contents.
+        let _ = unsafe { rustix::mm::madvise(address, len, Advice::LinuxDontDump) };
+        Ok(())
+    }
+
     /// Makes the pages exist and has them mapped, for writing. `INVAL` where that cannot be done by the mapping.
     ///
     /// # Safety
@@ -129,7 +152,7 @@ mod miri {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
     use std::ffi::CStr;
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{BorrowedFd, OwnedFd};
     use std::ptr::NonNull;
 
     use super::super::page_size;
@@ -173,6 +196,20 @@ mod miri {
             // SAFETY: promised by the caller.
             unsafe { dealloc(base.as_ptr(), layout) };
         }
+    }
+
+    /// There is one process here: it is alone.
+    ///
+    /// # Safety
+    /// None is needed.
+    pub(in super::super) unsafe fn remap(
+        _address: NonNull<u8>,
+        _len: usize,
+        _fd: BorrowedFd<'_>,
+        _start: usize,
+        _private: bool,
+    ) -> rustix::io::Result<()> {
+        Ok(())
     }
 
     /// # Safety

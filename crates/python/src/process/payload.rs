@@ -2,21 +2,27 @@
 //!
 //! A block holds, in this order: the number of buffers and the length of the pickle (u64 each); for
 //! each buffer its offset in the block, its length and whether it is read-only (u64 each); the pickle;
-//! the buffers, each at a multiple of 64. The receiver's objects are made *over* the buffers: an array
-//! is a view of the block, and holds it.
+//! the buffers, each at a multiple of 64, large ones in pages of their own. The receiver's objects are
+//! made *over* large buffers: an array is a view of the block, and holds it. Small ones are copied,
+//! which costs no more than a view does.
 
 use manyhands_channel::arena::{Arena, Block};
+use manyhands_os::memory::page_size;
+use manyhands_pool::home::Received;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList};
 
 use crate::ffi::{self, BlockBuffer};
 use crate::imports;
 
 const ALIGNMENT: usize = 64;
 const WORD: usize = 8;
+
+/// From so many bytes on a buffer is large. A copy of less takes a few microseconds.
+const LARGE: usize = 64 << 10;
 
 /// A pickle and the buffers that were kept out of it.
 pub(super) struct Pickled<'py> {
@@ -47,29 +53,38 @@ impl<'py> Pickled<'py> {
         self.buffers.is_empty() && self.data.as_bytes().len() <= most
     }
 
-    fn layout(&self) -> (Vec<usize>, usize) {
+    /// Where the buffers go in a block that begins at byte `start` of its segment, and where the last one ends.
+    fn layout(&self, start: usize) -> (Vec<usize>, usize) {
         let head = WORD * (2 + 3 * self.buffers.len());
-        let mut end = head + self.data.as_bytes().len();
+        let mut end = start + head + self.data.as_bytes().len();
         let mut offsets = Vec::with_capacity(self.buffers.len());
         for buffer in &self.buffers {
-            let offset = end.next_multiple_of(ALIGNMENT);
-            offsets.push(offset);
-            end = offset + buffer.len_bytes();
+            let length = buffer.len_bytes();
+            let unit = if length < LARGE { ALIGNMENT } else { page_size() };
+            let at = end.next_multiple_of(unit);
+            offsets.push(at - start);
+            end = if length < LARGE { at + length } else { (at + length).next_multiple_of(unit) };
         }
-        (offsets, end)
+        (offsets, end - start)
     }
 
     /// Bytes of the block that [`Pickled::write`] makes.
     pub(super) fn size(&self) -> usize {
-        self.layout().1
+        let least = self.layout(0).1;
+        let has_large = self.buffers.iter().any(|buffer| buffer.len_bytes() >= LARGE);
+        // The block may begin anywhere in a page.
+        if has_large { least + page_size() } else { least }
     }
 
     /// Copies everything into a new block.
     pub(super) fn write(&self, py: Python<'py>, arena: &Arena) -> PyResult<Block> {
-        let (offsets, size) = self.layout();
-        let block = arena
-            .allocate(size)
-            .map_err(|full| PyMemoryError::new_err(format!("no shared memory for {size} bytes: {full}")))?;
+        let size = self.size();
+        let block = arena.allocate(size).map_err(|full| {
+            let wanted = self.data.as_bytes().len()
+                + self.buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>();
+            PyMemoryError::new_err(format!("no shared memory for {wanted} bytes: {full}"))
+        })?;
+        let (offsets, _) = self.layout(block.offset());
         let data = self.data.as_bytes();
         let mut head = Vec::with_capacity(WORD * (2 + 3 * self.buffers.len()));
         head.extend((self.buffers.len() as u64).to_ne_bytes());
@@ -108,17 +123,17 @@ pub(super) fn load<'py>(
     };
     let (count, length) = (word(0)?, word(1)?);
     let start = count.checked_mul(3).and_then(|words| words.checked_add(2)).ok_or_else(damaged)?;
-    let data = view(py, &block, start.saturating_mul(WORD), length, true)?;
+    let data = view(py, &block, start.saturating_mul(WORD), length, true, None)?;
     let buffers = PyList::empty(py);
     for index in 0..count {
         let entry = 2 + 3 * index;
         let read_only = word(entry + 2)? != 0;
-        let buffer = view(py, &block, word(entry)?, word(entry + 1)?, read_only)?;
-        if own {
-            buffers.append(own_copy(&buffer, read_only)?)?;
-        } else {
-            buffers.append(buffer)?;
-        }
+        let (offset, length) = (word(entry)?, word(entry + 1)?);
+        let received = if own || length < LARGE { None } else { Received::keep(&block, offset, length) };
+        buffers.append(match received {
+            Some(received) => view(py, &block, offset, length, read_only, Some(received))?,
+            None => own_copy(py, &block, offset, length, read_only)?,
+        })?;
     }
     let loaded = loads.call1((&data, buffers))?;
     // The pickle itself is read: whatever refers to it now would only keep the block.
@@ -126,11 +141,30 @@ pub(super) fn load<'py>(
     Ok(loaded)
 }
 
-fn own_copy<'py>(view: &Bound<'py, PyAny>, read_only: bool) -> PyResult<Bound<'py, PyAny>> {
+fn own_copy<'py>(
+    py: Python<'py>,
+    block: &Block,
+    offset: usize,
+    length: usize,
+    read_only: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    if offset.checked_add(length).is_none_or(|end| end > block.len()) {
+        return Err(damaged());
+    }
+    if length >= LARGE {
+        // By the view, which spares writing zeros first.
+        let view = view(py, block, offset, length, read_only, None)?;
+        let class = if read_only { imports::bytes(py)? } else { imports::bytearray(py)? };
+        return class.call1((view,));
+    }
+    let copy = |bytes: &mut [u8]| {
+        block.read(offset, bytes);
+        Ok(())
+    };
     if read_only {
-        imports::bytes(view.py())?.call1((view,))
+        Ok(PyBytes::new_with(py, length, copy)?.into_any())
     } else {
-        imports::bytearray(view.py())?.call1((view,))
+        Ok(PyByteArray::new_with(py, length, copy)?.into_any())
     }
 }
 
@@ -145,7 +179,9 @@ fn view<'py>(
     offset: usize,
     length: usize,
     read_only: bool,
+    received: Option<Received>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let buffer = BlockBuffer::new(block.clone(), offset, length, read_only).ok_or_else(damaged)?;
+    let buffer = BlockBuffer::new(block.clone(), offset, length, read_only, received);
+    let buffer = buffer.ok_or_else(damaged)?;
     imports::memoryview(py)?.call1((Bound::new(py, buffer)?,))
 }
