@@ -561,3 +561,13 @@ def test_reprs() -> None:
     assert repr(sender).startswith("<manyhands.Connection sends at")
     sender.close()
     assert repr(sender).startswith("<manyhands.Connection closed at")
+
+
+@pytest.mark.storm  # it takes 2 GiB
+def test_a_message_of_more_than_one_gib() -> None:
+    size = (1 << 30) + 1_000_000
+    here, there = mh.Pipe(duplex=False)
+    with here, there, mh.ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(there.send_bytes, bytes(size))
+        assert len(here.recv_bytes()) == size
+        sent.result()

@@ -126,10 +126,10 @@ impl StreamPlan {
     /// Divides the bytes `region`; `None` where they are too few for two extents.
     pub(crate) fn of(region: Range<usize>) -> Option<Self> {
         let len = region.len();
-        // At least sixteen extents, so that little is lost with one that is half read; beyond 1 GiB larger ones, so
+        // At least sixteen extents, so that little is lost with one that is half read; beyond 4 GiB larger ones, so
         // that the links stay few.
         let extent = (len / 16).clamp(4 << 10, 64 << 10);
-        let extent = (1_usize << extent.ilog2()).max((len >> 14).next_power_of_two());
+        let extent = (1_usize << extent.ilog2()).max((len >> 16).next_power_of_two());
         let links = region.start + HEAD_BYTES;
         let most = len / extent;
         let data = (links + most * 8).next_multiple_of(page_size());

@@ -26,7 +26,7 @@ use crate::sync::timeout::{self, Patience};
 use crate::sync::waiting::detached;
 
 /// Addresses that a pipe takes, in bytes: where they are limited, and otherwise. Memory only for what is on the way.
-const LENGTHS: (usize, usize) = (1 << 20, 2 << 30);
+const LENGTHS: (usize, usize) = (1 << 20, 16 << 30);
 
 /// An end of a pipe.
 #[pyclass(frozen, subclass, weakref, module = "manyhands._native")]
