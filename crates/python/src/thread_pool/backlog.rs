@@ -28,7 +28,8 @@ impl Backlog {
         self.len
     }
 
-    /// Adds a task behind all others of its priority; `key` must be greater than any before.
+    /// Adds a task in its priority at the place that `key` gives it: behind all others, mostly. Threads that submit at the
+    /// same time get their keys in one order, and come here in another.
     pub(super) fn push(&mut self, key: u64, task: Task) {
         self.len += 1;
         let priority = task.priority();
@@ -36,7 +37,13 @@ impl Backlog {
             0 => &mut self.plain,
             _ => self.others.entry(Reverse(priority)).or_default(),
         };
-        level.push_back(Place { key, task: Some(task) });
+        let place = Place { key, task: Some(task) };
+        if level.back().is_none_or(|last| last.key < key) {
+            level.push_back(place);
+        } else {
+            let at = level.partition_point(|earlier| earlier.key < key);
+            level.insert(at, place);
+        }
     }
 
     /// Takes the task whose turn it is.

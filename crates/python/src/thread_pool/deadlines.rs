@@ -146,10 +146,12 @@ impl Shared {
             // "For ever", until we know better: whoever sets an earlier deadline meanwhile calls us.
             self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
             let first = self.first.load(Ordering::SeqCst);
-            self.sleeps_until.store(first, Ordering::SeqCst);
+            let now = clock::now();
+            // Not longer, though the first alarm be far: nobody calls us when it is withdrawn.
+            let until = first.min(now + LINGER);
+            self.sleeps_until.store(until, Ordering::SeqCst);
             let idle = first == u64::MAX;
-            let until = if idle { clock::now() + LINGER } else { first };
-            if clock::now() < until && (self.parker.wait_detached(Some(until), Expect::Nothing) || !idle) {
+            if now < until && (self.parker.wait_detached(Some(until), Expect::Nothing) || !idle) {
                 continue;
             }
             // No interpreter: it is going down, and nobody needs us.

@@ -80,6 +80,12 @@ impl Seat {
         ended
     }
 
+    /// The innermost task has failed and would run again: whether it may. It stays on the seat meanwhile, so that nobody
+    /// asks it in vain.
+    pub(super) fn goes_on(&self) -> bool {
+        self.lock().last().is_some_and(|frame| !frame.asked && !frame.overdue)
+    }
+
     /// Whether the innermost task should stop.
     pub(super) fn is_asked(&self) -> bool {
         // Relaxed: whoever was asked in the meantime notices at its next check.

@@ -138,13 +138,20 @@ impl Worker {
     /// Runs one task, all its attempts. Waiters that nothing stands in the way of go to `uncalled`.
     pub(super) fn execute(self: &Arc<Self>, py: Python<'_>, task: Task, uncalled: &mut Vec<Arc<Parker>>) {
         let mut task = task;
+        // First: from when its future says that it runs, it can be asked to stop.
+        self.seat.begin(&task, py);
+        let future = task.future.bind(py);
+        if if task.is_retry() { future.get().state().is_done() } else { !FutureBase::start(future) } {
+            drop(self.seat.end());
+            return;
+        }
         let outcome = loop {
-            let future = task.future.bind(py);
-            if if task.is_retry() { future.get().state().is_done() } else { !FutureBase::start(future) } {
-                return;
-            }
             match self.attempt(py, &task) {
                 Ended::With(outcome) => break outcome,
+                Ended::Again(next) if next.future.get().state().is_done() => {
+                    drop(self.seat.end());
+                    return;
+                }
                 Ended::Again(next) => task = next,
                 Ended::Stopped => {
                     FutureBase::force_cancelled(task.future.bind(py));
@@ -165,8 +172,13 @@ impl Worker {
         }
     }
 
+    /// Runs one attempt of the task that is on the seat, which it leaves unless there is to be another.
     fn attempt(self: &Arc<Self>, py: Python<'_>, task: &Task) -> Ended {
-        self.seat.begin(task, py);
+        if self.seat.is_asked() {
+            // Before it began, or since the last attempt.
+            drop(self.seat.end());
+            return Ended::Stopped;
+        }
         let alarm = deadlines::begin(py, self, task);
         let ended = match &alarm {
             Ok(_) => task.call(py, self.base.get(py).map(|base| base.bind(py))),
@@ -174,6 +186,13 @@ impl Worker {
         };
         if let Ok(Some(alarm)) = alarm {
             deadlines::end(alarm);
+        }
+        if let Err(error) = &ended
+            && task.may_retry(error, py)
+            && self.seat.goes_on()
+        {
+            self.counts.retried.fetch_add(1, Ordering::Relaxed);
+            return Ended::Again(task.next_attempt(py));
         }
         let Some(frame) = self.seat.end() else { return Ended::Overdue };
         if !frame.counts() {
@@ -191,9 +210,6 @@ impl Worker {
             if stop.is_ok_and(|stop| error.is_instance(py, stop)) {
                 return Ended::Stopped;
             }
-        } else if task.may_retry(&error, py) {
-            self.counts.retried.fetch_add(1, Ordering::Relaxed);
-            return Ended::Again(task.next_attempt(py));
         }
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         Ended::With(Err(error.into_value(py)))
