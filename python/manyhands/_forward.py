@@ -217,6 +217,12 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 def _log(fields: dict[str, Any]) -> None:
+    sent = fields["exc_info"]
+    if sent is not None:
+        from manyhands._remote_error import load_exception
+
+        error = load_exception(sent)
+        fields["exc_info"] = (type(error), error, None)
     record = logging.makeLogRecord(fields)
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):

@@ -192,6 +192,9 @@ def read_block(reference: int) -> bytes:
 def set_parent_death_signal() -> None:
     """Have this process killed when its parent dies."""
 
+def lend_descriptor(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function with room for one descriptor more than there would be."""
+
 def kill_with_descendants(pids: list[int]) -> None:
     """Kill children of this process, and tell all that they have started to end (SIGTERM)."""
 

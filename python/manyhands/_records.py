@@ -18,7 +18,7 @@ import pickle
 import sys
 from _thread import allocate_lock
 
-from manyhands import _import_watch, _pickling
+from manyhands import _import_watch, _pickling, _remote_error
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def _install_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, la
 def pickle_record(record: logging.LogRecord, label: str) -> bytes:
     """Pickles a record's attributes; the message is made final, the traceback becomes text.
 
+    The exception itself goes along, too: handlers may ask for it.
+
     Args:
         record: any log record. It is not changed.
         label: name of the worker.
@@ -124,9 +126,10 @@ def pickle_record(record: logging.LogRecord, label: str) -> bytes:
     fields["msg"] = record.getMessage()
     fields["args"] = None
     fields["processName"] = label
+    error = record.exc_info[1] if record.exc_info else None
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    fields["exc_info"] = None
+    fields["exc_info"] = None if error is None else _remote_error.dump_exception(error, label)
     try:
         return pickle.dumps(fields, 5)
     except Exception:
@@ -135,7 +138,7 @@ def pickle_record(record: logging.LogRecord, label: str) -> bytes:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float | None) else repr(value)
+    return value if isinstance(value, str | bytes | int | float | None) else repr(value)
 
 
 def forward_warnings(pipe: RecordPipe) -> None:

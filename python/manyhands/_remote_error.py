@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import pickle
 
-from manyhands import _pickling
+from manyhands import _native, _pickling
 from manyhands._constants import is_constant
 
-__all__ = ["dump_exception", "load_exception", "load_raised"]
+__all__ = ["dump_exception", "load_exception", "load_raised", "traceback_text"]
 
 _args = BaseException.__dict__["args"]
 _cause = BaseException.__dict__["__cause__"]
 
 
-def dump_exception(error: BaseException, task: str) -> bytes:
+def dump_exception(error: BaseException, task: str, problem: BaseException | None = None) -> bytes:
     """Pickles an exception that a task has raised. Never fails.
 
     Args:
         error: the exception, of any type.
         task: name of the task, for the error that stands in for one that cannot be pickled.
+        problem: why it could not be written with its traceback; it goes without, then.
 
     Returns:
         The pickle, for ``load_exception``.
@@ -31,7 +32,10 @@ def dump_exception(error: BaseException, task: str) -> bytes:
         >>> load_exception(dump_exception(KeyError("k"), "demo"))
         KeyError('k')
     """
-    text = _traceback_text(error)
+    if problem is None or problem is error:
+        text = traceback_text(error)
+    else:
+        text = f"no traceback: {_name_of(type(problem))}"
     try:
         pickled = _dump_checked(error, _is_plain(error))
         reason = ""
@@ -102,7 +106,8 @@ def load_exception(data: bytes | memoryview) -> BaseException:
     error: BaseException | None = None
     if pickled:
         try:
-            loaded = pickle.loads(pickled)
+            # It may have to be imported first.
+            loaded = _native.lend_descriptor(pickle.loads, pickled)
             if isinstance(loaded, BaseException):
                 error = loaded
             else:
@@ -135,13 +140,38 @@ def _is_plain(error: BaseException) -> bool:
     return type(error).__module__ == "builtins" and not error.__dict__ and is_constant(error.args)
 
 
-def _traceback_text(error: BaseException) -> str:
-    try:
-        import traceback
+def traceback_text(error: BaseException) -> str:
+    """Shows an exception as Python does, or as well as can be. Never fails.
 
-        return "".join(traceback.format_exception(error))
-    except BaseException as problem:  # a __str__ or __cause__ of the task's own making
-        return f"{_name_of(type(error))}: no traceback, {_name_of(type(problem))} while making it\n"
+    Example:
+        >>> traceback_text(ValueError("no"))
+        'ValueError: no\\n'
+    """
+    try:
+        # Source files are read for it.
+        text: str = _native.lend_descriptor(_format, error)
+        return text
+    except BaseException as problem:
+        # There is too little memory, or a __str__ or __cause__ of the task's own making raises.
+        return _plain_traceback(error, problem)
+
+
+def _format(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
+def _plain_traceback(error: BaseException, problem: BaseException) -> str:
+    lines = ["Traceback (most recent call last):\n"]
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_name}\n')
+        step = step.tb_next
+    lines.append(f"{_name_of(type(error))}: {_str(error)}\n")
+    lines.append(f"(cut short: {_name_of(type(problem))} while it was made)\n")
+    return "".join(lines)
 
 
 def _name_of(kind: type) -> str:

@@ -87,6 +87,16 @@ class Hooks:
         surroundings.finish_task()
         return True
 
+    def get_ready(self) -> None:
+        """Imports what failures are told with; call it when there has been nothing to do for long.
+
+        On a bad day there may be neither descriptors nor memory for it.
+        """
+        import linecache
+        import traceback
+
+        del linecache, traceback
+
     def idle(self) -> None:
         """Looks at everything that a task may have changed; call it when there are no tasks."""
         self._surroundings.restore()
@@ -236,19 +246,27 @@ def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], 
         if initializer is not None:
             initializer(*initargs)
     except BaseException as error:
-        import logging
-        import traceback
-
-        # For handlers that the initializer itself has installed, as in the standard library. The
-        # parent logs it, too: once, however many workers have failed.
-        logging.getLogger("concurrent.futures").critical(
-            "Exception in initializer:", exc_info=True, extra={"manyhands_told": True}
-        )
-        text = "".join(traceback.format_exception(error))
-        _flush_queues()
+        text = _remote_error.traceback_text(error)
+        try:
+            _log_failure()
+        except BaseException:
+            pass  # there is too little of something for it; the parent logs it all the same
         pipe.send(_records.BROKEN, text.encode("utf-8", "backslashreplace"))
         _end(1)
     return finalizer
+
+
+def _log_failure() -> None:
+    """Logs that the initializer has failed, for handlers that it has itself installed.
+
+    As in the standard library. The parent logs it, too: once, however many workers have failed.
+    """
+    import logging
+
+    logging.getLogger("concurrent.futures").critical(
+        "Exception in initializer:", exc_info=True, extra={"manyhands_told": True}
+    )
+    _flush_queues()
 
 
 def _flush_queues() -> None:

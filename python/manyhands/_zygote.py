@@ -203,9 +203,9 @@ class Zygote:
             settings: Settings = pickle.loads(self._read_block(reference))
             apply(settings)
         except BaseException as error:  # a preloaded module may raise anything, also SystemExit
-            import traceback
+            from manyhands._remote_error import traceback_text
 
-            text = "".join(traceback.format_exception(error))
+            text = traceback_text(error)
             self._send(b"E" + text.encode("utf-8", "backslashreplace")[-_PACKET + 1 :])
             return False
         self._settings = settings

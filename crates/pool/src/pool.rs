@@ -287,10 +287,10 @@ impl<T: Send + 'static> Pool<T> {
     }
 
     /// As the collector, waits until there is news, the pool has ended or `is_called` holds (see
-    /// [`Pool::call_collector`]).
-    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool) -> Roused {
+    /// [`Pool::call_collector`]), or the deadline passes.
+    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
         let ready = || self.has_news() || is_called() || self.has_ended();
-        match self.sleep(false, ready, None) {
+        match self.sleep(false, ready, deadline) {
             // Not what is left when there is no news any more: another thread may have taken it.
             Roused::News if self.has_ended() && !self.has_news() && !is_called() => Roused::Ended,
             roused => roused,

@@ -4,6 +4,8 @@ use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::spare;
+
 macro_rules! imports {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
         $(#[$doc])*
@@ -91,7 +93,7 @@ fn look_up<'py>(
     if let Some(found) = cell.get(py) {
         return Ok(found.bind(py));
     }
-    let found = py.import(module)?.getattr(attribute)?.unbind();
+    let found = spare::retry(|| py.import(module)?.getattr(attribute))?.unbind();
     // Another thread may have been faster: it has found the same.
     _ = cell.set(py, found);
     cell.get(py).map(|found| found.bind(py)).ok_or_else(|| PySystemError::new_err("a cell lost its value"))

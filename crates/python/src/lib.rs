@@ -10,6 +10,7 @@ mod parker;
 mod process;
 mod queue;
 mod shared_block;
+mod spare;
 mod sync;
 mod thread_pool;
 

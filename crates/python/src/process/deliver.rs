@@ -3,10 +3,11 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use manyhands_os::clock::{self, Deadline};
 use manyhands_pool::pool::Roused;
 use manyhands_pool::slots::{Encoding, Head, flag};
 use manyhands_pool::task::{Finished, Harvest, Outcome, Speech, Stream};
-use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -14,7 +15,7 @@ use super::engine::{Core, Ticket};
 use super::payload;
 use crate::codec::Decoder;
 use crate::future::{self, FutureBase};
-use crate::imports;
+use crate::{imports, spare};
 
 impl Core {
     /// Completes the futures of all that has finished.
@@ -45,6 +46,10 @@ impl Core {
         }
         if delivered {
             self.pool.tell_leader();
+            if !self.has_served.load(Ordering::Relaxed) {
+                self.has_served.store(true, Ordering::Relaxed);
+                self.pool.call_collector();
+            }
         }
         if self.has_callbacks.load(Ordering::Relaxed) {
             self.pool.call_collector();
@@ -53,10 +58,25 @@ impl Core {
 
     /// The collector thread.
     pub(super) fn collect(&self, py: Python<'_>) {
+        let mut readiness = Readiness::ToCome;
         loop {
-            let roused =
-                py.detach(|| self.pool.wait_as_collector(|| self.has_callbacks.load(Ordering::Relaxed)));
+            let called = || {
+                let served = readiness == Readiness::ToCome && self.has_served.load(Ordering::Relaxed);
+                served || self.has_callbacks.load(Ordering::Relaxed)
+            };
+            let deadline = if let Readiness::Due(time) = readiness { Some(time) } else { None };
+            let roused = py.detach(|| self.pool.wait_as_collector(called, deadline));
             self.deliver(py);
+            readiness = match readiness {
+                Readiness::ToCome if self.has_served.load(Ordering::Relaxed) => {
+                    Readiness::Due(clock::now() + QUIET)
+                }
+                Readiness::Due(_) if roused == Roused::TimedOut => {
+                    get_ready(py);
+                    Readiness::Ready
+                }
+                as_before => as_before,
+            };
             for (future, aftermath) in self.take_callbacks() {
                 FutureBase::conclude(future.bind(py), aftermath);
             }
@@ -88,7 +108,8 @@ impl Core {
     }
 
     fn settle(&self, py: Python<'_>, finished: Finished<Ticket>, bytes: &[u8]) {
-        let outcome = decode(py, finished.outcome, bytes).unwrap_or_else(|error| Err(error.into_value(py)));
+        let outcome = decode(py, &finished.outcome, bytes);
+        drop(finished.outcome);
         if let Some(ticket) = finished.ticket {
             self.finish(py, &ticket, outcome);
             return;
@@ -120,6 +141,36 @@ impl Core {
     }
 }
 
+/// How far the parent has got with importing what it needs on bad days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Nothing has been delivered yet: a start is not to take longer for it.
+    ToCome,
+    /// It will, if nothing comes before this time.
+    Due(Deadline),
+    /// It has.
+    Ready,
+}
+
+/// How long nothing has to happen in a pool before it makes ready for bad days, in nanoseconds.
+const QUIET: u64 = 100 * clock::MILLISECOND;
+
+/// Imports what failures are told with, as long as there are descriptors and memory for it.
+fn get_ready(py: Python<'_>) {
+    let needed = [
+        imports::load_exception,
+        imports::load_raised,
+        imports::manyhands_error,
+        imports::make_task_timeout,
+        imports::task_cancelled,
+        imports::logger,
+    ];
+    for each in needed {
+        // Whoever needs it will be told.
+        _ = each(py);
+    }
+}
+
 /// Whether the task may have said something.
 fn has_spoken(outcome: &Outcome) -> bool {
     match outcome {
@@ -130,18 +181,60 @@ fn has_spoken(outcome: &Outcome) -> bool {
 }
 
 /// The result or the exception that an outcome stands for.
-fn decode(py: Python<'_>, outcome: Outcome, bytes: &[u8]) -> PyResult<future::Outcome> {
+fn decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> future::Outcome {
+    spare::retry(|| try_decode(py, outcome, bytes))
+        .unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))
+}
+
+/// What is said of an outcome that cannot be made into what it stands for. Needs nothing to be imported.
+fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> PyErr {
+    let text = match outcome {
+        Outcome::Inline(head, range) if head.flags & flag::RAISED != 0 => {
+            let data = bytes.get(range.clone()).unwrap_or_default();
+            summary(PyBytes::new(py, data).as_any())
+        }
+        Outcome::Block(head, block) if head.flags & flag::RAISED != 0 => {
+            imports::loads(py).and_then(|loads| summary(&payload::load(py, loads, block.clone(), false)?))
+        }
+        Outcome::Died(death) => Ok(format!("worker {} died while it ran task {:?}", death.pid, death.task)),
+        Outcome::TimedOut(task, timeout) => {
+            let seconds = *timeout as f64 / 1e9;
+            return PyTimeoutError::new_err(format!(
+                "task {task:?} was stopped: it ran longer than its timeout of {seconds} s"
+            ));
+        }
+        Outcome::Broken(reason) => Ok(reason.to_string()),
+        _ => return problem,
+    };
+    let Ok(text) = text else { return problem };
+    let error = PyRuntimeError::new_err(format!("{text} (the error for it cannot be made: {problem})"));
+    error.set_cause(py, Some(problem));
+    error
+}
+
+/// The words for an exception that `dump_exception` has pickled.
+fn summary(data: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = data.py();
+    let (_, text, (task, kind, shown, _)) =
+        imports::loads(py)?
+            .call1((data,))?
+            .extract::<(Bound<'_, PyAny>, String, (String, String, String, String))>()?;
+    Ok(format!("task {task:?} raised {kind}: {shown}\n{text}"))
+}
+
+fn try_decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> PyResult<future::Outcome> {
     match outcome {
-        Outcome::Inline(head, range) => decode_inline(py, head, bytes.get(range).unwrap_or_default()),
+        Outcome::Inline(head, range) => {
+            decode_inline(py, *head, bytes.get(range.clone()).unwrap_or_default())
+        }
         Outcome::Block(head, block) => {
             let loads =
                 if head.flags & flag::RAISED == 0 { imports::loads(py)? } else { imports::load_raised(py)? };
-            sort(head, payload::load(py, loads, block, false)?)
+            sort(*head, payload::load(py, loads, block.clone(), false)?)
         }
         Outcome::Died(death) => {
-            let death = *death;
             let made = imports::make_worker_died(py)?.call1((
-                death.task,
+                &death.task,
                 death.pid,
                 death.wait_status,
                 death.rss_bytes,
@@ -149,11 +242,12 @@ fn decode(py: Python<'_>, outcome: Outcome, bytes: &[u8]) -> PyResult<future::Ou
             Ok(Err(made.cast_into::<PyBaseException>()?.unbind()))
         }
         Outcome::TimedOut(task, timeout) => {
-            let made = imports::make_task_timeout(py)?.call1((task, timeout as f64 / 1e9))?;
+            let made = imports::make_task_timeout(py)?.call1((task, *timeout as f64 / 1e9))?;
             Ok(Err(made.cast_into::<PyBaseException>()?.unbind()))
         }
         Outcome::Broken(reason) => {
-            Err(imports::error(py, imports::broken_process_pool, Some(reason.to_string())))
+            let made = imports::broken_process_pool(py)?.call1((&**reason,))?;
+            Ok(Err(made.cast_into::<PyBaseException>()?.unbind()))
         }
         Outcome::Corrupted => Err(PyRuntimeError::new_err(
             "the result of this task was overwritten in shared memory by something that is not manyhands",
@@ -168,7 +262,7 @@ fn decode_inline(py: Python<'_>, head: Head, bytes: &[u8]) -> PyResult<future::O
         })?;
         if head.flags & flag::RAISED != 0 {
             // The worker had no memory for anything but this text.
-            return Err(PyMemoryError::new_err(value.unbind()));
+            return Ok(Err(PyMemoryError::new_err(value.unbind()).into_value(py)));
         }
         return Ok(Ok(value.unbind()));
     }

@@ -22,11 +22,10 @@ use super::functions::{Functions, name_of};
 use super::ground;
 use super::payload::Pickled;
 use super::speech::Said;
-use crate::codec;
 use crate::ffi::FutureClass;
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
-use crate::imports;
 use crate::parker::Expect;
+use crate::{codec, imports, spare};
 
 /// A signal that another thread of the program received does not end our sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
@@ -53,6 +52,8 @@ pub(super) struct Core {
     /// Futures whose callbacks are still to be run; the collector does that.
     pub(super) callbacks: Mutex<Vec<(Py<FutureBase>, Aftermath)>>,
     pub(super) has_callbacks: AtomicBool,
+    /// Whether any outcome has been delivered yet. Set once, by whoever delivers it.
+    pub(super) has_served: AtomicBool,
     /// The fork that the pool was made in. In a later one everything here is the parent's, and shared
     /// with it: nothing may be touched.
     fork: u32,
@@ -270,6 +271,7 @@ impl ProcessEngine {
         grace: f64,
         forwarder: Py<PyAny>,
     ) -> PyResult<Self> {
+        spare::keep();
         let ground = ground::own()?;
         let block = ground.allocate(set_up.len()).map_err(PyErr::from)?;
         block.write(0, set_up);
@@ -291,6 +293,7 @@ impl ProcessEngine {
             said: Said::default(),
             callbacks: Mutex::new(Vec::new()),
             has_callbacks: AtomicBool::new(false),
+            has_served: AtomicBool::new(false),
             fork: process::fork_count(),
         });
         Ok(Self { core })

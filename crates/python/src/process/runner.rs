@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::ground;
 use super::payload::{self, Pickled};
-use crate::{codec, ffi, imports};
+use crate::{codec, ffi, imports, spare};
 
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
@@ -67,6 +67,7 @@ struct Hooks<'py> {
     carry: Bound<'py, PyAny>,
     finish_task: Bound<'py, PyAny>,
     idle: Bound<'py, PyAny>,
+    get_ready: Bound<'py, PyAny>,
     fresh_context: Bound<'py, PyAny>,
     functions: HashMap<u64, Bound<'py, PyAny>>,
 }
@@ -94,6 +95,7 @@ impl WorkerLoop {
     ) -> PyResult<Self> {
         // The zygote's parent is the root of the segment; the zygote's child is us.
         let arena = ground::join_parent(participant)?;
+        spare::keep();
         let side = Arc::new(WorkerSide::new(ground::parent_segment()?, participant, control, record));
         if SIDE.set(Arc::clone(&side)).is_err() {
             return Err(PyRuntimeError::new_err("this process is a worker already"));
@@ -110,7 +112,7 @@ impl WorkerLoop {
                 Some(next) => next,
                 None => {
                     hooks.idle.call0()?;
-                    py.detach(|| self.rest())
+                    self.rest(py, &hooks)
                 }
             };
             match next {
@@ -128,13 +130,18 @@ impl WorkerLoop {
 }
 
 impl WorkerLoop {
-    /// Sleeps until there is a task. Only this worker can give back the memory of its own results, so it
-    /// does, once it has had nothing to do for a while.
-    fn rest(&self) -> Next {
-        match self.side.wait_next(Some(clock::SECOND)) {
+    /// Sleeps until there is a task. Once it has had nothing to do for a while, it imports what it will need on bad days,
+    /// and gives back the memory of its own results, which only this worker can.
+    fn rest(&self, py: Python<'_>, hooks: &Hooks<'_>) -> Next {
+        match py.detach(|| self.side.wait_next(Some(clock::SECOND))) {
             Next::Nothing => {
-                self.arena.trim(KEPT_BYTES);
-                self.side.wait_next(None)
+                if let Err(error) = hooks.get_ready.call0() {
+                    error.write_unraisable(py, None);
+                }
+                py.detach(|| {
+                    self.arena.trim(KEPT_BYTES);
+                    self.side.wait_next(None)
+                })
             }
             next => next,
         }
@@ -268,13 +275,14 @@ impl WorkerLoop {
         let flags = if printed.unwrap_or(true) { flag::PRINTED } else { 0 };
         let written = match &result {
             Ok(value) => self.write_result(py, hooks, entry, value, flags),
-            Err(error) => self.write_error(py, hooks, entry, error, flags, name),
+            Err(error) => self.write_error(py, hooks, entry, error, flags, name, None),
         };
         if let Err(error) = written {
-            let text = error.to_string();
-            let error = error.into_value(py).into_bound(py);
-            if self.write_error(py, hooks, entry, &error, flags, name).is_err() {
-                self.write_last_word(entry, flags, &text);
+            let problem = error.into_value(py).into_bound(py);
+            // The task's own error, if there is one: not that it could not be handed over.
+            let told = result.as_ref().err().unwrap_or(&problem);
+            if self.write_error(py, hooks, entry, told, flags, name, Some(&problem)).is_err() {
+                self.write_last_word(entry, flags, &last_word(told));
             }
         }
         // The traceback of an exception holds its frames, and those the arguments and the exception.
@@ -315,6 +323,8 @@ impl WorkerLoop {
         self.write_pickled(py, entry, &pickled, flags)
     }
 
+    /// Writes an exception; without its traceback, if `problem` has kept it from being written with it.
+    #[allow(clippy::too_many_arguments, reason = "one task's parts, read by the caller")]
     fn write_error(
         &self,
         py: Python<'_>,
@@ -323,6 +333,7 @@ impl WorkerLoop {
         error: &Bound<'_, PyBaseException>,
         flags: u8,
         function: Option<&Bound<'_, PyAny>>,
+        problem: Option<&Bound<'_, PyBaseException>>,
     ) -> PyResult<()> {
         let name = function.map_or_else(
             || Ok("?".into()),
@@ -332,7 +343,7 @@ impl WorkerLoop {
                     .map_or_else(|_| function.repr().map(|r| r.to_string()), |name| Ok(name.to_string()))
             },
         )?;
-        let data = hooks.dump_exception.call1((error, name))?.cast_into::<PyBytes>()?;
+        let data = hooks.dump_exception.call1((error, name, problem))?.cast_into::<PyBytes>()?;
         self.write_pickled(py, entry, &Pickled::plain(data), flags | flag::RAISED)
     }
 
@@ -363,6 +374,13 @@ impl WorkerLoop {
     }
 }
 
+/// A name and a text for an exception, made with as little as possible.
+fn last_word(error: &Bound<'_, PyBaseException>) -> String {
+    let kind = error.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+    let text = error.str().map_or_else(|_| String::new(), |text| text.to_string());
+    format!("{kind}: {text}")
+}
+
 impl<'py> Hooks<'py> {
     fn bind(hooks: &Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(Self {
@@ -373,6 +391,7 @@ impl<'py> Hooks<'py> {
             carry: hooks.getattr("carry")?,
             finish_task: hooks.getattr("finish_task")?,
             idle: hooks.getattr("idle")?,
+            get_ready: hooks.getattr("get_ready")?,
             fresh_context: hooks.getattr("fresh_context")?,
             functions: HashMap::new(),
         })
