@@ -307,6 +307,9 @@ class Fifo:
             while True:
                 yield self.recv()
 
+    # `message in fifo` would otherwise receive what it looks at.
+    __contains__ = None
+
     async def __aiter__(self) -> AsyncIterator[Any]:
         with contextlib.suppress(EOFError):
             while True:

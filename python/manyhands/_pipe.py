@@ -11,8 +11,15 @@ from manyhands._keep import keep_for_child
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from typing import Any, Self
+
+    from typing_extensions import TypeVar
+
+    Sent = TypeVar("Sent", default=Any)
+    Received = TypeVar("Received", default=Any)
+else:
+    Sent = Received = object  # what is in brackets below says something to type checkers only
 
 __all__ = ["Connection", "Pipe"]
 
@@ -57,7 +64,12 @@ def _bytes_of(buf: Any) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-class Connection(_native.ConnectionBase):
+def _is_end(error: EOFError) -> bool:
+    """Say whether the other end has gone; what a message raises when it is made anew says more."""
+    return not error.args
+
+
+class Connection(_native.ConnectionBase[Sent, Received]):
     """One end of a pipe, with the interface of `multiprocessing.connection.Connection`.
 
     It is shared with processes of every start method and with tasks as an argument, with forked
@@ -68,7 +80,21 @@ class Connection(_native.ConnectionBase):
     A message waits in shared memory, and sending waits when about 16 MiB are on the way; a longer
     message goes when it is alone.
     Several threads and processes may use one end; each message is received once.
+
+    ``for message in connection`` and ``async for`` receive until the end. In annotations
+    ``Connection[Question, Answer]`` is an end that sends questions and receives answers.
     """
+
+    def __iter__(self) -> Iterator[Received]:
+        try:
+            while True:
+                yield self.recv()
+        except EOFError as error:
+            if not _is_end(error):
+                raise
+
+    # `message in connection` would otherwise receive what it looks at.
+    __contains__ = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         keep_for_child(self._segment())
@@ -183,7 +209,7 @@ class Connection(_native.ConnectionBase):
 
     # ------------------------------------------------------------------ coroutines
 
-    async def async_recv(self, timeout: float | None = None) -> Any:
+    async def async_recv(self, timeout: float | None = None) -> Received:
         """Receive an object, without blocking the event loop.
 
         Args:
@@ -194,8 +220,8 @@ class Connection(_native.ConnectionBase):
             EOFError, OSError: as `recv`.
         """
 
-        def attempt() -> tuple[Any] | None:
-            item = self._recv_or(_NOTHING)
+        def attempt() -> tuple[Received] | None:
+            item: Received = self._recv_or(_NOTHING)
             return None if item is _NOTHING else (item,)
 
         received = await attempt_until(attempt, self._enlist_for_messages, timeout)
@@ -203,7 +229,7 @@ class Connection(_native.ConnectionBase):
             raise TimeoutError("no message came in time")
         return received[0]
 
-    async def async_send(self, obj: Any, timeout: float | None = None) -> None:
+    async def async_send(self, obj: Sent, timeout: float | None = None) -> None:
         """Send an object, without blocking the event loop.
 
         Args:
@@ -225,9 +251,10 @@ class Connection(_native.ConnectionBase):
         if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
             raise TimeoutError("there was no room for the message in time")
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[Received]:
         try:
             while True:
                 yield await self.async_recv()
-        except EOFError:
-            return
+        except EOFError as error:
+            if not _is_end(error):
+                raise

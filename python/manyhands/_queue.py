@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from queue import Empty, Full
-from types import GenericAlias
 
 from manyhands import _native
 from manyhands._door import attempt_until
@@ -11,21 +10,42 @@ from manyhands._keep import keep_for_child
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from typing import Any, ClassVar, Self
 
+    from typing_extensions import TypeVar
+
     from manyhands._errors import OwnerDied
+
+    Item = TypeVar("Item", default=Any)
+else:
+    Item = object  # what is in brackets below says something to type checkers only
 
 __all__ = ["JoinableQueue", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
 
 _NOTHING = object()
 
 
-class _AnyQueue(_native.QueueBase):
+class _AnyQueue(_native.QueueBase[Item]):
     """What all queues have in common."""
 
     # Which queue the native half makes.
     _kind: ClassVar[str]
+
+    def __iter__(self) -> Iterator[Item]:
+        from manyhands._errors import ShutDown
+
+        # A generator: if an item raises StopIteration when it is made anew, that is not the end.
+        try:
+            while True:
+                yield self.get()
+        except ShutDown:
+            # An item may raise it, too, when it is made anew.
+            if not self.is_shutdown:
+                raise
+
+    # `item in queue` would otherwise take out what it looks at, and wait for more.
+    __contains__ = None
 
     def __repr__(self) -> str:
         try:
@@ -52,7 +72,7 @@ class _AnyQueue(_native.QueueBase):
 
     # ------------------------------------------------------------------ coroutines
 
-    async def async_get(self, timeout: float | None = None) -> Any:
+    async def async_get(self, timeout: float | None = None) -> Item:
         """Remove and return an item, without blocking the event loop.
 
         Args:
@@ -70,7 +90,7 @@ class _AnyQueue(_native.QueueBase):
             >>> asyncio.run(queue.async_get())
             'ready'
         """
-        item = self._get_or(_NOTHING)
+        item: Item = self._get_or(_NOTHING)
         if item is not _NOTHING:
             return item
         got = await attempt_until(self._attempt_get, self._enlist_for_items, timeout)
@@ -78,14 +98,14 @@ class _AnyQueue(_native.QueueBase):
             raise Empty
         return got[0]
 
-    def _attempt_get(self) -> tuple[Any] | None:
-        item = self._get_or(_NOTHING)
+    def _attempt_get(self) -> tuple[Item] | None:
+        item: Item = self._get_or(_NOTHING)
         return None if item is _NOTHING else (item,)
 
-    async def async_get_many(self, count: int, timeout: float | None = None) -> list[Any]:
+    async def async_get_many(self, count: int, timeout: float | None = None) -> list[Item]:
         """As `get_many`, without blocking the event loop."""
 
-        def attempt() -> list[Any] | None:
+        def attempt() -> list[Item] | None:
             return self._get_many_or_none(count)
 
         got = await attempt_until(attempt, self._enlist_for_items, timeout)
@@ -93,7 +113,7 @@ class _AnyQueue(_native.QueueBase):
             raise Empty
         return got
 
-    async def async_put(self, item: Any, timeout: float | None = None) -> None:
+    async def async_put(self, item: Item, timeout: float | None = None) -> None:
         """Put an item, without blocking the event loop.
 
         Args:
@@ -123,7 +143,7 @@ class _AnyQueue(_native.QueueBase):
         if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
             raise Full
 
-    async def async_put_many(self, items: Iterable[Any], timeout: float | None = None) -> None:
+    async def async_put_many(self, items: Iterable[Item], timeout: float | None = None) -> None:
         """Put all items in order, without blocking the event loop.
 
         Args:
@@ -148,14 +168,16 @@ class _AnyQueue(_native.QueueBase):
             error.__dict__["items_put"] = put
             raise
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[Item]:
         from manyhands._errors import ShutDown
 
         try:
             while True:
                 yield await self.async_get()
         except ShutDown:
-            return
+            # An item may raise it, too, when it is made anew.
+            if not self.is_shutdown:
+                raise
 
     # ------------------------------------------------------------------ as multiprocessing's
 
@@ -178,7 +200,7 @@ def _open(kind: type[_AnyQueue], address: tuple[Any, ...]) -> _AnyQueue:
     return queue
 
 
-class _Sized(_AnyQueue):
+class _Sized(_AnyQueue[Item]):
     """Queues that can be full, and whose items can be joined."""
 
     # What the native half knows as no limit; of an object that has no such thing, None.
@@ -190,8 +212,6 @@ class _Sized(_AnyQueue):
         self._open(self._kind, maxsize, name, memory)
         if maxsize < 0:
             self._below_zero = maxsize
-
-    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
     @property
     def maxsize(self) -> int:
@@ -246,7 +266,7 @@ class _Sized(_AnyQueue):
         )
 
 
-class Queue(_Sized):
+class Queue(_Sized[Item]):
     """A queue: first in, first out.
 
     It has the interface of `queue.Queue` and `multiprocessing.Queue`, for threads, processes and
@@ -256,6 +276,9 @@ class Queue(_Sized):
 
     It is shared with processes of every start method and with tasks as an argument, with forked
     ones by inheritance, and with all processes of this user by name.
+
+    ``for item in queue`` and ``async for item in queue`` take items until the queue has been shut
+    down and is empty. In annotations ``Queue[int]`` is a queue of ints.
 
     Args:
         maxsize: the most items it holds; 0 or less means any number.
@@ -280,7 +303,7 @@ class Queue(_Sized):
     _kind = "Queue"
 
 
-class JoinableQueue(Queue):
+class JoinableQueue(Queue[Item]):
     """The same as `Queue`, under the name that `multiprocessing` has for it.
 
     Example:
@@ -295,7 +318,7 @@ class JoinableQueue(Queue):
     _kind = "JoinableQueue"
 
 
-class LifoQueue(_Sized):
+class LifoQueue(_Sized[Item]):
     """A queue that gives the youngest item first. Arguments and methods are those of `Queue`.
 
     Example:
@@ -308,7 +331,7 @@ class LifoQueue(_Sized):
     _kind = "LifoQueue"
 
 
-class PriorityQueue(_Sized):
+class PriorityQueue(_Sized[Item]):
     """A queue that gives the item with the smallest number first, among equals the oldest.
 
     Items are pairs ``(number, item)``; numbers, also those of other libraries, are compared as ints
@@ -326,7 +349,7 @@ class PriorityQueue(_Sized):
     _kind = "PriorityQueue"
 
 
-class SimpleQueue(_AnyQueue):
+class SimpleQueue(_AnyQueue[Item]):
     """A queue of any number of items, without `task_done` and `join`.
 
     Example:
@@ -340,8 +363,6 @@ class SimpleQueue(_AnyQueue):
 
     def __init__(self, *, name: str | None = None, memory: int | None = None) -> None:
         self._open(self._kind, 0, name, memory)
-
-    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
     def empty(self) -> bool:
         """Return whether there is no item at this moment.

@@ -78,6 +78,8 @@ imports! {
     bytes = "builtins"."bytes";
     bytearray = "builtins"."bytearray";
     issubclass = "builtins"."issubclass";
+    /// What a class with something in brackets is, as `Queue[int]`.
+    generic_alias = "types"."GenericAlias";
 }
 
 /// What stands in `cell`, or else the attribute of the module.

@@ -11,7 +11,7 @@ use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyTuple, PyType};
 
 use super::bell::Bell;
 use super::end::Handle;
@@ -186,6 +186,15 @@ impl ConnectionBase {
         };
         let mapped = home::open_segment(address, Kind::Pipe)?;
         Ok(Self::over(Handle::open(&mapped, side, reservation)?))
+    }
+
+    /// The class with the types of what is sent and received in brackets: for annotations, and nothing else.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        types: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        imports::generic_alias(cls.py())?.call1((cls, types))
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, usize, u64)> {

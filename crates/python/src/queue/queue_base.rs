@@ -9,7 +9,7 @@ use manyhands_sync::names::Kind;
 use manyhands_sync::site::SITE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use super::batch;
 use super::errors::attach_error;
@@ -81,6 +81,15 @@ impl QueueBase {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { open: OnceLock::new(), closed: AtomicBool::new(false) }
+    }
+
+    /// The class with the type of its items in brackets: for annotations, and nothing else.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        types: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        imports::generic_alias(cls.py())?.call1((cls, types))
     }
 
     /// Makes the queue, or opens the one of that name.
