@@ -290,7 +290,7 @@ def test_imap_keeps_to_its_buffer() -> None:
     assert read <= 3
     assert list(islice(results, 10)) == list(range(1, 11))
     assert read <= 13
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_a_choice_belongs_to_its_context() -> None:

@@ -161,7 +161,7 @@ def test_closing_a_map_withdraws_what_has_not_begun(single: Executor, tmp_path: 
     blocker = single.submit(wait_for, gate)
     results = single.map(touch, [trace] * 10, chunksize=1)
     next_results = iter(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     # Never started: a generator that has not begun has nothing to clean up, as in the stdlib.
     touch(gate)
     assert blocker.result() == gate
@@ -288,7 +288,7 @@ def test_starmap_unpacks_items(executor: Executor, chunksize: int | None) -> Non
 def test_imap_takes_endless_input(executor: Executor, chunksize: int | None) -> None:
     results = executor.imap(double, count(), chunksize=chunksize)
     assert list(islice(results, 2000)) == list(range(0, 4000, 2))
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert list(results) == []
 
 
@@ -311,7 +311,7 @@ def test_imap_without_a_buffer_size_is_bounded_too(executor: Executor) -> None:
     results = executor.imap(time.sleep, (0.0001 * (number % 2) for number in source))
     next(results)
     assert source.read < 1000
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 3])

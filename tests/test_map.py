@@ -311,7 +311,7 @@ def test_imap_yields_every_result(workers: Any, ordered: bool) -> None:
 def test_imap_takes_endless_input(workers: Any, ordered: bool) -> None:
     results = mh.imap(double, count(), workers=workers, ordered=ordered)
     assert len(set(islice(results, 5000))) == 5000
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert list(results) == []
 
 
@@ -330,7 +330,7 @@ def test_imap_reads_no_further_than_its_buffer(workers: Any, buffersize: int) ->
     for taken in range(1, 30):
         assert next(results) == 2 * taken
         assert read <= taken + buffersize
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_imap_on_an_executor(executor: Executor) -> None:
@@ -340,7 +340,7 @@ def test_imap_on_an_executor(executor: Executor) -> None:
 def test_imap_with_workers_of_its_own_gives_them_back() -> None:
     results = mh.imap(where, range(100), workers="thread", max_workers=40)
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert list(results) == []
 
 

@@ -13,6 +13,7 @@ from manyhands import _fork as _fork
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    from manyhands._async_map import amap as amap
     from manyhands._barrier import Barrier as Barrier
     from manyhands._cancel import check_cancelled as check_cancelled
     from manyhands._cancel import sleep as sleep
@@ -92,6 +93,7 @@ _HOMES = {
     "ThreadPoolExecutor": "manyhands._thread",
     "Value": "manyhands._value",
     "WorkerDied": "manyhands._worker_died",
+    "amap": "manyhands._async_map",
     "as_completed": "manyhands._wait",
     "check_cancelled": "manyhands._cancel",
     "imap": "manyhands._map",

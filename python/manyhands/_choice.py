@@ -23,6 +23,7 @@ __all__ = [
     "Resources",
     "at_once",
     "choose",
+    "expect_choice",
     "last_choice",
     "predict",
     "remember",
@@ -117,7 +118,8 @@ class Choice:
         return f"{self.kind}: {self.reason}"
 
 
-_last: ContextVar[Choice | None] = ContextVar("manyhands_last_choice", default=None)
+# A list where the choice is made in a copy of the context, by another thread: it is put there.
+_last: ContextVar[Choice | list[Choice] | None] = ContextVar("manyhands_last_choice", default=None)
 
 
 def last_choice() -> Choice | None:
@@ -131,12 +133,24 @@ def last_choice() -> Choice | None:
         >>> mh.last_choice().kind
         'sequential'
     """
-    return _last.get()
+    last = _last.get()
+    if isinstance(last, list):
+        return last[-1] if last else None
+    return last
 
 
 def remember(choice: Choice) -> None:
     """Make `choice` this context's last one."""
-    _last.set(choice)
+    last = _last.get()
+    if isinstance(last, list):
+        last[:] = [choice]
+    else:
+        _last.set(choice)
+
+
+def expect_choice() -> None:
+    """Have what is chosen next in a copy of this context be this context's last choice."""
+    _last.set([])
 
 
 def at_once(most: int, memory_bytes: float, have: Resources) -> int:

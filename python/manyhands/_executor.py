@@ -12,13 +12,13 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from numbers import Real
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar
 
 from manyhands import _stream
 from manyhands._chunk import Function, Outcome, run_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from manyhands._future import Future
     from manyhands._progress import ProgressOption
@@ -105,9 +105,13 @@ class Executor(concurrent.futures.Executor):
     def statistics(self) -> dict[str, Any]:
         """Return what the executor has done and is doing.
 
-        Keys: ``queued``, ``running``, ``done``, ``failed``, ``retried`` (counts of tasks) and
-        ``workers``, a list of dicts with ``pid``, ``state``, ``task``, ``tasks_done``, ``cpu_s``
-        (seconds), ``rss_bytes`` and ``restarts``.
+        Returns:
+            a dict with the counts of tasks ``queued``, ``running``, ``done`` (returned),
+            ``failed`` (raised, timed out, or lost with their worker), ``cancelled``, and of
+            attempts after a task's first, ``retried``; and ``workers``: one dict for each with
+            ``pid`` (None while it is being started), ``state`` ("starting", "idle", "running" or
+            "ending"), ``task`` (a name or None), ``tasks_done``, ``cpu_s`` (CPU time in seconds),
+            ``rss_bytes`` (resident memory) and ``restarts``.
         """
 
     def _map_chunk_submit(
@@ -163,7 +167,7 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
 
         All calls are submitted at once, before the first result is asked for, unless `buffersize`
@@ -207,7 +211,7 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `map`, with each item unpacked into arguments: ``fn(*item)``.
 
         Example:
@@ -236,8 +240,10 @@ class Executor(concurrent.futures.Executor):
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `map`, but lazily: input is read only as results are taken, so it may be endless.
+
+        In a coroutine, ``async for`` takes the results without blocking the event loop.
 
         Args:
             buffersize: at most this many items are submitted and not yet yielded; None means a
@@ -265,7 +271,7 @@ class Executor(concurrent.futures.Executor):
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `imap`, with results in the order in which they are ready."""
         return _stream.lazy_map(
             self,
@@ -292,6 +298,18 @@ class Executor(concurrent.futures.Executor):
         from manyhands._run import completion
 
         return await completion(self.submit(fn, *args, **kwargs))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        from manyhands._leaving import leave
+
+        await leave(self, kind)
+
+    def _give_up(self) -> None:
+        """Take no more tasks, and cancel those there are as far as that can be done."""
+        self.shutdown(wait=False, cancel_futures=True)
 
     def resize(self, max_workers: int) -> None:
         """Have `max_workers` workers from now on; running tasks are not disturbed.
@@ -338,7 +356,7 @@ class BoundExecutor:
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `Executor.map`; this `timeout` is the total one, the option's is per item.
 
         With a per-item timeout each item is its own task, whatever `chunksize` says.
@@ -365,7 +383,7 @@ class BoundExecutor:
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `Executor.starmap`."""
         return _stream.eager_map(
             self._executor,
@@ -388,7 +406,7 @@ class BoundExecutor:
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `Executor.imap`."""
         return _stream.lazy_map(
             self._executor,
@@ -410,7 +428,7 @@ class BoundExecutor:
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> Iterator[T]:
+    ) -> _stream.Results[T]:
         """As `Executor.imap_unordered`."""
         return _stream.lazy_map(
             self._executor,

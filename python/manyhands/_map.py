@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
-from manyhands._choice import Choice, Resources, at_once, remember, threads_for
+from manyhands._choice import Choice, Resources, at_once, expect_choice, remember, threads_for
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
+from manyhands._errand import is_in_coroutine, send
 from manyhands._executor import BoundExecutor, Executor, TaskOptions, check_workers, checked_options
 from manyhands._feed import Feed
 from manyhands._item_note import note_items, sketch
 from manyhands._lease import Lease
+from manyhands._native import check_cancelled
 from manyhands._own_settings import own_context
 from manyhands._pace import Pace
 from manyhands._pilot import Piece, Pilot
@@ -24,7 +26,9 @@ from manyhands._submission import Submission, opened
 from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+    from manyhands._future import Future
 
 __all__ = ["imap", "map"]
 
@@ -139,11 +143,11 @@ def imap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Iterator[T]:
+) -> Results[T]:
     """As `map`, but lazily: input is read as results are taken, so it may be endless.
 
     Work begins at the call. ``close()`` on the iterator, or dropping it, withdraws what has not
-    been started.
+    been started. In a coroutine, ``async for`` takes the results without blocking the event loop.
 
     Args:
         ordered: whether results come in the order of the input, or as they are ready.
@@ -159,7 +163,11 @@ def imap(
     work = _work(fn, iterables, workers, max_workers, options, chunksize, return_exceptions)
     work.buffersize = checked_bound("buffersize", buffersize)
     shown = open_progress(progress, label_of(fn), work.feed.remaining)
-    if work.workers == "auto":
+    if work.workers == "auto" and is_in_coroutine():
+        # Measuring takes a while, which the event loop is not to wait for.
+        expect_choice()
+        pieces = _pieces_of(send(_auto_pieces, work, ordered))
+    elif work.workers == "auto":
         pieces = _auto_pieces(work, ordered)
     else:
         pieces = _pool_pieces(work, ordered, [], Lease(wait=False))
@@ -316,6 +324,7 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
     size = max(1, choice.measurements.items)
     context = own_context()
     while len(items := work.feed.take(size)):
+        check_cancelled()
         outcome: Outcome[T] = context.run(
             run_chunk,
             work.fn,
@@ -349,6 +358,19 @@ def _auto_pieces(work: _Work[T], ordered: bool) -> Generator[Iterable[T], None, 
     if choice is None or choice.kind == "sequential":
         return _leased(_inline_pieces(work, pilot), lease)
     return _pool_pieces(_chosen(work, choice, pilot.have), ordered, pilot.pieces, lease)
+
+
+def _pieces_of(
+    begun: Future[Generator[Iterable[T], None, None]],
+) -> Generator[Iterable[T], None, None]:
+    """Yield from pieces that are being started in another thread."""
+    try:
+        pieces = begun.result()
+    except BaseException:
+        begun.cancel()
+        raise
+    with closing(pieces):
+        yield from pieces
 
 
 def _pool_pieces(

@@ -8,9 +8,10 @@ from manyhands import _map
 from manyhands._feed import Unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from manyhands._progress import ProgressOption
+    from manyhands._stream import Results
 
 __all__ = ["imap_unordered", "starmap"]
 
@@ -59,7 +60,7 @@ def imap_unordered(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Iterator[T]:
+) -> Results[T]:
     """As `imap`, with results in the order in which they are ready.
 
     Example:

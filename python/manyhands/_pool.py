@@ -125,6 +125,16 @@ class Pool:
         else:
             self.terminate()
 
+    async def __aenter__(self) -> Self:
+        self._check_running()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        from manyhands._errand import send
+        from manyhands._run import outcome
+
+        await outcome(send(self.terminate))
+
     def _check_running(self) -> None:
         if self._state != "RUN":
             raise ValueError("Pool not running")

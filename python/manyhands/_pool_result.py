@@ -12,10 +12,12 @@ from manyhands._item_note import NO_ITEM
 from manyhands._submission import outcome_of, wait_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from manyhands._async_results import AsyncResults
     from manyhands._chunk import Failure
     from manyhands._future import Future
+    from manyhands._pieces import Batch
     from manyhands._window import Window
 
 __all__ = ["AsyncResult", "MapResult", "PoolIterator"]
@@ -171,12 +173,31 @@ class PoolIterator(Generic[T]):
         # Results at hand, the next one last, and what comes after them.
         self._results: list[T] = []
         self._failure: Failure | None = None
+        # Made when somebody asks for it.
+        self._awaited: AsyncResults[T] | None = None
         if not ordered:
             window.watch()
         window.fill()
 
     def __iter__(self) -> PoolIterator[T]:
         return self
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        if self._awaited is None:
+            from manyhands._async_results import AsyncResults
+
+            self._awaited = AsyncResults(self._batch, self._window.stop)
+        return self._awaited
+
+    def _batch(self) -> Batch[T]:
+        """Wait for a result, and return it or its error, and what else is there."""
+        try:
+            first = self.next()
+        except BaseException as error:
+            return [], error
+        rest = self._results[::-1]
+        self._results.clear()
+        return [first, *rest], None
 
     def __next__(self) -> T:
         return self.next()

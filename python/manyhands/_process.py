@@ -387,15 +387,18 @@ class ProcessPoolExecutor(Executor):
         """What has been started and may not have ended yet."""
         return self._retired if self._running is None else [*self._retired, self._running]
 
+    def _give_up(self) -> None:
+        with self._start_lock:
+            self._shut_down = True
+            started = self._started()
+        for running in started:
+            running.stop()
+
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             # Whoever presses Ctrl-C does not want to wait for what is still running: it is
             # cancelled, as `Future.cancel` would.
-            with self._start_lock:
-                self._shut_down = True
-                started = self._started()
-            for running in started:
-                running.stop()
+            self._give_up()
         else:
             self.shutdown(wait=True)
         return None

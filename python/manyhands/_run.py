@@ -15,7 +15,7 @@ from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["completion"]
+__all__ = ["completion", "outcome"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,9 @@ class _Bridge:
 
     def done(self, waiter: asyncio.Future[Any], future: Future[Any]) -> None:
         """Note that `future` is done. Called in the thread that completed it."""
+        # Nobody awaits it any more. A loop that has ended delivers nothing, and would be kept here.
+        if waiter.done() or waiter.get_loop().is_closed():
+            return
         self._completed.append((waiter, future))
         # `_deliver` clears the flag before it looks at the list: either it sees this entry, or
         # this sees the flag cleared.
@@ -101,6 +104,14 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> _Bridge:
     return bridge
 
 
+def _waiter(future: Future[T]) -> asyncio.Future[T]:
+    """What the running event loop completes once `future` is done."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[T] = loop.create_future()
+    future.add_done_callback(partial(_bridge_of(loop).done, waiter))
+    return waiter
+
+
 async def completion(future: Future[T]) -> T:
     """Await the result of `future`; cancelling the awaiting task cancels `future`.
 
@@ -109,12 +120,7 @@ async def completion(future: Future[T]) -> T:
         Exception: what the call raised.
     """
     try:
-        if future.done():
-            return future.result()
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[T] = loop.create_future()
-        future.add_done_callback(partial(_bridge_of(loop).done, waiter))
-        return await waiter
+        return future.result() if future.done() else await _waiter(future)
     except CancelledError:
         raise asyncio.CancelledError from None
     except asyncio.CancelledError:
@@ -122,4 +128,14 @@ async def completion(future: Future[T]) -> T:
         raise
     finally:
         # A traceback kept by the caller must not keep the result alive through this frame.
+        del future
+
+
+async def outcome(future: Future[T]) -> T:
+    """As `completion`, but `future` goes on if the awaiting task is cancelled."""
+    try:
+        return future.result() if future.done() else await _waiter(future)
+    except CancelledError:
+        raise asyncio.CancelledError from None
+    finally:
         del future

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from manyhands._feed import Feed
 from manyhands._item_note import NO_ITEM, small
 from manyhands._pace import Pace, ramp
+from manyhands._pieces import Pieces
 from manyhands._progress import label_of, open_progress
 from manyhands._submission import Submission, outcome_of, withdraw
 from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
+    from manyhands._async_results import AsyncResults
     from manyhands._executor import Executor, TaskOptions
     from manyhands._future import Future
     from manyhands._progress import Progress, ProgressOption
@@ -32,21 +34,35 @@ T = TypeVar("T")
 
 
 class Results(chain[T]):
-    """Iterator over results; ``close()`` withdraws what has not been started."""
+    """Iterator over results, for ``for`` and ``async for``.
 
-    _pieces: Generator[Iterable[T], None, None]
+    ``close()`` withdraws what has not been started.
+    """
+
+    _pieces: Pieces[T]
+    # Made when somebody asks for it.
+    _awaited: AsyncResults[T] | None
 
     @classmethod
     def over(cls, pieces: Generator[Iterable[T], None, None]) -> Results[T]:
         """Chain what `pieces` yields."""
-        results: Results[T] = cls.from_iterable(pieces)  # type: ignore[assignment]
-        results._pieces = pieces
+        kept = Pieces(pieces)
+        results: Results[T] = cls.from_iterable(kept)  # type: ignore[assignment]
+        results._pieces = kept
+        results._awaited = None
         return results
 
     def close(self) -> None:
         """Withdraw the calls that have not been started; the iterator is then exhausted."""
         self._pieces.close()
         deque(self, maxlen=0)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        if self._awaited is None:
+            from manyhands._async_results import AsyncResults
+
+            self._awaited = AsyncResults(self._pieces.batch, self._pieces.close)
+        return self._awaited
 
 
 def drained(results: list[T]) -> Iterator[T]:

@@ -260,12 +260,14 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         if wait:
             self._crew.join()
 
+    def _give_up(self) -> None:
+        self._close(True)
+        self._ask_all()
+
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        # Whoever presses Ctrl-C does not want to wait for what is still to be done.
-        self._close(interrupted)
-        if interrupted:
-            self._ask_all()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            # Whoever presses Ctrl-C does not want to wait for what is still to be done.
+            self._give_up()
         self.shutdown(wait=True)
         return None
 

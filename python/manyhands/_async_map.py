@@ -1,0 +1,61 @@
+"""`amap`: `map` for coroutines."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from manyhands._choice import expect_choice
+from manyhands._errand import send
+from manyhands._map import map as map_here
+from manyhands._run import completion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from manyhands._map import Workers
+    from manyhands._progress import ProgressOption
+
+__all__ = ["amap"]
+
+T = TypeVar("T")
+
+
+async def amap(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    workers: Workers = "auto",
+    max_workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    progress: ProgressOption = None,
+    chunksize: int | None = None,
+    return_exceptions: bool = False,
+) -> list[T]:
+    """As `map`, without blocking the event loop.
+
+    Arguments, result and errors are those of `map`. What `map` does in the caller - reading the
+    input, measuring, and the work itself where that is not worth sharing out - is done in a thread.
+
+    Cancelling the awaiting task cancels the work: what has not begun is withdrawn, what processes
+    run is ended, what threads run is asked to stop (see `check_cancelled`).
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(mh.amap(pow, [2, 3, 4], [10, 4, 3]))
+        [1024, 81, 64]
+    """
+    expect_choice()
+    call = partial(
+        map_here,
+        fn,
+        *iterables,
+        workers=workers,
+        max_workers=max_workers,
+        timeout=timeout,
+        retries=retries,
+        progress=progress,
+        chunksize=chunksize,
+        return_exceptions=return_exceptions,
+    )
+    return await completion(send(call))
