@@ -217,26 +217,21 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         def _resize(self, max_workers: int) -> None: ...
 
     def statistics(self) -> dict[str, Any]:
-        """Return what the executor has done and is doing.
+        """Return what the executor has done and is doing, as `Executor.statistics`.
 
-        Returns:
-            a dict with the counts of tasks ``queued``, ``running``, ``done`` (returned),
-            ``failed`` (raised or timed out) and ``retried`` (attempts after the first), and
-            ``workers``: one dict per thread with ``pid``, ``thread`` (its name), ``thread_id``
-            (the system's number for it), ``state`` ("busy" or "idle"), ``task`` (a name or None),
-            ``tasks_done``, ``cpu_s`` (CPU time in seconds, or None), ``rss_bytes`` (memory of the
-            whole process, which all threads share) and ``restarts`` (always 0: threads do not
-            die).
+        A worker's dict has also ``thread`` (its name) and ``thread_id`` (the system's number for
+        it). Its ``rss_bytes`` is the memory of the process, which all threads share, and its
+        ``restarts`` always 0: threads do not die.
         """
         counts = self._counts()
-        rss_bytes = _native.rss_bytes()
+        rss_bytes = _native.rss_bytes() or 0
         listed = cast("list[tuple[threading.Thread, str | None, int]]", counts["workers"])
         workers = [
             {
                 "pid": os.getpid(),
                 "thread": thread.name,
                 "thread_id": thread.native_id,
-                "state": "idle" if task is None else "busy",
+                "state": "idle" if task is None else "running",
                 "task": task,
                 "tasks_done": tasks_done,
                 "cpu_s": _cpu_s(thread),
@@ -272,8 +267,8 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         return None
 
 
-def _cpu_s(thread: threading.Thread) -> float | None:
-    return None if thread.native_id is None else _native.thread_cpu_s(thread.native_id)
+def _cpu_s(thread: threading.Thread) -> float:
+    return (thread.native_id and _native.thread_cpu_s(thread.native_id)) or 0.0
 
 
 def _cpus() -> int:

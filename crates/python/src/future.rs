@@ -120,6 +120,9 @@ pub(crate) trait Source: Send + Sync {
     /// Asks the task to stop. `running` is what the caller believes; when that has changed meanwhile, answer `Refused`
     /// and you will be asked again if need be.
     fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer;
+
+    /// The future has been cancelled because of the answer; for those that count by futures.
+    fn note_cancelled(&self) {}
 }
 
 /// How a task ended.

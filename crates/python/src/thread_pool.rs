@@ -9,6 +9,7 @@
 //!   go of it; in the same way, a waiter hears of its result when the worker has let go. See `parker`.
 
 mod backlog;
+mod blocked;
 mod deadlines;
 mod pool;
 mod seat;
@@ -23,10 +24,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use self::pool::{Blocked, Pool};
+use self::blocked::Blocked;
+use self::pool::Pool;
 use self::task::{Options, Task};
 use self::worker::{Counts, Worker};
-use crate::future::FutureBase;
+use crate::future::{FutureBase, Source};
 use crate::imports;
 use crate::parker::{Expect, Parker, Roused};
 
@@ -221,7 +223,9 @@ impl ThreadPoolBase {
         self.pool.close();
         if cancel_futures {
             for task in self.pool.clear() {
-                FutureBase::force_cancelled(task.future.bind(py));
+                if FutureBase::force_cancelled(task.future.bind(py)) {
+                    self.pool.note_cancelled();
+                }
             }
         }
     }
@@ -277,6 +281,7 @@ impl ThreadPoolBase {
         counts.set_item("done", total.done.load(Ordering::Relaxed))?;
         counts.set_item("failed", total.failed.load(Ordering::Relaxed))?;
         counts.set_item("retried", total.retried.load(Ordering::Relaxed))?;
+        counts.set_item("cancelled", total.cancelled.load(Ordering::Relaxed))?;
         counts.set_item("workers", listed)?;
         Ok(counts)
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::aftermath::run_callback;
-use super::{CancelAnswer, Cells, Ended, FutureBase, State};
+use super::{CancelAnswer, Cells, Ended, FutureBase, Source, State};
 use crate::{ffi, imports};
 
 #[pymethods]
@@ -42,7 +42,7 @@ impl FutureBase {
             let running = state == State::Running;
             match source.cancel(slf, *token, running) {
                 CancelAnswer::Withdrawn | CancelAnswer::Ending => {
-                    return Ok(Self::force_cancelled(slf) || this.state().is_cancelled());
+                    return Ok(Self::cancel_for_good(slf, &**source));
                 }
                 CancelAnswer::Refused if running || this.state().is_done() => {
                     return Ok(this.state().is_cancelled());
@@ -65,9 +65,7 @@ impl FutureBase {
         };
         match source.cancel(slf, *token, false) {
             CancelAnswer::Refused => Ok(this.state().is_cancelled()),
-            CancelAnswer::Withdrawn | CancelAnswer::Ending => {
-                Ok(Self::force_cancelled(slf) || this.state().is_cancelled())
-            }
+            CancelAnswer::Withdrawn | CancelAnswer::Ending => Ok(Self::cancel_for_good(slf, &**source)),
         }
     }
 
@@ -312,6 +310,15 @@ impl FutureBase {
 }
 
 impl FutureBase {
+    /// Cancels a future whose source has agreed to that; whether it is cancelled.
+    fn cancel_for_good(slf: &Bound<'_, Self>, source: &dyn Source) -> bool {
+        if !Self::force_cancelled(slf) {
+            return slf.get().state().is_cancelled();
+        }
+        source.note_cancelled();
+        true
+    }
+
     fn finish_or_raise(slf: &Bound<'_, Self>, ended: Ended) -> PyResult<()> {
         const BEFORE: [State; 2] = [State::Pending, State::Running];
         match Self::settle(slf, &BEFORE, State::Finished, Some(ended)) {

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use super::ThreadWorker;
 use super::backlog::Backlog;
+use super::blocked::Blocked;
 use super::task::Task;
 use super::worker::{Counts, Worker};
 use crate::future::{CancelAnswer, FutureBase, Source, State};
@@ -58,11 +59,11 @@ pub(super) struct Inner {
     coming: usize,
     pub(super) limit: usize,
     /// Workers that wait for a queued task of this very pool, each of which may be replaced by one more.
-    blocked: usize,
+    pub(super) blocked: usize,
     last_token: u64,
     pub(super) closing: bool,
     pub(super) broken: Option<String>,
-    /// What workers did that have left since.
+    /// What workers did that have left since, and what befell tasks that no worker had.
     pub(super) departed: Counts,
     /// Grows when the process forks: workers of an earlier epoch are in another process.
     epoch: u32,
@@ -228,7 +229,7 @@ impl Pool {
     }
 
     /// Starts or calls whoever is needed after more workers have become allowed.
-    fn summon_all(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn summon_all(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         loop {
             let summons = self.lock().summon(self);
             match summons {
@@ -381,7 +382,9 @@ impl Pool {
         let first = inner.broken.is_none();
         inner.broken.get_or_insert_with(|| message.to_owned());
         drop(inner);
-        for task in self.clear() {
+        let tasks = self.clear();
+        self.lock().departed.failed.fetch_add(tasks.len() as u64, Ordering::Relaxed);
+        for task in tasks {
             let broken = imports::error(py, imports::broken_thread_pool, Some(message.to_owned()));
             FutureBase::complete(task.future.bind(py), Err(broken.into_value(py)));
         }
@@ -429,6 +432,10 @@ impl Refusal {
 }
 
 impl Source for Pool {
+    fn note_cancelled(&self) {
+        self.lock().departed.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let worker = Worker::current().filter(|worker| std::ptr::eq(&*worker.pool, self));
         let Some(worker) = worker.filter(|_| future.get().state() == State::Pending) else {
@@ -461,7 +468,10 @@ impl Source for Pool {
             drop(task);
             // Even if a worker has taken it just now: it looks at the future before it begins.
             return match FutureBase::withdraw(future) {
-                true => CancelAnswer::Withdrawn,
+                true => {
+                    self.note_cancelled();
+                    CancelAnswer::Withdrawn
+                }
                 false => CancelAnswer::Refused,
             };
         }
@@ -474,27 +484,5 @@ impl Source for Pool {
             Some(_) => CancelAnswer::Ending,
             None => CancelAnswer::Refused,
         }
-    }
-}
-
-/// While this lives, the pool may have one worker more: one of them waits for the others.
-pub(super) struct Blocked {
-    pool: Arc<Pool>,
-}
-
-impl Blocked {
-    pub(super) fn enter(py: Python<'_>, pool: &Arc<Pool>) -> PyResult<Self> {
-        pool.lock().blocked += 1;
-        let this = Self { pool: Arc::clone(pool) };
-        pool.summon_all(py)?;
-        Ok(this)
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        let mut inner = self.pool.lock();
-        // The count began anew if the process has forked meanwhile.
-        inner.blocked = inner.blocked.saturating_sub(1);
     }
 }

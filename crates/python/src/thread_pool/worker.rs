@@ -24,6 +24,8 @@ pub(super) struct Counts {
     pub(super) failed: AtomicU64,
     /// Attempts after the first one.
     pub(super) retried: AtomicU64,
+    /// Tasks that were cancelled, before they began or in the middle.
+    pub(super) cancelled: AtomicU64,
 }
 
 impl Counts {
@@ -34,9 +36,12 @@ impl Counts {
 
     /// Adds another's numbers to these.
     pub(super) fn add(&self, other: &Self) {
-        for (mine, theirs) in
-            [(&self.done, &other.done), (&self.failed, &other.failed), (&self.retried, &other.retried)]
-        {
+        for (mine, theirs) in [
+            (&self.done, &other.done),
+            (&self.failed, &other.failed),
+            (&self.retried, &other.retried),
+            (&self.cancelled, &other.cancelled),
+        ] {
             mine.fetch_add(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -154,7 +159,9 @@ impl Worker {
                 }
                 Ended::Again(next) => task = next,
                 Ended::Stopped => {
-                    FutureBase::force_cancelled(task.future.bind(py));
+                    if FutureBase::force_cancelled(task.future.bind(py)) {
+                        self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
+                    }
                     return;
                 }
                 Ended::Overdue => return,
@@ -163,7 +170,14 @@ impl Worker {
         let future = task.future.clone_ref(py).into_bound(py);
         // Function and arguments go before anybody can have the result.
         drop(task);
-        let Some(mut aftermath) = FutureBase::finish(&future, outcome) else { return };
+        // Counted before anybody can know of the result.
+        let count = if outcome.is_ok() { &self.counts.done } else { &self.counts.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        let Some(mut aftermath) = FutureBase::finish(&future, outcome) else {
+            // Cancelled meanwhile, and counted as that.
+            count.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         if aftermath.has_callbacks() {
             aftermath.call_waiters();
             FutureBase::conclude(&future, aftermath);
@@ -199,10 +213,7 @@ impl Worker {
             return Ended::Overdue;
         }
         let error = match ended {
-            Ok(result) => {
-                self.counts.done.fetch_add(1, Ordering::Relaxed);
-                return Ended::With(Ok(result.unbind()));
-            }
+            Ok(result) => return Ended::With(Ok(result.unbind())),
             Err(error) => error,
         };
         if frame.was_asked() {
@@ -211,7 +222,6 @@ impl Worker {
                 return Ended::Stopped;
             }
         }
-        self.counts.failed.fetch_add(1, Ordering::Relaxed);
         Ended::With(Err(error.into_value(py)))
     }
 }
