@@ -27,6 +27,8 @@ WHEELS := target/wheels
 PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
 FUZZ_S ?= 300
+# Tests that another version of cloudpickle, NumPy or joblib could break.
+DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
 
 .PHONY: help
 help: ## Show these commands
@@ -86,7 +88,14 @@ format: rust python ## Format the Rust and the Python code
 	.venvs/lint/bin/ruff format
 
 .PHONY: test
-test: test-rust loom test-python ## Run all tests, on every Python of 3.11 to 3.13 found here
+test: test-rust loom test-python test-oldest ## Run all tests, on every Python of 3.11 to 3.13 found here
+
+# The newest versions of what the package needs or knows are those of the other tests.
+.PHONY: test-oldest
+test-oldest: wheel ## Test what depends on other packages with their oldest versions
+	@$(ENVIRONMENT) .venvs/oldest "$(PYTHON)" requirements/oldest.txt --wheel $(WHEELS)/*.whl
+	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/oldest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile \
+	  -m 'not storm and not borrowed' $(DEPENDENT) $(ARGS)
 
 .PHONY: test-rust
 test-rust: rust ## Run the Rust tests only
@@ -156,7 +165,7 @@ docs: wheel ## Build the documentation into docs/_build/html
 pins: python ## Choose the newest versions for requirements/*.txt
 	@$(ENVIRONMENT) .venvs/pins "$(PYTHON)"
 	@.venvs/pins/bin/python -m pip install --quiet pip-tools
-	@for file in build test lint docs bench ray; do \
+	@for file in build test oldest lint docs bench ray; do \
 	  .venvs/pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
 	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	    --annotation-style=line --output-file requirements/$$file.txt requirements/$$file.in; \

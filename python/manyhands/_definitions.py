@@ -7,7 +7,7 @@ import functools
 import pickle
 import sys
 from collections.abc import Callable
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from cloudpickle import cloudpickle
@@ -43,6 +43,8 @@ def reduce_definition(obj: Any) -> Any:
             return _bound_dispatch, (obj.register.__self__, *bound)
     elif kind is _BOUND_DISPATCH:
         return _bound_dispatch, (obj._unbound, obj._obj, obj._cls)
+    elif kind is CodeType:
+        return _reduce_code(obj)
     elif kind is functools._lru_cache_wrapper:
         if not is_importable(obj):
             return _lru_cache, (obj.__wrapped__, *obj.cache_parameters().values())
@@ -62,6 +64,20 @@ def reduce_definition(obj: Any) -> Any:
         # Before its sockets are asked, which multiprocessing would set out to hand over.
         raise TypeError(f"cannot pickle {kind.__name__!r} object: an event loop is of its thread")
     return NotImplemented
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Pickle code with the name of its file, without which a traceback shows no source line."""
+    # Tuples and names of its own, as those of the code may be shared with other objects: that would
+    # make another pickle of the same function, which then counts as another function.
+    parts = (
+        *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals),
+        *(code.co_stacksize, code.co_flags, code.co_code, code.co_consts),
+        *((*code.co_names,), (*code.co_varnames,), code.co_filename, "".join(code.co_name)),
+        *(code.co_qualname, code.co_firstlineno, code.co_linetable, code.co_exceptiontable),
+        *((*code.co_freevars,), (*code.co_cellvars,)),
+    )
+    return CodeType, parts
 
 
 def _is_event_loop(obj: object) -> bool:

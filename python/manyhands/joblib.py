@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ManyhandsBackend", "register"]
 
+if not hasattr(ParallelBackendBase, "submit"):
+    raise ImportError(f"manyhands.joblib needs joblib 1.5 or newer; this is {joblib.__version__}")
+
 # Executors are kept from one call of `Parallel` to the next: so many of them.
 _KEPT: Final = 4
 
