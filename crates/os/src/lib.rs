@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`memory`] | a segment of memory several processes map | `memfd_create`, `mmap`, `fallocate`, seals |
 //! | [`memfd`] | which segments this user's processes have, by name | `/proc/<pid>/fd` |
-//! | [`claim`] | what one process of the machine can have at a time | `AF_UNIX SOCK_DGRAM`, abstract |
+//! | [`sysv`] | memory that one user's processes find without a descriptor; what one of them can have at a time | `shmget`, `shmat`, `shmctl` |
 //! | [`park`] | sleeping on a word, or several, until somebody wakes it | `futex`, `futex_waitv` |
 //! | [`robust`] | a word that the kernel marks when a thread ends | `get_robust_list`, robust mutexes |
 //! | [`clock`] | the time that all processes of a machine agree on | `clock_gettime(CLOCK_MONOTONIC)` |
@@ -25,7 +25,6 @@
 //! No function here retries on `EINTR` where a caller may want to look at signals first ([`park::wait`],
 //! [`poll::Poller::wait`]); where no caller could want that, the call is repeated here.
 
-pub mod claim;
 pub mod clock;
 pub mod fork;
 pub mod memfd;
@@ -36,4 +35,5 @@ pub mod process;
 pub mod procfs;
 pub mod robust;
 pub mod socket;
+pub mod sysv;
 pub mod terminal;

@@ -8,11 +8,13 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
+
+use crate::process::number_in_proc;
 
 /// What `/proc` writes around a memfd's name.
 const BEFORE_NAME: &[u8] = b"/memfd:";
@@ -158,6 +160,17 @@ fn parse(target: &[u8]) -> Option<&[u8]> {
 /// `NotFound` when there is no such process or it has that file no longer (what it has under the number now is left
 /// alone), `PermissionDenied` when it belongs to somebody else.
 pub fn open(pid: i32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
+    match open_in_proc(pid, fd, inode) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // `/proc` may have another number for it.
+            let number = number_in_proc(pid).filter(|number| *number != pid);
+            number.map_or(Err(error), |number| open_in_proc(number, fd, inode))
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_in_proc(pid: i32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/fd/{fd}");
     // Looked at before it is opened: opening a pipe, say, or a device can have effects.
     let is_memfd = fs::read_link(&path)?.as_os_str().as_bytes().starts_with(BEFORE_NAME);
@@ -174,6 +187,33 @@ pub fn open(pid: i32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(file.into())
+}
+
+/// Whether this process may see which files the process `pid` has open.
+///
+/// ```
+/// use manyhands_os::{memfd, process};
+/// assert!(memfd::can_look_into(process::pid()));
+/// ```
+#[must_use]
+pub fn can_look_into(pid: i32) -> bool {
+    // The folder of descriptors can be listed by some who may not follow what is in it.
+    number_in_proc(pid).is_some_and(|number| fs::read_link(format!("/proc/{number}/cwd")).is_ok())
+}
+
+/// What the memory file behind a descriptor was called; `None` for what is no memory file, and without `/proc`.
+///
+/// ```
+/// use manyhands_os::{memfd, memory::Segment};
+///
+/// let segment = Segment::create(c"manyhands:example", 4096)?;
+/// assert_eq!(memfd::name_of(segment.fd()).expect("a memory file"), "manyhands:example");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn name_of(fd: impl AsFd) -> Option<OsString> {
+    let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()?;
+    Some(OsString::from_vec(parse(link.as_os_str().as_bytes())?.to_vec()))
 }
 
 fn elsewhere(pid: i32) -> io::Error {
@@ -196,7 +236,6 @@ pub fn inode_of(fd: impl AsFd) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::memory::Segment;
-    use std::os::fd::AsRawFd;
 
     fn here() -> i32 {
         std::process::id() as i32

@@ -14,10 +14,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOption
 
 mod descendants;
 mod identity;
+mod namespace;
 mod stat;
 
 pub use descendants::{descendants, kill_with_descendants};
-pub use identity::{Identity, identity, thread_id};
+pub use identity::{Identity, identity, is_gone, thread_id};
+pub use namespace::number_in_proc;
 
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a
 /// [`Poller`](crate::poll::Poller)) once the process has ended.

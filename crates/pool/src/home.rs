@@ -451,6 +451,7 @@ fn after_fork_in_parent() {
 
 fn after_fork_in_child() {
     let Some(Forking { mut home, _names, places }) = FORKING.take() else { return };
+    names::inherit();
     for standing in home.standings.values_mut() {
         // The parent's, and maybe locked by one of its threads: neither used nor dropped.
         std::mem::forget(standing.arena.take());

@@ -16,7 +16,8 @@ use manyhands_sync::names::{self, Kind, NameError, Wanted};
 use manyhands_sync::site::{PARAMETERS, SITE_BYTES, Site};
 use manyhands_sync::words::SegmentWords;
 use pyo3::exceptions::{
-    PyFileNotFoundError, PyMemoryError, PyOverflowError, PyTimeoutError, PyTypeError, PyValueError,
+    PyFileNotFoundError, PyMemoryError, PyOverflowError, PyPermissionError, PyTimeoutError, PyTypeError,
+    PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -338,6 +339,7 @@ fn name_refusal(error: NameError) -> PyErr {
         // Perhaps an exception from laying out the body.
         NameError::System(error) => error.into(),
         NameError::Gone { .. } => PyFileNotFoundError::new_err(text),
+        NameError::Hidden { .. } => PyPermissionError::new_err(text),
         NameError::Busy { .. } => PyTimeoutError::new_err(text),
         _ => PyValueError::new_err(text),
     }

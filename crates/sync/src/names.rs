@@ -1,50 +1,46 @@
 //! Segments by name: the same object for all processes of a user that give the same name.
 //!
-//! There is no file and no folder. A named segment is a memfd whose own name says what it is (`manyhands:Lock:paper`);
-//! whoever looks for it goes through the open files of this user's processes. So a name lives exactly as long as
-//! somebody uses it, and nothing can be left behind, however the users ended.
+//! There is no file and no folder. A named segment is a memfd whose own name says what it is (`manyhands:Lock:paper`),
+//! and the [`directory`] says which processes have it; whoever opens it takes it from `/proc` of one of these. So a name
+//! lives exactly as long as somebody uses it, and nothing can be left behind, however the users ended.
 //!
 //! # One name, one segment
 //!
 //! A segment *has* its name while it is ready, not retired, and some process has its descriptor. Never do two have the same
 //! name, since
 //!
-//! 1. whoever makes a segment with a name, or opens one by its name to keep it, has the [`Claim`] on a word made of that
-//!    name at the time: one process of the machine after the other;
-//! 2. a segment is made only by who has looked through all processes under the claim and found none that has the name. It
-//!    cannot slip past that look: by name it comes to another process only under the claim; by fork it comes to a child,
-//!    which is looked at after its parent, or in the next round, that of the newcomers; and no process moves it from one
-//!    descriptor to another. Who has it at the beginning of the look and loses it may be the last one: then it is gone.
-//! 3. what is ready was made ready under the claim. What is found unready under the claim was left by a maker that died
-//!    half-way, and becomes ready no more. It is passed over, and gone as soon as nobody has a copy of it.
+//! 1. whoever makes a segment with a name, or opens one by its name to keep it, has claimed that name in the directory: one
+//!    process of the user after the other;
+//! 2. a segment is made only by who has found no living process in the directory that may have it. Each process with a
+//!    segment has a row there: who makes or opens it, under the claim; who opens it by address, and a forked child, right
+//!    away ([`inherit`]). What a row says of the dead is not the last word: a child of theirs may not have come so far, so
+//!    then all processes are looked through for a memfd of that name.
+//! 3. what is ready was made ready under the claim. What is not was left by a maker that died half-way: it has no row.
 //! 4. what is retired stays retired. Retiring needs no claim: it can only take a name away, and who has just opened the
 //!    segment cannot tell whether that was before.
 //!
-//! Under the claim it suffices to find *one* segment that has the name: it is the one. So who does not get the claim at once
-//! finds out meanwhile where it is: through all processes without the claim (`glimpse`), which takes long, but hinders
-//! nobody, and opens nothing. Under the claim there are then only the few steps of opening it, and one that is gone by
-//! then, or has lost its name, is looked for once more. Who sees nothing in this way waits until whoever has the
-//! claim has made it, and looks again without it; or the many who start together would all look through all processes one
-//! after the other.
+//! A process that has a segment and may not be looked into (it has changed its user, say) is known by its row: that is an
+//! error for who asks for the name, never a second segment.
 //!
-//! What this process has mapped by that name needs neither: it is there throughout, as long as its descriptor is
+//! What this process has mapped by that name needs none of it: it is there throughout, as long as its descriptor is
 //! (`own`); a program that closes all descriptors takes the names of its segments along.
 //!
 //! An address (process, descriptor, inode) leads to a segment without the claim, see [`open`]. Who passes on its only copy
-//! in this way, to a process that has been looked at already, and lets go of it before its own turn, all within the
-//! milliseconds of another's look, can keep a segment whose name means a new one. [`list`], too, has segments open for a moment
-//! without the claim; who asks for a name in that moment can be given one whose last user has just gone.
+//! in this way and lets go of it before the other has its row, can keep a segment whose name means a new one. [`list`], too,
+//! has segments open for a moment without a row; who asks for a name in that moment gets a new one.
 
+mod directory;
 mod error;
 mod kind;
+mod own;
 mod turn;
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use manyhands_os::claim::Claim;
 use manyhands_os::memfd::{self, Memfd};
 use manyhands_os::memory::Segment;
 use manyhands_os::{clock, process};
@@ -53,9 +49,13 @@ use crate::site::{PARAMETERS, SITE_BYTES, Site, SiteError, registry};
 
 pub use error::NameError;
 pub use kind::Kind;
+pub use own::inherit;
+use turn::moving;
 pub(crate) use turn::try_looking;
-use turn::{Moving, moving};
 pub use turn::{Still, hold_still};
+
+pub(crate) use directory::Directory;
+use directory::{Claimed, Row};
 
 /// What all names of our memfds begin with.
 const PREFIX: &str = "manyhands:";
@@ -119,32 +119,20 @@ pub fn make_or_open(
     check(name)?;
     let known = {
         let _moving = moving();
-        own(name)?
+        own::find(name)?
     };
     if let Some(site) = known {
         return opened(name, site, wanted);
     }
-    let mut seen = None;
-    let claim = match Claimed::at_once(name)? {
-        Some(claim) => claim,
-        None => {
-            seen = glimpse(name);
-            if seen.is_none() {
-                // Who is busy with the name makes it, as a rule.
-                drop(Claimed::wait(name)?);
-                seen = glimpse(name);
-            }
-            Claimed::wait(name)?
-        }
-    };
+    let directory = directory::current()?;
+    let claimed = directory.claim(name)?;
     // Another thread may have opened it meanwhile.
-    let there = own(name)?;
-    let there =
-        there.map_or_else(|| seen.map_or(Ok(None), |file| keep(name, &file)), |site| Ok(Some(site)))?;
-    let there = there.map_or_else(|| find(name), |site| Ok(Some(site)))?;
-    let found = there.map_or_else(|| make(wanted, lay_out), |site| opened(name, site, wanted));
-    drop(claim);
-    found
+    let there = own::find(name)?;
+    let there = there.map_or_else(|| find(name, &claimed), |site| Ok(Some(site)))?;
+    let found = there.map_or_else(|| make(wanted, lay_out), |site| opened(name, site, wanted))?;
+    own::note(name, &found.site, directory);
+    drop(claimed);
+    Ok(found)
 }
 
 fn opened(name: &str, site: Arc<Site>, wanted: &Wanted<'_>) -> Result<Found, NameError> {
@@ -159,39 +147,6 @@ fn check(name: &str) -> Result<(), NameError> {
         _ if name.len() > LONGEST_NAME => Err(NameError::TooLong { name: name.to_owned() }),
         _ if name.contains('\0') => Err(NameError::Nul { name: name.to_owned() }),
         _ => Ok(()),
-    }
-}
-
-/// The claim on a name; this process does not fork meanwhile.
-struct Claimed {
-    _claim: Claim,
-    _moving: Moving,
-}
-
-impl Claimed {
-    /// `None` while somebody has it.
-    fn at_once(name: &str) -> Result<Option<Self>, NameError> {
-        // Names that share a word only wait for each other.
-        let word = format!("{PREFIX}{}:{:016x}", memfd::user(), fingerprint(name.as_bytes()));
-        let moving = moving();
-        Ok(Claim::on(&word)?.map(|claim| Self { _claim: claim, _moving: moving }))
-    }
-
-    /// Waits until nobody else has it.
-    fn wait(name: &str) -> Result<Self, NameError> {
-        let deadline = clock::now() + PATIENCE;
-        let mut pause = clock::MILLISECOND / 10;
-        loop {
-            if let Some(claimed) = Self::at_once(name)? {
-                return Ok(claimed);
-            }
-            if clock::now() > deadline {
-                return Err(NameError::Busy { name: name.to_owned() });
-            }
-            clock::sleep_until(clock::now() + pause);
-            // Short: there is no order among those who wait, so who asks seldom comes late.
-            pause = (2 * pause).min(2 * clock::MILLISECOND);
-        }
     }
 }
 
@@ -212,49 +167,64 @@ fn make(wanted: &Wanted<'_>, lay_out: impl FnOnce(&Arc<Site>) -> io::Result<()>)
     let segment = Arc::new(Segment::create(&text, SITE_BYTES.saturating_add(wanted.body))?);
     let inode = segment.number();
     let site = Site::create(segment, wanted.kind.number(), wanted.parameters)?;
-    if let Some(name) = wanted.name {
-        site.note_name(name);
-    }
     lay_out(&site)?;
     site.publish();
     Ok(Found { site, inode, created: true })
 }
 
-/// The site that this process has mapped by this name already.
-fn own(name: &str) -> Result<Option<Arc<Site>>, NameError> {
-    let is_meant = |site: &Site| site.name() == Some(name) && site.is_ready() && !site.is_retired();
-    // Others find it only as long as its descriptor is open.
-    let found = registry::find(|site| is_meant(site) && site.segment().fd_to_pass().is_ok());
-    found.map_or(Ok(None), |site| if_it_has(name, site))
+/// The segment that has this name.
+fn find(name: &str, claimed: &Claimed) -> Result<Option<Arc<Site>>, NameError> {
+    let (mut hidden, mut is_unsure) = (None, claimed.is_crowded());
+    for row in claimed.rows(name) {
+        let error = match memfd::open(row.holder.pid(), row.fd, row.inode) {
+            Ok(file) => match keep(name, row.inode, file)? {
+                Some(site) => return Ok(Some(site)),
+                None => continue,
+            },
+            Err(error) => error,
+        };
+        if has_let_go(&row) {
+            claimed.strike(&row);
+            is_unsure = true;
+        } else {
+            hidden = Some((row, error));
+        }
+    }
+    if !is_unsure && hidden.is_none() {
+        return Ok(None);
+    }
+    // A child of theirs may have it without a row, or a process whose number is another one here.
+    let open = |file: Memfd| {
+        let opened = memfd::open(file.pid, file.fd, file.inode).ok()?;
+        keep(name, file.inode, opened).transpose()
+    };
+    if let Some(site) = memfd::find(&is_of(name), open).transpose()? {
+        return Ok(Some(site));
+    }
+    hidden.map_or(Ok(None), |(row, error)| {
+        Err(NameError::Hidden { name: name.to_owned(), pid: row.holder.pid(), error })
+    })
 }
 
-/// Where somebody has a segment of this name, which may be retired or not ready yet.
-fn glimpse(name: &str) -> Option<Memfd> {
-    let _moving = moving();
-    memfd::find(&is_of(name), Some)
+/// Whether the process of a row certainly has the segment no more, of which it could not be had.
+fn has_let_go(row: &Row) -> bool {
+    row.holder.is_dead() || !row.holder.is_foreign() && memfd::can_look_into(row.holder.pid())
 }
 
-/// The segment that has this name. For who has the claim.
-fn find(name: &str) -> Result<Option<Arc<Site>>, NameError> {
-    memfd::find(&is_of(name), |file| keep(name, &file).transpose()).transpose()
-}
-
-/// Opens what was seen as a segment of this name, if it still has it. For who has the claim.
-fn keep(name: &str, file: &Memfd) -> Result<Option<Arc<Site>>, NameError> {
-    let is_it = |site: &Site| site.segment().number() == file.inode && site.segment().fd_to_pass().is_ok();
+/// What was opened as a segment of this name, if it still has it. For who has the claim.
+fn keep(name: &str, inode: u64, file: OwnedFd) -> Result<Option<Arc<Site>>, NameError> {
+    let is_it = |site: &Site| site.segment().number() == inode && site.segment().fd_to_pass().is_ok();
     let site = match registry::find(is_it) {
         Some(known) => known,
         None => {
-            let opened = memfd::open(file.pid, file.fd, file.inode).and_then(Segment::attach);
-            let Ok(segment) = opened else { return Ok(None) };
+            let Ok(segment) = Segment::attach(file) else { return Ok(None) };
             match Site::attach(Arc::new(segment)) {
                 Ok(site) => site,
                 Err(error) => return if_usable(name, error),
             }
         }
     };
-    let site = if_it_has(name, site)?;
-    Ok(site.inspect(|site| site.note_name(name)))
+    if_it_has(name, site)
 }
 
 fn if_it_has(name: &str, site: Arc<Site>) -> Result<Option<Arc<Site>>, NameError> {
@@ -377,12 +347,35 @@ pub fn retire(meant: impl Fn(&Entry) -> bool) -> usize {
 /// Opens the segment with number `inode`, which process `pid` had as its descriptor `fd` when it said so.
 ///
 /// # Errors
-/// [`NameError::Gone`] when nobody has it any more.
+/// [`NameError::Gone`] when nobody has it any more, [`NameError::Hidden`] when that process may not be looked into.
 pub fn open(pid: i32, fd: i32, inode: u64) -> Result<Arc<Site>, NameError> {
-    let direct = memfd::open(pid, fd, inode).and_then(Segment::attach).ok().map(Arc::new);
+    let direct = memfd::open(pid, fd, inode);
+    let refused = direct.as_ref().err().map(|error| io::Error::new(error.kind(), error.to_string()));
+    let direct = direct.and_then(Segment::attach).ok().map(Arc::new);
     // Who has said so may be gone; others may still have it.
     let segment = direct.or_else(|| entries().get(&inode)?.open(inode));
-    let segment = segment.ok_or(NameError::Gone { pid, here: process::pid() })?;
-    let name = || entries().remove(&inode).and_then(|entry| entry.name).unwrap_or_default();
-    Site::attach(segment).map_err(|error| NameError::Unusable { name: name(), error })
+    let Some(segment) = segment else {
+        return Err(match refused {
+            Some(error) if !process::is_gone(pid) && !memfd::can_look_into(pid) => {
+                NameError::Hidden { name: String::new(), pid, error }
+            }
+            _ => NameError::Gone { pid, here: process::pid() },
+        });
+    };
+    let name = memfd::name_of(segment.fd()).and_then(|text| Some(name_in(&text)?.to_owned()));
+    let site = Site::attach(segment)
+        .map_err(|error| NameError::Unusable { name: name.clone().unwrap_or_default(), error })?;
+    if let Some(name) = name {
+        let _moving = moving();
+        // Without it, others find the name only as long as whoever has told us the address has it, too.
+        if let Ok(directory) = directory::current() {
+            own::note(&name, &site, directory);
+        }
+    }
+    Ok(site)
+}
+
+/// The name in what a memfd is called.
+fn name_in(text: &OsStr) -> Option<&str> {
+    Some(text.to_str()?.strip_prefix(PREFIX)?.split_once(':')?.1)
 }

@@ -8,11 +8,14 @@
 //! in the primitive's own words.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use manyhands_os::memory::Segment;
-use manyhands_os::process::{Identity, identity};
+use manyhands_os::process::{Identity, fork_count, identity};
+
+use crate::names::Directory;
 
 mod doors;
 mod heading;
@@ -48,8 +51,15 @@ pub struct Site {
     /// This process's lease, plus 1; 0 for none. In a forked child it may still be the parent's: compare identities.
     own: AtomicU32,
     guarding: Arc<leases::Guarding>,
-    /// The name by which this process has made or opened it.
-    name: OnceLock<Box<str>>,
+    /// Where this process is listed as having its name, if it has one.
+    directory: AtomicPtr<Directory>,
+    /// In which row, and after how many forks that was so.
+    ///
+    /// | bits | meaning | who changes it |
+    /// |---|---|---|
+    /// | 0-31 | the row, 0 for none | who lists it |
+    /// | 32-63 | the number of forks, plus 1; 0: never | who lists it |
+    row: AtomicU64,
 }
 
 impl Site {
@@ -88,7 +98,8 @@ impl Site {
     }
 
     fn unknown(segment: Arc<Segment>) -> Self {
-        Self { segment, own: AtomicU32::new(0), guarding: Arc::default(), name: OnceLock::new() }
+        let directory = AtomicPtr::new(ptr::null_mut());
+        Self { segment, own: AtomicU32::new(0), guarding: Arc::default(), directory, row: AtomicU64::new(0) }
     }
 
     /// Whether one could [`attach`](Self::attach) to it now.
@@ -96,15 +107,23 @@ impl Site {
         heading::check(&self.segment)
     }
 
-    /// The name by which this process has made or opened it.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.get().map(AsRef::as_ref)
+    /// Where this process, or its parent before a fork, is listed as having its name.
+    pub(crate) fn directory(&self) -> Option<&'static Directory> {
+        // SAFETY: null, or a reference that lives for ever.
+        unsafe { self.directory.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Notes the name; a segment has but one.
-    pub(crate) fn note_name(&self, name: &str) {
-        // Not `get_or_init`, which a fork in the midst of it would leave waiting in the child.
-        let _ = self.name.set(name.into());
+    /// Whether this process is listed there, as having its name.
+    pub(crate) fn is_listed(&self, directory: &'static Directory) -> bool {
+        let here = self.directory.load(Ordering::Acquire).cast_const();
+        ptr::eq(here, directory) && self.row.load(Ordering::Relaxed) >> 32 == u64::from(fork_count()) + 1
+    }
+
+    /// Notes that it is, in that row.
+    pub(crate) fn list(&self, directory: &'static Directory, row: usize) {
+        self.row.store((u64::from(fork_count()) + 1) << 32 | row as u64, Ordering::Relaxed);
+        // Release: the row. pairs with: directory, is_listed (Acquire)
+        self.directory.store(ptr::from_ref(directory).cast_mut(), Ordering::Release);
     }
 
     /// Lets others attach: the body has been made.
@@ -157,7 +176,15 @@ impl Site {
     /// guarded, which is the usual case.
     #[must_use]
     pub fn is_dead(&self, who: Identity) -> bool {
-        who != identity() && !matches!(self.watch(who), Watch::Guarded { .. }) && who.is_dead()
+        if who == identity() {
+            return false;
+        }
+        match self.watch(who) {
+            Watch::Guarded { .. } => false,
+            // The number of a process of another namespace cannot be asked about; the kernel's mark is all there is.
+            Watch::Died { .. } if who.is_foreign() => true,
+            Watch::Died { .. } | Watch::Nothing => who.is_dead(),
+        }
     }
 
     /// Byte offset of a word of the site, as an atomic.
@@ -178,6 +205,10 @@ impl std::fmt::Debug for Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        if let Some(directory) = self.directory().filter(|directory| self.is_listed(directory)) {
+            let row = self.row.load(Ordering::Relaxed) & 0xffff_ffff;
+            directory.strike(row as usize, self.segment.number());
+        }
         self.leave();
     }
 }

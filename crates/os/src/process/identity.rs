@@ -9,19 +9,25 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::stat::Stat;
+use super::{Pidfd, namespace};
 
 /// Bits of a process number; the kernel's limit is 2²².
 const PID_BITS: u32 = 22;
 
-/// Bits of the moment at which it started.
-const START_BITS: u32 = 32;
+/// Bits of the moment at which it started: about two days. A number is not given out again at the same tick of another
+/// day but by the rarest of chances.
+const START_BITS: u32 = 24;
+
+/// Bits that tell PID namespaces apart.
+const NAMESPACE_BITS: u32 = 8;
 
 /// A process, by number and by the moment it started: unlike the number alone, it never comes to mean another process.
 ///
 /// | bits | meaning |
 /// |---|---|
 /// | 0-21 | the number of the process, not zero |
-/// | 22-53 | when it started, in the kernel's clock ticks since boot, modulo 2³² |
+/// | 22-45 | when it started, in the kernel's clock ticks since boot, modulo 2²⁴; 0 when that is not known |
+/// | 46-53 | the PID namespace whose number it is; 0 when that is not known |
 /// | 54-63 | zero: room for the flags of whoever writes it into a word |
 ///
 /// ```
@@ -37,21 +43,23 @@ pub struct Identity(NonZeroU64);
 
 impl Identity {
     /// The bits that an identity may use; the others of a 64-bit word are free for flags.
-    pub const MASK: u64 = (1 << (PID_BITS + START_BITS)) - 1;
+    pub const MASK: u64 = (1 << (PID_BITS + START_BITS + NAMESPACE_BITS)) - 1;
 
-    /// The process with number `pid`, as it is now.
+    /// The process that this one knows by the number `pid`, as it is now.
     ///
     /// # Errors
     /// `NotFound` when there is none; otherwise what reading `/proc` says.
     pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = Stat::read(&format!("/proc/{pid}/stat"))?;
-        Self::new(pid, stat.start).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let number = namespace::number_in_proc(pid).ok_or(io::ErrorKind::NotFound)?;
+        let stat = Stat::read(&format!("/proc/{number}/stat"))?;
+        Self::with(pid, Some(stat.start), identity().namespace())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn new(pid: i32, start: u64) -> Option<Self> {
+    fn with(pid: i32, start: Option<u64>, namespace: u64) -> Option<Self> {
         let number = u64::try_from(pid).ok().filter(|pid| *pid > 0 && *pid < 1 << PID_BITS)?;
-        let start = start & ((1 << START_BITS) - 1);
-        NonZeroU64::new(number | start << PID_BITS).map(Self)
+        let since = number | start.map_or(0, short) << PID_BITS;
+        NonZeroU64::new(since | namespace << (PID_BITS + START_BITS)).map(Self)
     }
 
     /// The identity with these bits; `None` when no process can have it.
@@ -75,15 +83,28 @@ impl Identity {
         (self.0.get() & ((1 << PID_BITS) - 1)) as i32
     }
 
+    /// Whether its number is one of another PID namespace: here the same number is another process or none, and whether
+    /// that one lives cannot be asked.
+    #[must_use]
+    pub fn is_foreign(self) -> bool {
+        self.namespace() != identity().namespace()
+    }
+
     /// Whether no thread of that process will ever run another instruction of its program: it is gone, or all of it is
-    /// on its way out. A stopped process lives. Reads `/proc`, some microseconds; when that says nothing, the answer is
-    /// no.
+    /// on its way out. A stopped process lives. Reads `/proc`, some microseconds; when that says nothing, or it is
+    /// [foreign](Self::is_foreign), the answer is no.
     #[must_use]
     pub fn is_dead(self) -> bool {
         let pid = self.pid();
+        if self.is_foreign() {
+            return false;
+        }
+        if !namespace::proc_knows(pid) {
+            return self.has_ended_by_pidfd();
+        }
         match Stat::read(&format!("/proc/{pid}/stat")) {
             // Another process has the number by now.
-            Ok(stat) if self.is_exact() && Self::new(pid, stat.start) != Some(self) => true,
+            Ok(stat) if self.is_another(&stat) => true,
             // The first thread lives; when it has ended, others may go on.
             Ok(stat) if !stat.is_ending() => false,
             Ok(_) => self.all_threads_end(),
@@ -91,9 +112,29 @@ impl Identity {
         }
     }
 
-    /// Whether the process could find out when it started; otherwise the number has to do.
-    fn is_exact(self) -> bool {
-        self.to_bits() >> PID_BITS != 0
+    /// [`is_dead`](Self::is_dead) where `/proc` has other numbers, or is missing.
+    fn has_ended_by_pidfd(self) -> bool {
+        let Ok(process) = Pidfd::open(self.pid()) else { return is_gone(self.pid()) };
+        if process.has_ended() {
+            return true;
+        }
+        let number = namespace::translate(&process);
+        let stat = number.and_then(|number| Stat::read(&format!("/proc/{number}/stat")).ok());
+        stat.is_some_and(|stat| self.is_another(&stat))
+    }
+
+    /// Whether what has its number now started at another time.
+    fn is_another(self, stat: &Stat) -> bool {
+        self.start() != 0 && self.start() != short(stat.start)
+    }
+
+    /// Zero when the process could not find out when it started; then the number has to do.
+    fn start(self) -> u64 {
+        self.to_bits() >> PID_BITS & ((1 << START_BITS) - 1)
+    }
+
+    fn namespace(self) -> u64 {
+        self.to_bits() >> (PID_BITS + START_BITS)
     }
 
     fn all_threads_end(self) -> bool {
@@ -117,8 +158,19 @@ impl Identity {
     }
 }
 
+/// What an identity has of a moment; never zero.
+fn short(start: u64) -> u64 {
+    (start & ((1 << START_BITS) - 1)).max(1)
+}
+
 /// Whether the kernel knows no process with this number.
-fn is_gone(pid: i32) -> bool {
+///
+/// ```
+/// use manyhands_os::process::{is_gone, pid};
+/// assert!(!is_gone(pid()));
+/// ```
+#[must_use]
+pub fn is_gone(pid: i32) -> bool {
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
 }
@@ -149,8 +201,9 @@ fn find_identity() -> Identity {
     forget_in_children();
     let pid = super::pid();
     // Without a readable /proc the number has to do; then nobody can tell our start from another's either.
-    let start = if cfg!(miri) { 1 } else { Stat::read("/proc/self/stat").map_or(0, |stat| stat.start) };
-    let identity = Identity::new(pid, start).expect("a process number below the kernel's limit");
+    let start = if cfg!(miri) { Some(1) } else { Stat::read("/proc/self/stat").map(|stat| stat.start).ok() };
+    let namespace = if cfg!(miri) { 0 } else { namespace::fingerprint() };
+    let identity = Identity::with(pid, start, namespace).expect("a process number below the kernel's limit");
     IDENTITY.store(identity.to_bits(), Ordering::Relaxed);
     identity
 }
@@ -185,6 +238,7 @@ fn forget_in_children() {
 
 unsafe extern "C" fn forget() {
     IDENTITY.store(0, Ordering::Relaxed);
+    namespace::forget();
     THREAD.set(0);
 }
 

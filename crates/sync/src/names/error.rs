@@ -53,6 +53,15 @@ pub enum NameError {
         /// What is wrong.
         error: SiteError,
     },
+    /// Who has it may not be looked into by this process.
+    Hidden {
+        /// The name; empty when it has none.
+        name: String,
+        /// The process that has it.
+        pid: i32,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Nobody has the segment any more.
     Gone {
         /// The process that gave its address.
@@ -95,6 +104,16 @@ impl fmt::Display for NameError {
             }
             Self::Unusable { name, error } => {
                 write!(formatter, "what is named {name:?} cannot be used: {error}")
+            }
+            Self::Hidden { name, pid, error } => {
+                let what = if name.is_empty() { "a shared object".to_owned() } else { format!("{name:?}") };
+                write!(
+                    formatter,
+                    "{what} is in use by process {pid}, into which this process may not look: {error}; the system \
+                     hides a process that has changed its user or is otherwise not dumpable, and all where /proc \
+                     is missing: open {what} before that, hand it on by fork, or have process {pid} call \
+                     prctl(PR_SET_DUMPABLE, 1)"
+                )
             }
             Self::Gone { pid, here } => write!(
                 formatter,

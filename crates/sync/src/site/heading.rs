@@ -50,7 +50,7 @@ const _: () = assert!(SITE_BYTES.is_multiple_of(PAGE));
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
 /// Changes with every change of what two processes have to agree on, here or in a body.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Byte offsets of the words.
 ///
