@@ -4,7 +4,8 @@
 //! else is met makes the whole value a matter for pickle. Mutable things stay out on purpose, since
 //! two references to one list must stay one list.
 //!
-//! Numbers are in the machine's byte order: both ends are on one machine.
+//! Numbers are in the machine's byte order: both ends are on one machine. They may be different versions of this library, so
+//! a change here needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`).
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};

@@ -135,7 +135,10 @@ fn another_version_says_so() {
     made.site.segment().word32(12).store(99, Ordering::Relaxed);
     let error = make_or_open(&wanted(&name), NOTHING).expect_err("another version");
     assert!(matches!(error, NameError::Unusable { .. }));
-    assert!(error.to_string().contains("format 99"), "{error}");
+    let text = error.to_string();
+    let library = env!("CARGO_PKG_VERSION");
+    assert!(text.contains(&format!("made by manyhands {library} (format 99)")), "{text}");
+    assert!(text.contains(&format!("this is manyhands {library} (format ")), "{text}");
 }
 
 #[test]

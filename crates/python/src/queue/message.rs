@@ -7,6 +7,8 @@
 //! | [`PICKLE`] | a pickle |
 //! | [`APART`] | a pickle and the buffers that were kept out of it; see `manyhands/_message.py` |
 //! | [`RAW`] | bytes as they were given to `send_bytes`; an object only if they happen to be a pickle |
+//!
+//! A change needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`): the other end may be an earlier version.
 
 use manyhands_channel::queue::{Item, Message};
 use pyo3::buffer::PyBuffer;

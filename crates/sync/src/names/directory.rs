@@ -139,7 +139,7 @@ impl Directory {
         let Some(common) = Common::find(LEN, is_ready).map_err(refused)? else { return Ok(None) };
         let found = common.word64(AT_VERSION).load(Ordering::Relaxed);
         if found != VERSION {
-            let error = SiteError::Version { found: found as u32, ours: VERSION as u32 };
+            let error = SiteError::Version { library: None, found: found as u32, ours: VERSION as u32 };
             return Err(NameError::Unusable { name: "the directory of names".to_owned(), error });
         }
         Ok(Some(Self { common, user: memfd::user() }))

@@ -49,14 +49,19 @@ const _: () = assert!(SITE_BYTES.is_multiple_of(PAGE));
 /// "mh-site" and a zero byte.
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
-/// Changes with every change of what two processes have to agree on, here or in a body.
-const VERSION: u32 = 3;
+/// Changes with every change of what two processes have to agree on: here, in a body, or in how the bindings write
+/// values into one (`crates/python/src/codec.rs`, `crates/python/src/queue/message.rs`).
+const FORMAT: u32 = 3;
+
+/// The version of this library, for people.
+const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 
 /// Byte offsets of the words.
 ///
 /// | word | meaning | who changes it |
 /// |---|---|---|
-/// | magic, version and kind, len, creator, parameters | fixed | the creator, before it is ready |
+/// | magic, format and kind, len, creator, parameters | fixed | the creator, before it is ready |
+/// | library | the version of the creator's library, as text; stays where it is in every format | the creator, before it is ready |
 /// | ready | [`CREATING`], then [`READY`], then perhaps [`RETIRED`] | the creator; whoever retires it |
 /// | tickets | the last ticket given out | who enlists: +1 |
 /// | leases, waiters | how many records of the table may be in use; they only grow | who claims the next one: +1 |
@@ -66,11 +71,16 @@ const AT_KIND: usize = 8;
 const AT_READY: usize = 16;
 const AT_LEN: usize = 24;
 const AT_CREATOR: usize = 32;
+const AT_LIBRARY: usize = 40;
 pub(super) const AT_TICKETS: usize = 64;
 pub(super) const AT_LEASES: usize = 72;
 pub(super) const AT_WAITERS: usize = 80;
 pub(super) const AT_DOORS: usize = 88;
 const AT_PARAMETERS: usize = 128;
+
+const LIBRARY_BYTES: usize = AT_TICKETS - AT_LIBRARY;
+
+const _: () = assert!(LIBRARY.len() <= LIBRARY_BYTES);
 
 const CREATING: u64 = 0;
 const READY: u64 = 1;
@@ -100,11 +110,13 @@ pub enum SiteError {
     NotASite,
     /// Its creator has not published it yet, or died before it did.
     NotReady,
-    /// It was made by another version of this library.
+    /// It was made by another version of this library, with which this one cannot share it.
     Version {
-        /// The version of the segment.
+        /// The version of that library; `None` for one that did not say so.
+        library: Option<String>,
+        /// The format of the segment.
         found: u32,
-        /// The version of this library.
+        /// The format of this library.
         ours: u32,
     },
     /// Its length is not the one it was made with.
@@ -123,8 +135,13 @@ impl fmt::Display for SiteError {
         match self {
             Self::NotASite => write!(f, "the segment is none of manyhands'"),
             Self::NotReady => write!(f, "the segment is still being made, or its maker died over it"),
-            Self::Version { found, ours } => {
-                write!(f, "the segment has format {found}, this version of manyhands has {ours}")
+            Self::Version { library, found, ours } => {
+                let theirs = library.as_deref().unwrap_or("of an earlier version");
+                write!(
+                    f,
+                    "it was made by manyhands {theirs} (format {found}), and this is manyhands {LIBRARY} (format \
+                     {ours}): programs that share objects need versions of the same format"
+                )
             }
             Self::Length { found, written } => {
                 write!(f, "the segment has {found} bytes and says {written}")
@@ -149,7 +166,8 @@ pub(super) fn write(segment: &Segment, kind: u32, parameters: &[u64; PARAMETERS]
     segment.commit(lease(0)..lease(0) + PAGE)?;
     segment.commit(waiter(0)..waiter(0) + PAGE)?;
     let set = |at: usize, value: u64| segment.word64(at).store(value, Ordering::Relaxed);
-    set(AT_KIND, u64::from(VERSION) << 32 | u64::from(kind));
+    set(AT_KIND, u64::from(FORMAT) << 32 | u64::from(kind));
+    segment.copy_in(AT_LIBRARY, LIBRARY.as_bytes());
     set(AT_LEN, segment.len() as u64);
     set(AT_CREATOR, identity().to_bits());
     for (index, parameter) in parameters.iter().enumerate() {
@@ -170,14 +188,23 @@ pub(super) fn check(segment: &Segment) -> Result<(), SiteError> {
         return Err(SiteError::NotReady);
     }
     let found = (segment.word64(AT_KIND).load(Ordering::Relaxed) >> 32) as u32;
-    if found != VERSION {
-        return Err(SiteError::Version { found, ours: VERSION });
+    if found != FORMAT {
+        return Err(SiteError::Version { library: library(segment), found, ours: FORMAT });
     }
     let written = segment.word64(AT_LEN).load(Ordering::Relaxed);
     if written != segment.len() as u64 {
         return Err(SiteError::Length { found: segment.len(), written });
     }
     creator(segment).map(|_| ()).ok_or(SiteError::Corrupt("no process can have made it"))
+}
+
+/// The version of the creator's library, if it says so.
+fn library(segment: &Segment) -> Option<String> {
+    let mut bytes = [0; LIBRARY_BYTES];
+    segment.copy_out(AT_LIBRARY, &mut bytes);
+    let text = bytes.split(|byte| *byte == 0).next().and_then(|text| std::str::from_utf8(text).ok());
+    let is_version = |text: &&str| text.starts_with(|first: char| first.is_ascii_digit()) && text.is_ascii();
+    text.filter(is_version).map(ToOwned::to_owned)
 }
 
 pub(super) fn publish(segment: &Segment) {
