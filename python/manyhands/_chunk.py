@@ -134,6 +134,10 @@ Function: TypeAlias = Callable[..., T] | ShippedFunction[T]
 # are returned, they are among the results, each in a `Failure`.
 Outcome: TypeAlias = tuple[list[T], Failure | None, float]
 
+# How many more times an item is tried, after which exceptions, and the seconds to wait before each
+# further attempt; the last counts for all that follow.
+Trying: TypeAlias = tuple[int, tuple[type[BaseException], ...], Sequence[float]]
+
 # Functions that chunks brought, latest used last; a map needs one, so a few are plenty.
 _unpacked: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
 _unpacked_lock = RLock()
@@ -170,6 +174,7 @@ def run_chunk(
     retries: int = 0,
     retry_on: tuple[type[BaseException], ...] = (Exception,),
     return_exceptions: bool = False,
+    pauses: Sequence[float] = (),
 ) -> Outcome[T]:
     """Call `fn` on each of `items` (on ``*item`` with `star`) until one call fails.
 
@@ -185,10 +190,11 @@ def run_chunk(
     began = perf_counter()
     try:
         if return_exceptions:
-            _call_all(function, items, star, retries, retry_on, results)
+            _call_all(function, items, star, (retries, retry_on, pauses), results)
         elif retries:
+            trying = (retries, retry_on, pauses)
             for item in items:
-                results.append(_retried(function, item if star else (item,), retries, retry_on))
+                results.append(_retried(function, item if star else (item,), trying))
         else:
             _call_each(function, items, star, results)
     except BaseException as error:
@@ -246,14 +252,13 @@ def _call_all(
     function: Callable[..., T],
     items: Sequence[Any],
     star: bool,
-    retries: int,
-    retry_on: tuple[type[BaseException], ...],
+    trying: Trying,
     results: list[Any],
 ) -> None:
     """Append the result of each call to `results`, or its failure."""
     for item in items:
         try:
-            result: Any = _retried(function, item if star else (item,), retries, retry_on)
+            result: Any = _retried(function, item if star else (item,), trying)
         except BaseException as error:
             if not is_returnable(error):
                 raise
@@ -261,16 +266,14 @@ def _call_all(
         results.append(result)
 
 
-def _retried(
-    function: Callable[..., T],
-    args: Iterable[Any],
-    retries: int,
-    retry_on: tuple[type[BaseException], ...],
-) -> T:
+def _retried(function: Callable[..., T], args: Iterable[Any], trying: Trying) -> T:
     arguments = tuple(args)
-    for _ in range(retries):
+    retries, retry_on, pauses = trying
+    for attempt in range(retries):
         try:
             return function(*arguments)
         except retry_on:
-            continue
+            pass
+        if pauses:
+            _native.sleep(pauses[min(attempt, len(pauses) - 1)])
     return function(*arguments)

@@ -7,15 +7,13 @@ gets maps, options, and the asyncio path from here.
 from __future__ import annotations
 
 import concurrent.futures
-import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from numbers import Real
-from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from manyhands import _stream
 from manyhands._chunk import Function, Outcome, run_chunk
+from manyhands._options import NO_OPTIONS, Backoff, TaskOptions, check_workers, checked_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,43 +21,27 @@ if TYPE_CHECKING:
     from manyhands._future import Future
     from manyhands._progress import ProgressOption
 
-__all__ = ["BoundExecutor", "Executor", "TaskOptions", "check_workers", "checked_options"]
+__all__ = ["BoundExecutor", "Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PRIORITY_LIMIT: Final = 2**31
 
+class Reserved(Protocol):
+    """Where a task goes that was announced."""
 
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """How a task is to be run; made and checked by `Executor.options`.
+    def _submit(
+        self,
+        options: TaskOptions,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future[Any] | None,
+    ) -> Future[Any]:
+        """Schedule the task, whose future is there already."""
 
-    Attributes:
-        timeout: seconds that one attempt may run (waiting in the queue does not count), or None.
-        retries: how many more times a failed task is tried.
-        retry_on: exceptions that are worth another try.
-        priority: higher ones leave the queue first; equals in the order of submission.
-        name: what the task is called in errors and statistics; None means its function's name.
-    """
-
-    timeout: float | None = None
-    retries: int = 0
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    priority: int = 0
-    name: str | None = None
-
-    def is_special(self) -> bool:
-        """Say whether a task with these options differs from one without any."""
-        return (
-            self.timeout is not None
-            or self.retries > 0
-            or self.priority != 0
-            or self.name is not None
-        )
-
-
-NO_OPTIONS: Final = TaskOptions()
+    def _give_back(self) -> None:
+        """The task has been submitted, or will never be."""
 
 
 class Executor(concurrent.futures.Executor):
@@ -71,6 +53,7 @@ class Executor(concurrent.futures.Executor):
 
     _kind: ClassVar[str]
     _max_workers: int
+    _waiting: set[Future[Any]] | None = None
 
     @abstractmethod
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -85,6 +68,20 @@ class Executor(concurrent.futures.Executor):
         kwargs: dict[str, Any],
     ) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` as `options` say."""
+
+    @abstractmethod
+    def _reserve(self) -> Reserved:
+        """Announce a task; it is then taken even if the executor has been shut down meanwhile."""
+
+    def _announced(self) -> set[Future[Any]]:
+        """Return the futures of the tasks that have been announced."""
+        waiting: set[Future[Any]] = vars(self).setdefault("_waiting", set())
+        return waiting
+
+    def _cancel_announced(self) -> None:
+        """Cancel the tasks that have been announced."""
+        for future in list(self._waiting or ()):
+            future.cancel()
 
     @abstractmethod
     def _resize(self, max_workers: int) -> None:
@@ -138,6 +135,8 @@ class Executor(concurrent.futures.Executor):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         priority: int = 0,
         name: str | None = None,
+        backoff: Backoff = None,
+        wait_for_futures: bool = False,
     ) -> BoundExecutor:
         """Return a view of this executor whose tasks run with these options.
 
@@ -147,6 +146,14 @@ class Executor(concurrent.futures.Executor):
             retry_on: the exception class, or tuple of them, worth another try.
             priority: tasks of higher priority leave the queue first.
             name: what the task is called in errors and statistics.
+            backoff: seconds to wait before the first further try, doubled for each that follows, up
+                to 60, and varied by a quarter; or a callable that gets the number of the further
+                try, from 1, and returns seconds. It is called when the task is submitted. No worker
+                waits with the task. None: there is no pause.
+            wait_for_futures: whether futures that are arguments of `submit` or `run`, or directly
+                in a list, tuple or dict that is one, are waited for, and their results passed. No
+                worker waits with the task. If one of them fails, so does the task, with the same
+                exception; if one is cancelled, so is the task.
 
         Raises:
             TypeError, ValueError: an option makes no sense.
@@ -156,7 +163,10 @@ class Executor(concurrent.futures.Executor):
             ...     ex.options(timeout=5, retries=2).submit(pow, 2, 10).result()
             1024
         """
-        return BoundExecutor(self, checked_options(timeout, retries, retry_on, priority, name))
+        options = checked_options(
+            timeout, retries, retry_on, priority, name, backoff, wait_for_futures
+        )
+        return BoundExecutor(self, options)
 
     def map(
         self,
@@ -345,6 +355,10 @@ class BoundExecutor:
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
+        if self._options.wait_for_futures:
+            from manyhands._following import submit_after
+
+            return submit_after(self._executor, self._options, fn, args, kwargs)
         return self._executor._submit(self._options, fn, args, kwargs)
 
     def map(
@@ -447,54 +461,3 @@ class BoundExecutor:
         from manyhands._run import completion
 
         return await completion(self.submit(fn, *args, **kwargs))
-
-
-def check_workers(max_workers: int | None, default: int | None = None) -> int:
-    """Return `max_workers` as an int, or `default` for None if there is one.
-
-    Raises:
-        TypeError: it is not an integer.
-        ValueError: it is less than 1 (the words are the stdlib's).
-    """
-    if max_workers is None and default is not None:
-        return default
-    try:
-        count = index(max_workers)  # type: ignore[arg-type]
-    except TypeError:
-        kind = type(max_workers).__name__
-        raise TypeError(f"max_workers must be an integer, not {kind}") from None
-    if count <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    return count
-
-
-def checked_options(
-    timeout: float | None = None,
-    retries: int = 0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-    priority: int = 0,
-    name: str | None = None,
-) -> TaskOptions:
-    """Return options that make sense; TypeError or ValueError for others."""
-    if timeout is not None:
-        if not isinstance(timeout, Real) or isinstance(timeout, bool):
-            raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
-        timeout = float(timeout)
-        if not timeout > 0:
-            raise ValueError(f"timeout must be greater than 0, got {timeout}")
-        timeout = None if math.isinf(timeout) else timeout
-    if not isinstance(retries, int):
-        raise TypeError(f"retries must be an integer, not {type(retries).__name__}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative, got {retries}")
-    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    for each in classes:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"retry_on must be exception classes, got {each!r}")
-    if not isinstance(priority, int):
-        raise TypeError(f"priority must be an integer, not {type(priority).__name__}")
-    if not -_PRIORITY_LIMIT <= priority < _PRIORITY_LIMIT:
-        raise ValueError(f"priority must fit in 32 bits, got {priority}")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a string or None, not {type(name).__name__}")
-    return TaskOptions(timeout, retries, classes, priority, name)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from manyhands import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Future"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Future(_native.FutureBase, concurrent.futures.Future[T]):
@@ -36,6 +40,29 @@ class Future(_native.FutureBase, concurrent.futures.Future[T]):
     # makes the future new again, as the stdlib's does.
     def __init__(self) -> None:
         self._renew()
+
+    def then(self, fn: Callable[[T], U]) -> Future[U]:
+        """Return a new future whose result will be ``fn(result of this one)``.
+
+        ``fn`` runs in this process, in the thread that completes this future (or here, if it is
+        done), so it should be short and wait for nothing: what takes long is a task of its own,
+        see ``wait_for_futures`` of `Executor.options`. It has the context variables of whoever
+        calls this.
+
+        If this future fails, the new one fails with the same exception; if this one is cancelled,
+        so is the new one. Cancelling the new one leaves this one alone, which others may wait for.
+
+        Raises:
+            TypeError: `fn` cannot be called.
+
+        Example:
+            >>> with mh.ThreadPoolExecutor() as ex:
+            ...     ex.submit(pow, 2, 10).then(str).result()
+            '1024'
+        """
+        from manyhands._following import follow
+
+        return follow(self, fn)
 
 
 _native.register_future(Future)

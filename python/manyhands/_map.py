@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeV
 from manyhands._choice import Choice, Resources, at_once, expect_choice, remember, threads_for
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._errand import is_in_coroutine, send
-from manyhands._executor import BoundExecutor, Executor, TaskOptions, check_workers, checked_options
+from manyhands._executor import BoundExecutor, Executor
 from manyhands._feed import Feed
 from manyhands._item_note import note_items, sketch
 from manyhands._lease import Lease
 from manyhands._native import check_cancelled
+from manyhands._options import Backoff, TaskOptions, check_workers, checked_options
 from manyhands._own_settings import own_context
 from manyhands._pace import Pace
 from manyhands._pilot import Piece, Pilot
@@ -81,6 +82,7 @@ def map(  # noqa: A001 - the name users expect
     max_workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: Backoff = None,
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
@@ -100,6 +102,7 @@ def map(  # noqa: A001 - the name users expect
         timeout: seconds that one item may take. A process that takes longer is ended, a thread
             is asked to stop. Each item is then a task of its own.
         retries: how many more times a failed item is tried.
+        backoff: how long to wait before that, as in `Executor.options`; None for no pause.
         progress: True for a progress bar, a string for a bar with that label, or a callable that
             gets ``(done, total)``.
         chunksize: how many items travel as one task; None lets it follow what items cost.
@@ -120,7 +123,7 @@ def map(  # noqa: A001 - the name users expect
         >>> mh.map(pow, [2, 3, 4], [10, 4, 3])
         [1024, 81, 64]
     """
-    options = checked_options(timeout, retries)
+    options = checked_options(timeout, retries, backoff=backoff)
     work = _work(fn, iterables, workers, max_workers, options, chunksize, return_exceptions)
     with open_progress(progress, label_of(fn), work.feed.remaining) as shown:
         if work.workers == "auto":
@@ -140,6 +143,7 @@ def imap(
     max_workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: Backoff = None,
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
@@ -159,7 +163,7 @@ def imap(
         >>> list(islice(mh.imap(abs, count(-3)), 5))
         [3, 2, 1, 0, 1]
     """
-    options = checked_options(timeout, retries)
+    options = checked_options(timeout, retries, backoff=backoff)
     work = _work(fn, iterables, workers, max_workers, options, chunksize, return_exceptions)
     work.buffersize = checked_bound("buffersize", buffersize)
     shown = open_progress(progress, label_of(fn), work.feed.remaining)
@@ -197,6 +201,7 @@ def _work(
             bound,
             timeout=options.timeout or bound.timeout,
             retries=options.retries or bound.retries,
+            backoff=bound.backoff if options.backoff is None else options.backoff,
         )
         where: str | Executor = workers._executor
     elif isinstance(workers, Executor):
@@ -333,6 +338,7 @@ def _run_inline(work: _Work[T], choice: Choice, results: list[T], shown: Progres
             options.retries,
             options.retry_on,
             work.return_exceptions,
+            options.pauses(),
         )
         first = work.feed.taken - len(items)
         part, failure, seconds = opened(outcome, first, work.return_exceptions)
@@ -416,7 +422,8 @@ def _calls(fn: Callable[..., T], feed: Feed, return_exceptions: bool) -> Generat
 
 
 def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:
-    results, failure, _ = run_chunk(fn, (args,), True, options.retries, options.retry_on)
+    trying = (options.retries, options.retry_on)
+    results, failure, _ = run_chunk(fn, (args,), True, *trying, pauses=options.pauses())
     if failure is not None:
         raise failure.exception
     return results[0]

@@ -10,6 +10,7 @@ from manyhands._feed import Unpacked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from manyhands._options import Backoff
     from manyhands._progress import ProgressOption
     from manyhands._stream import Results
 
@@ -26,6 +27,7 @@ def starmap(
     max_workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: Backoff = None,
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
@@ -43,6 +45,7 @@ def starmap(
         max_workers=max_workers,
         timeout=timeout,
         retries=retries,
+        backoff=backoff,
         progress=progress,
         chunksize=chunksize,
         return_exceptions=return_exceptions,
@@ -57,6 +60,7 @@ def imap_unordered(
     max_workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: Backoff = None,
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
@@ -76,6 +80,7 @@ def imap_unordered(
         max_workers=max_workers,
         timeout=timeout,
         retries=retries,
+        backoff=backoff,
         progress=progress,
         chunksize=chunksize,
         return_exceptions=return_exceptions,

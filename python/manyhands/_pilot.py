@@ -22,11 +22,11 @@ from manyhands._submission import named, outcome_of, wait_done
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from manyhands._executor import TaskOptions
     from manyhands._feed import Feed
     from manyhands._future import Future
     from manyhands._lease import Lease
     from manyhands._meter import Overlap
+    from manyhands._options import TaskOptions
 
 __all__ = ["Piece", "Pilot", "judge"]
 
@@ -315,7 +315,7 @@ class Pilot(Generic[T]):
         executor = self._lease.executor("thread", threads)
         future: Future[Any]
         # A timeout is per item and retries follow it, so both are left to the executor then.
-        single = options.timeout is not None
+        single = options.is_per_item()
         if single:
             call = tuple(items[0]) if self._feed.star else (items[0],)
             options = named(options, self._fn)
@@ -339,7 +339,7 @@ class Pilot(Generic[T]):
         total = 0.0
         while total < BUDGET:
             exact = not counted or wall / counted * size > 0.1 * BUDGET
-            single = self._options.timeout is not None
+            single = self._options.is_per_item()
             piece = self._start(1 if single else size, Meter(exact))
             if piece is None:
                 break

@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 from weakref import WeakSet
 
-from manyhands._executor import NO_OPTIONS, Executor
 from manyhands._feed import Feed
 from manyhands._item_note import small
+from manyhands._options import NO_OPTIONS
 from manyhands._pace import LARGEST, Pace
 from manyhands._pool_result import AsyncResult, MapResult, PoolIterator
 from manyhands._process import ProcessPoolExecutor, default_workers
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from multiprocessing.context import BaseContext
 
+    from manyhands._executor import Executor
     from manyhands._future import Future
 
 __all__ = ["Pool"]

@@ -10,16 +10,18 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
 from manyhands import _hash_seed, _native, _settings
-from manyhands._executor import Executor, check_workers
+from manyhands._executor import Executor
 from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
+from manyhands._options import check_workers
+from manyhands._running import Running, ending
 from manyhands._start_state import StartState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.context import BaseContext
 
-    from manyhands._executor import TaskOptions
+    from manyhands._options import TaskOptions
     from manyhands._worker_process import WorkerProcess
 
 __all__ = ["ProcessPoolExecutor"]
@@ -28,7 +30,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST_WORKERS: Final = 500
-_JOIN_SLICE: Final = 0.2  # seconds between two looks at signals
 _IDLE_TIMEOUT: Final = 60.0  # seconds
 _GRACE: Final = 1.0  # seconds
 
@@ -43,62 +44,6 @@ _THREAD_VARIABLES: Final = (
 )
 
 _executors: weakref.WeakSet[ProcessPoolExecutor] = weakref.WeakSet()
-# Pools whose executor was dropped, or shut down without waiting, and that have not ended yet.
-_ending: set[_Running] = set()
-
-
-class _Running:
-    """A started pool: the engine and its collector thread. Knows nothing of its executor, so that
-    an executor which nobody uses any more can be collected while tasks still run."""
-
-    def __init__(self, engine: _native.ProcessEngine, state: StartState | None) -> None:
-        self.engine = engine
-        self.state = state  # of the program at the start, if its workers are to follow changes
-        self.has_ended = False
-        self.collector = threading.Thread(
-            target=self._collect, name="manyhands-collector", daemon=True
-        )
-
-    def start(self) -> None:
-        """Start the collector."""
-        self.collector.start()
-
-    def _collect(self) -> None:
-        self.engine.collect()
-        # In this order, so that `close`, which looks in the other one, never leaves it in the set.
-        self.has_ended = True
-        _ending.discard(self)
-
-    def close(self) -> None:
-        _ending.add(self)
-        self.engine.close()
-        if self.has_ended or self.collector.ident is None:
-            _ending.discard(self)
-
-    def join(self) -> None:
-        """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
-        while not self.engine.join(_JOIN_SLICE):
-            pass
-        if self.collector is not threading.current_thread():
-            # In slices: a signal that comes right before CPython falls asleep does not wake it.
-            while self.collector.is_alive():
-                self.collector.join(_JOIN_SLICE)
-        _ending.discard(self)
-
-    def stop(self) -> None:
-        """Ask running tasks to stop, and end; whoever interrupts this has them killed."""
-        _ending.add(self)
-        try:
-            self.engine.stop()
-            self.join()
-        except BaseException:
-            self.terminate()
-            raise
-
-    def terminate(self) -> None:
-        _ending.add(self)
-        self.engine.terminate()
-        self.join()
 
 
 class ProcessPoolExecutor(Executor):
@@ -181,10 +126,10 @@ class ProcessPoolExecutor(Executor):
         self._output_prefix = output_prefix
         self._worker_threads = worker_threads
         self._start_lock = threading.RLock()
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._shut_down = False
         self._follows = False
-        self._retired: list[_Running] = []  # what `_renew` has replaced, with tasks to finish
+        self._retired: list[Running] = []  # what `_renew` has replaced, with tasks to finish
         self._watch: weakref.finalize[Any, Any] | None = None
         _executors.add(self)
 
@@ -212,22 +157,25 @@ class ProcessPoolExecutor(Executor):
         if running is None:
             running = self._start()
         try:
-            return running.engine.submit_with(
-                fn,
-                args,
-                kwargs,
-                timeout=options.timeout,
-                retries=options.retries,
-                retry_on=options.retry_on,
-                priority=options.priority,
-                name=options.name,
-            )
+            return running._submit(options, fn, args, kwargs)
         except RuntimeError:
             if running is self._running:
                 raise
         return self._submit(options, fn, args, kwargs)  # the workers have just been renewed
 
-    def _start(self) -> _Running:
+    def _reserve(self) -> Running:
+        running = self._running
+        if running is None:
+            running = self._start()
+        try:
+            running.engine.reserve()
+        except RuntimeError:
+            if running is self._running:
+                raise
+            return self._reserve()  # the workers have just been renewed
+        return running
+
+    def _start(self) -> Running:
         """Start the pool, unless another thread has done so.
 
         A signal handler may run in the middle of this and use the executor, or raise: what has
@@ -237,7 +185,7 @@ class ProcessPoolExecutor(Executor):
             if self._running is None:
                 self._check_startable()
                 state = StartState.now() if self._follows else None
-                started = _Running(self._make_engine(), state)
+                started = Running(self._make_engine(), state)
                 try:
                     started.start()
                     self._check_startable()
@@ -365,6 +313,8 @@ class ProcessPoolExecutor(Executor):
         with self._start_lock:
             self._shut_down = True
             started = self._started()
+        if cancel_futures:
+            self._cancel_announced()
         for running in started:
             if cancel_futures:
                 running.engine.cancel_queued()
@@ -380,10 +330,11 @@ class ProcessPoolExecutor(Executor):
         with self._start_lock:
             self._shut_down = True
             started = self._started()
+        self._cancel_announced()
         for running in started:
             running.terminate()
 
-    def _started(self) -> list[_Running]:
+    def _started(self) -> list[Running]:
         """What has been started and may not have ended yet."""
         return self._retired if self._running is None else [*self._retired, self._running]
 
@@ -391,6 +342,7 @@ class ProcessPoolExecutor(Executor):
         with self._start_lock:
             self._shut_down = True
             started = self._started()
+        self._cancel_announced()
         for running in started:
             running.stop()
 
@@ -452,17 +404,17 @@ def _at_exit() -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     for executor in list(_executors):
         if executor._running is not None:
-            _ending.add(executor._running)
-    for running in list(_ending):
+            ending.add(executor._running)
+    for running in list(ending):
         if interrupted:
             running.engine.stop()
         else:
             running.engine.close()
-    for running in list(_ending):
+    for running in list(ending):
         try:
             running.join()
         except KeyboardInterrupt:
-            for left in list(_ending):
+            for left in list(ending):
                 left.terminate()
             raise
 
@@ -470,9 +422,9 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     for executor in list(_executors):
         executor._after_fork_in_child()
-    for running in list(_ending):
+    for running in list(ending):
         running.engine.abandon()
-    _ending.clear()
+    ending.clear()
 
 
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -6,9 +6,10 @@ import os
 from threading import RLock
 from typing import TYPE_CHECKING, Literal, overload
 
-from manyhands._executor import Executor, check_workers
+from manyhands._options import check_workers
 
 if TYPE_CHECKING:
+    from manyhands._executor import Executor
     from manyhands._process import ProcessPoolExecutor
     from manyhands._thread import ThreadPoolExecutor
 

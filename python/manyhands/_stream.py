@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
     from manyhands._async_results import AsyncResults
-    from manyhands._executor import Executor, TaskOptions
+    from manyhands._executor import Executor
     from manyhands._future import Future
+    from manyhands._options import TaskOptions
     from manyhands._progress import Progress, ProgressOption
 
 __all__ = ["Results", "as_completed", "counted", "drained", "eager_map", "in_order", "lazy_map"]

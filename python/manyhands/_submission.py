@@ -25,7 +25,8 @@ from manyhands._item_note import NO_ITEM, note_items, sketch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from manyhands._executor import Executor, TaskOptions
+    from manyhands._executor import Executor
+    from manyhands._options import TaskOptions
 
 __all__ = ["Submission", "named", "opened", "outcome_of", "taken", "wait_done", "withdraw"]
 
@@ -43,7 +44,7 @@ class Submission(Generic[T]):
 
     Args:
         executor: where they run.
-        options: how they run; a per-task timeout makes each item its own task.
+        options: how they run; with a timeout or pauses each item is its own task.
         fn: the function.
         star: whether items are tuples of arguments.
         single: whether each item is to be its own task.
@@ -61,7 +62,7 @@ class Submission(Generic[T]):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
-        self.single = single or options.timeout is not None
+        self.single = single or options.is_per_item()
         self.return_exceptions = return_exceptions
         self._executor = executor
         self._options = options

@@ -14,11 +14,13 @@ from weakref import WeakSet, ref
 
 from manyhands import _future as _future  # Rust makes its futures, once this is imported
 from manyhands import _native
-from manyhands._executor import Executor, TaskOptions, check_workers
+from manyhands._executor import Executor
+from manyhands._options import TaskOptions, check_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from manyhands._executor import Reserved
     from manyhands._future import Future
 
 __all__ = ["ThreadPoolExecutor"]
@@ -212,7 +214,12 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
             fn: Callable[..., T],
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
+            future: Future[Any] | None = None,
         ) -> Future[T]: ...
+
+        def _reserve(self) -> Reserved: ...
+
+        def _give_back(self) -> None: ...
 
         def _resize(self, max_workers: int) -> None: ...
 
@@ -251,11 +258,14 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
 
         It is safe to call this several times.
         """
+        if cancel_futures:
+            self._cancel_announced()
         self._close(cancel_futures)
         if wait:
             self._crew.join()
 
     def _give_up(self) -> None:
+        self._cancel_announced()
         self._close(True)
         self._ask_all()
 

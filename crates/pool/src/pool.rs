@@ -173,7 +173,7 @@ impl<T: Send + 'static> Pool<T> {
     /// Gives the pool a task.
     ///
     /// # Errors
-    /// [`Refused`] with the ticket when the pool is closed or broken.
+    /// [`Refused`] with the ticket when the pool is broken, or closed and the task was not `expected`.
     pub fn submit(
         &self,
         ticket: T,
@@ -181,10 +181,11 @@ impl<T: Send + 'static> Pool<T> {
         arguments: Arguments<'_>,
         flags: u8,
         options: Option<Box<Options>>,
+        expected: bool,
     ) -> Result<Token, (Refused, T)> {
         let timed = options.as_ref().is_some_and(|options| options.timeout.is_some());
         let mut state = self.shared.lock();
-        let token = state.submit(ticket, function, arguments, flags, options)?;
+        let token = state.submit(ticket, function, arguments, flags, options, expected)?;
         let short_of_hands = state.is_short_of_hands();
         drop(state);
         self.shared.control.work().notify(1);
@@ -192,6 +193,25 @@ impl<T: Send + 'static> Pool<T> {
             self.rouse_driver();
         }
         Ok(token)
+    }
+
+    /// See [`State::reserve`].
+    ///
+    /// # Errors
+    /// [`Refused`] when the pool is closed or broken.
+    pub fn reserve(&self) -> Result<(), Refused> {
+        self.shared.lock().reserve()
+    }
+
+    /// See [`State::give_back`].
+    pub fn give_back(&self) {
+        let mut state = self.shared.lock();
+        state.give_back();
+        let closing = state.openness != Openness::Open;
+        drop(state);
+        if closing {
+            self.rouse_driver();
+        }
     }
 
     /// Has the driver look at the state again; starts it if it is not there.
@@ -336,7 +356,7 @@ impl<T: Send + 'static> Pool<T> {
     pub fn judge(&self, token: Token, retry: bool) -> Option<T> {
         let mut state = self.shared.lock();
         let ticket = state.judge(token, retry);
-        let idle = state.is_at_rest();
+        let idle = state.is_at_rest() || state.has_put_off();
         drop(state);
         self.shared.control.work().notify(1);
         if idle {

@@ -4,10 +4,12 @@
 //! - this file: tasks - submit, refill, cancel, judge, harvest;
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
+//! - `put_off`: tasks that are to come later;
 //! - [`plan`]: what the driver is to do next, and when to look again.
 
 pub mod backlog;
 pub mod plan;
+mod put_off;
 pub mod seat;
 mod shortage;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use crate::task::{
 };
 use backlog::Backlog;
 use plan::{Doom, Kill};
+use put_off::PutOff;
 use seat::{LaneTable, Seat};
 use shortage::Shortage;
 
@@ -99,6 +102,8 @@ pub struct State<T> {
     pub(crate) arena: Arc<Arena>,
     pub(crate) tasks: SlotMap<Token, Task<T>>,
     backlog: Backlog,
+    put_off: PutOff,
+    reserved: usize,
     free_slots: Vec<u32>,
     generations: Vec<u32>,
     occupants: Vec<Option<Token>>,
@@ -143,6 +148,8 @@ impl<T> State<T> {
             arena,
             tasks: SlotMap::with_key(),
             backlog: Backlog::default(),
+            put_off: PutOff::default(),
+            reserved: 0,
             free_slots,
             generations: vec![0; SLOTS],
             occupants: vec![None; SLOTS],
@@ -181,7 +188,7 @@ impl<T> State<T> {
     /// Takes a task. It is queued in a slot if there is one, else it waits in the backlog.
     ///
     /// # Errors
-    /// [`Refused`] with the ticket when the pool is closed or broken.
+    /// [`Refused`] with the ticket when the pool is broken, or closed and the task was not `expected`.
     pub fn submit(
         &mut self,
         ticket: T,
@@ -189,8 +196,9 @@ impl<T> State<T> {
         arguments: Arguments<'_>,
         flags: u8,
         options: Option<Box<Options>>,
+        expected: bool,
     ) -> Result<Token, (Refused, T)> {
-        if let Err(refused) = self.check_open() {
+        if let Err(refused) = if expected { self.check_expected() } else { self.check_open() } {
             return Err((refused, ticket));
         }
         self.sequence += 1;
@@ -379,7 +387,10 @@ impl<T> State<T> {
     /// Whether a closing pool has no task left, so that the driver is to end it.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.openness != Openness::Open && self.tasks.is_empty() && self.zygote != plan::Zygote::None
+        self.openness != Openness::Open
+            && self.tasks.is_empty()
+            && self.reserved == 0
+            && self.zygote != plan::Zygote::None
     }
 
     /// Whether tasks wait that found no slot.
@@ -542,7 +553,7 @@ impl<T> State<T> {
             return None;
         };
         if retry && self.tries_again() {
-            self.run_again(token, slot);
+            self.try_again(token, slot);
             return None;
         }
         self.free_slot(slot);
@@ -556,10 +567,19 @@ impl<T> State<T> {
         self.openness < Openness::Stopping && self.broken.is_none()
     }
 
-    fn run_again(&mut self, token: Token, slot: u32) {
-        self.tasks[token].attempt += 1;
+    /// Queues a task again in the slot that it has, unless its next attempt is to wait.
+    fn try_again(&mut self, token: Token, slot: u32) {
         self.counts.retried += 1;
-        self.queue(slot, token);
+        let task = &mut self.tasks[token];
+        task.attempt += 1;
+        if task.pause() == 0 {
+            self.queue(slot, token);
+            return;
+        }
+        self.keep_outside_slot(token, slot);
+        self.free_slot(slot);
+        self.put_off(token);
+        self.refill();
     }
 
     /// A slot whose worker has died before it finished.
@@ -573,7 +593,7 @@ impl<T> State<T> {
             && task.options.as_ref().is_some_and(|options| options.retry_deaths)
             && self.tries_again();
         if retry {
-            self.run_again(token, slot);
+            self.try_again(token, slot);
         } else {
             let death = death(task.name().to_owned());
             self.free_slot(slot);

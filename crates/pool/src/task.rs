@@ -32,6 +32,8 @@ pub struct Options {
     pub timeout: Option<u64>,
     /// How often it may be run again.
     pub retries: u32,
+    /// Nanoseconds to wait before each of them; the last counts for all that follow. Empty: none waits.
+    pub pauses: Vec<u64>,
     /// Whether the death of its worker is among the failures to retry.
     pub retry_deaths: bool,
     /// Whether passing its timeout is among the failures to retry.
@@ -93,6 +95,13 @@ impl<T> Task<T> {
 
     pub(crate) fn priority(&self) -> i32 {
         self.options.as_ref().map_or(0, |options| options.priority)
+    }
+
+    /// Nanoseconds to wait before the attempt that comes next, which has been counted already.
+    pub(crate) fn pause(&self) -> u64 {
+        let pauses = self.options.as_ref().map_or(&[][..], |options| &options.pauses);
+        let at = (self.attempt as usize).saturating_sub(1).min(pauses.len().saturating_sub(1));
+        pauses.get(at).copied().unwrap_or(0)
     }
 
     pub(crate) fn may_retry(&self) -> bool {

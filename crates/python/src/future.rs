@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
 mod aftermath;
+mod awaited;
 mod methods;
 mod tray;
 
@@ -139,6 +140,8 @@ struct Cells {
     condition: Option<Py<PyAny>>,
     waiters: Option<Py<PyList>>,
     callbacks: Option<Py<PyList>>,
+    /// The futures that it comes after, while nothing else works for it.
+    awaited: Option<Py<PyList>>,
     /// Threads that wait in `result()`.
     parked: Vec<Arc<Parker>>,
     /// Trays to be put on.
@@ -185,8 +188,11 @@ impl FutureBase {
         }
     }
 
-    /// Whether the task waits in the backlog of `source`.
+    /// Whether the task waits in the backlog of `source`, or may yet come to do so.
     pub(crate) fn is_pending_in(&self, source: &Arc<impl Source>) -> bool {
+        if self.is_following() {
+            return true;
+        }
         let mine = self.source.get().map(|(mine, _)| Arc::as_ptr(mine).cast::<()>());
         mine == Some(Arc::as_ptr(source).cast()) && self.state() == State::Pending
     }
@@ -321,6 +327,7 @@ impl FutureBase {
         let mut aftermath = Aftermath::default();
         let mut waiters = None;
         let mut boards = Vec::new();
+        let mut awaited = None;
         // What was there before is dropped when the lock is free again.
         let mut replaced = None;
         let heard = match outcome {
@@ -350,10 +357,11 @@ impl FutureBase {
             if after.is_done() {
                 aftermath.parked = std::mem::take(&mut cells.parked);
                 aftermath.callbacks = cells.callbacks.take();
+                awaited = cells.awaited.take();
             }
         }
         drop(cells);
-        drop(replaced);
+        drop((replaced, awaited));
         let mut told = waiters.map_or(Ok(()), |waiters| tell(future, waiters.bind(py), heard));
         if let Some(condition) = held {
             told = told.and(condition.call_method0(intern!(py, "notify_all")).map(drop));
@@ -384,9 +392,7 @@ impl FutureBase {
             }
             match this.source.get() {
                 Some((source, token)) => source.wait(future, *token, deadline)?,
-                None => {
-                    Self::park(future, deadline, Expect::Perhaps)?;
-                }
+                None => Self::wait_without_source(future, deadline)?,
             }
         }
     }

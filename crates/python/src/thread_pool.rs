@@ -11,7 +11,9 @@
 mod backlog;
 mod blocked;
 mod deadlines;
+mod expected;
 mod pool;
+mod refusal;
 mod seat;
 mod task;
 mod worker;
@@ -81,10 +83,11 @@ fn thread_cpu_s(thread_id: i32) -> Option<f64> {
 
 /// Closes every pool: the interpreter is going down, and what is queued is still done.
 #[pyfunction]
-fn close_thread_pools() {
+fn close_thread_pools(py: Python<'_>) {
     EXITING.store(true, Ordering::Relaxed);
     for pool in pools() {
         pool.close();
+        pool.stay(py);
     }
 }
 
@@ -103,7 +106,7 @@ fn restart_thread_pools(py: Python<'_>) {
     }
 }
 
-pub(crate) use worker::{check_cancelled as stop_if_asked, is_asked};
+pub(crate) use worker::{check_cancelled as stop_if_asked, is_asked, is_worker};
 
 /// Raise TaskCancelled if the running task has been asked to stop.
 #[pyfunction]
@@ -149,9 +152,10 @@ impl ThreadPoolBase {
         call: &Bound<'_, PyTuple>,
         keywords: Option<&Bound<'_, PyDict>>,
         options: Option<Box<Options>>,
+        future: Option<Bound<'_, FutureBase>>,
     ) -> PyResult<Py<FutureBase>> {
         let py = call.py();
-        self.pool.submit(py, |token, future| {
+        let make = |token, future| {
             let context = imports::copy_context(py)?.call0()?;
             if context.len()? > 0 {
                 imports::make_own(py)?.call1((&context,))?;
@@ -159,7 +163,10 @@ impl ThreadPoolBase {
             let context = context.unbind();
             let keywords = keywords.map(|keywords| keywords.clone().unbind());
             Ok(Task::new(token, future, context, call.clone().unbind(), keywords, options))
-        })
+        };
+        let Some(future) = future else { return self.pool.submit(py, make) };
+        self.pool.submit_announced(py, &future, make)?;
+        Ok(future.unbind())
     }
 }
 
@@ -194,23 +201,36 @@ impl ThreadPoolBase {
         if call.is_empty() {
             return Err(PyTypeError::new_err("submit() missing 1 required positional argument: 'fn'"));
         }
-        self.enqueue(call, keywords, None)
+        self.enqueue(call, keywords, None, None)
     }
 
-    /// As `submit`, with options.
+    /// As `submit`, with options. `future` is that of a task that was announced by `_reserve`, or None.
+    #[pyo3(signature = (options, function, arguments, keywords, future=None))]
     fn _submit(
         &self,
         options: &Bound<'_, PyAny>,
         function: Bound<'_, PyAny>,
         arguments: &Bound<'_, PyTuple>,
         keywords: &Bound<'_, PyDict>,
+        future: Option<Bound<'_, FutureBase>>,
     ) -> PyResult<Py<FutureBase>> {
         let call = PyTuple::new(
             options.py(),
             std::iter::once(function).chain(arguments.iter()).collect::<Vec<_>>(),
         )?;
         let keywords = (!keywords.is_empty()).then_some(keywords);
-        self.enqueue(&call, keywords, Options::read(options)?)
+        self.enqueue(&call, keywords, Options::read(options)?, future)
+    }
+
+    /// Announce a task: until `_give_back` workers stay, and the pool takes it even if it is closed.
+    fn _reserve(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        slf.get().pool.reserve(py)?;
+        Ok(slf)
+    }
+
+    /// The task that was announced has been submitted, or will never be.
+    fn _give_back(&self) {
+        self.pool.give_back();
     }
 
     /// Have `max_workers` threads at most from now on.
@@ -228,6 +248,7 @@ impl ThreadPoolBase {
                 }
             }
         }
+        self.pool.stay(py);
     }
 
     /// Ask what runs to stop.
@@ -263,7 +284,7 @@ impl ThreadPoolBase {
         let (queued, workers) = {
             let inner = self.pool.lock();
             total.add(&inner.departed);
-            (inner.backlog.len(), inner.workers.clone())
+            (inner.backlog.len() + inner.expected.waiting(), inner.workers.clone())
         };
         let listed = PyList::empty(py);
         let mut running = 0;

@@ -7,7 +7,7 @@ use manyhands_channel::ring::Entry;
 use super::seat::{Life, MOST_SEATS};
 use super::{Openness, State};
 use crate::slots::Phase;
-use crate::task::{Outcome, Place, Token};
+use crate::task::{Outcome, Token};
 
 /// The process that forks workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ impl<T> State<T> {
             return (self.plan_termination(), None);
         }
         let mut next = self.check_timeouts(now);
+        next = earliest(next, self.bring_back(now, &mut actions));
         next = earliest(next, self.carry_out_dooms(now, &mut actions));
         if self.stillborn > STILLBORN_PER_WORKER * self.settings.workers + 2 {
             self.break_down("its workers die as soon as they start; see what they print");
@@ -88,7 +89,7 @@ impl<T> State<T> {
             next = earliest(next, Some(end_by));
         }
         let ends = matches!(self.openness, Openness::Closing | Openness::Stopping);
-        if ends && self.tasks.is_empty() {
+        if ends && self.tasks.is_empty() && (self.reserved == 0 || self.openness == Openness::Stopping) {
             if self.awaits_immortals(now) {
                 // The kernel kills them with their zygote, whatever else is refused.
                 self.openness = Openness::Terminating;
@@ -255,11 +256,8 @@ impl<T> State<T> {
         // The slot belongs to a worker that is about to end: the task goes on without it.
         self.keep_outside_slot(token, slot);
         self.counts.retried += 1;
-        let task = &mut self.tasks[token];
-        task.attempt += 1;
-        task.place = Place::Backlog;
-        let (priority, sequence) = (task.priority(), task.sequence);
-        self.backlog.put_back(priority, sequence, token);
+        self.tasks[token].attempt += 1;
+        self.put_off(token);
         self.refill();
     }
 

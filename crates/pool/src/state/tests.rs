@@ -1,5 +1,6 @@
 //! The state machine with workers played by the test: no process, no clock.
 
+mod put_off;
 mod shortage;
 mod stop;
 mod timeouts;
@@ -55,7 +56,7 @@ impl Bench {
         let bytes = ticket.to_ne_bytes();
         let arguments = Arguments::Inline(Encoding::Compact, &bytes);
         let options = options.map(Box::new);
-        let submitted = self.state.submit(ticket, Arc::clone(&self.function), arguments, 0, options);
+        let submitted = self.state.submit(ticket, Arc::clone(&self.function), arguments, 0, options, false);
         submitted.expect("an open pool takes tasks")
     }
 

@@ -36,6 +36,8 @@ impl FutureBase {
             let Some((source, token)) = this.source.get() else {
                 return match state {
                     State::Running => Ok(false),
+                    // Nobody will come across it: those in `wait()` hear of it now.
+                    _ if this.is_following() && Self::withdraw(slf) => Ok(true),
                     _ => Self::cancel_pending(slf),
                 };
             };
@@ -61,12 +63,25 @@ impl FutureBase {
             return Ok(state.is_cancelled());
         }
         let Some((source, token)) = this.source.get() else {
+            if this.is_following() && Self::withdraw(slf) {
+                return Ok(true);
+            }
             return Self::cancel_pending(slf);
         };
         match source.cancel(slf, *token, false) {
             CancelAnswer::Refused => Ok(this.state().is_cancelled()),
             CancelAnswer::Withdrawn | CancelAnswer::Ending => Ok(Self::cancel_for_good(slf, &**source)),
         }
+    }
+
+    /// Say that the future comes after `others`, a list of futures, until it has a task of its own.
+    fn _come_after(slf: &Bound<'_, Self>, others: Py<PyList>) {
+        Self::come_after(slf, others);
+    }
+
+    /// Mark a pending future as running; False if it is not pending any more.
+    fn _begin(slf: &Bound<'_, Self>) -> bool {
+        Self::start(slf)
     }
 
     /// Make the future as new, as another call of its ``__init__`` does in the stdlib.
@@ -300,7 +315,8 @@ impl FutureBase {
         visit.call(&cells.exception)?;
         visit.call(&cells.condition)?;
         visit.call(&cells.waiters)?;
-        visit.call(&cells.callbacks)
+        visit.call(&cells.callbacks)?;
+        visit.call(&cells.awaited)
     }
 
     fn __clear__(&self) {

@@ -139,6 +139,7 @@ impl Core {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         options: Option<TaskOptions>,
+        future: Option<Bound<'py, FutureBase>>,
     ) -> PyResult<Bound<'py, FutureBase>> {
         let arena = self.pool.ground().arena();
         let known = self.functions.get(callable, arena)?;
@@ -170,16 +171,20 @@ impl Core {
                 Arguments::Block(self.write_waiting(py, &pickled)?)
             }
         };
-        let future = FutureClass::instantiate(py)?;
+        let expected = future.is_some();
+        let future = future.map_or_else(|| FutureClass::instantiate(py), Ok)?;
         let (options, retry_on) = match options {
             Some((options, retry_on)) => (Some(options), retry_on),
             None => (None, None),
         };
         let ticket = Ticket { future: future.clone().unbind(), retry_on, _shared: shared };
-        match self.pool.submit(ticket, function, arguments, flags, options) {
+        match self.pool.submit(ticket, function, arguments, flags, options, expected) {
             Ok(token) => {
                 let source: Arc<dyn Source> = Arc::clone(&self.link) as _;
                 future.get().attach(source, token.data().as_ffi());
+                if expected && !future.get().follow_no_more() {
+                    _ = self.pool.cancel(token, true);
+                }
                 Ok(future)
             }
             Err((refused, _)) => Err(refusal(py, &refused)),
@@ -308,11 +313,12 @@ impl ProcessEngine {
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, FutureBase>> {
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.core.submit(py, function, args, kwargs, None)
+        self.core.submit(py, function, args, kwargs, None, None)
     }
 
-    /// As `submit`, with options; `timeout` in seconds, `retry_on` what `except` takes.
-    #[pyo3(signature = (function, args, kwargs, *, timeout, retries, retry_on, priority, name))]
+    /// As `submit`, with options; `timeout` and `pauses` in seconds, `retry_on` what `except` takes. `future` is that of
+    /// a task that was announced by `reserve`, or None.
+    #[pyo3(signature = (function, args, kwargs, *, timeout, retries, retry_on, pauses, priority, name, future))]
     #[allow(clippy::too_many_arguments, reason = "keyword-only in Python, and called from one place")]
     fn submit_with<'py>(
         &self,
@@ -323,8 +329,10 @@ impl ProcessEngine {
         timeout: Option<f64>,
         retries: u32,
         retry_on: &Bound<'py, PyTuple>,
+        pauses: Vec<f64>,
         priority: i32,
         name: Option<String>,
+        future: Option<Bound<'py, FutureBase>>,
     ) -> PyResult<Bound<'py, FutureBase>> {
         let retries_failure = |class: &Bound<'py, PyAny>| -> PyResult<bool> {
             imports::issubclass(py)?.call1((class, retry_on))?.is_truthy()
@@ -332,6 +340,7 @@ impl ProcessEngine {
         let options = Options {
             timeout: timeout.map(nanoseconds),
             retries,
+            pauses: pauses.into_iter().map(nanoseconds).collect(),
             retry_deaths: retries > 0 && retries_failure(imports::worker_died(py)?)?,
             retry_timeouts: retries > 0 && retries_failure(imports::task_timeout(py)?)?,
             priority,
@@ -339,7 +348,17 @@ impl ProcessEngine {
         };
         let retry_on = (retries > 0).then(|| retry_on.clone().into_any().unbind());
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.core.submit(py, function, args, kwargs, Some((Box::new(options), retry_on)))
+        self.core.submit(py, function, args, kwargs, Some((Box::new(options), retry_on)), future)
+    }
+
+    /// Announces a task: until `give_back` the pool does not end, and takes it even if it is closed.
+    fn reserve(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.pool.reserve().map_err(|refused| refusal(py, &refused))
+    }
+
+    /// The task that was announced has been submitted, or will never be.
+    fn give_back(&self, py: Python<'_>) {
+        py.detach(|| self.core.pool.give_back());
     }
 
     /// The collector thread: completes futures until the pool has ended.

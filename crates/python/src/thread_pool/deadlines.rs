@@ -1,4 +1,4 @@
-//! Tasks that may run only so long, and the thread that tells them when their time is up.
+//! Tasks that may run only so long, or are to be tried again after a while, and the thread that says when it is time.
 //!
 //! The thread is a Rust one: it sleeps without the interpreter, blocks all signals, and attaches only when a deadline
 //! has passed. There is one per process while there are tasks with a timeout, and a little longer; it is stopped before
@@ -14,6 +14,7 @@ use manyhands_os::clock::{self, Deadline};
 use manyhands_os::process;
 use pyo3::prelude::*;
 
+use super::pool::Pool;
 use super::task::Task;
 use super::worker::Worker;
 use crate::future::FutureBase;
@@ -26,10 +27,11 @@ const LINGER: u64 = clock::SECOND;
 /// When an alarm rings, and a number that no other has.
 pub(super) type Key = (Deadline, u64);
 
-struct Alarm {
-    worker: Arc<Worker>,
-    task: Task,
-    seconds: f64,
+enum Alarm {
+    /// A task has run for as many seconds as it may.
+    Overdue { worker: Arc<Worker>, task: Task, seconds: f64 },
+    /// The pause of this task of a pool is over.
+    Reminder { pool: Arc<Pool>, token: u64 },
 }
 
 #[derive(Default)]
@@ -67,7 +69,19 @@ fn lock() -> MutexGuard<'static, Option<Table>> {
 pub(super) fn begin(py: Python<'_>, worker: &Arc<Worker>, task: &Task) -> PyResult<Option<Key>> {
     let Some(seconds) = task.timeout() else { return Ok(None) };
     let Some(deadline) = clock::after(seconds) else { return Ok(None) };
-    let alarm = Alarm { worker: Arc::clone(worker), task: task.clone_ref(py), seconds };
+    let alarm = Alarm::Overdue { worker: Arc::clone(worker), task: task.clone_ref(py), seconds };
+    set(deadline, alarm).map(Some)
+}
+
+/// Has [`Pool::resume`] called at `due`.
+///
+/// # Errors
+/// RuntimeError when the thread cannot be started.
+pub(super) fn remind(pool: &Arc<Pool>, token: u64, due: Deadline) -> PyResult<Key> {
+    set(due, Alarm::Reminder { pool: Arc::clone(pool), token })
+}
+
+fn set(deadline: Deadline, alarm: Alarm) -> PyResult<Key> {
     let mut table = lock();
     let table = table.get_or_insert_default();
     let watch = match &mut table.watch {
@@ -81,7 +95,7 @@ pub(super) fn begin(py: Python<'_>, worker: &Arc<Worker>, task: &Task) -> PyResu
     if deadline < watch.shared.sleeps_until.load(Ordering::SeqCst) {
         watch.shared.parker.call();
     }
-    Ok(Some(key))
+    Ok(key)
 }
 
 /// The task has ended in time.
@@ -193,32 +207,46 @@ fn take_due() -> Option<Alarm> {
 }
 
 impl Alarm {
-    /// Fails the future, or tries again, and asks the task to stop.
     fn ring(self, py: Python<'_>) {
-        if !self.worker.seat.expire(self.task.token) {
+        match self {
+            Self::Overdue { worker, task, seconds } => expire(py, &worker, &task, seconds),
+            Self::Reminder { pool, token } => pool.resume(py, token),
+        }
+    }
+}
+
+/// Fails the future, or tries again, and asks the task to stop.
+fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
+    if !worker.seat.expire(task.token) {
+        return;
+    }
+    let error = overdue(py, task, seconds);
+    if task.may_retry(&error, py) {
+        let next = task.next_attempt(py);
+        let requeued = match next.pause() {
+            Some(pause) => {
+                worker.pool.put_off(py, next, pause);
+                Ok(())
+            }
+            None => worker.pool.requeue(py, next),
+        };
+        // A pool that has been closed meanwhile tries nothing again.
+        if requeued.is_ok() {
+            worker.counts.retried.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let error = self.error(py);
-        if self.task.may_retry(&error, py) {
-            let requeued = self.worker.pool.requeue(py, self.task.next_attempt(py));
-            // A pool that has been closed meanwhile tries nothing again.
-            if requeued.is_ok() {
-                self.worker.counts.retried.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-        }
-        self.worker.counts.failed.fetch_add(1, Ordering::Relaxed);
-        FutureBase::complete(self.task.future.bind(py), Err(error.into_value(py)));
     }
+    worker.counts.failed.fetch_add(1, Ordering::Relaxed);
+    FutureBase::complete(task.future.bind(py), Err(error.into_value(py)));
+}
 
-    fn error(&self, py: Python<'_>) -> PyErr {
-        let made = self.task.label(py).text(py).and_then(|name| {
-            let text = format!("task {name} did not end within {} s", self.seconds);
-            imports::task_timeout(py)?.call1((text, name, self.seconds))
-        });
-        match made {
-            Ok(exception) => PyErr::from_value(exception),
-            Err(error) => error,
-        }
+fn overdue(py: Python<'_>, task: &Task, seconds: f64) -> PyErr {
+    let made = task.label(py).text(py).and_then(|name| {
+        let text = format!("task {name} did not end within {seconds} s");
+        imports::task_timeout(py)?.call1((text, name, seconds))
+    });
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
     }
 }

@@ -16,6 +16,8 @@ use pyo3::prelude::*;
 use super::ThreadWorker;
 use super::backlog::Backlog;
 use super::blocked::Blocked;
+use super::expected::Expected;
+use super::refusal::Refusal;
 use super::task::Task;
 use super::worker::{Counts, Worker};
 use crate::future::{CancelAnswer, FutureBase, Source, State};
@@ -60,6 +62,8 @@ pub(super) struct Inner {
     pub(super) limit: usize,
     /// Workers that wait for a queued task of this very pool, each of which may be replaced by one more.
     pub(super) blocked: usize,
+    /// Tasks that are not in the backlog yet. While there are any, workers stay although the pool has been closed.
+    pub(super) expected: Expected,
     last_token: u64,
     pub(super) closing: bool,
     pub(super) broken: Option<String>,
@@ -71,29 +75,19 @@ pub(super) struct Inner {
 
 /// What has to be done, once the lock is free, so that the backlog gets done.
 #[must_use]
-enum Summons {
+pub(super) enum Summons {
     Nobody,
     Call(Arc<Worker>),
     Start(Arc<Worker>),
 }
 
-/// Why a pool takes no more tasks.
-enum Refusal {
-    Broken(String),
-    Closed,
-}
-
 impl Inner {
     /// Finds somebody for what is in the backlog.
-    fn summon(&mut self, pool: &Arc<Pool>) -> Summons {
+    pub(super) fn summon(&mut self, pool: &Arc<Pool>) -> Summons {
         let waiting = self.backlog.len();
         let ready = self.idle.len() + self.coming;
         if waiting > ready && self.workers.len() < self.limit + self.blocked {
-            let number = (0..).find(|number| self.workers.iter().all(|worker| worker.number != *number));
-            let worker = Arc::new(Worker::new(Arc::clone(pool), number.unwrap_or_default(), self.epoch));
-            self.workers.push(Arc::clone(&worker));
-            self.coming += 1;
-            return Summons::Start(worker);
+            return self.hire(pool);
         }
         // One at a time: whoever comes calls the next if there is still work.
         if waiting == 0 || self.coming > 0 {
@@ -108,14 +102,23 @@ impl Inner {
         }
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn refusal(&self) -> Option<Refusal> {
         match &self.broken {
             Some(message) => Some(Refusal::Broken(message.clone())),
             None => self.closing.then_some(Refusal::Closed),
         }
     }
 
-    fn new_token(&mut self) -> u64 {
+    /// Takes on one more worker, in the place with the smallest number that is free.
+    pub(super) fn hire(&mut self, pool: &Arc<Pool>) -> Summons {
+        let number = (0..).find(|number| self.workers.iter().all(|worker| worker.number != *number));
+        let worker = Arc::new(Worker::new(Arc::clone(pool), number.unwrap_or_default(), self.epoch));
+        self.workers.push(Arc::clone(&worker));
+        self.coming += 1;
+        Summons::Start(worker)
+    }
+
+    pub(super) fn new_token(&mut self) -> u64 {
         self.last_token += 1;
         self.last_token
     }
@@ -178,6 +181,19 @@ impl Pool {
             return Err(refusal.error(py));
         }
         inner.backlog.push(key, task);
+        self.dispatch(py, inner, token)
+    }
+
+    /// Finds somebody for a task that has just been queued.
+    ///
+    /// # Errors
+    /// When no thread can be started at all: the task has left the backlog then.
+    pub(super) fn dispatch(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut inner: MutexGuard<'_, Inner>,
+        token: u64,
+    ) -> PyResult<()> {
         self.kick.store(parker::detachments(), Ordering::Relaxed);
         self.kick_cpu.store(procfs::current_cpu(), Ordering::Relaxed);
         let summons = inner.summon(self);
@@ -187,13 +203,13 @@ impl Pool {
         if !inner.workers.is_empty() {
             return Ok(());
         }
-        let withdrawn = inner.backlog.take(token);
+        let withdrawn = inner.backlog.take(token).or_else(|| inner.backlog.take_retry(token));
         drop(inner);
         drop(withdrawn);
         Err(error)
     }
 
-    fn obey(&self, py: Python<'_>, summons: Summons) -> PyResult<()> {
+    pub(super) fn obey(&self, py: Python<'_>, summons: Summons) -> PyResult<()> {
         match summons {
             Summons::Nobody => Ok(()),
             Summons::Call(worker) => {
@@ -276,13 +292,16 @@ impl Pool {
                 return Some(task);
             }
             let out_of_time = idle_until.flatten().is_some_and(|until| clock::now() >= until);
-            if inner.closing || out_of_time {
+            if inner.has_done_all() || (out_of_time && !inner.closing) {
                 inner.strike(worker);
                 return None;
             }
             let spin = worker.rest(&mut inner.idle);
+            // Another thread could perhaps not be started any more.
+            let stays = inner.closing;
             drop(inner);
             let idle_until = *idle_until.get_or_insert_with(|| self.idle_deadline());
+            let idle_until = idle_until.filter(|_| !stays);
             py.detach(|| {
                 parker::count_detachment();
                 let in_our_way = uncalled.iter().any(|waiter| waiter.promptness() == Expect::Nothing);
@@ -352,18 +371,12 @@ impl Pool {
     }
 
     /// Calls every idle worker, so that each looks whether it is still wanted.
-    fn release_idle(&self, inner: &mut Inner) {
+    pub(super) fn release_idle(&self, inner: &mut Inner) {
         let idle = std::mem::take(&mut inner.idle);
         inner.coming += idle.len();
         for worker in idle {
             worker.call();
         }
-    }
-
-    /// Takes everything out of the backlog.
-    pub(super) fn clear(&self) -> Vec<Task> {
-        let mut inner = self.lock();
-        std::iter::from_fn(|| inner.backlog.pop()).collect()
     }
 
     pub(super) fn resize(self: &Arc<Self>, py: Python<'_>, limit: usize) -> PyResult<()> {
@@ -398,6 +411,7 @@ impl Pool {
         let workers = std::mem::take(&mut inner.workers);
         inner.idle.clear();
         (inner.coming, inner.blocked) = (0, 0);
+        inner.expected.forget_announced();
         drop(inner);
         let text = "the process that runs this task is the parent of this one, which was forked meanwhile";
         for task in self.clear() {
@@ -417,17 +431,6 @@ impl Pool {
 fn call_all(uncalled: &mut Vec<Arc<Parker>>) {
     for parker in uncalled.drain(..) {
         parker.call();
-    }
-}
-
-impl Refusal {
-    fn error(self, py: Python<'_>) -> PyErr {
-        let text = match self {
-            Self::Broken(message) => return imports::error(py, imports::broken_thread_pool, Some(message)),
-            Self::Closed if super::is_exiting() => "cannot schedule new futures after interpreter shutdown",
-            Self::Closed => "cannot schedule new futures after shutdown",
-        };
-        PyRuntimeError::new_err(text)
     }
 }
 
@@ -480,7 +483,7 @@ impl Source for Pool {
         }
         let task = inner.backlog.take_retry(token);
         drop(inner);
-        match task {
+        match task.or_else(|| self.call_back(token)) {
             Some(_) => CancelAnswer::Ending,
             None => CancelAnswer::Refused,
         }

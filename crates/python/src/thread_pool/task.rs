@@ -29,6 +29,10 @@ pub(super) struct Options {
     /// Whether this is not the first attempt.
     pub(super) is_retry: bool,
     pub(super) retry_on: Py<PyAny>,
+    /// Seconds to wait before each further attempt; the last counts for all that follow.
+    pauses: Vec<f64>,
+    /// How many attempts there have been before this one.
+    attempt: usize,
     pub(super) priority: i32,
     pub(super) name: Option<Py<PyString>>,
 }
@@ -37,11 +41,17 @@ impl Options {
     /// Reads a `TaskOptions`; `None` when nothing in it is out of the ordinary.
     pub(super) fn read(options: &Bound<'_, PyAny>) -> PyResult<Option<Box<Self>>> {
         let py = options.py();
+        let waits = !options.getattr(intern!(py, "backoff"))?.is_none();
         let this = Self {
             timeout: options.getattr(intern!(py, "timeout"))?.extract()?,
             retries_left: options.getattr(intern!(py, "retries"))?.extract()?,
             is_retry: false,
             retry_on: options.getattr(intern!(py, "retry_on"))?.unbind(),
+            pauses: match waits {
+                true => options.call_method0(intern!(py, "pauses"))?.extract()?,
+                false => Vec::new(),
+            },
+            attempt: 0,
             priority: options.getattr(intern!(py, "priority"))?.extract()?,
             name: options.getattr(intern!(py, "name"))?.extract()?,
         };
@@ -58,6 +68,8 @@ impl Options {
             retries_left: self.retries_left,
             is_retry: self.is_retry,
             retry_on: self.retry_on.clone_ref(py),
+            pauses: self.pauses.clone(),
+            attempt: self.attempt,
             priority: self.priority,
             name: self.name.as_ref().map(|name| name.clone_ref(py)),
         }
@@ -121,9 +133,17 @@ impl Task {
         let mut next = self.clone_ref(py);
         if let Some(options) = &mut next.options {
             options.is_retry = true;
+            options.attempt += 1;
             options.retries_left -= 1;
         }
         next
+    }
+
+    /// Seconds to wait before this attempt, if it is to wait.
+    pub(super) fn pause(&self) -> Option<f64> {
+        let options = self.options.as_ref()?;
+        let at = options.attempt.checked_sub(1)?.min(options.pauses.len().checked_sub(1)?);
+        Some(options.pauses[at]).filter(|pause| *pause > 0.0)
     }
 
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {

@@ -157,7 +157,10 @@ impl Worker {
                     drop(self.seat.end());
                     return;
                 }
-                Ended::Again(next) => task = next,
+                Ended::Again(next) => match next.pause() {
+                    Some(pause) => return self.put_off(py, next, pause),
+                    None => task = next,
+                },
                 Ended::Stopped => {
                     if FutureBase::force_cancelled(task.future.bind(py)) {
                         self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +186,19 @@ impl Worker {
             FutureBase::conclude(&future, aftermath);
         } else {
             uncalled.append(&mut aftermath.take_waiters());
+        }
+    }
+
+    /// Leaves the task that is on the seat for so many seconds, unless it is asked to stop by then.
+    fn put_off(&self, py: Python<'_>, next: Task, seconds: f64) {
+        let token = next.token;
+        // In this order: whoever asks it to stop finds it in one place or the other.
+        self.pool.put_off(py, next, seconds);
+        if self.seat.end().is_some_and(|frame| frame.was_asked())
+            && let Some(task) = self.pool.call_back(token)
+            && FutureBase::force_cancelled(task.future.bind(py))
+        {
+            self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -240,6 +256,11 @@ enum Ended {
 /// Raises TaskCancelled if the task that the calling thread runs has been asked to stop.
 pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     if is_asked() { Err(stop(py)) } else { Ok(()) }
+}
+
+/// Whether the calling thread is a worker of a thread pool.
+pub(crate) fn is_worker() -> bool {
+    CURRENT.with_borrow(Option::is_some)
 }
 
 /// Whether the task that the calling thread runs has been asked to stop.

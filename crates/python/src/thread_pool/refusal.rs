@@ -1,0 +1,23 @@
+//! Why a pool of threads takes no more tasks.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::imports;
+
+/// Why a pool takes no more tasks.
+pub(super) enum Refusal {
+    Broken(String),
+    Closed,
+}
+
+impl Refusal {
+    pub(super) fn error(self, py: Python<'_>) -> PyErr {
+        let text = match self {
+            Self::Broken(message) => return imports::error(py, imports::broken_thread_pool, Some(message)),
+            Self::Closed if super::is_exiting() => "cannot schedule new futures after interpreter shutdown",
+            Self::Closed => "cannot schedule new futures after shutdown",
+        };
+        PyRuntimeError::new_err(text)
+    }
+}

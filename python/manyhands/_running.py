@@ -1,0 +1,101 @@
+"""A pool of worker processes that has been started."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manyhands import _native
+    from manyhands._future import Future
+    from manyhands._options import TaskOptions
+    from manyhands._start_state import StartState
+
+__all__ = ["Running", "ending"]
+
+T = TypeVar("T")
+
+_JOIN_SLICE: Final = 0.2  # seconds between two looks at signals
+
+# Pools whose executor was dropped, or shut down without waiting, and that have not ended yet.
+ending: set[Running] = set()
+
+
+class Running:
+    """A started pool: the engine and its collector thread. Knows nothing of its executor, so that
+    an executor which nobody uses any more can be collected while tasks still run."""
+
+    def __init__(self, engine: _native.ProcessEngine, state: StartState | None) -> None:
+        self.engine = engine
+        self.state = state  # of the program at the start, if its workers are to follow changes
+        self.has_ended = False
+        self.collector = threading.Thread(
+            target=self._collect, name="manyhands-collector", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the collector."""
+        self.collector.start()
+
+    def _collect(self) -> None:
+        self.engine.collect()
+        # In this order, so that `close`, which looks in the other one, never leaves it in the set.
+        self.has_ended = True
+        ending.discard(self)
+
+    def _submit(
+        self,
+        options: TaskOptions,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future[Any] | None = None,
+    ) -> Future[T]:
+        return self.engine.submit_with(
+            fn,
+            args,
+            kwargs,
+            timeout=options.timeout,
+            retries=options.retries,
+            retry_on=options.retry_on,
+            pauses=options.pauses(),
+            priority=options.priority,
+            name=options.name,
+            future=future,
+        )
+
+    def _give_back(self) -> None:
+        self.engine.give_back()
+
+    def close(self) -> None:
+        ending.add(self)
+        self.engine.close()
+        if self.has_ended or self.collector.ident is None:
+            ending.discard(self)
+
+    def join(self) -> None:
+        """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
+        while not self.engine.join(_JOIN_SLICE):
+            pass
+        if self.collector is not threading.current_thread():
+            # In slices: a signal that comes right before CPython falls asleep does not wake it.
+            while self.collector.is_alive():
+                self.collector.join(_JOIN_SLICE)
+        ending.discard(self)
+
+    def stop(self) -> None:
+        """Ask running tasks to stop, and end; whoever interrupts this has them killed."""
+        ending.add(self)
+        try:
+            self.engine.stop()
+            self.join()
+        except BaseException:
+            self.terminate()
+            raise
+
+    def terminate(self) -> None:
+        ending.add(self)
+        self.engine.terminate()
+        self.join()
