@@ -8,7 +8,7 @@
 //! | 384 | flags: [`STOP`] | parent |
 //! | 448 | leader present: 1 while a thread leads | parent |
 //! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
-//! | 576 | account: [`MARK`], then the words of [`Account`] | parent, for whoever looks from outside |
+//! | 576 | account: [`MARK`], then the words of [`Account`], then the crew: a bit for each participant that is one of the pool's workers | parent, for whoever looks from outside |
 //! | 1024 | ring | |
 //! | then | slots | |
 //!
@@ -22,6 +22,7 @@ use manyhands_channel::words::{SegmentWords, Words};
 use manyhands_os::memory::Segment;
 use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use manyhands_sync::site::MOST_LEASES;
 
 use crate::slots::{Phase, SLOT_WORDS, Slots};
 
@@ -40,7 +41,13 @@ const ACCOUNT: usize = 576;
 const RING: usize = 1024;
 
 /// Says that a block is a pool's: "manyhand" and the version of the layout.
-const MARK: u64 = u64::from_le_bytes(*b"mhPool01");
+const MARK: u64 = u64::from_le_bytes(*b"mhPool02");
+
+/// The word of the account at which the crew begins, and how many words it has.
+const CREW: usize = 4;
+const CREW_WORDS: usize = MOST_LEASES / 64;
+
+const _: () = assert!(ACCOUNT + 8 * (CREW + CREW_WORDS) <= RING);
 
 /// Flag: workers end as soon as they have no task.
 pub const STOP: u32 = 1;
@@ -101,9 +108,34 @@ impl Control {
         self.account_word(2).store(unfinished, Ordering::Relaxed);
     }
 
-    /// Parent: how many workers it has.
-    pub fn note_workers(&self, workers: u64) {
+    /// Parent: which participants are its workers.
+    pub fn note_workers(&self, participants: impl Iterator<Item = u16>) {
+        let (mut workers, mut crew) = (0, [0_u64; CREW_WORDS]);
+        for participant in participants.map(usize::from).filter(|number| *number < MOST_LEASES) {
+            workers += 1;
+            crew[participant / 64] |= 1 << (participant % 64);
+        }
         self.account_word(3).store(workers, Ordering::Relaxed);
+        for (word, bits) in crew.into_iter().enumerate() {
+            self.account_word(CREW + word).store(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// The participants that the parent has noted as its workers, for whoever looks from outside.
+    pub fn crew(&self) -> impl Iterator<Item = u16> {
+        let crew: [u64; CREW_WORDS] =
+            std::array::from_fn(|word| self.account_word(CREW + word).load(Ordering::Relaxed));
+        #[allow(clippy::cast_possible_truncation, reason = "MOST_LEASES is small")]
+        let numbers = 0..MOST_LEASES as u16;
+        numbers.filter(move |number| crew[usize::from(*number) / 64] >> (number % 64) & 1 == 1)
+    }
+
+    /// The names of the tasks that are in workers' hands, each with the participant that has it, for whoever looks from
+    /// outside.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<(u16, String)> {
+        let slots = self.slots();
+        (0..).take(SLOTS).filter_map(|slot| slots.running_name(slot)).collect()
     }
 
     /// What the parent has noted.

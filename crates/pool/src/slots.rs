@@ -18,6 +18,8 @@
 //! Other words: function (id, block, length), arguments (head, block, 192 bytes inline), result (head,
 //! block, 256 bytes inline). They belong to the parent while the slot is Free, to everyone for reading
 //! while Queued, to the claimant until it is Done, then to the parent again.
+//!
+//! Until there is a result, its bytes have the task's name, for whoever looks from outside.
 
 use manyhands_channel::ring::Entry;
 use manyhands_channel::words::{SegmentWords, Words};
@@ -29,6 +31,8 @@ pub const SLOT_WORDS: usize = 64;
 pub const ARGUMENTS_INLINE: usize = 192;
 /// Most bytes of a result that lie in the slot itself.
 pub const RESULT_INLINE: usize = 256;
+/// Most bytes of a task's name that lie in the slot.
+pub const NAME_INLINE: usize = 64;
 
 const STATE: usize = 0;
 const FUNCTION: usize = 2;
@@ -266,6 +270,35 @@ impl Slots {
         self.word(slot, FUNCTION).store(function, Ordering::Relaxed);
         self.word(slot, FUNCTION_LENGTH).store(length as u64, Ordering::Relaxed);
         self.word(slot, FUNCTION_BLOCK).store(function_block, Ordering::Relaxed);
+    }
+
+    /// Parent: what the task is called, where its result will be. The slot is Free.
+    #[inline]
+    pub fn write_name(&self, slot: u32, name: &str) {
+        let mut end = name.len().min(NAME_INLINE);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let bytes = &name.as_bytes()[..end];
+        self.words.segment().copy_in(self.offset(slot, RESULT_BYTES), bytes);
+        self.word(slot, RESULT).store(bytes.len() as u64, Ordering::Relaxed);
+    }
+
+    /// The participant that has the slot's task in hand, and what the task is called; `None` when nobody has, or no
+    /// longer.
+    #[must_use]
+    pub fn running_name(&self, slot: u32) -> Option<(u16, String)> {
+        let state = self.state(slot);
+        if !matches!(state.phase, Phase::Running | Phase::Condemned | Phase::Killed) {
+            return None;
+        }
+        let length = Head::unpack(self.word(slot, RESULT).load(Ordering::Relaxed)).length as usize;
+        let mut bytes = vec![0; length.min(NAME_INLINE)];
+        self.words.segment().copy_out(self.offset(slot, RESULT_BYTES), &mut bytes);
+        // What the worker writes meanwhile is a result, and soon after it the state changes. A glance at half of one
+        // shows something odd once.
+        let is_same = self.state(slot) == state;
+        is_same.then(|| (state.participant, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// The function's id.

@@ -281,7 +281,9 @@ impl<T> State<T> {
 
     /// Queues a filled slot in a new generation.
     fn queue(&mut self, slot: u32, token: Token) {
-        self.tasks[token].place = Place::Slot(slot);
+        let task = &mut self.tasks[token];
+        task.place = Place::Slot(slot);
+        self.slots.write_name(slot, task.name());
         let entry = self.next_life(slot);
         self.slots.publish(entry);
         if !self.ring.push(entry) {

@@ -145,10 +145,10 @@ impl<T> State<T> {
         }
     }
 
-    /// Says how many workers there are to whoever looks from outside.
+    /// Says which workers there are to whoever looks from outside.
     fn note_workers(&self) {
-        let workers = self.seats.iter().filter(|seat| seat.pid().is_some()).count();
-        self.control.note_workers(workers as u64);
+        let workers = self.seats.iter().filter(|seat| seat.pid().is_some());
+        self.control.note_workers(workers.map(|seat| seat.participant));
     }
 
     /// A worker has ended, with the status that `waitpid` gave and its largest resident size.

@@ -1,5 +1,6 @@
 //! The state machine with workers played by the test: no process, no clock.
 
+mod crew;
 mod put_off;
 mod shortage;
 mod stop;

@@ -1,0 +1,50 @@
+//! What a pool says of its workers to whoever looks from outside.
+
+use super::*;
+
+#[test]
+fn workers_are_noted_as_they_come_and_go() {
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.state.control.crew().count(), 0);
+    for ticket in 0..4 {
+        bench.submit(ticket);
+    }
+    let (actors, _) = bench.plan(0);
+    let mut numbers: Vec<u16> = actors.iter().map(|actor| actor.participant).collect();
+    numbers.sort_unstable();
+    assert_eq!(bench.state.control.crew().collect::<Vec<_>>(), numbers);
+    assert_eq!(bench.state.control.account().workers, 2);
+    bench.bury(&actors[0]);
+    assert_eq!(bench.state.control.crew().collect::<Vec<_>>(), [actors[1].participant]);
+}
+
+#[test]
+fn the_names_of_running_tasks_are_seen() {
+    let mut bench = Bench::new(1);
+    // A letter that would be cut in two.
+    let long = format!("{}é", "n".repeat(63));
+    bench.submit_with(0, Some(Options { name: Some(long), ..Options::default() }));
+    bench.submit(1);
+    let (actors, _) = bench.plan(0);
+    assert_eq!(bench.state.control.tasks(), [], "what waits is in nobody's hands");
+    let entry = actors[0].claim().expect("a task");
+    assert_eq!(bench.state.control.tasks(), [(actors[0].participant, "n".repeat(63))]);
+    assert_eq!(actors[0].finish(entry, 0), Finish::Published);
+    assert_eq!(bench.state.control.tasks(), []);
+    let _ = actors[0].claim().expect("another task");
+    assert_eq!(bench.state.control.tasks(), [(actors[0].participant, "f".to_owned())]);
+}
+
+#[test]
+fn a_task_that_runs_again_has_its_name_again() {
+    let mut bench = Bench::new(1);
+    bench.submit_with(0, Some(Options { name: Some("again".to_owned()), ..retrying() }));
+    let (actors, _) = bench.plan(0);
+    let entry = actors[0].claim().expect("a task");
+    // It dies while it writes its result.
+    actors[0].slots.write_result(entry.slot, Encoding::Compact, 0, b"half a result");
+    bench.bury(&actors[0]);
+    let (actors, _) = bench.plan(1);
+    let _ = actors[0].claim().expect("the task again");
+    assert_eq!(bench.state.control.tasks(), [(actors[0].participant, "again".to_owned())]);
+}
