@@ -289,6 +289,10 @@ def test_pools() -> None:
             return any({key: each[key] for key in busy} == busy for each in mine())
 
         eventually(is_busy, "two tasks run and four wait")
+        (crew,) = [each["crew"] for each in mine() if each["queued"] == 4]
+        workers = pool.statistics()["workers"]
+        assert {each["pid"] for each in crew} == {each["pid"] for each in workers}
+        assert {each["task"] for each in crew} == {each["task"] for each in workers}
         gate.set()
         assert all(task.result() for task in tasks)
     assert len(mine()) == before, "a pool that was shut down is not shown"
@@ -318,7 +322,10 @@ def test_json_holds_what_the_documentation_says(name: str) -> None:
     assert set(shown) == label | {"state", "holders", "waiters"}
     shown = next(each for each in found["queues"] if each["name"] == queue.name)
     assert set(shown) == label | {"size", "maxsize", "puts", "gets", "closed", "waiters"}
-    assert set(found["pools"][0]) == {"parent", "workers", "running", "queued", "ended"}
+    figures = {"workers", "running", "queued", "ended"}
+    mine = next(each for each in found["pools"] if each["parent"]["pid"] == os.getpid())
+    assert set(mine) == figures | {"place", "parent", "crew"}
+    assert set(mine["crew"][0]) == {"pid", "task", "cpu_s", "rss_bytes"}
 
 
 # -- what it looks at may be broken, and may go away ------------------------------------------
@@ -505,7 +512,7 @@ def test_no_line_is_wider_than_the_screen(name: str) -> None:
                 assert terminal.end() == 0
             lines = terminal.written.split("\r\n")
             assert [line for line in lines if columns(line) > width] == []
-            assert sum(line.startswith(f"  {name[:8]}") for line in lines) >= len(locks)
+            assert sum(line.lstrip().startswith(name[:8]) for line in lines) >= len(locks)
     finally:
         os.close(damaged)
 

@@ -3,16 +3,24 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`survey`] | looks: from shared memory to a [`Snapshot`] |
+//! | [`view`] | what of it is wanted: order, filter, page, how far down |
+//! | [`keys`] | from bytes of a keyboard to keys |
 //! | [`screen`] | a snapshot as lines of a terminal |
+//! | `grid`, `crew`, `figure` | its rows, those of one pool's workers, its numbers |
 //! | [`json`] | a snapshot as one JSON object |
 //! | [`clean`] | gives back what the dead have left behind |
 
 pub mod clean;
+mod crew;
+mod figure;
+mod grid;
 pub mod json;
+pub mod keys;
 mod line;
 pub mod screen;
 mod state;
 pub mod survey;
+pub mod view;
 
 /// A process, or one of its threads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,9 +57,26 @@ pub struct Waiter {
     pub seconds: f64,
 }
 
+/// A worker process of a pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Worker {
+    /// Process id.
+    pub pid: i32,
+    /// What the task is called that it has in hand; `None` when it has none.
+    pub task: Option<String>,
+    /// CPU time that it has used, in seconds.
+    pub cpu_s: f64,
+    /// Share of a CPU that it had since the look before; `None` at the first look.
+    pub cpu_share: Option<f64>,
+    /// Resident memory, in bytes.
+    pub rss_bytes: u64,
+}
+
 /// A pool of processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
+    /// Where it is: the number of its memory file, and the byte in it. Nothing else has the same.
+    pub place: (u64, u64),
     /// The parent.
     pub parent: Party,
     /// Workers that are there.
@@ -62,6 +87,8 @@ pub struct Pool {
     pub queued: u64,
     /// Tasks that have ended, well or not.
     pub ended: u64,
+    /// The workers one by one. Looked at a moment before or after `workers`, so there may be one more or less.
+    pub crew: Vec<Worker>,
 }
 
 /// A queue or a pipe.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
+use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 
 /// The object, on one line.
 #[must_use]
@@ -17,11 +17,22 @@ pub fn object(snapshot: &Snapshot) -> String {
 
 fn pool(pool: &Pool) -> String {
     Fields::new()
+        .text("place", &format!("{}:{:#x}", pool.place.0, pool.place.1))
         .raw("parent", &party(&pool.parent))
         .number("workers", pool.workers)
         .number("running", pool.running)
         .number("queued", pool.queued)
         .number("ended", pool.ended)
+        .raw("crew", &list(&pool.crew, worker))
+        .end()
+}
+
+fn worker(worker: &Worker) -> String {
+    Fields::new()
+        .raw("pid", &worker.pid.to_string())
+        .raw("task", &worker.task.as_deref().map_or_else(|| "null".to_owned(), quoted))
+        .raw("cpu_s", &format!("{:.2}", worker.cpu_s))
+        .number("rss_bytes", worker.rss_bytes)
         .end()
 }
 

@@ -1,7 +1,10 @@
 //! A snapshot as lines of text, cut to a size.
 
+use super::figure::number;
+use super::grid::{Grid, Section};
 use super::line::{Line, cell, width};
-use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
+use super::view::View;
+use super::{Snapshot, crew};
 use crate::ink::{Ink, Tone};
 
 /// Room for the lines, and how they are coloured.
@@ -36,15 +39,153 @@ pub fn redrawn(lines: &[String]) -> String {
     text
 }
 
-/// How many waiters of one thing are shown where room is short.
-const WAITERS_SHOWN: usize = 3;
+/// What quits, at the right end of a screen's first line.
+const QUIT: &str = "q: quit";
+
+/// Screens with fewer lines have no line for keys.
+const LEAST_ROWS: usize = 6;
 
 /// The table; `hint` stands at the right end of its first line. No line is wider than the sheet, whatever the snapshot
 /// holds: all of them are cut here.
 #[must_use]
 pub fn table(snapshot: &Snapshot, hint: &str, sheet: Sheet) -> Vec<String> {
-    let lines = Grid::of(sheet).lines(snapshot, hint, sheet.rows);
-    lines.into_iter().map(|line| line.printed(sheet.columns, sheet.ink)).collect()
+    let grid = Grid::of(sheet.columns, sheet.rows.is_some());
+    let mut lines = vec![grid.heading(snapshot, hint)];
+    let room = sheet.rows.map(|rows| rows.saturating_sub(lines.len()));
+    lines.extend(overview(grid.sections(snapshot), NOTHING, room));
+    printed(&lines, sheet)
+}
+
+/// A screen as it is wanted: as many lines as the sheet has rows, the last of them about keys. What the view says of
+/// lines that there are not is put right.
+#[must_use]
+pub fn screen(snapshot: &Snapshot, view: &mut View, sheet: Sheet) -> Vec<String> {
+    let rows = sheet.rows.unwrap_or(usize::MAX);
+    let shown = view.of(snapshot);
+    view.pools = shown.pools.iter().map(|pool| pool.place).collect();
+    let pool = snapshot.pools.iter().find(|pool| Some(pool.place) == view.page);
+    let (mut lines, sections, nothing) = if let Some(pool) = pool {
+        let account = crew::account(pool, sheet.columns);
+        let sections = vec![crew::section(&view.crew(pool), sheet.columns)];
+        (vec![crew::heading(pool, QUIT, sheet.columns), account], sections, "No worker.")
+    } else {
+        // The pool has gone, if there was one.
+        view.page = None;
+        let grid = Grid::of(sheet.columns, true);
+        let sections = grid.sections(&shown);
+        let nothing = if view.filter.is_empty() { NOTHING } else { "Nothing has this in its name." };
+        (vec![grid.heading(snapshot, QUIT)], sections, nothing)
+    };
+    let has_footer = rows >= LEAST_ROWS;
+    let room = rows.saturating_sub(lines.len() + usize::from(has_footer));
+    let whole: usize = sections.iter().map(|section| 2 + section.height()).sum();
+    let last = whole.saturating_sub(room);
+    view.room = room;
+    view.offset = view.offset.filter(|_| last > 0).map(|offset| offset.min(last));
+    match view.offset {
+        Some(offset) => lines.extend(listed(&sections, offset, room)),
+        None => {
+            let whole = listed(&sections, 0, room);
+            let parts = overview(sections, nothing, Some(room));
+            view.common = parts.iter().zip(&whole).take_while(|(part, whole)| part == whole).count();
+            lines.extend(parts);
+        }
+    }
+    if has_footer {
+        lines.resize(rows - 1, Line::default());
+        lines.push(footer(view, whole, sheet.columns));
+    }
+    lines.truncate(rows);
+    printed(&lines, sheet)
+}
+
+fn printed(lines: &[Line], sheet: Sheet) -> Vec<String> {
+    lines.iter().map(|line| line.printed(sheet.columns, sheet.ink)).collect()
+}
+
+const NOTHING: &str = "Nothing is shared: no pool, no named object, nobody waits.";
+
+impl Section {
+    /// Lines of all its entries.
+    fn height(&self) -> usize {
+        self.entries.iter().map(Vec::len).sum()
+    }
+}
+
+/// Some of each section, in `room` lines.
+fn overview(sections: Vec<Section>, nothing: &str, room: Option<usize>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if sections.iter().all(|section| section.entries.is_empty()) {
+        lines.extend([Line::default(), Line::toned(Tone::Faint, nothing)]);
+    }
+    let sections: Vec<Section> = sections.into_iter().filter(|section| !section.entries.is_empty()).collect();
+    let wanted: Vec<usize> = sections.iter().map(Section::height).collect();
+    // Each section also takes an empty line and its titles.
+    let left = room.map(|room| room.saturating_sub(lines.len() + 2 * sections.len()));
+    let shares = left.map_or_else(|| wanted.clone(), |left| divide(left, &wanted));
+    for (section, share) in sections.into_iter().zip(shares) {
+        lines.extend([Line::default(), section.titles]);
+        lines.extend(cut(section.entries, share));
+    }
+    lines.truncate(room.unwrap_or(usize::MAX));
+    lines
+}
+
+/// `room` lines of all sections one after the other, from the line `offset` on. The titles of the section in whose
+/// middle that is come first.
+fn listed(sections: &[Section], offset: usize, room: usize) -> Vec<Line> {
+    let mut all = Vec::new();
+    let mut pinned = None;
+    for section in sections {
+        let titles = all.len() + 1;
+        all.extend([Line::default(), section.titles.clone()]);
+        all.extend(section.entries.iter().flatten().cloned());
+        if (titles + 1..all.len()).contains(&offset) {
+            pinned = Some(section.titles.clone());
+        }
+    }
+    let mut lines: Vec<Line> = all.into_iter().skip(offset).take(room).collect();
+    if let (Some(titles), Some(first)) = (pinned, lines.first_mut()) {
+        *first = titles;
+    }
+    lines
+}
+
+/// Which keys there are, and what they have done; as much of it as there is room for.
+fn footer(view: &View, whole: usize, columns: usize) -> Line {
+    if view.is_typing {
+        return Line::toned(Tone::Strong, format!("/{}", view.filter))
+            .and(Tone::Faint, "_  Enter: keep it  Esc: all");
+    }
+    // The most useful first: what there is no room for is left out at the end.
+    let mut hints = Vec::new();
+    if whole > view.room {
+        hints.push(match view.offset {
+            Some(from) => {
+                format!("↑↓ {}–{} of {}", from + 1, (from + view.room).min(whole), number(whole as u64))
+            }
+            None => "↑↓ scroll".to_owned(),
+        });
+    }
+    if view.page.is_some() {
+        hints.push("Esc back".to_owned());
+    }
+    hints.push(if view.filter.is_empty() {
+        "/ filter".to_owned()
+    } else {
+        format!("/ filter: {}", view.filter)
+    });
+    let sort = hints.len();
+    hints.push(format!("s sort: {}", view.order.word()));
+    hints.push(if view.page.is_some() { "p next" } else { "p pool" }.to_owned());
+    let is_too_wide = |hints: &[String]| width(&hints.join(" · ")) > columns;
+    if is_too_wide(&hints) {
+        "s sort".clone_into(&mut hints[sort]);
+    }
+    while hints.len() > 1 && is_too_wide(&hints) {
+        hints.pop();
+    }
+    Line::toned(Tone::Faint, cell(&hints.join(" · "), columns + 1))
 }
 
 /// Divides `room` lines between sections that want so many each: all the same, but none more than it wants.
@@ -64,175 +205,6 @@ fn divide(room: usize, wanted: &[usize]) -> Vec<usize> {
         }
     }
     shares
-}
-
-/// Where columns begin on a sheet.
-struct Grid {
-    columns: usize,
-    short: bool,
-    name: usize,
-    kind: usize,
-    state: usize,
-}
-
-impl Grid {
-    fn of(sheet: Sheet) -> Self {
-        // At 80 columns: 20 for the name, 17 for the class, 16 for the state, 27 for who it is. Narrower sheets take it from
-        // the first two, so that figures stay in sight down to 60 columns.
-        let spare = sheet.columns.saturating_sub(80);
-        let missing = 77_usize.saturating_sub(sheet.columns).min(17);
-        let (name, state) = (20 + spare * 2 / 5 - missing / 2, 16 + spare / 5);
-        Self {
-            columns: sheet.columns,
-            short: sheet.rows.is_some(),
-            name,
-            kind: 17 - missing.div_ceil(2),
-            state,
-        }
-    }
-
-    fn lines(&self, snapshot: &Snapshot, hint: &str, rows: Option<usize>) -> Vec<Line> {
-        let sections = [
-            (self.pool_titles(), snapshot.pools.iter().map(|pool| self.pool(pool)).collect::<Vec<_>>()),
-            (self.queue_titles(), snapshot.queues.iter().map(|queue| self.queue(queue)).collect()),
-            (self.object_titles(), snapshot.objects.iter().map(|object| self.object(object)).collect()),
-            (
-                self.unreadable_titles(),
-                snapshot.unreadable.iter().map(|each| self.unreadable(each)).collect(),
-            ),
-        ];
-        let sections: Vec<_> = sections.into_iter().filter(|(_, entries)| !entries.is_empty()).collect();
-        let mut lines = vec![self.heading(snapshot, hint)];
-        if sections.is_empty() {
-            let nothing = "Nothing is shared: no pool, no named object, nobody waits.";
-            lines.extend([Line::default(), Line::toned(Tone::Faint, nothing)]);
-        }
-        let wanted: Vec<usize> =
-            sections.iter().map(|(_, entries)| entries.iter().map(Vec::len).sum()).collect();
-        // Each section also takes an empty line and its titles.
-        let room = rows.map(|rows| rows.saturating_sub(lines.len() + 2 * sections.len()));
-        let shares = room.map_or_else(|| wanted.clone(), |room| divide(room, &wanted));
-        for ((titles, entries), share) in sections.into_iter().zip(shares) {
-            lines.extend([Line::default(), titles]);
-            lines.extend(cut(entries, share));
-        }
-        lines.truncate(rows.unwrap_or(usize::MAX));
-        lines
-    }
-
-    /// The title, what there is, and the hint at the right end. Where room is short, less is said.
-    fn heading(&self, snapshot: &Snapshot, hint: &str) -> Line {
-        let at_objects = snapshot.objects.iter().map(|object| object.waiters.len());
-        let at_queues = snapshot.queues.iter().map(|queue| queue.waiters.len());
-        let waiters: usize = at_objects.chain(at_queues).sum();
-        let mut facts = vec![
-            counted(snapshot.processes(), "process", "processes"),
-            counted(snapshot.pools.len(), "pool", "pools"),
-            counted(snapshot.queues.len(), "queue", "queues"),
-            counted(snapshot.objects.len(), "object", "objects"),
-            format!("{} waiting", number(waiters as u64)),
-        ];
-        let title = "manyhands top  ";
-        let room = self.columns.saturating_sub(width(title) + width(hint));
-        // The sections below have pools, queues and objects one by one.
-        while facts.len() > 2 && width(&facts.join(" · ")) + 2 > room {
-            facts.remove(facts.len() - 2);
-        }
-        let facts = cell(&facts.join(" · "), room);
-        Line::toned(Tone::Strong, title).and(Tone::Faint, facts + hint)
-    }
-
-    fn titles(&self, cells: &[(&str, usize)]) -> Line {
-        let text: String = cells.iter().map(|(text, columns)| aligned(text, *columns)).collect();
-        Line::toned(Tone::Strong, text)
-    }
-
-    fn pool_titles(&self) -> Line {
-        let figures = ["workers", "running", "queued", "ended"].map(|title| (title, FIGURE));
-        self.titles(&[&[("POOLS", self.name + self.kind)][..], &figures].concat())
-    }
-
-    fn pool(&self, pool: &Pool) -> Vec<Line> {
-        let who = cell(&format!("  {}", party(&pool.parent)), self.name + self.kind);
-        let figures = [pool.workers, pool.running, pool.queued, pool.ended];
-        vec![Line::of(who + &figures.map(figure).concat())]
-    }
-
-    fn queue_titles(&self) -> Line {
-        let figures = ["size", "maxsize", "puts", "gets"].map(|title| (title, FIGURE));
-        self.titles(&[&[("QUEUES", self.name), ("", self.kind)][..], &figures].concat())
-    }
-
-    fn queue(&self, queue: &Queue) -> Vec<Line> {
-        let maxsize = queue.maxsize.map_or_else(|| aligned("–", FIGURE), figure);
-        let figures = [figure(queue.size), maxsize, figure(queue.puts), figure(queue.gets)].concat();
-        let mut lines = vec![Line::of(self.label(&queue.label) + &figures)];
-        if queue.is_closed {
-            lines.push(Line::toned(Tone::Faint, "    shut down"));
-        }
-        lines.extend(self.waiters(&queue.waiters));
-        lines
-    }
-
-    fn object_titles(&self) -> Line {
-        self.titles(&[("OBJECTS", self.name), ("", self.kind), ("  state", self.state), ("held by", 27)])
-    }
-
-    fn object(&self, object: &Object) -> Vec<Line> {
-        let indent = " ".repeat(self.name + self.kind + self.state);
-        let state = cell(&format!("  {}", object.state), self.state);
-        let (shown, hidden) = self.some(&object.holders);
-        let mut before = self.label(&object.label) + &state;
-        let mut lines = Vec::new();
-        for each in shown {
-            let before = std::mem::replace(&mut before, indent.clone());
-            lines.push(match each.party.is_dead {
-                true => Line::of(before).and(Tone::Bad, holder(each)),
-                false => Line::of(before + &holder(each)),
-            });
-        }
-        if shown.is_empty() {
-            lines.push(Line::of(before));
-        }
-        if hidden > 0 {
-            lines.push(Line::toned(Tone::Faint, format!("{indent}and {} more", number(hidden as u64))));
-        }
-        lines.extend(self.waiters(&object.waiters));
-        lines
-    }
-
-    fn unreadable_titles(&self) -> Line {
-        self.titles(&[("UNREADABLE", self.name), ("", self.kind), ("  open in", self.state), ("why", 27)])
-    }
-
-    fn unreadable(&self, each: &Unreadable) -> Vec<Line> {
-        let users = each.users.iter().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(" ");
-        let name = cell(&format!("  {}", each.name), self.name + self.kind);
-        let users = cell(&format!("  {users}"), self.state);
-        vec![Line::toned(Tone::Bad, format!("{name}{users}{}", each.reason))]
-    }
-
-    fn waiters(&self, waiters: &[Waiter]) -> Vec<Line> {
-        let (shown, hidden) = self.some(waiters);
-        let tone = |waiter: &Waiter| if waiter.party.is_dead { Tone::Bad } else { Tone::Plain };
-        let line = |waiter: &Waiter| Line::toned(tone(waiter), format!("    {}", wait(waiter)));
-        let mut lines: Vec<Line> = shown.iter().map(line).collect();
-        if hidden > 0 {
-            lines.push(Line::toned(Tone::Faint, format!("    and {} more", number(hidden as u64))));
-        }
-        lines
-    }
-
-    /// The part of a list that is shown, and how many are not.
-    fn some<'a, T>(&self, all: &'a [T]) -> (&'a [T], usize) {
-        let shown = if self.short && all.len() > WAITERS_SHOWN + 1 { WAITERS_SHOWN } else { all.len() };
-        (&all[..shown], all.len() - shown)
-    }
-
-    fn label(&self, label: &Label) -> String {
-        let name = format!("  {}", shown_name(label));
-        cell(&name, self.name) + &cell(&label.kind, self.kind)
-    }
 }
 
 /// As many entries as fit in `share` lines, the last one in part; the last line says how many do not.
@@ -258,84 +230,4 @@ fn cut(entries: Vec<Vec<Line>>, share: usize) -> Vec<Line> {
     });
     lines.truncate(share);
     lines
-}
-
-/// Columns of a figure.
-const FIGURE: usize = 10;
-
-/// A number of as many digits as its column has room for; of a large one the first.
-pub(super) fn figure(value: u64) -> String {
-    const UNITS: [&str; 6] = ["k", "M", "G", "T", "P", "E"];
-    if value < 10_000_000 {
-        return aligned(&number(value), FIGURE);
-    }
-    let (mut thousands, mut unit) = (value / 1000, 0);
-    while thousands >= 1_000_000 {
-        (thousands, unit) = (thousands / 1000, unit + 1);
-    }
-    aligned(&format!("{} {}", number(thousands), UNITS[unit]), FIGURE)
-}
-
-/// Digits in groups of three.
-pub(super) fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{} {}", number(count as u64), if count == 1 { one } else { many })
-}
-
-/// What a thing is called: its name, or its place if it has none.
-fn shown_name(label: &Label) -> String {
-    match &label.name {
-        Some(name) => name.clone(),
-        None => format!("({}:{:#x})", label.place.0, label.place.1),
-    }
-}
-
-fn holder(holder: &Holder) -> String {
-    let count = if holder.count == 1 { String::new() } else { format!(" × {}", number(holder.count)) };
-    format!("{}{count}", party(&holder.party))
-}
-
-/// `pid/thread process`; the thread only where it is not the process's first.
-fn party(party: &Party) -> String {
-    let thread = party.thread.filter(|thread| i64::from(*thread) != i64::from(party.pid));
-    let thread = thread.map_or_else(String::new, |thread| format!("/{thread}"));
-    let process = if party.is_dead { "(dead)".to_owned() } else { party.process.clone() };
-    format!("{}{thread} {process}", party.pid)
-}
-
-fn wait(waiter: &Waiter) -> String {
-    let purpose = match waiter.purpose {
-        "wait" => String::new(),
-        purpose => format!(" to {purpose}"),
-    };
-    let coroutine = if waiter.is_async { ", in a coroutine" } else { "" };
-    format!("{} waits {}{purpose}{coroutine}", party(&waiter.party), duration(waiter.seconds))
-}
-
-/// A time in the unit that suits it.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time is not negative")]
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 9.95 => format!("{s:.1} s"),
-        s if s < 99.5 => format!("{s:.0} s"),
-        s if s < 5970.0 => format!("{:.0} min", s / 60.0),
-        s if s < 171_000.0 => format!("{:.0} h", s / 3600.0),
-        s => format!("{:.0} d", s / 86400.0),
-    }
-}
-
-/// A title over its column: names at the left, figures (one word, narrow) at the right.
-fn aligned(text: &str, columns: usize) -> String {
-    if columns == FIGURE { format!("{text:>columns$}") } else { cell(text, columns) }
 }

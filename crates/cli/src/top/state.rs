@@ -12,6 +12,8 @@ use manyhands_sync::semaphore::Permits;
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::words::SegmentWords;
 
+use super::figure::bytes;
+
 /// More words than any object has.
 const MOST_WORDS: usize = (1 << 16) + 64;
 
@@ -51,7 +53,7 @@ impl State {
             Kind::Condition => Some(Self::said(if waiters == 0 { "nobody waits" } else { "waited for" })),
             // Who holds its ends is known only to those who do.
             Kind::Pipe => Some(Self::said("")),
-            _ => Some(Self::said(&bytes(site.segment().len() - SITE_BYTES))),
+            _ => Some(Self::said(&bytes((site.segment().len() - SITE_BYTES) as u64))),
         };
         found.unwrap_or_else(Self::damaged)
     }
@@ -102,17 +104,6 @@ fn words(site: &Arc<Site>, record: u64) -> Option<SegmentWords> {
     let count = len.checked_sub(record)? / 8;
     let is_record = record >= SITE_BYTES && record.is_multiple_of(64) && count > 0;
     is_record.then(|| SegmentWords::new(Arc::clone(site.segment()), record, count.min(MOST_WORDS)))
-}
-
-/// A size in the unit that suits it.
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn bytes(count: usize) -> String {
-    match count {
-        0..10_000 => format!("{count} B"),
-        10_000..10_000_000 => format!("{:.0} kB", count as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.0} MB", count as f64 / 1e6),
-        _ => format!("{:.0} GB", count as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]
@@ -189,11 +180,5 @@ mod tests {
         for place in [0, 64, AT + 8, AT + 4096, u64::MAX, u64::MAX - 63] {
             assert_eq!(State::of(&site, Kind::Lock, place, 0).text, "damaged", "{place}");
         }
-    }
-
-    #[test]
-    fn sizes_have_their_units() {
-        let shown = [9_999, 10_000, 123_456, 55_000_000, 12_000_000_000].map(bytes);
-        assert_eq!(shown, ["9999 B", "10 kB", "123 kB", "55 MB", "12 GB"]);
     }
 }

@@ -14,7 +14,7 @@ use manyhands_sync::names::{self, Entry, Kind, NameError};
 use manyhands_sync::site::{self, SITE_BYTES, Site, WaitKind};
 
 use super::state::State;
-use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
+use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 
 /// Records begin at multiples of this, so that the rest of a key is what is waited for at that record.
 const RECORD: u64 = 64;
@@ -64,6 +64,17 @@ fn open_made(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
     open(inode, entry)
 }
 
+/// The workers of a pool, as far as they live.
+fn crew(site: &Site, control: &Control) -> Vec<Worker> {
+    let mut tasks: HashMap<u16, String> = control.tasks().into_iter().collect();
+    let members = control.crew().filter_map(|number| {
+        let pid = site.lease(number).filter(|lease| !lease.reserved)?.identity.pid();
+        let (cpu_s, rss_bytes) = (procfs::cpu_seconds(pid)?, procfs::rss_bytes(pid)?);
+        Some(Worker { pid, task: tasks.remove(&number), cpu_s, cpu_share: None, rss_bytes })
+    });
+    members.collect()
+}
+
 #[derive(Default)]
 struct Survey {
     /// What processes run, as far as it was asked for.
@@ -89,7 +100,7 @@ impl Survey {
             |kind: Kind| Label { kind: kind.to_string(), name, place: (inode, SITE_BYTES as u64), users };
         match Kind::from_number(site.kind()) {
             Some(Kind::Ground) => {
-                self.pools(&site);
+                self.pools(inode, &site);
                 self.unnamed(inode, &site, &label(Kind::Ground).users);
             }
             Some(
@@ -117,7 +128,7 @@ impl Survey {
         self.snapshot.unreadable.push(Unreadable { name, users, reason });
     }
 
-    fn pools(&mut self, site: &Arc<Site>) {
+    fn pools(&mut self, inode: u64, site: &Arc<Site>) {
         let segment = site.segment();
         let Some(creator) = site.creator().filter(|_| ground::region(segment).start < segment.len()) else {
             return;
@@ -125,11 +136,13 @@ impl Survey {
         for control in ground::pools(segment).into_iter().filter_map(|at| Control::find(segment, at)) {
             let (account, running) = (control.account(), control.running());
             let pool = Pool {
+                place: (inode, control.offset() as u64),
                 parent: self.party(site, creator, None),
                 workers: account.workers,
                 running,
                 queued: account.unfinished.saturating_sub(running),
                 ended: account.submitted.saturating_sub(account.unfinished),
+                crew: crew(site, &control),
             };
             self.snapshot.pools.push(pool);
         }

@@ -1,7 +1,7 @@
 use super::json;
 use super::line::width;
 use super::screen::{Sheet, table};
-use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
+use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 use crate::ink::Ink;
 
 fn party(pid: i32, thread: u32) -> Party {
@@ -17,17 +17,36 @@ fn waiter(pid: i32, purpose: &'static str, seconds: f64) -> Waiter {
     Waiter { party: party(pid, 4720), purpose, is_async: purpose == "get", seconds }
 }
 
-fn lock(name: Option<&str>, holders: Vec<Holder>, waiters: Vec<Waiter>) -> Object {
+fn crew() -> Vec<Worker> {
+    let worker = |pid, task: Option<&str>, cpu_share| Worker {
+        pid,
+        task: task.map(Into::into),
+        cpu_s: 12.3,
+        cpu_share,
+        rss_bytes: 45_000_000 + u64::try_from(pid).expect("a positive number"),
+    };
+    vec![worker(4721, Some("bake"), Some(0.98)), worker(4722, None, None)]
+}
+
+pub(super) fn lock(name: Option<&str>, holders: Vec<Holder>, waiters: Vec<Waiter>) -> Object {
     let state = if holders.is_empty() { "free" } else { "held" };
     Object { label: label("Lock", name), state: state.into(), holders, waiters }
 }
 
-fn shop() -> Snapshot {
+pub(super) fn shop() -> Snapshot {
     let parent = Party { thread: None, ..party(4711, 4711) };
     let holder = |party| Holder { party, count: 1 };
     let dead = Party { process: String::new(), is_dead: true, ..party(4699, 4699) };
     let mut snapshot = Snapshot {
-        pools: vec![Pool { parent, workers: 2, running: 2, queued: 1_234_567, ended: 89 }],
+        pools: vec![Pool {
+            place: (77, 0x2000),
+            parent,
+            workers: 2,
+            running: 2,
+            queued: 1_234_567,
+            ended: 89,
+            crew: crew(),
+        }],
         queues: vec![
             Queue {
                 label: label("Queue", Some("empty")),
@@ -133,7 +152,7 @@ fn a_table_is_cut_to_its_rows_and_says_what_is_missing() {
     assert_eq!(lines.len(), 24, "no row is wasted: {lines:#?}");
     let cut = lines.iter().find(|line| line.starts_with("  and ")).expect("a line that says how many more");
     let shown = lines.iter().filter(|line| line.contains(" Lock ") || line.contains(" Event ")).count();
-    assert_eq!(*cut, format!("  and {} more", super::screen::number(3003 - shown as u64)));
+    assert_eq!(*cut, format!("  and {} more", super::figure::number(3003 - shown as u64)));
     assert!(lines.iter().any(|line| line.contains("(77:0x1a40)")), "what is waited for comes first");
 }
 
@@ -240,20 +259,6 @@ fn a_narrow_heading_says_less() {
     assert_eq!(heading(0), "");
 }
 
-#[test]
-fn large_figures_keep_to_their_columns() {
-    for (value, shown) in [
-        (0, "         0"),
-        (9_999_999, " 9,999,999"),
-        (10_000_000, "  10,000 k"),
-        (1_234_567_890, "   1,234 M"),
-        (999_999_999_999, " 999,999 M"),
-        (u64::MAX, "  18,446 P"),
-    ] {
-        assert_eq!(super::screen::figure(value), shown, "{value}");
-    }
-}
-
 /// Marsaglia's xorshift: the same snapshots in every run.
 struct Dice(u64);
 
@@ -318,13 +323,25 @@ impl Dice {
         }
     }
 
+    fn worker(&mut self) -> Worker {
+        Worker {
+            pid: [1, 4_194_303, i32::MAX][self.roll(3)],
+            task: Some(self.text()).filter(|_| self.roll(2) > 0),
+            cpu_s: [0.0, 12.3, 1e9, f64::MAX][self.roll(4)],
+            cpu_share: [None, Some(0.0), Some(0.99), Some(64.0)][self.roll(4)],
+            rss_bytes: self.number(),
+        }
+    }
+
     fn pool(&mut self) -> Pool {
         Pool {
+            place: (self.number(), self.number()),
             parent: self.party(),
             workers: self.number(),
             running: self.roll(1000) as u64,
             queued: self.number() / 2,
             ended: self.number(),
+            crew: self.some(30, Self::worker),
         }
     }
 
@@ -398,8 +415,9 @@ fn whatever_there_is_fits_on_the_sheet() {
 fn json_has_everything() {
     let text = json::object(&shop());
     for part in [
-        r#"{"pools": [{"parent": {"pid": 4711, "process": "shop.py", "thread": null, "dead": false}, "workers": 2"#,
-        r#""running": 2, "queued": 1234567, "ended": 89}]"#,
+        r#"{"pools": [{"place": "77:0x2000", "parent": {"pid": 4711, "process": "shop.py", "thread": null, "dead": false}, "workers": 2"#,
+        r#""running": 2, "queued": 1234567, "ended": 89, "crew": [{"pid": 4721, "task": "bake", "cpu_s": 12.30, "rss_bytes": 45004721}"#,
+        r#"{"pid": 4722, "task": null, "#,
         r#"{"kind": "JoinableQueue", "name": "orders", "place": "77:0x1a40", "users": [{"pid": 4711,"#,
         r#""size": 100, "maxsize": 100, "puts": 1034, "gets": 934, "closed": false, "waiters": [{"party": {"#,
         r#""purpose": "put", "asyncio": false, "seconds": 61.000}]"#,

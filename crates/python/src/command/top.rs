@@ -5,8 +5,10 @@ use std::io::{self, ErrorKind};
 use manyhands_cli::arguments::TopOptions;
 use manyhands_cli::ink::Ink;
 use manyhands_cli::top::clean::{Cleaned, clean};
+use manyhands_cli::top::keys::Typing;
 use manyhands_cli::top::screen::{self, Sheet};
-use manyhands_cli::top::{json, survey};
+use manyhands_cli::top::view::{Answer, View};
+use manyhands_cli::top::{Snapshot, json, survey};
 use manyhands_os::clock;
 use manyhands_os::terminal::{self, Keys, Pressed};
 use pyo3::prelude::*;
@@ -15,6 +17,9 @@ use super::{text_of, write};
 
 /// The longest wait, in nanoseconds, after which signals and the size of the terminal are looked at.
 const SLICE: u64 = clock::SECOND / 5;
+
+/// How long, in nanoseconds, the rest of what a key sends may take.
+const KEY: u64 = clock::SECOND / 20;
 
 /// Columns of a table that goes to a file or a pipe.
 const PRINTED: usize = 120;
@@ -54,40 +59,62 @@ fn show(py: Python<'_>, interval: f64, keys: &Keys<io::Stdin>, ink: Ink) -> PyRe
     py.import("manyhands._screen_signals")?.call_method0("prepare")?;
     let _screen = py.detach(Screen::open)?;
     let pause = (interval * clock::SECOND as f64) as u64;
+    let (mut view, mut typing) = (View::default(), Typing::default());
     loop {
-        let size = terminal::size(io::stdout()).unwrap_or((PRINTED, 24));
-        let until = py.detach(|| draw(size, pause, ink))?;
-        if wait(py, keys, until, size)? {
+        let (snapshot, until) = py.detach(|| look(&mut view, pause));
+        if watch(py, keys, &mut typing, &mut view, &snapshot, until, ink)? == Answer::Quit {
             return Ok(0);
         }
     }
 }
 
-/// Looks and draws; returns until when that may stay.
-fn draw((columns, rows): (usize, usize), pause: u64, ink: Ink) -> io::Result<u64> {
+/// Everything, and until when that may stay.
+fn look(view: &mut View, pause: u64) -> (Snapshot, u64) {
     let began = clock::now();
-    let sheet = Sheet { columns, rows: Some(rows), ink };
-    let lines = screen::table(&survey::look(), "q: quit", sheet);
-    write(io::stdout(), &screen::redrawn(&lines))?;
+    let mut snapshot = survey::look();
     let now = clock::now();
+    view.take_in(&mut snapshot, now as f64 / clock::SECOND as f64);
     // Where looking takes long it is done less often, so that it takes half of a CPU's time at most.
-    Ok(now + pause.max(now - began))
+    (snapshot, now + pause.max(now - began))
 }
 
-/// Waits until it is time to look again, a key is pressed or the terminal has another size; whether it is to end.
-fn wait(py: Python<'_>, keys: &Keys<io::Stdin>, until: u64, size: (usize, usize)) -> PyResult<bool> {
-    while clock::until(until) > 0 && terminal::size(io::stdout()).is_none_or(|now| now == size) {
-        // In slices: a signal that arrives just before a wait does not end it.
-        let slice = until.min(clock::now() + SLICE);
-        let pressed = py.detach(|| keys.next(slice))?;
-        py.check_signals()?;
-        match pressed {
-            Pressed::Key(b'q' | b'Q') | Pressed::Gone => return Ok(true),
-            Pressed::Key(_) => return Ok(false),
-            Pressed::Nothing => {}
+/// Shows a snapshot as keys and the terminal's size want it, until it is time to look again or to end.
+fn watch(
+    py: Python<'_>,
+    keys: &Keys<io::Stdin>,
+    typing: &mut Typing,
+    view: &mut View,
+    snapshot: &Snapshot,
+    until: u64,
+    ink: Ink,
+) -> PyResult<Answer> {
+    let terminal_size = || terminal::size(io::stdout()).unwrap_or((PRINTED, 24));
+    loop {
+        let size = terminal_size();
+        let sheet = Sheet { columns: size.0, rows: Some(size.1), ink };
+        let lines = screen::screen(snapshot, view, sheet);
+        py.detach(|| write(io::stdout(), &screen::redrawn(&lines)))?;
+        loop {
+            if clock::until(until) == 0 {
+                return Ok(Answer::Look);
+            }
+            // In slices: a signal that arrives just before a wait does not end it.
+            let slice = if typing.is_open() { KEY } else { SLICE };
+            let slice = until.min(clock::now() + slice);
+            let pressed = py.detach(|| keys.next(slice))?;
+            py.check_signals()?;
+            let key = match pressed {
+                Pressed::Gone => return Ok(Answer::Quit),
+                Pressed::Key(byte) => typing.byte(byte),
+                Pressed::Nothing => typing.pause(),
+            };
+            match key.map(|key| view.press(key)) {
+                None if terminal_size() == size => {}
+                None | Some(Answer::Draw) => break,
+                Some(answer) => return Ok(answer),
+            }
         }
     }
-    Ok(false)
 }
 
 /// A screen of our own over the one that was there, which comes back when this is dropped.

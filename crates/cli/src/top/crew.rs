@@ -1,0 +1,71 @@
+//! The page of one pool: its workers, what each does, and what it takes.
+
+use super::figure::{bytes, counted, duration, number};
+use super::grid::{Section, party};
+use super::line::{Line, cell, width};
+use super::{Pool, Worker};
+use crate::ink::Tone;
+
+/// Columns of a worker's number, its share of a CPU, its CPU time and its memory.
+const PID: usize = 10;
+const SHARE: usize = 7;
+const TIME: usize = 9;
+const MEMORY: usize = 9;
+/// Sheets below so many columns have no column for CPU time.
+const NARROWEST: usize = 48;
+
+/// Whose pool it is, and the hint at the right end.
+pub(super) fn heading(pool: &Pool, hint: &str, columns: usize) -> Line {
+    let title = "pool of ";
+    let room = columns.saturating_sub(width(title) + width(hint));
+    Line::toned(Tone::Strong, title)
+        .and(Tone::Strong, cell(&party(&pool.parent), room))
+        .and(Tone::Faint, hint)
+}
+
+/// What the pool has to do, in one line.
+pub(super) fn account(pool: &Pool, columns: usize) -> Line {
+    let mut facts = vec![
+        counted(pool.workers.try_into().unwrap_or(usize::MAX), "worker", "workers"),
+        format!("{} running", number(pool.running)),
+        format!("{} queued", number(pool.queued)),
+        format!("{} ended", number(pool.ended)),
+    ];
+    while facts.len() > 1 && width(&facts.join(" · ")) > columns {
+        facts.pop();
+    }
+    Line::toned(Tone::Faint, facts.join(" · "))
+}
+
+/// A row for each worker.
+pub(super) fn section(workers: &[Worker], columns: usize) -> Section {
+    let rows = Rows { task: task_columns(columns), has_time: columns >= NARROWEST };
+    let titles = Line::toned(Tone::Strong, rows.joined("WORKERS", "task", "CPU", "CPU time", "memory"));
+    Section { titles, entries: workers.iter().map(|worker| vec![rows.worker(worker)]).collect() }
+}
+
+fn task_columns(columns: usize) -> usize {
+    let time = if columns < NARROWEST { 0 } else { TIME };
+    columns.saturating_sub(PID + SHARE + time + MEMORY)
+}
+
+struct Rows {
+    task: usize,
+    has_time: bool,
+}
+
+impl Rows {
+    fn joined(&self, pid: &str, task: &str, share: &str, time: &str, memory: &str) -> String {
+        let time = if self.has_time { format!("{time:>TIME$}") } else { String::new() };
+        format!("{}{}{share:>SHARE$}{time}{memory:>MEMORY$}", cell(pid, PID), cell(task, self.task))
+    }
+
+    fn worker(&self, worker: &Worker) -> Line {
+        let task = worker.task.as_deref().unwrap_or("–");
+        let share =
+            worker.cpu_share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+        let pid = format!(" {}", worker.pid);
+        let row = self.joined(&pid, task, &share, &duration(worker.cpu_s), &bytes(worker.rss_bytes));
+        if worker.task.is_some() { Line::of(row) } else { Line::toned(Tone::Faint, row) }
+    }
+}
