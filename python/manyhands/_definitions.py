@@ -6,12 +6,15 @@ import ctypes
 import functools
 import pickle
 import sys
+import typing
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any
 
 from cloudpickle import cloudpickle
 
+from manyhands import _findable
 from manyhands._constants import is_importable
 
 __all__ = ["reduce_definition"]
@@ -19,6 +22,12 @@ __all__ = ["reduce_definition"]
 _Registered = list[tuple[type, Callable[..., Any]]]
 
 _SINGLE_DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
+# What pickles as its name in its module, and is not found there by another process.
+_NAMED = tuple(
+    getattr(typing, name)
+    for name in ("NewType", "ParamSpec", "TypeVarTuple", "TypeAliasType")
+    if hasattr(typing, name)
+)
 # What `functools.singledispatchmethod` binds to an instance: a function up to Python 3.13.
 _BOUND_DISPATCH = getattr(functools, "_singledispatchmethod_get", None)
 _BOUND_DISPATCH_CODE: Any = getattr(
@@ -52,6 +61,10 @@ def reduce_definition(obj: Any) -> Any:
         return _single_dispatch_method, (obj.func, _registered(obj.dispatcher)[1])
     elif kind is functools.cached_property:
         return _cached_property, (obj.func, obj.attrname)
+    elif kind is functools.partialmethod:
+        return _partial_method, (obj.func, obj.args, obj.keywords)
+    elif kind in _NAMED:
+        return _reduce_named(obj)
     elif kind in _COMPOUND or kind is _ARRAY or kind is _POINTER:
         return _reduce_ctypes_class(obj)
     elif kind is memoryview:
@@ -117,6 +130,36 @@ def _cached_property(function: Callable[..., Any], name: str | None) -> Any:
     made = functools.cached_property(function)
     if name is not None:
         made.__set_name__(object, name)
+    return made
+
+
+def _partial_method(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return functools.partialmethod(function, *args, **keywords)
+
+
+def _reduce_named(obj: Any) -> Any:
+    module = obj.__module__
+    found = getattr(sys.modules.get(module), obj.__name__, None)
+    if found is obj and module != "__main__" and _findable.is_found(module):
+        return NotImplemented
+    kind = type(obj).__name__
+    if kind == "NewType":
+        parts: tuple[Any, ...] = (obj.__supertype__,)
+    elif kind == "TypeAliasType":
+        parts = (obj.__value__, obj.__type_params__)
+    else:
+        parts = ()
+    return _named, (kind, obj.__name__, module, *parts)
+
+
+def _named(kind: str, name: str, module: str, *parts: Any) -> Any:
+    make = getattr(typing, kind)
+    if kind == "TypeAliasType":  # it takes its module from whoever calls this
+        value, parameters = parts
+        return make(name, value, type_params=parameters)
+    made = make(name, *parts)
+    with suppress(AttributeError):  # some say for good which module has made them
+        made.__module__ = module
     return made
 
 

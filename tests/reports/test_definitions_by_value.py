@@ -96,6 +96,39 @@ with mh.ProcessPoolExecutor(1) as pool:
     assert type(queue.get()) is Point
 """
 
+NAMED = """
+import functools
+import sys
+import typing
+import manyhands as mh
+
+Number = typing.NewType("Number", int)
+P = typing.ParamSpec("P")
+Ts = typing.TypeVarTuple("Ts")
+T = typing.TypeVar("T")
+if sys.version_info >= (3, 12):
+    exec("type Alias[X] = list[X]")
+
+class Adder:
+    def add(self, one, other):
+        return one + other
+    add_ten = functools.partialmethod(add, 10)
+    add_all = functools.partialmethod(add, other=20)
+
+class Box(typing.Generic[T]):
+    def __init__(self, value: T):
+        self.value = value
+
+with mh.ProcessPoolExecutor(1) as pool:
+    assert pool.submit(lambda: (Number(3), Number.__name__)).result() == (3, "Number")
+    assert pool.submit(lambda: (P.__name__, Ts.__name__)).result() == ("P", "Ts")
+    assert pool.submit(lambda kind: kind.__supertype__, Number).result() is int
+    assert pool.submit(lambda: (Adder().add_ten(1), Adder().add_all(1))).result() == (11, 21)
+    assert pool.submit(lambda: Box[Number](5).value).result() == 5
+    if sys.version_info >= (3, 12):
+        assert pool.submit(lambda: str(Alias[int])).result() == "Alias[int]"
+"""
+
 NAMELESS = """
 import multiprocessing
 import types
@@ -116,7 +149,9 @@ with mh.ProcessPoolExecutor(1) as pool:
 
 
 @pytest.mark.parametrize(
-    "program", [DECORATED, CTYPES, NAMELESS], ids=["decorated", "ctypes", "nameless"]
+    "program",
+    [DECORATED, CTYPES, NAMED, NAMELESS],
+    ids=["decorated", "ctypes", "named", "nameless"],
 )
 def test_they_run_in_workers(program: str) -> None:
     command = [sys.executable, "-c", program]
