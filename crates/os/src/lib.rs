@@ -37,3 +37,15 @@ pub mod robust;
 pub mod socket;
 pub mod sysv;
 pub mod terminal;
+
+/// Says which system call has failed, and what that means, where a sandbox's filter does not allow it.
+pub(crate) fn refused(call: &str, therefore: &str, error: rustix::io::Errno) -> std::io::Error {
+    use rustix::io::Errno;
+    if !matches!(error, Errno::PERM | Errno::ACCESS | Errno::NOSYS) {
+        return error.into();
+    }
+    let error = std::io::Error::from(error);
+    let text =
+        format!("the system refuses {call} ({error}), without which {therefore}; a sandbox may forbid it");
+    std::io::Error::new(error.kind(), text)
+}

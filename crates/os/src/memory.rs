@@ -245,7 +245,8 @@ impl Segment {
     }
 
     /// What cannot be done by the mapping (pages that are locked cannot be discarded by it, read-only ones not be
-    /// committed, and there are kernels that know neither) is done by the descriptor, if that is still ours.
+    /// committed, there are kernels that know neither, and sandboxes that refuse both) is done by the descriptor, if that
+    /// is still ours.
     fn or_by_descriptor(
         &self,
         outcome: rustix::io::Result<()>,
@@ -254,7 +255,7 @@ impl Segment {
         len: usize,
     ) -> rustix::io::Result<()> {
         match outcome {
-            Err(Errno::INVAL) if self.has_its_file() => {
+            Err(Errno::INVAL | Errno::PERM | Errno::ACCESS | Errno::NOSYS) if self.has_its_file() => {
                 mapping::without_mapping(&self.fd, commit, start, len)
             }
             outcome => outcome,

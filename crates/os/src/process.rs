@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
+use crate::refused;
+
 mod descendants;
 mod identity;
 mod namespace;
@@ -37,7 +39,9 @@ impl Pidfd {
     /// `ESRCH` (kind `Uncategorized`) when there is none.
     pub fn open(pid: i32) -> io::Result<Self> {
         let id = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
-        Ok(Self { fd: rustix::process::pidfd_open(id, PidfdFlags::empty())?, pid })
+        let opened = rustix::process::pidfd_open(id, PidfdFlags::empty());
+        let fd = opened.map_err(|error| refused("pidfd_open", "processes cannot be watched", error))?;
+        Ok(Self { fd, pid })
     }
 
     /// The process's number.

@@ -30,15 +30,24 @@ mod kernel {
     use rustix::process::{Resource, getrlimit};
 
     use super::FileId;
+    use crate::refused;
 
     /// A sealed file of `len` bytes.
     pub(in super::super) fn create(name: &CStr, len: usize) -> io::Result<OwnedFd> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know NOEXEC_SEAL; some later ones are set up to insist on it.
-        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
-            outcome => outcome?,
+        let made = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+            outcome => outcome,
         };
+        let fd = made.map_err(|error| refused("memfd_create", "there is no shared memory", error))?;
+        // Asked before: to try is a signal, which ends programs that do not ignore it.
+        let longest = getrlimit(Resource::Fsize).current.filter(|longest| *longest < len as u64);
+        if let Some(longest) = longest {
+            let text =
+                format!("files of this process may have {longest} bytes (ulimit -f), and {len} are needed");
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
+        }
         rustix::fs::ftruncate(&fd, len as u64)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(fd)
