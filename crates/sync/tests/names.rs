@@ -321,3 +321,40 @@ fn the_list_names_all_users() {
     kill(child, libc::SIGKILL);
     assert_eq!(reap(child), libc::SIGKILL);
 }
+
+#[test]
+fn more_processes_have_it_than_the_directory_has_room_for() {
+    let _alone = alone();
+    const CHILDREN: usize = 140;
+    let name = name();
+    let counts = Arc::new(Segment::create(c"test counts", 4096).expect("a segment"));
+    counts.commit(0..4096).expect("committed");
+    let opened = counts.word64(0);
+    let child = || {
+        let found = make_or_open(&wanted(&name), NOTHING).expect("made or opened");
+        opened.fetch_add(1 + (u64::from(found.created) << 32), Ordering::SeqCst);
+        park_for_ever();
+    };
+    let mut children = Vec::new();
+    for number in 1..=CHILDREN {
+        children.push(fork(child));
+        while opened.load(Ordering::SeqCst) & 0xffff_ffff < number as u64 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(opened.load(Ordering::SeqCst) >> 32, 1, "one has made it");
+    let end = |children: &[i32]| {
+        for pid in children {
+            kill(*pid, libc::SIGKILL);
+            reap(*pid);
+        }
+    };
+    // Those who came last have no row.
+    let (first, last) = children.split_at(CHILDREN - 2);
+    end(first);
+    let found = make_or_open(&wanted(&name), NOTHING).expect("opened");
+    assert!(!found.created, "the last ones have it still");
+    drop(found);
+    end(last);
+    assert!(make_or_open(&wanted(&name), NOTHING).expect("made").created);
+}
