@@ -122,6 +122,12 @@ pub fn make_or_open(
         own::find(name)?
     };
     if let Some(site) = known {
+        if site.directory().is_some_and(|directory| !directory.is_current()) {
+            // This process has changed its user since; that one's other processes are not to make another one.
+            let directory = directory::current()?;
+            let _claimed = directory.claim(name)?;
+            own::note(name, &site, directory);
+        }
         return opened(name, site, wanted);
     }
     let directory = directory::current()?;
@@ -183,7 +189,7 @@ fn find(name: &str, claimed: &Claimed) -> Result<Option<Arc<Site>>, NameError> {
             },
             Err(error) => error,
         };
-        if has_let_go(&row) {
+        if has_let_go(&row, &error) {
             claimed.strike(&row);
             is_unsure = true;
         } else {
@@ -207,8 +213,9 @@ fn find(name: &str, claimed: &Claimed) -> Result<Option<Arc<Site>>, NameError> {
 }
 
 /// Whether the process of a row certainly has the segment no more, of which it could not be had.
-fn has_let_go(row: &Row) -> bool {
-    row.holder.is_dead() || !row.holder.is_foreign() && memfd::can_look_into(row.holder.pid())
+fn has_let_go(row: &Row, error: &io::Error) -> bool {
+    let is_elsewhere = error.kind() == io::ErrorKind::NotFound && !row.holder.is_foreign();
+    row.holder.is_dead() || is_elsewhere && memfd::can_look_into(row.holder.pid())
 }
 
 /// What was opened as a segment of this name, if it still has it. For who has the claim.

@@ -101,7 +101,7 @@ pub(super) fn current() -> Result<&'static Directory, NameError> {
     // Acquire: what it points to. pairs with: the exchange below (Release)
     let known = CURRENT.load(Ordering::Acquire);
     // SAFETY: null, or from `Box::into_raw` and never freed.
-    let of_user = unsafe { known.as_ref() }.filter(|directory| directory.user == memfd::user());
+    let of_user = unsafe { known.as_ref() }.filter(|directory| directory.is_current());
     if let Some(directory) = of_user {
         return Ok(directory);
     }
@@ -120,6 +120,11 @@ pub(super) fn current() -> Result<&'static Directory, NameError> {
 }
 
 impl Directory {
+    /// Whether it is that of the user whom this process is now.
+    pub(super) fn is_current(&self) -> bool {
+        self.user == memfd::user()
+    }
+
     fn find_or_make() -> Result<Self, NameError> {
         if let Some(found) = Self::find()? {
             return Ok(found);

@@ -109,9 +109,9 @@ impl fmt::Display for NameError {
                 let what = if name.is_empty() { "a shared object".to_owned() } else { format!("{name:?}") };
                 write!(
                     formatter,
-                    "{what} is in use by process {pid}, into which this process may not look: {error}; the system \
-                     hides a process that has changed its user or is otherwise not dumpable, and all where /proc \
-                     is missing: open {what} before that, hand it on by fork, or have process {pid} call \
+                    "{what} is in use by process {pid}, into which this process may not look ({error}): the system \
+                     hides those that have changed their user or are otherwise not dumpable, and all where /proc is \
+                     missing; open it here before that, inherit it by fork, or have process {pid} call \
                      prctl(PR_SET_DUMPABLE, 1)"
                 )
             }
