@@ -31,13 +31,14 @@ class Running:
         self.engine = engine
         self.state = state  # of the program at the start, if its workers are to follow changes
         self.has_ended = False
-        self.collector = threading.Thread(
-            target=self._collect, name="manyhands-collector", daemon=True
-        )
+        self.collector: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the collector."""
-        self.collector.start()
+        collector = threading.Thread(target=self._collect, name="manyhands-collector", daemon=True)
+        collector.start()
+        # Not before: one that could not be started would keep the engine, in a circle with it.
+        self.collector = collector
 
     def _collect(self) -> None:
         self.engine.collect()
@@ -72,17 +73,18 @@ class Running:
     def close(self) -> None:
         ending.add(self)
         self.engine.close()
-        if self.has_ended or self.collector.ident is None:
+        if self.has_ended or self.collector is None:
             ending.discard(self)
 
     def join(self) -> None:
         """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
         while not self.engine.join(_JOIN_SLICE):
             pass
-        if self.collector is not threading.current_thread():
+        collector = self.collector
+        if collector is not None and collector is not threading.current_thread():
             # In slices: a signal that comes right before CPython falls asleep does not wake it.
-            while self.collector.is_alive():
-                self.collector.join(_JOIN_SLICE)
+            while collector.is_alive():
+                collector.join(_JOIN_SLICE)
         ending.discard(self)
 
     def stop(self) -> None:

@@ -30,6 +30,7 @@ import select
 import signal
 import struct
 import sys
+import time
 import warnings
 
 from manyhands import _hash_seed
@@ -51,6 +52,9 @@ _ENDED = struct.Struct("<IIiiQ")
 _PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
 _FORK_FDS = 3
 _WARM_AFTER_MS = 30
+# Seconds between tries to tell the parent something, doubled each time.
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.3
 # How long workers that have been killed may take to die, on a busy machine.
 _DYING_MS = 500
 # What functions of ``__main__``, exceptions and cancelled tasks need.
@@ -182,6 +186,11 @@ class Zygote:
             )
         except ConnectionError:
             packet, attached = b"", []
+        except OSError as error:
+            if error.errno not in (errno.ENOMEM, errno.ENOBUFS):
+                raise
+            time.sleep(_FIRST_PAUSE)
+            return True  # it is still there
         if not packet:
             self._kill_all()
             return False
@@ -303,10 +312,19 @@ class Zygote:
                 self._reap(self._children[descriptor])
 
     def _send(self, packet: bytes) -> None:
-        try:
-            self._control.send(packet, _socket.MSG_NOSIGNAL)
-        except OSError:
-            pass  # the parent has gone; `serve` will hear of it
+        """Tells the parent. A zygote that cannot is no use to it: it ends, and that is heard."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._control.send(packet, _socket.MSG_NOSIGNAL)
+                return
+            except ConnectionError:
+                return  # the parent has gone; `serve` will hear of it
+            except OSError:
+                if pause > _LONGEST_PAUSE:
+                    raise
+            time.sleep(pause)
+            pause *= 2
 
 
 def _send_signal(child: _Child, number: int) -> None:

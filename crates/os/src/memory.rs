@@ -146,7 +146,11 @@ impl Segment {
 
     /// Whether our descriptor is still that of our file. Who closes descriptors at this very moment is not seen.
     fn has_its_file(&self) -> bool {
-        mapping::file(&self.fd).is_ok_and(|file| file == self.file)
+        match mapping::file(&self.fd) {
+            Ok(file) => file == self.file,
+            // Another error than that says nothing of it.
+            Err(error) => error.raw_os_error() != Some(Errno::BADF.raw_os_error()),
+        }
     }
 
     /// The number of its file: the same in every process, and no other segment has it meanwhile.

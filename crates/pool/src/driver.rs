@@ -22,7 +22,8 @@ use crate::state::plan::Action;
 use crate::state::seat::Life;
 use crate::zygote::{self, News};
 
-const BELL: u64 = 0;
+/// Key of the bell.
+pub(crate) const BELL: u64 = 0;
 const CONTROL: u64 = 1;
 /// Keys from here on belong to [`crate::voices::Voices`].
 pub(crate) const FIRST_VOICE: u64 = 2;
@@ -102,9 +103,6 @@ impl<T: Send + 'static> Driver<T> {
         process::block_signals();
         process::set_name(c"manyhands-pool");
         let poller = &Arc::clone(&self.shared).poller;
-        if poller.add(&self.shared.bell, BELL, Interest::Readable).is_err() {
-            self.shared.lock().break_down("its driver thread cannot watch descriptors");
-        }
         loop {
             let (actions, deadline) = self.shared.lock().plan(clock::now());
             let ends = actions.contains(&Action::End);
@@ -293,6 +291,8 @@ impl<T: Send + 'static> Driver<T> {
                     self.hear(news);
                 }
             }
+            // It will be heard later.
+            Err(error) if passes(&error) => {}
             _ => self.bury_zygote(),
         }
     }

@@ -7,13 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_channel::arena::Block;
-use manyhands_os::poll::{EventFd, Poller};
+use manyhands_os::poll::{EventFd, Interest, Poller};
 use manyhands_os::process::{self, identity};
 use manyhands_os::{clock, procfs};
 use manyhands_sync::{SpinBudget, Wait};
 
 use crate::control::Control;
-use crate::driver::{Driver, FIRST_VOICE, Launch};
+use crate::driver::{BELL, Driver, FIRST_VOICE, Launch};
 use crate::ground::Ground;
 use crate::state::seat::LaneTable;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
@@ -137,13 +137,15 @@ impl<T: Send + 'static> Pool<T> {
             Arc::clone(&stash_filled),
             settings,
         );
+        let (bell, poller) = (EventFd::new()?, Poller::new()?);
+        poller.add(&bell, BELL, Interest::Readable)?;
         let shared = Shared {
             ground,
             control,
             _control_block: block,
             launch,
-            bell: EventFd::new()?,
-            poller: Poller::new()?,
+            bell,
+            poller,
             state: Mutex::new(state),
             voices: Mutex::new(Voices::new(FIRST_VOICE)),
             lanes,

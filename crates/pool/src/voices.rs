@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use manyhands_os::poll::{Interest, Poller};
-use manyhands_os::socket;
+use manyhands_os::{process, socket};
 
 use crate::task::{Speech, Stream};
 
@@ -160,7 +160,7 @@ impl Voice {
                     }
                 }
                 Ok(length) => heard.push(self.speech(chunk[..length].to_vec())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.raw_os_error().is_some_and(process::is_shortage) => return true,
                 Err(_) => return false,
             }
         }
