@@ -118,7 +118,7 @@ test-python: wheel ## Run the Python tests only
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 2 --dist loadfile -m 'not storm and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n 2 --dist loadfile -m 'not storm and not faults and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	done 3< target/interpreters; \
@@ -129,6 +129,11 @@ storm: wheel ## Kill processes by the thousand for several minutes
 	@$(ENVIRONMENT) .venvs/storm "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
 	MANYHANDS_STORM=20000 timeout --kill-after=20 3600 cargo test --locked --release -p manyhands-channel --test queue_storm
 	timeout --kill-after=20 3600 .venvs/storm/bin/python -m pytest -m storm -o faulthandler_timeout=1800 $(ARGS)
+
+.PHONY: faults
+faults: wheel ## Have every system call of a start fail once, and interrupt every line
+	@$(ENVIRONMENT) .venvs/faults "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
+	timeout --kill-after=20 14400 .venvs/faults/bin/python -m pytest -p no:cacheprovider -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 .PHONY: fuzz
 fuzz: rust ## Damage segments at random for minutes (needs nightly Rust and cargo-fuzz)

@@ -1,0 +1,74 @@
+"""One system call fails while a pool starts, or replaces a worker: nothing hangs, nothing is left.
+
+Found by use, with all descriptors taken: a zygote or a worker that could not be started stayed
+"starting" for ever. So each call is made to fail, once; a part of them here, all by `make faults`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parent.parent / "start_faults.py"
+
+# Which calls may fail so, and are made.
+MAKE_DESCRIPTORS = [
+    *("dup2", "dup3", "epoll_create1", "eventfd2", "fcntl", "memfd_create", "openat"),
+    *("pidfd_open", "pipe2", "socket", "socketpair"),
+]
+ASK_FOR_MEMORY = [
+    *("clone", "clone3", "epoll_ctl", "fallocate", "fork", "fstat", "ftruncate", "getcwd"),
+    *("getdents64", "madvise", "mprotect", "poll", "readlink", "recvmsg", "sendmsg", "sendto"),
+    *("statx", "vfork"),
+]
+MAY_BE_FORBIDDEN = [
+    *("getrandom", "ioctl", "kill", "pidfd_send_signal", "prctl", "prlimit64"),
+    *("sched_getaffinity", "set_robust_list", "sysinfo", "uname"),
+]
+# CPython takes a folder that it may not list once for an empty one, for good.
+NO_RIGHTS = [call for call in ASK_FOR_MEMORY if call != "getdents64"]
+CALLS = {
+    "EMFILE": MAKE_DESCRIPTORS,
+    "EAGAIN": ["clone", "clone3", "fork", "getrandom", "sendmsg", "sendto", "vfork"],
+    "ENOMEM": MAKE_DESCRIPTORS + ASK_FOR_MEMORY,
+    "EPERM": MAKE_DESCRIPTORS + NO_RIGHTS + MAY_BE_FORBIDDEN,
+}
+EXPERIMENTS = [
+    (experiment, error)
+    for experiment in ("pool_of_processes", "replacement", "pool_of_threads", "shared_objects")
+    for error in CALLS
+    # Threads need no descriptors, and shared objects no threads.
+    if (experiment, error) not in {("pool_of_threads", "EMFILE"), ("shared_objects", "EAGAIN")}
+]
+
+
+def inject(experiment: str, error: str, most: int, patience: float) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), experiment, error, ",".join(CALLS[error]), str(most)],
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *found, last = done.stdout.splitlines()
+    if last == "cannot":
+        pytest.skip(found[0])
+    assert not found, "\n".join(found)
+    assert int(last.removesuffix(" faults")) > 0
+
+
+@pytest.mark.parametrize(("experiment", "error"), EXPERIMENTS)
+@pytest.mark.timeout(300)
+def test_some_faults(experiment: str, error: str) -> None:
+    inject(experiment, error, 2, 280)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("experiment", "error"), EXPERIMENTS)
+@pytest.mark.timeout(3600)
+def test_every_fault(experiment: str, error: str) -> None:
+    inject(experiment, error, 10_000, 3500)

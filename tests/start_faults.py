@@ -1,0 +1,145 @@
+"""Starts pools while one system call fails: a program of the tests, see test_faults_at_start.py.
+
+    python start_faults.py EXPERIMENT ERROR CALL[,CALL ...] MOST
+
+Each of the system calls that the experiment makes, but at most so many of each, fails once with
+ERROR. Prints what was not as it should be, and then how many faults there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import faults
+import manyhands as mh
+import manyhands._process
+import manyhands._thread
+
+# What the caller of a pool that cannot be started may get: the system's reason in some form.
+ANSWERS = (OSError, MemoryError, RuntimeError)
+PATIENCE = 20.0  # seconds for a task; an experiment without an end takes half as long again
+
+
+def pool_of_processes(marker: faults.Marker) -> None:
+    """Starts the zygote and the first worker."""
+    marker.begin()
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def replacement(marker: faults.Marker) -> None:
+    """Has a worker replaced that has died."""
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+        marker.begin()
+        error = pool.submit(os._exit, 3).exception(PATIENCE)
+        if not isinstance(error, mh.WorkerDied):
+            raise error or RuntimeError("it returned")
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def pool_of_threads(marker: faults.Marker) -> None:
+    """Starts a thread."""
+    marker.begin()
+    with mh.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def shared_objects(marker: faults.Marker) -> None:
+    """Makes the memory that processes share, and what lies in it."""
+    marker.begin()
+    lock, queue = mh.Lock(), mh.Queue()
+    with lock:
+        queue.put(1)
+    assert queue.get() == 1
+
+
+EXPERIMENTS = {
+    each.__name__: each
+    for each in (pool_of_processes, replacement, pool_of_threads, shared_objects)
+}
+
+
+def told(experiment: Callable[[faults.Marker], None], marker: faults.Marker) -> str:
+    """Runs an experiment, and one after it without faults; says what came of them, as JSON."""
+    first = "done"
+    try:
+        experiment(marker)
+    except ANSWERS as error:
+        first = f"{type(error).__name__}: {error}"
+        error.__traceback__ = None
+    # The fault may have been in the first use of the whole process.
+    marker.end()
+    experiment(faults.Marker(None))
+    gc.collect()
+    return json.dumps([first, settled()])
+
+
+def settled() -> Counter[str]:
+    """What the process holds, once that does not change any more."""
+    end = time.monotonic() + 5
+    held = faults.belongings()
+    while held["thread"] > 1 and time.monotonic() < end:
+        time.sleep(0.005)
+        held = faults.belongings()
+    return held
+
+
+def shortcomings(outcome: faults.Outcome, usual: Counter[str]) -> list[str]:
+    """What is wrong with how an experiment went."""
+    if outcome.status is None:
+        return [f"hangs: {outcome.left}"]
+    if outcome.status != 0:
+        return [f"ended with status {outcome.status}: {outcome.said}"]
+    found = [f"left behind: {each}" for each in outcome.left]
+    held = Counter(json.loads(outcome.said)[1])
+    more = held - usual
+    del more["/dev/urandom"]  # CPython keeps it open from when getrandom has failed
+    return found + [f"{count} more {what}" for what, count in more.items()]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers up to `count`, from its first to its last."""
+    few = min(count, most)
+    return [1 + (count - 1) * each // max(1, few - 1) for each in range(few)]
+
+
+def main(name: str, error: str, calls: str, most: str) -> None:
+    experiment = EXPERIMENTS[name]
+    if reason := faults.why_not():
+        print(f"{reason}\ncannot")
+        return
+    chosen = [call for call in calls.split(",") if call in faults.NUMBERS]
+    # What the processes under test complain of is no concern of this program's output.
+    with contextlib.ExitStack() as stack:
+        devnull = stack.enter_context(open(os.devnull, "w"))
+        os.dup2(devnull.fileno(), 2)
+        usual = faults.run(lambda marker: told(experiment, marker), chosen)
+        if usual.status != 0:
+            print(f"without faults: {usual.said} {usual.left}")
+            return
+        held = Counter(json.loads(usual.said)[1])
+        count = 0
+        for call in chosen:
+            for at in spread(usual.counts[call], int(most)):
+                fault = faults.Fault(call, at, getattr(errno, error))
+                outcome = faults.run(
+                    lambda marker: told(experiment, marker), [call], fault, 1.5 * PATIENCE
+                )
+                for shortcoming in shortcomings(outcome, held):
+                    print(f"{fault} in {outcome.struck}: {shortcoming}", flush=True)
+                count += bool(outcome.struck)
+    print(f"{count} faults")
+
+
+if __name__ == "__main__":
+    del manyhands
+    main(*sys.argv[1:])
