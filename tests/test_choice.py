@@ -503,6 +503,19 @@ def test_a_meter_can_be_read_while_the_piece_runs() -> None:
         # Never at the same time: if other work was the reason, nobody knows.
         ([(1.0, 0.1, 0.9, False), (1.0, 0.5, 0.9, False)], None),
         ([(1.0, 0.1, 0.9, False), (1.0, 0.9, 0.1, False)], 2.0 / 1.9),
+        # Compressing, while others had nine tenths of the CPUs; and computing under the GIL then.
+        (
+            [(0.019, 0.01, 0.546, False), (0.018, 0.0, 0.473, False), (0.020, 0.006, 0.558, False)],
+            2.0,
+        ),
+        (
+            [
+                (0.005, 0.035, 0.272, False),
+                (0.005, 0.003, 0.124, False),
+                (0.004, 0.0, 0.056, False),
+            ],
+            1.0,
+        ),
     ],
 )
 def test_what_pairs_on_a_busy_machine_say(

@@ -22,8 +22,10 @@ __all__ = [
     "Measurements",
     "Resources",
     "at_once",
+    "better",
     "choose",
     "expect_choice",
+    "explained",
     "last_choice",
     "predict",
     "remember",
@@ -37,8 +39,16 @@ THREAD_OVERHEAD: Final = 0.0003
 PROCESS_OVERHEAD: Final = 0.001
 # Another way has to be shorter than the simpler one by this factor to be worth it.
 CLEARLY: Final = 0.8
+# What a move to other workers has to save, in seconds.
+WORTH_MOVING: Final = 0.02
 # Two threads that come this close to twice the speed of one hold each other up nowhere.
 FREE_SPEEDUP: Final = 1.75
+# Where others want the CPUs, threads that take turns get so many times more of them than one alone.
+TURN_GAIN: Final = 1.3
+# The machine is busy if a thread gets less than this part of a CPU.
+BUSY: Final = 0.8
+# On a busy machine it takes more threads to get as much of the CPUs.
+MORE_THREADS: Final = 4
 # Input of unknown length counts as this many seconds of work: it may be endless.
 UNKNOWN_SECONDS: Final = 60.0
 
@@ -90,6 +100,7 @@ class Resources:
         process_start: seconds until a process pool could begin.
         enforce_timeout: whether items have a timeout, which the caller itself cannot enforce.
         memory: bytes that items under way may hold together.
+        others: threads of other programs that want these CPUs at any moment.
     """
 
     cpus: int
@@ -98,6 +109,31 @@ class Resources:
     process_start: float
     enforce_timeout: bool = False
     memory: float = float("inf")
+    others: float = 0.0
+
+    def computed(self, threads: float) -> float:
+        """Return the CPU seconds that so many threads of ours get in a second.
+
+        The kernel shares out the CPUs evenly to all who want one.
+
+        Example:
+            >>> Resources(2, 32, 2, 0.1).computed(1)
+            1.0
+            >>> Resources(2, 32, 2, 0.1, others=8).computed(2)
+            0.4
+        """
+        return min(threads, self.cpus, self.cpus * threads / (threads + self.others))
+
+    def in_turns(self, threads: float) -> float:
+        """Return the CPU seconds that threads get which take turns, as under the GIL."""
+        alone = self.computed(1)
+        # Whoever has just slept comes first: each turn begins with that.
+        return alone if threads < 2 else min(1.0, TURN_GAIN * alone)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one thread of ours would often be without a CPU."""
+        return self.computed(1) < BUSY
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +144,13 @@ class Choice:
         kind: ``"sequential"`` (in the caller), ``"thread"`` or ``"process"``.
         reason: one line for people.
         measurements: the figures behind it.
+        others: how many threads of other programs wanted the CPUs meanwhile.
     """
 
     kind: Kind
     reason: str
     measurements: Measurements
+    others: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
@@ -169,7 +207,8 @@ def threads_for(measured: Measurements, have: Resources) -> int:
     # As many as keep the CPUs busy, and no more: each of them holds what its item holds. Half as
     # many again, since now and then many wait at the same time.
     busy = max(1.0 - measured.waiting, 1.0 / have.thread_workers)
-    wanted = max(have.cpus, int(1.5 * have.cpus / busy))
+    least = have.cpus + MORE_THREADS if have.is_busy else have.cpus
+    wanted = max(least, int(1.5 * have.cpus / busy))
     return at_once(min(have.thread_workers, wanted), measured.memory_bytes, have)
 
 
@@ -177,14 +216,19 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     """Return the seconds that `remaining` items (None: very many) would take, by kind."""
     wall = max(measured.item_seconds, 1e-9)
     cpu = min(measured.cpu_seconds, wall)
+    wait = wall - cpu
     count = UNKNOWN_SECONDS / wall if remaining is None else remaining
     predicted = {}
+    alone = count * (wait + cpu / have.computed(1))
     if not have.enforce_timeout:
-        predicted["sequential"] = count * wall
-    held = _seconds_under_gil(cpu, measured.thread_speedup)
+        predicted["sequential"] = alone
+    held = count * _seconds_under_gil(cpu, measured.thread_speedup)
     threads = max(1, min(count, threads_for(measured, have)))
+    got = have.computed(threads)
     shared = max(
-        wall * _rounds(count, threads), count * cpu / min(have.cpus, threads), count * held
+        (wait + cpu / have.computed(1)) * _rounds(count, threads),
+        count * cpu / got,
+        held / have.in_turns(threads),
     )
     predicted["thread"] = shared + THREAD_OVERHEAD
     if measured.unpicklable is None and measured.payload_seconds is not None:
@@ -192,12 +236,16 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
         processes = max(1, min(count, most))
         # Pickling is mostly the parent's work: it is not shared out.
         transfer = count * measured.payload_seconds
+        got = have.computed(processes)
         shared = max(
-            wall * _rounds(count, processes),
-            count * cpu / min(have.cpus, processes),
+            (wait + cpu * processes / got) * _rounds(count, processes),
+            count * cpu / got,
         )
+        # Until processes have started, the caller does what it can.
+        start = have.process_start / have.computed(1)
+        left = 1.0 - min(1.0, start / max(alone, 1e-9))
         predicted["process"] = (
-            max(shared, transfer) + PROCESS_OVERHEAD + have.process_start + transfer / processes
+            max(shared, transfer) * left + PROCESS_OVERHEAD + start + transfer / processes
         )
     return predicted
 
@@ -232,8 +280,33 @@ def choose(measured: Measurements, remaining: int | None, have: Resources) -> Ch
     for other in possible[1:]:
         if predicted[other] < CLEARLY * predicted[kind]:
             kind = other
-    measured = replace(measured, predicted=predicted)
-    return Choice(kind, _reason(kind, measured, remaining, have), measured)
+    return explained(kind, measured, remaining, have)
+
+
+def better(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> Kind:
+    """Return where the rest is to run that runs on workers of `kind` now: there, if in doubt.
+
+    Example:
+        >>> waits = Measurements(items=1, item_seconds=0.02, cpu_seconds=0.0001)
+        >>> better("process", waits, 100, Resources(2, 32, 2, 0.1))
+        'thread'
+    """
+    predicted = predict(measured, remaining, have)
+    # Nothing moves to the caller: threads are as good.
+    other: Kind = "thread" if kind == "process" else "process"
+    if other not in predicted or kind not in predicted:
+        return kind
+    saved = predicted[kind] - predicted[other]
+    return other if saved > max(WORTH_MOVING, (1.0 - CLEARLY) * predicted[kind]) else kind
+
+
+def explained(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> Choice:
+    """Return the choice of `kind`, with the reason and the figures."""
+    measured = replace(measured, predicted=predict(measured, remaining, have))
+    reason = _reason(kind, measured, remaining, have)
+    if have.is_busy and measured.items:
+        reason += f"; the machine is busy: {have.others:.0f} others want its {have.cpus} CPUs"
+    return Choice(kind, reason, measured, have.others)
 
 
 def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> str:
@@ -248,6 +321,8 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
             return f"items wait for {measured.waiting:.0%} of their {each}: {threads} threads"
         if measured.thread_speedup is not None and measured.thread_speedup > 1.2:
             return f"items compute {each} each without the GIL{_threads_tried(measured)}"
+        if measured.thread_speedup is None and measured.waiting < 0.2 and have.cpus > 1:
+            return f"items compute {each} each, and threads may help"
         if measured.unpicklable is not None:
             return f"items cannot go to a process: {measured.unpicklable}"
         if have.enforce_timeout:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from manyhands import _stream
-from manyhands._chunk import Function, Outcome, run_chunk
 from manyhands._options import NO_OPTIONS, Backoff, TaskOptions, check_workers, checked_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from manyhands._chunk import Function, Outcome
     from manyhands._future import Future
     from manyhands._progress import ProgressOption
 
@@ -114,18 +114,19 @@ class Executor(concurrent.futures.Executor):
     def _map_chunk_submit(
         self,
         options: TaskOptions,
+        run: Callable[..., Outcome[T]],
         fn: Function[T],
         items: Sequence[Any],
         star: bool,
         return_exceptions: bool,
     ) -> Future[Outcome[T]]:
-        """Run ``fn`` on each of `items` as one task; with `star`, items are argument tuples.
+        """Have ``run`` call ``fn`` on each of `items` (on ``*item`` with `star`), as one task.
 
         The future's result is ``(results, failure, seconds)``, see `manyhands._chunk.run_chunk`.
         It fails itself only if the chunk as a whole did (its worker died, it cannot be pickled).
         """
         args = (fn, items, star, options.retries, options.retry_on, return_exceptions)
-        return self._submit(options, run_chunk, args, {})
+        return self._submit(options, run, args, {})
 
     def options(
         self,

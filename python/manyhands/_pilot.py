@@ -16,6 +16,7 @@ from manyhands._chunk import Outcome, is_returnable, run_chunk
 from manyhands._crowd import Crowd, crowd_size
 from manyhands._item_note import NO_ITEM
 from manyhands._meter import Meter, Pair
+from manyhands._runnable import runnable_others
 from manyhands._spare_memory import resident, spare
 from manyhands._submission import named, outcome_of, wait_done
 
@@ -47,9 +48,13 @@ LOOKS: Final = 5
 # Pieces run side by side for about this long: longer than the GIL's switch interval.
 SIDE_BY_SIDE: Final = 0.01
 # If they do not get a CPU in this time, nothing is found out.
-STARVED: Final = 0.3
+STARVED: Final = 0.2
 # Pairs are run until one says clearly whether threads take turns or not, at most so many.
-PAIRS: Final = 4
+PAIRS: Final = 3
+# Threads of so many pairs that wait for less than this part of the time in which they have a CPU or
+# want one do not wait for the GIL.
+ENOUGH_PAIRS: Final = 3
+HARDLY: Final = 0.04
 # Below this speed-up two threads take turns.
 TURNS: Final = 1.2
 # Work shorter than this is not worth finding out whether threads help with it.
@@ -148,7 +153,8 @@ def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
     Other work on the machine makes threads wait for each other that would not have to. And it hides
     a part of what others wait for the GIL, who get up every few milliseconds to ask for it, and
     queue for a CPU then. So threads are free of each other only if they were seen to compute at the
-    same time, and take turns if the pair that says so most clearly does.
+    same time, or if several pairs have hardly waited: who waits for the GIL sleeps for some
+    milliseconds between two looks. They take turns if the pair that says so most clearly does.
 
     Args:
         found: what each pair did, and whether both of it computed at the same time.
@@ -156,6 +162,10 @@ def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
     together = [each.speedup for each, at_once in found if at_once]
     if together:
         return max(together)
+    waiting = sum(each.waiting for each, _ in found)
+    wanting = sum(each.cpu + each.queued for each, _ in found)
+    if len(found) >= ENOUGH_PAIRS and waiting < HARDLY * wanting:
+        return max(each.speedup for each, _ in found)
     least = min((each.speedup for each, _ in found), default=None)
     return least if least is not None and least < TURNS else None
 
@@ -174,7 +184,9 @@ class Pilot(Generic[T]):
 
     Attributes:
         pieces: what has been run or is running, in order.
-        have: what there is to choose from, the memory included once it matters.
+        have: what there is to choose from, the memory included once it matters, and what others
+            want of it.
+        held: bytes of memory that this process held before.
     """
 
     def __init__(
@@ -196,13 +208,17 @@ class Pilot(Generic[T]):
         self._left = most
         self._return_exceptions = return_exceptions
         self._measured = 0
-        self._held = resident()
+        self._others: list[float] = []
+        self.held = resident()
         # The piece that was still running when patience ended.
         self._slow: Piece | None = None
 
     def survey(self) -> Choice | None:
         """Run items until the choice is clear; None if one of them has failed."""
+        self._count_others()
         own, cpu = self._run_until_known()
+        if self._others:
+            self.have = replace(self.have, others=sorted(self._others)[len(self._others) // 2])
         if any(piece.failed() for piece in self.pieces):
             return None
         measured = Measurements(self._measured, own, cpu)
@@ -212,6 +228,12 @@ class Pilot(Generic[T]):
         if remaining == 0:
             return choose(measured, remaining, self.have)
         return choose(self._tried(measured, self._rest(own)), remaining, self.have)
+
+    def _count_others(self) -> None:
+        """Count who else wants the CPUs, at a moment in which no item runs."""
+        others = runnable_others(1, self.have.cpus)
+        if others is not None:
+            self._others.append(others)
 
     def _tried(self, measured: Measurements, rest: float) -> Measurements:
         """Find out whether such items hold the GIL, and what it costs to send them elsewhere.
@@ -227,6 +249,8 @@ class Pilot(Generic[T]):
             )
         if rest < WORTH_TRYING or self.have.cpus < 2 or measured.waiting > 0.5:
             return measured
+        if self._threads_will_do():
+            return measured
         remaining = self._feed.remaining
         few = remaining is not None and remaining < FEW * self.have.process_workers
         if few and measured.payload_seconds is not None:
@@ -235,13 +259,21 @@ class Pilot(Generic[T]):
         speedup = self._try_two(measured.item_seconds, measured.waiting)
         return replace(measured, thread_speedup=speedup)
 
+    def _threads_will_do(self) -> bool:
+        """Whether threads are what to begin with, whether they hold the GIL or not.
+
+        On a busy machine many threads get more of the CPUs than one, and processes would take long
+        to start. Pairs would take long, too; what threads do shows as they go on.
+        """
+        return self.have.is_busy and self.have.process_start > 0
+
     def _watch(self, slow: Piece) -> Choice | None:
         """Watch items that take long, until one has ended or the choice is clear without it.
 
         What has run for a while is taken to run for as long again.
         """
         self.have = replace(self.have, memory=MEMORY_SHARE * spare())
-        crowd = Crowd(slow.meter.began, self._held)
+        crowd = Crowd(slow.meter.began, self.held)
         first = len(self.pieces) - 1
         tried: Measurements | None = None
         pause = LOOK
@@ -265,7 +297,8 @@ class Pilot(Generic[T]):
             choice = choose(measured, self._left_to_do(), self.have)
             if ended or not self._more():
                 return choice
-            if waits <= 0.5 and choice.kind != "sequential":
+            free = (measured.thread_speedup or 1.0) > TURNS or self._threads_will_do()
+            if waits <= 0.5 and (choice.kind == "process" or (choice.kind == "thread" and free)):
                 return choice
             if not crowd.computing:
                 self._join(crowd, len(pieces))
@@ -352,6 +385,8 @@ class Pilot(Generic[T]):
                     break
                 done = piece.wait(PATIENCE)
             spent = piece.meter.spent()
+            if done and exact:
+                self._count_others()
             self._measured += len(piece.items)
             total += spent.wall
             if not done:

@@ -1,4 +1,4 @@
-"""Iterators over the results of a map: eager and lazy, ordered and as completed.
+"""The results of a map: all at once, or by iterators, eager and lazy, ordered and as completed.
 
 All of them work by pieces: a generator yields one iterable per piece and `Results` chains them in
 C, so that a tiny result costs no Python bytecode in the parent.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from manyhands._async_results import AsyncResults
     from manyhands._executor import Executor
     from manyhands._future import Future
+    from manyhands._lease import Lease
     from manyhands._options import TaskOptions
     from manyhands._progress import Progress, ProgressOption
 
@@ -222,3 +223,45 @@ def _pieces(
             raise window.error
     finally:
         window.stop()
+
+
+def collected(window: Window[T], shown: Progress) -> list[T]:
+    """Run a window to its end and return all results in order.
+
+    If items fail, the earliest failure is raised, as a loop would meet it: what came later is
+    withdrawn, what came before is waited for.
+    """
+    results: list[T] = []
+    early: dict[int, list[T]] = {}
+    following = 0
+    failed: tuple[int, BaseException] | None = None
+    try:
+        window.fill()
+        while window and (failed is None or window.oldest_number() < failed[0]):
+            number, items, (part, failure, _) = window.finish(window.next_completed())
+            window.release(items)
+            if failure is not None and (failed is None or number < failed[0]):
+                failed = (number, failure.exception)
+                window.stop(after=number)
+            window.fill()
+            early[number] = part
+            while following in early:
+                results += early.pop(following)
+                following += 1
+            shown.advance(len(part))
+    except BaseException:
+        window.cancel()
+        raise
+    if failed is not None:
+        raise failed[1]
+    if window.error is not None:
+        raise window.error
+    return results
+
+
+def leased(
+    pieces: Generator[Iterable[T], None, None], lease: Lease
+) -> Generator[Iterable[T], None, None]:
+    """Yield from `pieces`, and give the executors back at the end."""
+    with lease, closing(pieces):
+        yield from pieces

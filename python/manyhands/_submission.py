@@ -17,6 +17,8 @@ from manyhands._chunk import (
     call_shipped,
     is_returnable,
     not_the_end,
+    run_chunk,
+    run_metered_chunk,
 )
 from manyhands._function_key import is_kept
 from manyhands._future import Future
@@ -49,6 +51,7 @@ class Submission(Generic[T]):
         star: whether items are tuples of arguments.
         single: whether each item is to be its own task.
         return_exceptions: whether an item's exception takes the place of its result.
+        metered: whether outcomes say what the items have cost, except where they are `single`.
     """
 
     def __init__(
@@ -59,11 +62,14 @@ class Submission(Generic[T]):
         star: bool,
         single: bool,
         return_exceptions: bool = False,
+        metered: bool = False,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
         self.single = single or options.is_per_item()
         self.return_exceptions = return_exceptions
+        self.kind = executor._kind
+        self._run = run_metered_chunk if metered else run_chunk
         self._executor = executor
         self._options = options
         self._is_plain = not options.is_special()
@@ -83,7 +89,7 @@ class Submission(Generic[T]):
         """Submit one piece; with `single` it holds one item."""
         if not self.single:
             return self._executor._map_chunk_submit(
-                self._options, self._shipped, items, self._star, self.return_exceptions
+                self._options, self._run, self._shipped, items, self._star, self.return_exceptions
             )
         args = tuple(items[0]) if self._star else (items[0],)
         if self._is_shipped:
@@ -92,6 +98,12 @@ class Submission(Generic[T]):
         if self._is_plain:
             return self._executor.submit(self._fn, *args)
         return self._executor._submit(self._options, self._fn, args, {})
+
+    def warm_up(self) -> Future[Any]:
+        """Submit a task that does nothing but load the function, with what its module imports."""
+        return self._executor._map_chunk_submit(
+            self._options, run_chunk, self._shipped, (), self._star, False
+        )
 
     def submit_apart(self, items: Sequence[Any], error: Exception) -> Iterator[Future[Any]]:
         """Submit items one by one, since `error` has come of submitting them together.

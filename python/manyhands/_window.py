@@ -9,11 +9,11 @@ from operator import index
 from queue import Empty, SimpleQueue
 from threading import current_thread, main_thread
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from manyhands._item_note import NO_ITEM, small
 from manyhands._native import ThreadPoolBase, check_cancelled
-from manyhands._submission import Submission, outcome_of, withdraw
+from manyhands._submission import Submission, outcome_of, wait_done, withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ T = TypeVar("T")
 _AHEAD: Final = 3
 # A task that waits for others looks up so often, in seconds, whether it has been asked to stop.
 LOOK_UP: Final = 0.05
+# ... or, while workers start that are to take over.
+LOOK_OFTEN: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class _Entry:
         items: how many items it has.
         submit_seconds: what it took to submit it.
         single: whether its result is that of its only item.
+        kind: what kind of worker runs it.
         item: the item, if it is the only one and worth keeping.
     """
 
@@ -51,7 +54,24 @@ class _Entry:
     items: int
     submit_seconds: float
     single: bool
+    kind: str
     item: Any
+
+
+class Guide(Protocol):
+    """Decides where the rest of a map runs.
+
+    Attributes:
+        starting: whether `tick` wants to be called from time to time.
+    """
+
+    starting: bool
+
+    def learn(self, kind: str, items: int, seconds: float) -> None:
+        """Items have ended on workers of a kind."""
+
+    def tick(self) -> bool:
+        """Time has passed; says whether there is room for more tasks."""
 
 
 class Window(Generic[T]):
@@ -68,6 +88,7 @@ class Window(Generic[T]):
 
     Attributes:
         ended: whether nothing more will be submitted.
+        guide: told what tasks have cost; may move the rest elsewhere.
         error: what reading the input or submitting an item raised. It belongs in the place of that
             item, after all results before it.
     """
@@ -91,9 +112,14 @@ class Window(Generic[T]):
         self._items = 0
         self._submitted = 0
         self.ended = False
+        self.guide: Guide | None = None
         # In order of submission.
         self._under_way: dict[Future[Any], _Entry] = {}
         self._completed: SimpleQueue[Any] | None = None
+
+    def __len__(self) -> int:
+        """Return how many tasks are under way."""
+        return len(self._under_way)
 
     def __bool__(self) -> bool:
         """Say whether tasks are under way."""
@@ -103,6 +129,13 @@ class Window(Generic[T]):
         """Make `next_completed` possible; to be called before anything is submitted."""
         if self._completed is None:
             self._completed = SimpleQueue()
+
+    def move(self, submission: Submission[T], workers: int, pace: Pace, most: int | None) -> None:
+        """Submit what is left elsewhere."""
+        self._submission = submission
+        self._workers = workers
+        self._pace = pace
+        self._most = most
 
     def adopt(
         self, future: Future[Any], first: int, items: Sequence[Any], single: bool, seconds: float
@@ -117,7 +150,8 @@ class Window(Generic[T]):
             seconds: what it took to submit it.
         """
         item = small(items[0]) if single else NO_ITEM
-        entry = _Entry(self._submitted, first, len(items), seconds, single, item)
+        kind = self._submission.kind
+        entry = _Entry(self._submitted, first, len(items), seconds, single, kind, item)
         self._under_way[future] = entry
         self._submitted += 1
         self._items += entry.items
@@ -197,12 +231,21 @@ class Window(Generic[T]):
         assert self._completed is not None
         while True:
             check_cancelled()
-            left = LOOK_UP if deadline is None else min(LOOK_UP, deadline - monotonic())
+            slice_seconds = self._look()
+            left = slice_seconds if deadline is None else min(slice_seconds, deadline - monotonic())
             try:
                 return self._completed.get(timeout=max(0.0, left))  # type: ignore[no-any-return]
             except Empty:
                 if deadline is not None and monotonic() >= deadline:
                     raise TimeoutError from None
+
+    def _look(self) -> float:
+        """Let the guide look at the time; return after how many seconds it wants to look again."""
+        if self.guide is None or not self.guide.starting:
+            return LOOK_UP
+        if self.guide.tick():
+            self.fill()
+        return LOOK_OFTEN
 
     def finish(
         self, future: Future[Any], deadline: float | None = None
@@ -215,6 +258,8 @@ class Window(Generic[T]):
             TimeoutError: the deadline passed first.
         """
         entry = self._under_way[future]
+        while self.guide is not None and self.guide.starting and not future.done():
+            wait_done(future, self._look())
         outcome: Outcome[T] = outcome_of(
             future,
             entry.single,
@@ -227,6 +272,8 @@ class Window(Generic[T]):
         if not entry.single:
             self._pace.learn(len(outcome[0]), outcome[2], entry.submit_seconds)
         del self._under_way[future]
+        if self.guide is not None:
+            self.guide.learn(entry.kind, len(outcome[0]), outcome[2])
         return entry.number, entry.items, outcome
 
     def release(self, items: int) -> None:
