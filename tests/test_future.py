@@ -128,7 +128,7 @@ def test_is_a_stdlib_future() -> None:
     future: mh.Future[int] = mh.Future()
     assert isinstance(future, concurrent.futures.Future)
     assert repr(future).startswith("<Future at 0x")
-    assert str(mh.Future[int]) == "manyhands._future.Future[int]"
+    assert str(mh.Future[int]) == "manyhands.Future[int]"
 
 
 def test_an_exception_that_is_false_is_raised_all_the_same() -> None:

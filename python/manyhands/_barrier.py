@@ -7,6 +7,7 @@ import threading
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._primitive import Primitive, check_made_with
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ else:
 __all__ = ["Barrier"]
 
 
+@public
 class Barrier(_native.BarrierBase, Primitive):
     """A meeting point for threads, processes and coroutines: nobody goes on until all have arrived.
 

@@ -9,6 +9,7 @@ from manyhands import _native
 from manyhands._door import attempt_until, door_number
 from manyhands._lock import Lock, RLock, task_number
 from manyhands._primitive import Primitive, check_made_with
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ else:
 __all__ = ["Condition"]
 
 
+@public
 class Condition(_native.ConditionBase, Primitive):
     """A condition variable for threads, processes and coroutines.
 
@@ -101,7 +103,9 @@ class Condition(_native.ConditionBase, Primitive):
         await self._lock.__aexit__(*error)
 
     def __repr__(self) -> str:
-        return f"<Condition({self._lock!r}, {self._waiting()})>"
+        name = f" {self.name!r}" if self.name else ""
+        kind = type(self).__name__
+        return f"<manyhands.{kind}{name} with {self._lock!r}: waiters={self._waiting()}>"
 
     def _is_owned(self) -> bool:
         if isinstance(self._lock, Lock):

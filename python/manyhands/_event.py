@@ -7,6 +7,7 @@ import warnings
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._primitive import Primitive, check_made_with
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ else:
 __all__ = ["Event"]
 
 
+@public
 class Event(_native.EventBase, Primitive):
     """A flag that threads, processes and coroutines wait for.
 

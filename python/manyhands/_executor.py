@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, Type
 
 from manyhands import _stream
 from manyhands._options import NO_OPTIONS, Backoff, TaskOptions, check_workers, checked_options
+from manyhands._portrait import view_portrait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -106,9 +107,8 @@ class Executor(concurrent.futures.Executor):
             a dict with the counts of tasks ``queued``, ``running``, ``done`` (returned),
             ``failed`` (raised, timed out, or lost with their worker), ``cancelled``, and of
             attempts after a task's first, ``retried``; and ``workers``: one dict for each with
-            ``pid`` (None while it is being started), ``state`` ("starting", "idle", "running" or
-            "ending"), ``task`` (a name or None), ``tasks_done``, ``cpu_s`` (CPU time in seconds),
-            ``rss_bytes`` (resident memory) and ``restarts``.
+            ``pid`` (None while it starts), ``state`` ("starting", "idle", "running" or "ending"),
+            ``task`` (a name or None), ``tasks_done``, ``cpu_s``, ``rss_bytes``, ``restarts``.
         """
 
     def _map_chunk_submit(
@@ -346,7 +346,7 @@ class BoundExecutor:
         self._options = options
 
     def __repr__(self) -> str:
-        return f"<{type(self._executor).__name__} with {self._options}>"
+        return view_portrait(self)
 
     def options(self, **changes: Any) -> BoundExecutor:
         """Return a view with some options changed; see `Executor.options`."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from manyhands import _pickling
 from manyhands._netstring import Messages, cut
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class _Deadline:
             lock.release()
 
 
+@public
 class Fifo:
     """An open FIFO that carries messages; see `open_fifo`.
 

@@ -36,6 +36,8 @@ class Future(_native.FutureBase, concurrent.futures.Future[T]):
         1024
     """
 
+    __module__ = "manyhands"
+
     # All the state is in the native half, which has set it up before this is called; a second call
     # makes the future new again, as the stdlib's does.
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._primitive import Acquirable, check_made_with
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class _OwnedLock(Acquirable):
         return f"{who} died holding {lock}, so what it protects may be half changed"
 
 
+@public
 class Lock(_native.LockBase, _OwnedLock):
     """A lock for threads, processes and coroutines at the same time.
 
@@ -130,6 +132,7 @@ class Lock(_native.LockBase, _OwnedLock):
     __slots__ = ("__weakref__", "_on_owner_died")
 
 
+@public
 class RLock(_native.RLockBase, _OwnedLock):
     """A lock that its owner can acquire again, for threads, processes and coroutines.
 

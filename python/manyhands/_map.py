@@ -131,7 +131,7 @@ def imap(
         pieces = auto_pieces(work, ordered)
     else:
         pieces = _pool_pieces(work, ordered)
-    return Results.over(counted(pieces, shown))
+    return Results.over(counted(pieces, shown), fn)
 
 
 def _work(

@@ -8,6 +8,7 @@ import os
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _is_end(error: EOFError) -> bool:
     return not error.args
 
 
+@public
 class Connection(_native.ConnectionBase[Sent, Received]):
     """One end of a pipe, with the interface of `multiprocessing.connection.Connection`.
 

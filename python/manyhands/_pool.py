@@ -56,6 +56,8 @@ class Pool:
         [1, 2, 3]
     """
 
+    __module__ = "manyhands"
+
     def __init__(
         self,
         processes: int | None = None,
@@ -98,8 +100,8 @@ class Pool:
         self._state = "RUN"
 
     def __repr__(self) -> str:
-        kind = self._executor._kind
-        return f"<manyhands.Pool state={self._state} {kind} pool_size={self._processes}>"
+        size = self._processes
+        return f"<manyhands.Pool state={self._state} pool_size={size} over {self._executor!r}>"
 
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")

@@ -14,6 +14,7 @@ from manyhands._executor import Executor
 from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
 from manyhands._options import check_workers
+from manyhands._portrait import portrait
 from manyhands._running import Running, ending
 from manyhands._start_state import StartState
 
@@ -83,6 +84,8 @@ class ProcessPoolExecutor(Executor):
         ...     ex.submit(lambda x: x * 2, 21).result()
         42
     """
+
+    __module__ = "manyhands"
 
     _kind: ClassVar[str] = "process"
 
@@ -294,6 +297,11 @@ class ProcessPoolExecutor(Executor):
         self._max_workers = max_workers
         if self._running is not None:
             self._running.engine.resize(max_workers)
+
+    def __repr__(self) -> str:
+        engines = [running.engine for running in self._started() if not running.has_ended]
+        workers = sum(len(engine.pids()) for engine in engines)
+        return portrait(self, workers, sum(engine.unfinished() for engine in engines))
 
     def statistics(self) -> dict[str, Any]:
         if self._running is not None:

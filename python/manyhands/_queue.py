@@ -7,6 +7,7 @@ from queue import Empty, Full
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ class _Sized(_AnyQueue[Item]):
         )
 
 
+@public
 class Queue(_Sized[Item]):
     """A queue: first in, first out.
 
@@ -303,6 +305,7 @@ class Queue(_Sized[Item]):
     _kind = "Queue"
 
 
+@public
 class JoinableQueue(Queue[Item]):
     """The same as `Queue`, under the name that `multiprocessing` has for it.
 
@@ -318,6 +321,7 @@ class JoinableQueue(Queue[Item]):
     _kind = "JoinableQueue"
 
 
+@public
 class LifoQueue(_Sized[Item]):
     """A queue that gives the youngest item first. Arguments and methods are those of `Queue`.
 
@@ -331,6 +335,7 @@ class LifoQueue(_Sized[Item]):
     _kind = "LifoQueue"
 
 
+@public
 class PriorityQueue(_Sized[Item]):
     """A queue that gives the item with the smallest number first, among equals the oldest.
 
@@ -349,6 +354,7 @@ class PriorityQueue(_Sized[Item]):
     _kind = "PriorityQueue"
 
 
+@public
 class SimpleQueue(_AnyQueue[Item]):
     """A queue of any number of items, without `task_done` and `join`.
 

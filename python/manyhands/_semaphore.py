@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from manyhands import _native
 from manyhands._primitive import Acquirable, check_made_with
+from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ else:
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
 
+@public
 class Semaphore(_native.SemaphoreBase, Acquirable):
     """A number of permits for threads, processes and coroutines.
 
@@ -55,6 +57,7 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
         return {"value": self._initial()}
 
 
+@public
 class BoundedSemaphore(Semaphore):
     """A semaphore that cannot be released more often than it was acquired.
 

@@ -54,6 +54,8 @@ class SharedArray(np.ndarray[Any, Any]):
         [7, 7, 7, 7]
     """
 
+    __module__ = "manyhands"
+
     _block: _native.SharedBlock | None
 
     def __new__(

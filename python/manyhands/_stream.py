@@ -21,7 +21,15 @@ from manyhands._submission import Submission, outcome_of, withdraw
 from manyhands._window import Window, checked_bound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterable,
+        Iterator,
+        Sequence,
+        Sized,
+    )
 
     from manyhands._async_results import AsyncResults
     from manyhands._executor import Executor
@@ -44,15 +52,29 @@ class Results(chain[T]):
     _pieces: Pieces[T]
     # Made when somebody asks for it.
     _awaited: AsyncResults[T] | None
+    # Whose results these are, and the tasks that are under way, where that is known.
+    _fn: str
+    _tasks: Sized | None
 
     @classmethod
-    def over(cls, pieces: Generator[Iterable[T], None, None]) -> Results[T]:
-        """Chain what `pieces` yields."""
+    def over(
+        cls,
+        pieces: Generator[Iterable[T], None, None],
+        fn: Callable[..., T],
+        tasks: Sized | None = None,
+    ) -> Results[T]:
+        """Chain what `pieces` yields, the results of `fn` in some `tasks`."""
         kept = Pieces(pieces)
         results: Results[T] = cls.from_iterable(kept)  # type: ignore[assignment]
         results._pieces = kept
         results._awaited = None
+        results._fn = label_of(fn)
+        results._tasks = tasks
         return results
+
+    def __repr__(self) -> str:
+        tasks = "" if self._tasks is None else f" tasks={len(self._tasks)}"
+        return f"<manyhands.Results of {self._fn}{tasks} at {id(self):#x}>"
 
     def close(self) -> None:
         """Withdraw the calls that have not been started; the iterator is then exhausted."""
@@ -96,7 +118,7 @@ def eager_map(
     if buffersize is not None:
         shown = open_progress(progress, label_of(fn), feed.remaining)
         window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
-        return Results.over(counted(in_order(window, deadline), shown))
+        return Results.over(counted(in_order(window, deadline), shown), fn, window)
     total = feed.read_all()
     sizes: Iterable[int]
     if submission.single:
@@ -124,7 +146,8 @@ def eager_map(
         withdraw(futures)
         raise
     submission.let_go()
-    return Results.over(counted(_eager_pieces(submission, futures, known, deadline), shown))
+    pieces = _eager_pieces(submission, futures, known, deadline)
+    return Results.over(counted(pieces, shown), fn, futures)
 
 
 def _eager_pieces(
@@ -173,7 +196,7 @@ def lazy_map(
     shown = open_progress(progress, label_of(fn), feed.remaining)
     window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
     pieces = in_order(window) if ordered else as_completed(window)
-    return Results.over(counted(pieces, shown))
+    return Results.over(counted(pieces, shown), fn, window)
 
 
 def counted(

@@ -16,6 +16,7 @@ from manyhands import _future as _future  # Rust makes its futures, once this is
 from manyhands import _native
 from manyhands._executor import Executor
 from manyhands._options import TaskOptions, check_workers
+from manyhands._portrait import portrait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +179,8 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         1024
     """
 
+    __module__ = "manyhands"
+
     _kind: ClassVar[str] = "thread"
 
     def __init__(
@@ -222,6 +225,10 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         def _give_back(self) -> None: ...
 
         def _resize(self, max_workers: int) -> None: ...
+
+    def __repr__(self) -> str:
+        counts = self._counts()
+        return portrait(self, len(counts["workers"]), counts["queued"] + counts["running"])
 
     def statistics(self) -> dict[str, Any]:
         """Return what the executor has done and is doing, as `Executor.statistics`.

@@ -126,6 +126,15 @@ class _Placed:
         return (_open, (_described(kind), self._block.address))
 
 
+def _state(made: Any) -> str:
+    """What a ctypes object holds, in few words."""
+    if isinstance(made, ctypes._SimpleCData):
+        return f": value={made.value!r}"
+    if isinstance(made, ctypes.Array):
+        return f": length={len(made)}"
+    return ""
+
+
 # ctypes type -> the same with `_Placed`.
 _placed_types: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -197,6 +206,10 @@ class _Guarded:
 
     def __reduce__(self) -> Any:
         return (_synchronized, (self._obj, self._lock))
+
+    def __repr__(self) -> str:
+        # The first words are those of `multiprocessing.sharedctypes`.
+        return f"<{type(self).__name__} wrapper for {self._obj!r}{_state(self._obj)}>"
 
 
 class Synchronized(_Guarded, sharedctypes.Synchronized):  # type: ignore[misc]

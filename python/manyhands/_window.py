@@ -121,10 +121,6 @@ class Window(Generic[T]):
         """Return how many tasks are under way."""
         return len(self._under_way)
 
-    def __bool__(self) -> bool:
-        """Say whether tasks are under way."""
-        return bool(self._under_way)
-
     def watch(self) -> None:
         """Make `next_completed` possible; to be called before anything is submitted."""
         if self._completed is None:

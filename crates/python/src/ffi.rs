@@ -282,7 +282,7 @@ pub(crate) trait Shortcut {
     type Class: PyClass<Frozen = True> + Sync;
     /// What Python calls it.
     const NAME: &'static CStr;
-    /// The ordinary method.
+    /// The ordinary method, once the shortcut has its name.
     const ORDINARY: &'static str;
 
     /// The common case; `None` (and nothing done) when this is not it.
@@ -320,7 +320,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 }
 
-/// Adds a shortcut to its class.
+/// Adds a shortcut to its class. The ordinary method, which bears the same name in messages, makes way.
 pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     type Function = unsafe extern "C" fn(
         *mut ffi::PyObject,
@@ -329,6 +329,10 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
         *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
     let class = py.get_type::<S::Class>();
+    let name = S::NAME.to_string_lossy();
+    if let Some(ordinary) = class.getattr_opt(&*name)? {
+        class.setattr(S::ORDINARY, ordinary)?;
+    }
     let function: Function = shortcut::<S>;
     let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
     let ml_flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
@@ -341,7 +345,7 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     let method = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };
     // SAFETY: a new reference, or null with an exception set.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, method) }?;
-    class.setattr(S::NAME.to_string_lossy(), method)
+    class.setattr(name, method)
 }
 
 /// Signature and text of the ordinary method, in the form in which CPython takes both from the definition. Empty where

@@ -36,7 +36,7 @@ use crate::thread_pool::Waiting;
 
 /// Adds the native half of futures to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<FutureBase>()?;
+    module.add("FutureBase", module.py().get_type::<FutureBase>())?;
     module.add_class::<Tray>()?;
     module.add_function(wrap_pyfunction!(register_future, module)?)
 }
@@ -122,6 +122,9 @@ pub(crate) trait Source: Send + Sync {
     /// and you will be asked again if need be.
     fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer;
 
+    /// Of what kind its workers are.
+    fn kind(&self) -> &'static str;
+
     /// The future has been cancelled because of the answer; for those that count by futures.
     fn note_cancelled(&self) {}
 }
@@ -149,7 +152,7 @@ struct Cells {
 }
 
 /// The native half of `manyhands.Future`: state, result, waiters and callbacks.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Future")]
 pub(crate) struct FutureBase {
     /// A `State`. Written under the lock (and under the condition where there is one), read without.
     state: AtomicU32,

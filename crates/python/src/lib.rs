@@ -1,4 +1,7 @@
 //! The only crate that knows Python: everything that crosses between the two languages crosses here.
+//!
+//! Classes that are extended in Python bear the public name of what they are a half of: PyO3 puts it into the messages of
+//! errors. `manyhands._native` has them under their own.
 
 mod codec;
 mod command;

@@ -25,10 +25,10 @@ use pyo3::prelude::*;
 
 /// Adds everything about queues and pipes to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<queue_base::QueueBase>()?;
+    module.add("QueueBase", module.py().get_type::<queue_base::QueueBase>())?;
     quick::register(module.py())?;
     module.add_class::<message::Parcel>()?;
-    module.add_class::<connection_base::ConnectionBase>()?;
+    module.add("ConnectionBase", module.py().get_type::<connection_base::ConnectionBase>())?;
     module.add_class::<connection_base::PipeSegment>()?;
     module.add_function(wrap_pyfunction!(connection_base::make_pipe, module)?)?;
     module.add_function(wrap_pyfunction!(end::reserve_ends_for_child, module)?)?;

@@ -38,7 +38,7 @@ pub(crate) use self::worker::Waiting;
 
 /// Adds what thread pools need to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<ThreadPoolBase>()?;
+    module.add("ThreadPoolBase", module.py().get_type::<ThreadPoolBase>())?;
     module.add_class::<ThreadWorker>()?;
     module.add_function(wrap_pyfunction!(check_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(sleep, module)?)?;
@@ -134,7 +134,7 @@ fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
 }
 
 /// The native half of `manyhands.ThreadPoolExecutor`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "ThreadPoolExecutor")]
 struct ThreadPoolBase {
     pool: Arc<Pool>,
 }

@@ -208,7 +208,10 @@ impl FutureBase {
             None => String::new(),
         };
         let (class, word) = (slf.get_type().name()?, state.description());
-        Ok(format!("<{class} at {:#x} state={word}{ending}>", slf.as_ptr() as usize))
+        // One that nobody works for looks as in the standard library.
+        let kind = this.source.get().map(|(source, _)| format!(" workers={}", source.kind()));
+        let kind = kind.unwrap_or_default();
+        Ok(format!("<{class} at {:#x} state={word}{ending}{kind}>", slf.as_ptr() as usize))
     }
 
     #[getter(_state)]

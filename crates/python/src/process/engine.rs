@@ -67,6 +67,10 @@ fn token_of(bits: u64) -> Token {
 struct Link(Weak<Core>);
 
 impl Source for Link {
+    fn kind(&self) -> &'static str {
+        "process"
+    }
+
     fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let Some(core) = self.0.upgrade() else {
             FutureBase::orphan(future, "the pool of this task is gone");
@@ -85,6 +89,10 @@ impl Source for Link {
 }
 
 impl Source for Core {
+    fn kind(&self) -> &'static str {
+        "process"
+    }
+
     fn wait(&self, future: &Bound<'_, FutureBase>, _token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let py = future.py();
         let this = future.get();

@@ -29,7 +29,7 @@ use crate::sync::waiting::detached;
 const LENGTHS: (usize, usize) = (1 << 20, 16 << 30);
 
 /// An end of a pipe.
-#[pyclass(frozen, subclass, weakref, module = "manyhands._native")]
+#[pyclass(frozen, subclass, weakref, module = "manyhands._native", name = "Connection")]
 pub(crate) struct ConnectionBase {
     handle: Handle,
     /// Made when somebody asks for a descriptor.

@@ -32,7 +32,7 @@ const LEAST: usize = 1 << 20;
 type Lost = Option<(i32, u32)>;
 
 /// A queue of any kind; opened by the Python class's `__init__`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Queue")]
 pub(crate) struct QueueBase {
     open: OnceLock<Open>,
     /// Whether this object has been closed: it alone, not the queue.
@@ -155,6 +155,7 @@ impl QueueBase {
     ///     TypeError, pickle.PicklingError: the item cannot be pickled. The queue is as before.
     ///     MemoryError: the system has no memory left.
     #[pyo3(
+        name = "put",
         signature = (item, block = Flag::ABSENT, timeout = None),
         text_signature = "($self, item, block=True, timeout=None)"
     )]
@@ -186,7 +187,11 @@ impl QueueBase {
     ///     queue.ShutDown: the queue has been shut down and there is nothing left.
     ///     ValueError: `close` was called; a negative timeout.
     ///     Exception: whatever the item raises when it is made anew; it is gone then.
-    #[pyo3(signature = (block = Flag::ABSENT, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(
+        name = "get",
+        signature = (block = Flag::ABSENT, timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn _get<'py>(
         slf: &Bound<'py, Self>,
         block: Flag<'py>,

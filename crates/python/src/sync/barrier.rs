@@ -17,12 +17,12 @@ use crate::home::{self, Record};
 use crate::imports;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<BarrierBase>()?;
+    module.add("BarrierBase", module.py().get_type::<BarrierBase>())?;
     module.add_class::<BarrierPlace>()
 }
 
 /// The native half of `manyhands.Barrier`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Barrier")]
 pub(crate) struct BarrierBase {
     barrier: Barrier,
     record: Record,

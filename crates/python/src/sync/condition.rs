@@ -16,12 +16,12 @@ use super::{timeout, waiting};
 use crate::home::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<ConditionBase>()?;
+    module.add("ConditionBase", module.py().get_type::<ConditionBase>())?;
     module.add_class::<ConditionPlace>()
 }
 
 /// The native half of `manyhands.Condition`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Condition")]
 pub(crate) struct ConditionBase {
     condition: Condition,
     record: Record,

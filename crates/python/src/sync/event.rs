@@ -15,11 +15,11 @@ use super::{owned, timeout, waiting};
 use crate::home::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<EventBase>()
+    module.add("EventBase", module.py().get_type::<EventBase>())
 }
 
 /// The native half of `manyhands.Event`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Event")]
 pub(crate) struct EventBase {
     event: Event,
     record: Record,

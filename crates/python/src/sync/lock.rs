@@ -20,12 +20,12 @@ use super::{owned, waiting};
 use crate::home::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<LockBase>()?;
+    module.add("LockBase", module.py().get_type::<LockBase>())?;
     add_quick_methods::<LockBase>(module.py())
 }
 
 /// The native half of `manyhands.Lock`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Lock")]
 pub(crate) struct LockBase {
     placed: Placed<Lock>,
 }
@@ -121,6 +121,7 @@ impl LockBase {
     ///     DeadlockError: the caller would wait for a thread that waits, directly or through others, for the caller.
     ///     ValueError: a timeout together with ``blocking=False``, or a negative one.
     #[pyo3(
+        name = "acquire",
         signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
         text_signature = "($self, blocking=True, timeout=-1, *, block=True)"
     )]
@@ -134,6 +135,7 @@ impl LockBase {
     }
 
     /// Acquire, for a ``with`` statement. If this raises, the lock is not held.
+    #[pyo3(name = "__enter__")]
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
         slf.get().placed.enter(slf)
     }
@@ -149,11 +151,12 @@ impl LockBase {
     ///
     /// Raises:
     ///     ReleaseError: nobody has it.
+    #[pyo3(name = "release")]
     pub(super) fn _release(&self, py: Python<'_>) -> PyResult<()> {
         self.placed.lock.release(identity()).map_err(|error| owned::release_error(py, error))
     }
 
-    #[pyo3(signature = (*_error))]
+    #[pyo3(name = "__exit__", signature = (*_error))]
     fn _exit(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self._release(py)
     }

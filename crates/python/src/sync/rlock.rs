@@ -21,12 +21,12 @@ use super::{owned, waiting};
 use crate::home::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<RLockBase>()?;
+    module.add("RLockBase", module.py().get_type::<RLockBase>())?;
     add_quick_methods::<RLockBase>(module.py())
 }
 
 /// The native half of `manyhands.RLock`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "RLock")]
 pub(crate) struct RLockBase {
     placed: Placed<RLock>,
 }
@@ -117,6 +117,7 @@ impl RLockBase {
     ///
     /// Arguments, result and errors are those of `Lock.acquire`.
     #[pyo3(
+        name = "acquire",
         signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
         text_signature = "($self, blocking=True, timeout=-1, *, block=True)"
     )]
@@ -130,6 +131,7 @@ impl RLockBase {
     }
 
     /// Acquire, for a ``with`` statement. If this raises, the lock is not held.
+    #[pyo3(name = "__enter__")]
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
         slf.get().placed.enter(slf)
     }
@@ -138,6 +140,7 @@ impl RLockBase {
     ///
     /// Raises:
     ///     ReleaseError: neither the calling thread nor the running asyncio task has it.
+    #[pyo3(name = "release")]
     fn _release(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (me, thread) = waiting::caller();
         let Err(error) = slf.get().placed.lock.release(me, thread) else { return Ok(()) };
@@ -148,7 +151,7 @@ impl RLockBase {
         }
     }
 
-    #[pyo3(signature = (*_error))]
+    #[pyo3(name = "__exit__", signature = (*_error))]
     fn _exit(slf: &Bound<'_, Self>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         Self::_release(slf)
     }

@@ -18,12 +18,12 @@ use super::{owned, waiting};
 use crate::home::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<SemaphoreBase>()?;
+    module.add("SemaphoreBase", module.py().get_type::<SemaphoreBase>())?;
     add_quick_methods::<SemaphoreBase>(module.py())
 }
 
 /// The native half of `manyhands.Semaphore` and `manyhands.BoundedSemaphore`.
-#[pyclass(frozen, subclass, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native", name = "Semaphore")]
 pub(crate) struct SemaphoreBase {
     semaphore: Semaphore,
     record: Record,
@@ -111,6 +111,7 @@ impl SemaphoreBase {
     /// Raises:
     ///     ValueError: a timeout together with ``blocking=False``.
     #[pyo3(
+        name = "acquire",
         signature = (blocking = Flag::ABSENT, timeout = None, *, block = Flag::ABSENT),
         text_signature = "($self, blocking=True, timeout=None, *, block=True)"
     )]
@@ -131,6 +132,7 @@ impl SemaphoreBase {
     }
 
     /// Acquire a permit, for a ``with`` statement.
+    #[pyo3(name = "__enter__")]
     fn _enter(&self, py: Python<'_>) -> PyResult<bool> {
         self._acquire(py, Flag::ABSENT, None, Flag::ABSENT)
     }
@@ -148,7 +150,7 @@ impl SemaphoreBase {
     /// Raises:
     ///     ReleaseError: more than were acquired, of a BoundedSemaphore; it is as before.
     ///     ValueError: ``n`` is less than 1.
-    #[pyo3(signature = (n = 1))]
+    #[pyo3(name = "release", signature = (n = 1))]
     fn _release(&self, py: Python<'_>, n: i64) -> PyResult<()> {
         let count = u64::try_from(n)
             .ok()
@@ -159,7 +161,7 @@ impl SemaphoreBase {
             .map_err(|_| owned::release_error(py, "Semaphore released too many times"))
     }
 
-    #[pyo3(signature = (*_error))]
+    #[pyo3(name = "__exit__", signature = (*_error))]
     fn _exit(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self._release(py, 1)
     }

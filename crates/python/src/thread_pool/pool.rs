@@ -435,6 +435,10 @@ fn call_all(uncalled: &mut Vec<Arc<Parker>>) {
 }
 
 impl Source for Pool {
+    fn kind(&self) -> &'static str {
+        "thread"
+    }
+
     fn note_cancelled(&self) {
         self.lock().departed.cancelled.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,0 +1,40 @@
+"""What executors look like, in words."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from manyhands._executor import BoundExecutor, Executor
+
+__all__ = ["portrait", "view_portrait"]
+
+
+def portrait(executor: Executor, workers: int, tasks: int) -> str:
+    """The `repr` of an executor.
+
+    Args:
+        executor: the executor.
+        workers: how many it has at this moment, beside the most that it may have.
+        tasks: how many of its tasks have not ended.
+    """
+    kind = type(executor)
+    state = ""
+    if getattr(executor, "_broken", False):
+        state = " broken"
+    elif executor._is_shut_down():
+        state = " shut down"
+    return (
+        f"<{kind.__module__}.{kind.__qualname__} workers={workers}/{executor._max_workers}"
+        f" tasks={tasks}{state} at {id(executor):#x}>"
+    )
+
+
+def view_portrait(view: BoundExecutor) -> str:
+    """The `repr` of a view: its executor, and those options that are not as usual."""
+    options = view._options
+    changes = {each.name: getattr(options, each.name) for each in fields(options)}
+    usual = {each.name: each.default for each in fields(options)}
+    said = ", ".join(f"{name}={value!r}" for name, value in changes.items() if value != usual[name])
+    return f"<{repr(view._executor)[1:-1]} with {said or 'no options'}>"
