@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from manyhands._map import Workers
+    from manyhands._options import Backoff
     from manyhands._progress import ProgressOption
 
 __all__ = ["amap"]
@@ -28,6 +29,7 @@ async def amap(
     max_workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    backoff: Backoff = None,
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
@@ -54,6 +56,7 @@ async def amap(
         max_workers=max_workers,
         timeout=timeout,
         retries=retries,
+        backoff=backoff,
         progress=progress,
         chunksize=chunksize,
         return_exceptions=return_exceptions,
