@@ -50,7 +50,7 @@ def test_workers_are_forked_run_tasks_and_are_reaped(start: Callable[..., Zygote
 
 def test_a_worker_that_cannot_be_forked_is_reported(start: Callable[..., ZygoteProcess]) -> None:
     zygote = start()
-    zygote.request(b"F" + struct.pack("<IIQQ", 4, 9, 0, 0))  # without its pipes
+    zygote.request(b"F" + struct.pack("<IIQQI", 4, 9, 0, 0, 0))  # without its pipes
     assert zygote.answer() == b"N" + struct.pack("<IIi", 4, 9, errno.EMFILE)
     assert zygote.fork().run(abs, -1) == 1
 

@@ -28,7 +28,8 @@ class Worker:
         self.participant = participant
         self.pipes = [os.pipe() for _ in range(3)]
         zygote.request(
-            b"F" + struct.pack("<IIQQ", participant, generation, 0, 0), [w for _, w in self.pipes]
+            b"F" + struct.pack("<IIQQI", participant, generation, 0, 0, 0),
+            [w for _, w in self.pipes],
         )
         for _, writer in self.pipes:
             os.close(writer)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from manyhands._map import map as map  # noqa: A004 - the name users expect
     from manyhands._map_forms import imap_unordered as imap_unordered
     from manyhands._map_forms import starmap as starmap
+    from manyhands._own_place import worker_index as worker_index
+    from manyhands._own_place import worker_state as worker_state
     from manyhands._pipe import Connection as Connection
     from manyhands._pipe import Pipe as Pipe
     from manyhands._pool import Pool as Pool
@@ -108,6 +110,8 @@ _HOMES = {
     "starmap": "manyhands._map_forms",
     "unregister_by_value": "manyhands._findable",
     "wait": "manyhands._wait",
+    "worker_index": "manyhands._own_place",
+    "worker_state": "manyhands._own_place",
 }
 
 __all__ = sorted(_HOMES)

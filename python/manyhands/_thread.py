@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 from weakref import WeakSet, ref
 
 from manyhands import _future as _future  # Rust makes its futures, once this is imported
-from manyhands import _native
+from manyhands import _native, _own_place
 from manyhands._executor import Executor
 from manyhands._options import TaskOptions, check_workers
 from manyhands._portrait import portrait
@@ -75,6 +75,7 @@ class _Crew:
 def _work(crew: _Crew, worker: _native.ThreadWorker) -> None:
     """Be a worker: what each thread runs."""
     thread = threading.current_thread()
+    _own_place.be_worker(worker.number)
     try:
         if _set_up(crew, worker):
             try:

@@ -17,6 +17,7 @@ from manyhands import (
     _context,
     _findable,
     _import_watch,
+    _own_place,
     _pickling,
     _records,
     _remote_error,
@@ -117,6 +118,7 @@ def main(
         cancel_requested: whether the task that runs at this moment is to end.
     """
     code = 1
+    _own_place.process_index = assignment.index
     surroundings = Surroundings()
     try:
         pipe = _set_up(assignment, settings, surroundings)

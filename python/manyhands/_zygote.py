@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "Zygote", "main"]
 
 _SETTINGS = struct.Struct("<Q")
-_FORK = struct.Struct("<IIQQ")
+_FORK = struct.Struct("<IIQQI")
 _SIGNAL = struct.Struct("<III")
 _STARTED = struct.Struct("<IIi")
 _ENDED = struct.Struct("<IIiiQ")
@@ -69,12 +69,14 @@ class Assignment:
         generation: tells it from earlier workers of the same number.
         control_offset: where in the segment the pool's block is, in bytes.
         record_offset: where in the segment the worker's own record is, in bytes.
+        index: its place among the workers of its pool.
         stdout_fd, stderr_fd, records_fd: write ends of its pipes to the parent.
     """
 
     __slots__ = (
         "control_offset",
         "generation",
+        "index",
         "participant",
         "record_offset",
         "records_fd",
@@ -88,12 +90,14 @@ class Assignment:
         generation: int,
         control_offset: int,
         record_offset: int,
+        index: int,
         pipes: list[int],
     ) -> None:
         self.participant = participant
         self.generation = generation
         self.control_offset = control_offset
         self.record_offset = record_offset
+        self.index = index
         self.stdout_fd, self.stderr_fd, self.records_fd = pipes
 
 
@@ -225,9 +229,11 @@ class Zygote:
         return True
 
     def _fork(self, content: bytes, pipes: list[int]) -> None:
-        participant, generation, control_offset, record_offset = _FORK.unpack(content)
+        participant, generation, control_offset, record_offset, index = _FORK.unpack(content)
         try:
-            assignment = Assignment(participant, generation, control_offset, record_offset, pipes)
+            assignment = Assignment(
+                participant, generation, control_offset, record_offset, index, pipes
+            )
             pid = self._fork_quietly()
         except OSError as error:
             self._tell_not_forked(participant, generation, error.errno or errno.EAGAIN)

@@ -223,18 +223,18 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     fn fork(&mut self, index: usize, generation: u32) -> io::Result<()> {
-        let (participant, record) = {
+        let (participant, record, told) = {
             let state = self.shared.lock();
             let seat = &state.seats[index];
             if seat.generation != generation || seat.life != Life::Starting {
                 // The zygote could not be started.
                 return Ok(());
             }
-            (seat.participant, seat.record.offset())
+            (seat.participant, seat.record.offset(), seat.index)
         };
         self.shared.ground.renew(participant);
         let control = self.shared.control.offset();
-        let packet = zygote::fork(participant, generation, control, record);
+        let packet = zygote::fork(participant, generation, control, record, told);
         let pipes = self.shared.voices().add(&self.shared.poller, index)?;
         let Some(zygote) = &self.zygote else { return Ok(()) };
         let fds = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];

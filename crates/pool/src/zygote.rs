@@ -3,7 +3,7 @@
 //! | from | packet | meaning |
 //! |---|---|---|
 //! | parent | `S` u64 block | set-up: a block with what the zygote and its workers need |
-//! | parent | `F` u32 participant, u32 generation, u64 control, u64 record + 3 descriptors | fork a worker; offsets of the pool's and the seat's block; stdout, stderr, records |
+//! | parent | `F` u32 participant, u32 generation, u64 control, u64 record, u32 index + 3 descriptors | fork a worker; offsets of the pool's and the seat's block; stdout, stderr, records |
 //! | parent | `K` u32 participant, u32 generation, u32 signal | send a worker this signal: the parent may not |
 //! | parent | `Q` | quit when the workers have gone |
 //! | zygote | `R` | ready |
@@ -61,14 +61,15 @@ pub fn set_up(block: u64) -> Vec<u8> {
     [&b"S"[..], &block.to_le_bytes()].concat()
 }
 
-/// The packet that asks for a worker.
+/// The packet that asks for a worker, who is told its `index` in the pool.
 #[must_use]
-pub fn fork(participant: u16, generation: u32, control: usize, record: usize) -> Vec<u8> {
+pub fn fork(participant: u16, generation: u32, control: usize, record: usize, index: u32) -> Vec<u8> {
     let mut packet = vec![b'F'];
     packet.extend(u32::from(participant).to_le_bytes());
     packet.extend(generation.to_le_bytes());
     packet.extend((control as u64).to_le_bytes());
     packet.extend((record as u64).to_le_bytes());
+    packet.extend(index.to_le_bytes());
     packet
 }
 

@@ -162,7 +162,9 @@ impl<T> State<T> {
                 }
                 return None;
             };
+            let told = self.free_index();
             let seat = &mut self.seats[index];
+            seat.index = told;
             seat.record.reset();
             seat.restarts += u64::from(seat.generation > 0);
             seat.generation += 1;

@@ -43,6 +43,8 @@ pub struct Seat {
     pub(crate) life: Life,
     pub(crate) retiring: bool,
     pub(crate) restarts: u64,
+    // Among those who are to stay; so it is less than the number of workers, as a seat's own may not be.
+    pub(crate) index: u32,
     pub(crate) has_spoken: bool,
     // Process id and wait status of the latest workers that have ended here.
     ends: VecDeque<(i32, i32)>,
@@ -122,6 +124,7 @@ impl<T> State<T> {
             generation: 0,
             life: Life::Empty,
             retiring: false,
+            index: 0,
             restarts: 0,
             has_spoken: false,
             ends: VecDeque::new(),
@@ -207,6 +210,13 @@ impl<T> State<T> {
     /// Workers that are there or on their way, without those that are to end.
     pub(crate) fn staff(&self) -> usize {
         self.seats.iter().filter(|seat| seat.life != Life::Empty && !seat.retiring).count()
+    }
+
+    /// The smallest index that no worker has which is to stay.
+    pub(super) fn free_index(&self) -> u32 {
+        let stays = |seat: &&Seat| seat.life != Life::Empty && !seat.retiring;
+        let taken = |index: &u32| self.seats.iter().filter(stays).any(|seat| seat.index == *index);
+        (0..).find(|index| !taken(index)).unwrap_or_default()
     }
 
     /// Whether workers are on their way, or are still to be asked for.

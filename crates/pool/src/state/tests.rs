@@ -1,6 +1,7 @@
 //! The state machine with workers played by the test: no process, no clock.
 
 mod crew;
+mod index;
 mod put_off;
 mod shortage;
 mod stop;
@@ -340,6 +341,7 @@ fn workers_come_with_demand_and_go_with_resize() {
         bench.submit(ticket);
     }
     assert_eq!(bench.plan(0).0.len(), 2, "never more than three");
+    assert_eq!(bench.state.seats.iter().map(|seat| seat.index).collect::<Vec<_>>(), [0, 1, 2]);
     bench.state.settings.workers = 1;
     assert_eq!(bench.plan(0).1, [Action::WakeWorkers]);
     assert_eq!(bench.state.staff(), 1);

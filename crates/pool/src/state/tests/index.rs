@@ -1,0 +1,20 @@
+//! The index that a worker is told.
+
+use super::*;
+
+#[test]
+fn a_replacement_gets_the_index_of_whom_it_replaces() {
+    let mut bench = Bench::new(2);
+    for ticket in 0..4 {
+        bench.submit(ticket);
+    }
+    let (actors, _) = bench.plan(0);
+    bench.bury(&actors[0]);
+    let (replacements, _) = bench.plan(0);
+    assert_eq!(bench.state.seats[replacements[0].seat].index, 0);
+    // One that is to end keeps its seat until it does, but not its index.
+    bench.state.retire(actors[1].seat);
+    let (replacements, _) = bench.plan(0);
+    assert_ne!(replacements[0].seat, actors[1].seat);
+    assert_eq!(bench.state.seats[replacements[0].seat].index, 1);
+}
