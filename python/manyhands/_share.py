@@ -1,8 +1,9 @@
-"""Arrays that are placed in shared memory once and used by any number of tasks."""
+"""Arrays and bytes that are placed in shared memory once and used by any number of tasks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, overload
 
 from manyhands import _native
 
@@ -10,23 +11,43 @@ if TYPE_CHECKING:
     import numpy as np
 
     from manyhands._shared_array import SharedArray
+    from manyhands._shared_bytes import SharedBytes
 
 __all__ = ["set_shared_memory_limit", "share", "shared_memory"]
 
 
-def share(array: np.ndarray[Any, Any], *, writable: bool = False) -> SharedArray:
-    """Copy a NumPy array into shared memory, and return it as an array that tasks use in place.
+@overload
+def share(data: np.ndarray[Any, Any], *, writable: bool = False) -> SharedArray: ...
 
-    Submitting the returned array, or a slice of it, copies nothing however big it is: the task's
-    array is the same memory. It lives for as long as any process uses it.
+
+@overload
+def share(data: bytes | bytearray | memoryview, *, writable: bool = False) -> SharedBytes: ...
+
+
+@overload
+def share(data: Any, *, writable: bool = False) -> Any: ...
+
+
+def share(data: Any, *, writable: bool = False) -> Any:
+    """Copy an array, or bytes, into shared memory, and return it as one that tasks use in place.
+
+    Submitting what is returned, or a slice of a shared array, copies nothing however big it is:
+    the task's array is the same memory. It lives for as long as any process uses it.
 
     Args:
-        array: an array of any shape and of a dtype without Python objects.
+        data: one of
+
+            - a NumPy array of any shape and of a dtype without Python objects: a `SharedArray`;
+            - bytes, a bytearray or a memoryview: a `SharedBytes`;
+            - a pandas DataFrame: one whose columns of numbers, dates and durations are shared; the
+              other columns, and the index, travel as usual;
+            - a list, tuple or dict: the same with what is in it shared; what is none of these stays
+              as it is.
         writable: whether it can be changed, here and in tasks; everyone sees the changes at once,
             and nothing orders them but what you do.
 
     Raises:
-        TypeError: not an array, or one of Python objects.
+        TypeError: none of these, or an array of Python objects.
         MemoryError: there is no room in shared memory; the message tells the sizes.
 
     Example:
@@ -36,17 +57,52 @@ def share(array: np.ndarray[Any, Any], *, writable: bool = False) -> SharedArray
         ...     int(ex.submit(np.sum, table).result())
         499999500000
     """
-    import numpy as np
+    if isinstance(data, bytes | bytearray | memoryview):
+        from manyhands._shared_bytes import place_bytes
 
+        return place_bytes(data, writable)
+    if isinstance(data, list | tuple | dict):
+        return _share_held(data, writable)
+    # Whoever has an object of a library has imported it.
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(data, pandas.DataFrame):
+        from manyhands._shared_frame import share_frame
+
+        return share_frame(data, writable)
+    return _share_array(data, writable)
+
+
+def _share_array(array: Any, writable: bool) -> SharedArray:
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(array, numpy.ndarray):
+        raise TypeError(
+            "share() takes a NumPy array, bytes, a pandas DataFrame, or a list, tuple or dict of "
+            f"such, not {type(array).__name__}"
+        )
     from manyhands._shared_array import place
 
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"share() takes a NumPy array, not {type(array).__name__}")
-    if isinstance(array, np.ma.MaskedArray):
+    if isinstance(array, numpy.ma.MaskedArray):
         raise TypeError("a masked array cannot be shared: share its data and its mask")
     if array.dtype.hasobject:
         raise TypeError(f"an array of Python objects (dtype {array.dtype}) cannot be shared")
     return place(array, writable)
+
+
+def _share_held(held: Any, writable: bool) -> Any:
+    def shared(value: Any) -> Any:
+        numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+        kinds: list[type] = [bytes, bytearray, memoryview, list, tuple, dict]
+        kinds += [] if numpy is None else [numpy.ndarray]
+        kinds += [] if pandas is None else [pandas.DataFrame]
+        return share(value, writable=writable) if isinstance(value, tuple(kinds)) else value
+
+    if isinstance(held, dict):
+        return {key: shared(value) for key, value in held.items()}
+    values = [shared(value) for value in held]
+    if isinstance(held, list):
+        return values
+    # A named tuple takes its values apart.
+    return type(held)(*values) if hasattr(held, "_fields") else tuple(values)
 
 
 def shared_memory() -> tuple[int, int]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-__all__ = ["SharedArray", "place"]
+__all__ = ["SharedArray", "place", "seen_in"]
 
 
 class SharedArray(np.ndarray[Any, Any]):
@@ -139,6 +139,19 @@ def _array_over(
     array = np.ndarray.__new__(kind, shape, dtype, view, offset, strides)
     array._block = block
     return array
+
+
+def seen_in(
+    block: _native.SharedBlock, array: np.ndarray[Any, Any], writable: bool
+) -> SharedArray | None:
+    """Return `array` as one that knows that it lies in `block`; None if it does not."""
+    offset = _offset_in(block, array)
+    if offset is None:
+        return None
+    made: SharedArray = _array_over(
+        block, offset, array.shape, array.strides, array.dtype, writable
+    )
+    return made
 
 
 def _open(address: tuple[Any, ...], length: int, offset: int, *layout: Any) -> Any:

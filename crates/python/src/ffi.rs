@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::future::FutureBase;
 use crate::home::Record;
+use crate::shared_block::SharedBlock;
 
 /// A Python class that extends [`FutureBase`], ready to be instantiated without a call through Python.
 pub(crate) struct FutureClass {
@@ -176,7 +177,7 @@ impl BlockBuffer {
 /// The memory of a shared record, which Python reads, and unless it is read-only writes, in place.
 ///
 /// Holds the record for as long as it lives; a memoryview of it holds *it*.
-#[pyclass(frozen, module = "manyhands._native")]
+#[pyclass(frozen, subclass, module = "manyhands._native")]
 pub(crate) struct RecordBuffer {
     record: Record,
     length: usize,
@@ -207,6 +208,12 @@ impl RecordBuffer {
 
 #[pymethods]
 impl RecordBuffer {
+    /// The bytes of a block, for a class that shows them in its own way.
+    #[new]
+    fn of_block(block: &SharedBlock, read_only: bool) -> PyResult<Self> {
+        block.buffer(read_only)
+    }
+
     /// # Safety
     /// Called by CPython with a view to fill in.
     unsafe fn __getbuffer__(

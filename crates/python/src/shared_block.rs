@@ -58,7 +58,8 @@ impl SharedBlock {
 }
 
 impl SharedBlock {
-    fn buffer(&self, read_only: bool) -> PyResult<RecordBuffer> {
+    /// Its bytes, as CPython's buffer protocol has them.
+    pub(crate) fn buffer(&self, read_only: bool) -> PyResult<RecordBuffer> {
         RecordBuffer::new(self.record.clone(), self.length, read_only)
             .ok_or_else(|| PyRuntimeError::new_err("a shared block shrank"))
     }
