@@ -116,6 +116,30 @@ def test_generators(return_as: str) -> None:
         assert sorted(results) == [n * n for n in range(20)]
 
 
+class Counted:
+    """Counts how often it is pickled."""
+
+    times = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        type(self).times += 1
+        return str, ("counted",)
+
+
+def take(thing: object, word: str) -> tuple[object, str]:
+    return thing, word
+
+
+@pytest.mark.parametrize("word", ["any", "__main__"])
+def test_a_batch_is_pickled_once(word: str) -> None:
+    # scikit-learn sends the warning filters along, in which "__main__" stands.
+    Counted.times = 0
+    with joblib.parallel_config(backend="manyhands", n_jobs=2):
+        found = Parallel(batch_size=1)(delayed(take)(Counted(), word) for _ in range(6))
+    assert found == [("counted", word)] * 6
+    assert Counted.times == 6
+
+
 def test_calls_may_be_nested() -> None:
     with joblib.parallel_backend("manyhands", n_jobs=2):
         assert Parallel()(delayed(nested)(n) for n in range(4)) == [

@@ -218,12 +218,18 @@ class _Batch:
     def __init__(self, func: Callable[[], Any], placed: _PlacedArrays) -> None:
         self.func = func
         self.placed = placed
+        self._reduced: tuple[object, ...] | None = None
 
     def __call__(self) -> Any:
         return self.func()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _load_batch, _by_value.dumps(self.func, self.placed.reduce)
+        # A pickle in which "__main__" occurs is made once more, by value. It does in every task of
+        # scikit-learn, whose warning filters go along; the batch itself needs no second time.
+        reduced, self._reduced = self._reduced, None
+        if reduced is None:
+            reduced = self._reduced = _by_value.dumps(self.func, self.placed.reduce)
+        return _load_batch, reduced
 
 
 def _load_batch(data: bytes, buffers: Any) -> Callable[[], Any]:
