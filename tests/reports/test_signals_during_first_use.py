@@ -1,5 +1,7 @@
 """A signal handler that runs in the middle of an executor's first use.
 
+Also of the first one of a process, in which modules are imported and shared memory is made.
+
 Reports: python/cpython#121649. The handler found a lock taken by the very code that it interrupted;
 one that raised left threads and descriptors behind.
 """
@@ -96,3 +98,120 @@ def test_a_handler_may_do_as_it_likes_at_every_line(mode: str, kind: str) -> Non
         check=False,
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+FIRST = """
+import gc, json, os, signal, sys, threading, time
+import manyhands as mh
+
+FOLDER = os.path.dirname(mh.__file__)
+kind, most = sys.argv[1], int(sys.argv[2])
+
+class Alarm(Exception):
+    pass
+
+def process():
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result(20) == 1
+
+def thread():
+    with mh.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result(20) == 1
+
+def map():
+    assert mh.map(abs, [-1, -2], workers="process") == [1, 2]
+    mh.shared_pool(workers="process").shutdown()
+
+def objects():
+    queue = mh.Queue()
+    with mh.Lock():
+        queue.put(1)
+    assert queue.get() == 1
+
+use = globals()[kind]
+
+def use_first(at):
+    # Raises in the place of a signal handler, at the `at`-th line of ours.
+    seen, where = 0, None
+    def trace(frame, event, argument):
+        nonlocal seen, where
+        if not frame.f_code.co_filename.startswith(FOLDER):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == at:
+                sys.settrace(None)
+                where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+                raise Alarm
+        return trace
+    sys.settrace(trace)
+    try:
+        use()
+    except Alarm:
+        pass
+    finally:
+        sys.settrace(None)
+    return seen, where
+
+def belongings():
+    end = time.monotonic() + 10
+    while True:
+        gc.collect()
+        threads = len(os.listdir("/proc/self/task"))
+        if threads == 1 or time.monotonic() > end:
+            return threads, len(os.listdir("/proc/self/fd"))
+        time.sleep(0.005)
+
+def experiment(at):
+    # In a child: each needs a process that has used nothing yet.
+    heard, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(40)
+            seen, where = use_first(at)
+            use()
+            os.write(told, json.dumps([seen, where, belongings()]).encode())
+        except BaseException as error:
+            os.write(told, json.dumps([0, where, repr(error)]).encode())
+        finally:
+            os._exit(0)
+    os.close(told)
+    with open(heard) as file:
+        text = file.read()
+    os.waitpid(child, 0)
+    return json.loads(text or '[0, "", "it hangs"]')
+
+lines, _, usual = experiment(0)
+few = min(lines, most)
+for at in (1 + (lines - 1) * each // max(1, few - 1) for each in range(few)):
+    _, where, held = experiment(at)
+    if isinstance(held, str) or held[0] > usual[0] or held[1] > usual[1]:
+        print(f"an exception at line {at}, {where}: {held} instead of {usual}", flush=True)
+print("ended")
+"""
+
+
+def interrupt(kind: str, most: int, patience: float) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST, kind, str(most)],
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+@pytest.mark.parametrize("kind", ["process", "thread", "map", "objects"])
+@pytest.mark.timeout(200)
+def test_some_lines_of_the_first_use(kind: str) -> None:
+    interrupt(kind, 30, 190)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["process", "thread", "map", "objects"])
+@pytest.mark.timeout(7200)
+def test_every_line_of_the_first_use(kind: str) -> None:
+    interrupt(kind, 100_000, 7100)
