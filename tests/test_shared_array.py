@@ -141,11 +141,8 @@ def test_names() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=WAIT_S)
     assert array.tolist() == [[0, 3], [0, 0]]
     for shape, dtype in ((4, int), ((2, 2), float), ((2, 2), "i4")):
-        with pytest.raises(
-            ValueError, match=f"{name}.* made with another shape or dtype"
-        ) as caught:
+        with pytest.raises(ValueError, match=f"{name}.* is SharedArray of .*, not SharedArray of"):
             mh.SharedArray(shape, dtype, name=name)
-        assert ("32 bytes, not 16" in str(caught.value)) is (dtype == "i4")
     del array
     gc.collect()
     # `top`, which looks at everything, may have it for a moment.

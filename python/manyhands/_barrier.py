@@ -29,13 +29,15 @@ class Barrier(_native.BarrierBase, Primitive):
     A party that dies after it has arrived breaks the barrier for the others, as a timeout does.
 
     Args:
-        parties: how many have to arrive, 1 or more.
+        parties: how many have to arrive, 1 or more. Who opens a barrier by its name need not say.
         action: called by one of them when all have arrived, before anybody goes on; if it raises,
             the barrier is broken.
         timeout: seconds for each `wait` that is given none; None for no limit.
         name: makes it one barrier for all processes of this user that give the same name.
 
     Raises:
+        TypeError: neither `parties` nor a name.
+        FileNotFoundError: no `parties`, and there is no barrier of that name.
         ValueError: fewer than 1 party or more than 65536, or another number than the one that bears
             this name has; or what has that name is of another kind.
 
@@ -51,7 +53,7 @@ class Barrier(_native.BarrierBase, Primitive):
 
     def __init__(
         self,
-        parties: int,
+        parties: int | None = None,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         *,
@@ -60,7 +62,7 @@ class Barrier(_native.BarrierBase, Primitive):
     ) -> None:
         check_made_with(self, "parties", parties, self.parties)
         check_made_with(self, "name", name, self.name)
-        self._set_up(parties, action, timeout)
+        self._set_up(self.parties, action, timeout)
 
     def _set_up(
         self,

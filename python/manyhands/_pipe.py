@@ -33,17 +33,21 @@ os.register_at_fork(
 )
 
 
-def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+def Pipe(duplex: bool = True, *, name: str | None = None) -> tuple[Connection, Connection]:
     """Make a pipe, as `multiprocessing.Pipe`.
 
     Args:
         duplex: whether both ends send and receive. Otherwise the first only receives and the
             second only sends.
+        name: makes it one pipe for all processes of this user that give the same name. All of them
+            get both ends: agree on who uses which, and close the other one once somebody else has
+            it. The pipe is gone when none of them has an end any more.
 
     Returns:
         the two ends. Give one to another process or task, or keep both for two threads.
 
     Raises:
+        ValueError: what has that name is no such pipe, or another one as to ``duplex``.
         MemoryError, OSError: there is no shared memory, or no descriptor.
 
     Example:
@@ -52,7 +56,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
         >>> there.recv()
         {'work': 1}
     """
-    return _native.make_pipe(Connection, duplex)
+    return _native.make_pipe(Connection, duplex, name)
 
 
 def _bytes_of(buf: Any) -> memoryview:
@@ -111,7 +115,9 @@ class Connection(_native.ConnectionBase[Sent, Received]):
     def __repr__(self) -> str:
         ways = "receives" * self.readable + " and " * (self.readable and self.writable)
         ways += "sends" * self.writable
-        return f"<manyhands.Connection {'closed' if self.closed else ways} at {id(self):#x}>"
+        name = f"name={self.name!r} " if self.name else ""
+        state = "closed" if self.closed else ways
+        return f"<manyhands.Connection {name}{state} at {id(self):#x}>"
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether there is something to receive, or the end.

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
     from manyhands import _native
 
-__all__ = ["Acquirable", "Primitive", "check_made_with"]
+__all__ = ["Acquirable", "Primitive", "Unsaid", "check_made_with"]
+
+
+class Unsaid(int):
+    """A default that can be told from the same number said by the caller."""
 
 
 class Primitive:
@@ -55,7 +59,7 @@ def check_made_with(primitive: object, what: str, said: object, is_: object) -> 
     Raises:
         TypeError: not if they are the same: a subclass has changed them in between.
     """
-    if said is not None and said != is_:
+    if said is not None and type(said) is not Unsaid and said != is_:
         kind = type(primitive).__name__
         raise TypeError(
             f"{kind}.__init__() says {what}={said!r}, {kind}.__new__() was told {is_!r}:"

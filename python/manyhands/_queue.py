@@ -7,6 +7,7 @@ from queue import Empty, Full
 from manyhands import _native
 from manyhands._door import attempt_until
 from manyhands._keep import keep_for_child
+from manyhands._primitive import Unsaid
 from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -25,6 +26,7 @@ else:
 __all__ = ["JoinableQueue", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
 
 _NOTHING = object()
+_ANY_NUMBER = Unsaid(0)
 
 
 class _AnyQueue(_native.QueueBase[Item]):
@@ -208,9 +210,10 @@ class _Sized(_AnyQueue[Item]):
     _below_zero: int | None = None
 
     def __init__(
-        self, maxsize: int = 0, *, name: str | None = None, memory: int | None = None
+        self, maxsize: int = _ANY_NUMBER, *, name: str | None = None, memory: int | None = None
     ) -> None:
-        self._open(self._kind, maxsize, name, memory)
+        said = None if type(maxsize) is Unsaid else maxsize
+        self._open(self._kind, said, name, memory)
         if maxsize < 0:
             self._below_zero = maxsize
 
@@ -283,7 +286,8 @@ class Queue(_Sized[Item]):
     down and is empty. In annotations ``Queue[int]`` is a queue of ints.
 
     Args:
-        maxsize: the most items it holds; 0 or less means any number.
+        maxsize: the most items it holds; 0 or less means any number. Who opens a queue by its name
+            need not say it.
         name: makes it one queue for all processes of this user that give the same name. It is gone
             when none of them has it any more.
         memory: the most bytes of shared memory that items may take up; by default half of what this
@@ -368,7 +372,7 @@ class SimpleQueue(_AnyQueue[Item]):
     _kind = "SimpleQueue"
 
     def __init__(self, *, name: str | None = None, memory: int | None = None) -> None:
-        self._open(self._kind, 0, name, memory)
+        self._open(self._kind, None, name, memory)
 
     def empty(self) -> bool:
         """Return whether there is no item at this moment.

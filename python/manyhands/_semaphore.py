@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyhands import _native
-from manyhands._primitive import Acquirable, check_made_with
+from manyhands._primitive import Acquirable, Unsaid, check_made_with
 from manyhands._public import public
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -13,6 +13,8 @@ else:
     Any = object  # for `typing.get_type_hints`
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
+
+_ONE = Unsaid(1)
 
 
 @public
@@ -24,7 +26,7 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
     further permits belong to nobody.
 
     Args:
-        value: permits at first, 0 or more.
+        value: permits at first, 0 or more. Who opens a semaphore by its name need not say it.
         name: makes it one semaphore for all processes of this user that give the same name.
 
     Raises:
@@ -45,7 +47,7 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
 
     def __init__(
         self,
-        value: int = 1,
+        value: int = _ONE,
         *,
         name: str | None = None,
         _address: tuple[Any, ...] | None = None,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-import zlib
 from operator import index
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from manyhands import _native
+from manyhands._named_block import known_block, named_block
 
 try:
     from numpy.lib.array_utils import byte_bounds
@@ -37,12 +37,13 @@ class SharedArray(np.ndarray[Any, Any]):
 
     Args:
         shape: the length of each dimension, or of the only one.
-        dtype: the type of an element; none with Python objects.
+        dtype: the type of an element; none with Python objects. None means float.
         name: makes it one array for all processes of this user that give the same name. It is gone
-            when none of them has it any more.
+            when none of them has it any more. Who opens it need not say shape and dtype.
 
     Raises:
-        TypeError: a dtype with Python objects.
+        TypeError: a dtype with Python objects; neither shape nor name.
+        FileNotFoundError: no shape, and there is no array of that name.
         ValueError: a negative length; the array of that name has another shape or dtype.
         MemoryError: there is no room in shared memory.
 
@@ -59,10 +60,23 @@ class SharedArray(np.ndarray[Any, Any]):
     _block: _native.SharedBlock | None
 
     def __new__(
-        cls, shape: int | Sequence[int], dtype: DTypeLike = float, *, name: str | None = None
+        cls,
+        shape: int | Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        name: str | None = None,
     ) -> Self:
+        made: Self
+        if shape is None:
+            if name is None:
+                raise TypeError("SharedArray() needs a shape, or the name of one that others have")
+            block, (lengths, element) = known_block(name, "SharedArray", "its shape")
+            if dtype is not None and np.dtype(dtype) != element:
+                raise ValueError(f"the SharedArray named {name!r} is of {element}, not {dtype}")
+            made = _array_over(block, 0, lengths, None, element, True, cls)
+            return made
         lengths = _lengths(shape)
-        element = np.dtype(dtype)
+        element = np.dtype(float if dtype is None else dtype)
         if element.hasobject:
             raise TypeError(f"an array of Python objects (dtype {element}) cannot be shared")
         if any(length < 0 for length in lengths):
@@ -70,13 +84,18 @@ class SharedArray(np.ndarray[Any, Any]):
         size = math.prod(lengths) * element.itemsize
         if size > sys.maxsize:
             raise MemoryError(f"no shared memory for {size} bytes: more than addresses reach")
-        layout = zlib.crc32(repr((lengths, element, element.itemsize)).encode())
-        try:
-            block = _native.new_shared(size, name, layout)
-        except ValueError as error:
-            raise ValueError(f"SharedArray({lengths}, {element}) cannot be had: {error}") from None
-        made: Self = _array_over(block, 0, lengths, None, element, True, cls)
+        if name is None:
+            block = _native.new_shared(size)
+        else:
+            text = f"of {element!r} and shape {lengths}"
+            block = named_block(name, "SharedArray", text, (lengths, element), size)
+        made = _array_over(block, 0, lengths, None, element, True, cls)
         return made
+
+    @property
+    def name(self) -> str | None:
+        """The name by which any process of this user can open it, or None."""
+        return None if self._block is None else self._block.name
 
     def __array_finalize__(self, source: object) -> None:
         self._block = getattr(source, "_block", None)

@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from manyhands import _native
+from manyhands._named_block import known_block, named_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,9 @@ __all__ = ["Array", "Value"]
 sharedctypes: Any = multiprocessing.sharedctypes
 
 
-def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+def Value(
+    typecode_or_type: Any = None, *args: Any, lock: Any = True, name: str | None = None
+) -> Any:
     """Make a number, character or structure in shared memory, as `multiprocessing.Value`.
 
     Args:
@@ -31,6 +34,9 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         args: what the type is called with.
         lock: True for a new `RLock` that guards each access; a lock object to be used instead;
             False for the bare ctypes object, which nothing guards.
+        name: makes it one value for all processes of this user that give the same name. It is gone
+            when none of them has it any more. The first one makes it, with `args`; the others find
+            it as it is, and need not say its type. Its lock is named, too.
 
     Returns:
         An object with ``value`` (or the fields of a structure), ``get_lock()``, ``get_obj()``,
@@ -39,7 +45,9 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         next one gets it.
 
     Raises:
-        TypeError: there is no such type.
+        TypeError: there is no such type; neither type nor name.
+        FileNotFoundError: no type, and there is no value of that name.
+        ValueError: what has that name is no value of that type.
         AttributeError: ``lock`` is no lock.
         MemoryError: there is no room in shared memory.
 
@@ -50,13 +58,22 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         >>> counter.value
         8
     """
-    made = _place(_type_of(typecode_or_type))
+    if typecode_or_type is None:
+        return _known("Value", name, lock)
+    kind = _type_of(typecode_or_type)
+    if name is not None:
+        return _named("Value", name, kind(*args), lock)
+    made = _place(kind)
     made.__init__(*args)
     return _guarded(made, lock)
 
 
 def Array(
-    typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
+    typecode_or_type: Any = None,
+    size_or_initializer: int | Sequence[Any] | None = None,
+    *,
+    lock: Any = True,
+    name: str | None = None,
 ) -> Any:
     """Make an array of numbers, characters or structures in shared memory.
 
@@ -65,15 +82,15 @@ def Array(
     Args:
         typecode_or_type: the type of an element, as in `Value`.
         size_or_initializer: the number of elements, which are zero then; or the elements.
-        lock: as in `Value`.
+        lock, name: as in `Value`. Who opens an array by its name need not say type and size.
 
     Returns:
         An object that has a length, elements and slices, ``get_lock()`` and ``get_obj()``; with
         characters also ``value`` and ``raw``.
 
     Raises:
-        TypeError, AttributeError, MemoryError: as `Value`.
-        ValueError: a negative size.
+        TypeError, FileNotFoundError, AttributeError, MemoryError: as `Value`.
+        ValueError: a negative size; what has that name is no array of that type and size.
 
     Example:
         >>> squares = mh.Array("i", 4)
@@ -81,7 +98,16 @@ def Array(
         >>> squares[2], len(squares)
         (4, 4)
     """
+    if typecode_or_type is None or (size_or_initializer is None and name is not None):
+        return _known("Array", name, lock, typecode_or_type)
+    if size_or_initializer is None:
+        raise TypeError("Array() needs the number of elements, or the elements")
     element = _type_of(typecode_or_type)
+    if name is not None:
+        if isinstance(size_or_initializer, int):
+            return _named("Array", name, (element * size_or_initializer)(), lock)
+        elements = (element * len(size_or_initializer))(*size_or_initializer)
+        return _named("Array", name, elements, lock)
     if isinstance(size_or_initializer, int):
         return _guarded(_place(element * size_or_initializer), lock)
     made = _place(element * len(size_or_initializer))
@@ -94,20 +120,57 @@ def _type_of(typecode_or_type: Any) -> Any:
     try:
         ctypes.sizeof(kind)
     except TypeError:
-        codes = "".join(sharedctypes.typecode_to_type)
-        raise TypeError(
-            f"{typecode_or_type!r} is neither a ctypes type nor one of the codes {codes}"
-        ) from None
+        raise TypeError(_no_type(typecode_or_type)) from None
     return kind
 
 
-def _guarded(made: Any, lock: Any) -> Any:
+def _no_type(said: object) -> str:
+    codes = "".join(sharedctypes.typecode_to_type)
+    return f"{said!r} is neither a ctypes type nor one of the codes {codes}"
+
+
+def _named(what: str, name: str, content: Any, lock: Any) -> Any:
+    """The object of that name; a copy of `content` if it is made now."""
+    kind = type(content)
+    size = ctypes.sizeof(kind)
+    block = named_block(name, what, f"of {_text(kind)}", _described(kind), size, bytes(content))
+    return _guarded(_over(kind, block), lock, name)
+
+
+def _known(what: str, name: str | None, lock: Any, element: Any = None) -> Any:
+    """The object that somebody has made with that name."""
+    needed = "its type" if what == "Value" else "its type and size"
+    if name is None:
+        raise TypeError(
+            f"{what}() needs {needed}, or the name of one that others have; {_no_type(None)}"
+        )
+    block, described = known_block(name, what, needed)
+    kind = _as_type(described)
+    if element is not None and kind._type_ is not _type_of(element):
+        asked = _text(_type_of(element))
+        raise ValueError(f"the {what} named {name!r} is of {_text(kind)}, not of {asked}")
+    return _guarded(_over(kind, block), lock, name)
+
+
+def _text(kind: Any) -> str:
+    """A ctypes type in words, the same in every program that has it."""
+    if issubclass(kind, ctypes.Array):
+        return f"{_text(kind._type_)}[{kind._length_}]"
+    fields = getattr(kind, "_fields_", None)
+    if fields is None:
+        return str(kind.__name__)
+    each = ", ".join(f"{field[0]}: {_text(field[1])}" for field in fields)
+    return f"{kind.__module__}.{kind.__qualname__}({each})"
+
+
+def _guarded(made: Any, lock: Any, name: str | None = None) -> Any:
     if lock is False:
         return made
     if lock is True or lock is None:
         from manyhands._lock import RLock
 
-        lock = RLock(on_owner_died="acquire")
+        lock_name = None if name is None else f"lock of {name}"
+        lock = RLock(name=lock_name, on_owner_died="acquire")
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     return _synchronized(made, lock)
@@ -209,7 +272,14 @@ class _Guarded:
 
     def __repr__(self) -> str:
         # The first words are those of `multiprocessing.sharedctypes`.
-        return f"<{type(self).__name__} wrapper for {self._obj!r}{_state(self._obj)}>"
+        name = f" named {self.name!r}" if self.name else ""
+        return f"<{type(self).__name__} wrapper for {self._obj!r}{name}{_state(self._obj)}>"
+
+    @property
+    def name(self) -> str | None:
+        """The name by which any process of this user can open it, or None."""
+        block: _native.SharedBlock = self._obj._block
+        return block.name
 
 
 class Synchronized(_Guarded, sharedctypes.Synchronized):  # type: ignore[misc]

@@ -13,6 +13,8 @@ use manyhands_os::memory::{self, Segment};
 use manyhands_os::process;
 use manyhands_pool::home::{self, Place, RecordError};
 use manyhands_sync::names::{self, Kind, NameError, Wanted};
+
+pub(crate) use manyhands_sync::names::ANY;
 use manyhands_sync::site::{PARAMETERS, SITE_BYTES, Site};
 use manyhands_sync::words::SegmentWords;
 use pyo3::exceptions::{
@@ -199,6 +201,52 @@ pub(crate) fn record(
     Ok(Record::new(Ground::Segment(place), shared, Some(name), created))
 }
 
+/// The record of this name, made with whatever parameters stand for [`ANY`]; `None` when there is none. `words` says how
+/// many it has from what its maker gave.
+pub(crate) fn named_record(
+    kind: Kind,
+    name: &str,
+    parameters: &[u64],
+    words: impl FnOnce(&Site) -> Option<usize>,
+) -> PyResult<Option<Record>> {
+    let Some(place) = named_place(kind, name, parameters)? else { return Ok(None) };
+    let least = words(place.site()).map(|words| bytes(words).map(|bytes| (words, bytes))).transpose()?;
+    match least.filter(|(_, bytes)| SITE_BYTES.saturating_add(*bytes) <= place.segment().len()) {
+        Some((words, _)) => {
+            let shared = words_of(place.site(), words);
+            Ok(Some(Record::new(Ground::Segment(place), shared, Some(name), false)))
+        }
+        None => Err(PyValueError::new_err(format!("the {kind} named {name:?} is damaged"))),
+    }
+}
+
+/// The segment of this name, made with whatever parameters stand for [`ANY`]; `None` when there is none.
+pub(crate) fn named_segment(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<Mapped>> {
+    Ok(named_place(kind, name, parameters)?.map(|place| Mapped::new(place, Some(name))))
+}
+
+fn named_place(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<Arc<Place>>> {
+    let wanted = Wanted { kind, name: Some(name), parameters: all(parameters), body: 0 };
+    let never = |_: &Arc<Site>| Err(std::io::Error::other("what is only opened was made"));
+    match Python::attach(|py| py.detach(|| names::make_or_open(&wanted, never))) {
+        Ok(found) => Ok(Some(Place::register(found.site, None)?)),
+        Err(NameError::NotMade { .. }) => Ok(None),
+        Err(error) => Err(name_refusal(error)),
+    }
+}
+
+/// Opens what has a name, or makes it; `open` gives `None` where there is nothing. Another process may make it in between,
+/// as something that `make` would not have it: it is taken as it is, then.
+pub(crate) fn open_or_make<T>(
+    open: impl Fn() -> PyResult<Option<T>>,
+    make: impl FnOnce() -> PyResult<T>,
+) -> PyResult<T> {
+    if let Some(found) = open()? {
+        return Ok(found);
+    }
+    make().or_else(|error| open()?.ok_or(error))
+}
+
 /// The record with this address, which must be of this kind and size.
 pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) -> PyResult<Record> {
     let (pid, fd, inode, reference, name) = parse(address)?;
@@ -266,14 +314,25 @@ fn place(
     body: usize,
     lay_out: impl FnOnce(&Arc<Site>) -> std::io::Result<()> + Send,
 ) -> PyResult<(Arc<Place>, bool)> {
-    let mut all = [0; PARAMETERS];
-    all[..parameters.len()].copy_from_slice(parameters);
-    let wanted = Wanted { kind, name, parameters: all, body };
+    let wanted = Wanted { kind, name, parameters: all(parameters), body };
     // Without the interpreter: another process that makes or opens the same name is waited for. `lay_out` must not ask for
     // it either, as a thread that has it may be about to fork and wait for us.
     let found = Python::attach(|py| py.detach(|| names::make_or_open(&wanted, lay_out)));
     let found = found.map_err(name_refusal)?;
     Ok((Place::register(found.site, None)?, found.created))
+}
+
+/// What to say where something is to be opened that nobody has.
+pub(crate) fn nothing_named(name: &str, kind: &str, needed: &str) -> PyErr {
+    PyFileNotFoundError::new_err(format!(
+        "no process has a {kind} named {name:?}: say its {needed} to make it"
+    ))
+}
+
+fn all(parameters: &[u64]) -> [u64; PARAMETERS] {
+    let mut all = [0; PARAMETERS];
+    all[..parameters.len()].copy_from_slice(parameters);
+    all
 }
 
 fn bytes(words: usize) -> PyResult<usize> {

@@ -1,10 +1,14 @@
 //! Blocks of shared memory that Python uses in place: behind `share`, `SharedArray`, `Value` and `Array`.
 
+use std::sync::atomic::Ordering;
+
 use manyhands_sync::names::Kind;
+use manyhands_sync::site::{SITE_BYTES, Site};
+use manyhands_sync::words::Words;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::ffi::{self, RecordBuffer};
 use crate::home::{self, Record};
@@ -51,6 +55,26 @@ impl SharedBlock {
         self.record.created()
     }
 
+    /// What the maker of a named block has said of it.
+    fn description<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let shared = self.record.words();
+        let at = words(self.length);
+        let damaged = || PyValueError::new_err("a named block is damaged");
+        if at >= shared.count() {
+            return Err(damaged());
+        }
+        // Written before anybody else could see the block.
+        let length = shared.word(at).load(Ordering::Relaxed);
+        let room = (shared.count() - at - 1) * WORD;
+        let length = usize::try_from(length).ok().filter(|length| *length <= room).ok_or_else(damaged)?;
+        PyBytes::new_with(py, length, |bytes| {
+            if length > 0 {
+                self.record.site().segment().copy_out(shared.offset_of(at + 1), bytes);
+            }
+            Ok(())
+        })
+    }
+
     /// A memoryview of the block.
     fn view<'py>(&self, py: Python<'py>, writable: bool) -> PyResult<Bound<'py, PyAny>> {
         imports::memoryview(py)?.call1((Bound::new(py, self.buffer(!writable)?)?,))
@@ -70,13 +94,54 @@ fn words(length: usize) -> usize {
     length.div_ceil(WORD).max(1)
 }
 
-/// A new block of `length` bytes, all zero. With a name it is the one of that name, which must be as long.
+/// A new block of `length` bytes, all zero.
 #[pyfunction]
-#[pyo3(signature = (length, name = None, layout = 0))]
-fn new_shared(length: usize, name: Option<&str>, layout: u64) -> PyResult<SharedBlock> {
-    let words = words(length);
-    let record = home::record(None, Kind::Array, name, &[length as u64, layout], words, |_, _| Ok(()))?;
+fn new_shared(length: usize) -> PyResult<SharedBlock> {
+    Ok(SharedBlock { record: home::new_record(Kind::Array, words(length))?, length })
+}
+
+/// The block of that name, which must have that length and layout, made or opened. One that is made begins with `content`,
+/// and is zero behind it; behind the block stands the `description`.
+#[pyfunction]
+fn named_shared(
+    name: &str,
+    length: usize,
+    layout: u64,
+    content: &[u8],
+    description: &[u8],
+) -> PyResult<SharedBlock> {
+    if content.len() > length {
+        return Err(PyValueError::new_err("the content of a named block is longer than the block"));
+    }
+    let at = words(length);
+    let all = at + 1 + description.len().div_ceil(WORD);
+    let parameters = [length as u64, layout];
+    let record = home::record(None, Kind::Array, Some(name), &parameters, all, |site, shared| {
+        let segment = site.segment();
+        segment.copy_in(shared.offset_of(0), content);
+        shared.word(at).store(description.len() as u64, Ordering::Relaxed);
+        if !description.is_empty() {
+            segment.copy_in(shared.offset_of(at + 1), description);
+        }
+        Ok(())
+    })?;
     Ok(SharedBlock { record, length })
+}
+
+/// The block of that name, as somebody has made it; None when there is none.
+#[pyfunction]
+fn open_named_shared(name: &str) -> PyResult<Option<SharedBlock>> {
+    let length = |site: &Site| {
+        let [length, ..] = site.parameters();
+        usize::try_from(length).ok().filter(|length| *length <= site.segment().len())
+    };
+    let all = |site: &Site| {
+        // Whole pages, of which the block and its description are the first part.
+        let all = (site.segment().len() - SITE_BYTES) / WORD;
+        length(site).map(words).filter(|block| *block < all).map(|_| all)
+    };
+    let record = home::named_record(Kind::Array, name, &[home::ANY, home::ANY], all)?;
+    Ok(record.and_then(|record| length(record.site()).map(|length| SharedBlock { record, length })))
 }
 
 /// Copies a buffer into a new block.
@@ -104,6 +169,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SharedBlock>()?;
     module.add_class::<RecordBuffer>()?;
     module.add_function(wrap_pyfunction!(new_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(named_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(open_named_shared, module)?)?;
     module.add_function(wrap_pyfunction!(share_buffer, module)?)?;
     module.add_function(wrap_pyfunction!(open_shared, module)?)
 }

@@ -63,6 +63,9 @@ const PREFIX: &str = "manyhands:";
 /// The most bytes that a name may have.
 pub const LONGEST_NAME: usize = 200;
 
+/// A parameter of whatever value. With one, a segment can be opened, but not made.
+pub const ANY: u64 = u64::MAX;
+
 /// How long the making of a segment by another process is waited for, which takes it microseconds unless it is stopped,
 /// in nanoseconds.
 const PATIENCE: u64 = 10 * clock::SECOND;
@@ -74,7 +77,7 @@ pub struct Wanted<'a> {
     pub kind: Kind,
     /// By which others find it; a segment without one is found by address only.
     pub name: Option<&'a str>,
-    /// What it is made with. Who opens it must ask for the same.
+    /// What it is made with. Who opens it must ask for the same, or for [`ANY`].
     pub parameters: [u64; PARAMETERS],
     /// Bytes behind the site. Nothing is committed there. Where the [kind is elastic](Kind::is_elastic) it is for who
     /// makes the segment to say, and who opens it gets what there is.
@@ -164,6 +167,10 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 }
 
 fn make(wanted: &Wanted<'_>, lay_out: impl FnOnce(&Arc<Site>) -> io::Result<()>) -> Result<Found, NameError> {
+    if wanted.parameters.contains(&ANY) {
+        let name = wanted.name.unwrap_or_default().to_owned();
+        return Err(NameError::NotMade { name, kind: wanted.kind });
+    }
     let mut text = format!("{PREFIX}{}", wanted.kind);
     if let Some(name) = wanted.name {
         text.push(':');
@@ -256,7 +263,7 @@ fn compare(name: &str, site: &Site, wanted: &Wanted<'_>) -> Result<(), NameError
         kind => return Err(NameError::OtherKind { name: name(), is: kind, wanted: wanted.kind }),
     }
     let both = site.parameters().into_iter().zip(wanted.parameters);
-    let (is, asked): (Vec<u64>, Vec<u64>) = both.filter(|(is, asked)| is != asked).unzip();
+    let (is, asked): (Vec<u64>, Vec<u64>) = both.filter(|(is, asked)| is != asked && *asked != ANY).unzip();
     if !is.is_empty() {
         return Err(NameError::OtherParameters { name: name(), kind: wanted.kind, is, wanted: asked });
     }

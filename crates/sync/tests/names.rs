@@ -358,3 +358,21 @@ fn more_processes_have_it_than_the_directory_has_room_for() {
     end(last);
     assert!(make_or_open(&wanted(&name), NOTHING).expect("made").created);
 }
+
+#[test]
+fn what_is_there_can_be_opened_without_its_parameters() {
+    let _alone = alone();
+    let name = name();
+    let mut any = wanted(&name);
+    (any.parameters[3], any.body) = (names::ANY, 0);
+    let error = make_or_open(&any, NOTHING).expect_err("there is nothing, and it is not said what to make");
+    assert!(matches!(error, NameError::NotMade { .. }), "{error}");
+    assert!(!has_segment(&name));
+    let made = make_or_open(&wanted(&name), NOTHING).expect("made");
+    let opened = make_or_open(&any, NOTHING).expect("opened");
+    assert_eq!((opened.inode, opened.created), (made.inode, false));
+    assert_eq!(opened.site.parameters(), [7; 16]);
+    any.parameters[5] = 8;
+    let error = make_or_open(&any, NOTHING).expect_err("another parameter is said, and differs");
+    assert!(matches!(error, NameError::OtherParameters { .. }), "{error}");
+}

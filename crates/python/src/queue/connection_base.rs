@@ -188,6 +188,12 @@ impl ConnectionBase {
         Ok(Self::over(Handle::open(&mapped, side, reservation)?))
     }
 
+    /// The name by which any process of this user can open its pipe, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.handle.mapped().name()
+    }
+
     /// The class with the types of what is sent and received in brackets: for annotations, and nothing else.
     #[classmethod]
     fn __class_getitem__<'py>(
@@ -394,22 +400,25 @@ impl Sleepers for Waiters {
     }
 }
 
-/// Both ends of a new pipe, made by `make(address)`.
+/// Both ends of a new pipe, or of the one of that name, made by `make(address)`.
 #[pyfunction]
 pub(super) fn make_pipe(
     py: Python<'_>,
     class: &Bound<'_, PyAny>,
     duplex: bool,
+    name: Option<&str>,
 ) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
     let mut ends = None;
-    let mapped = home::roomy_segment(Kind::Pipe, None, &[u64::from(duplex)], LENGTHS, |site| {
+    let mapped = home::roomy_segment(Kind::Pipe, name, &[u64::from(duplex)], LENGTHS, |site| {
         let region = SITE_BYTES..site.segment().len();
         ends = Some(End::pair(site, region, duplex).map_err(|error| attach_error(&error))?);
         Ok(())
     })?;
-    let (first, second) = ends.ok_or_else(|| PyOSError::new_err("a new pipe was not laid out"))?;
     // Held as long as these live; the objects find them by the address.
-    let (first, second) = Handle::pair(&mapped, first, second);
+    let (first, second) = match ends {
+        Some((first, second)) => Handle::pair(&mapped, first, second),
+        None => (Handle::open(&mapped, Side::First, 0)?, Handle::open(&mapped, Side::Second, 0)?),
+    };
     let make = |handle: &Handle| -> PyResult<Py<PyAny>> {
         let address = handle.mapped().address(py)?;
         Ok(class.call1((address, handle.end().side() as usize, 0))?.unbind())

@@ -93,28 +93,40 @@ impl QueueBase {
     }
 
     /// Makes the queue, or opens the one of that name.
-    fn _open(&self, class: &str, maxsize: i64, name: Option<&str>, memory: Option<i64>) -> PyResult<()> {
+    /// Without a `maxsize`, the one of that name is taken as it is; a new one holds any number of items.
+    fn _open(
+        &self,
+        class: &str,
+        maxsize: Option<i64>,
+        name: Option<&str>,
+        memory: Option<i64>,
+    ) -> PyResult<()> {
         let memory = memory.map(enough).transpose()?;
         let (segment_kind, kind, joinable) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
-        let Ok(maxsize) = u32::try_from(maxsize.max(0)) else {
-            return Err(PyValueError::new_err(format!(
-                "maxsize {maxsize} is too large: at most {}",
-                u32::MAX
-            )));
+        let most = maxsize.unwrap_or(0).max(0);
+        let Ok(most) = u32::try_from(most) else {
+            return Err(PyValueError::new_err(format!("maxsize {most} is too large: at most {}", u32::MAX)));
         };
-        let most = LARGEST.min(usize::try_from(procfs::memory_limit() / 2).unwrap_or(LARGEST));
+        let largest = LARGEST.min(usize::try_from(procfs::memory_limit() / 2).unwrap_or(LARGEST));
         let sizes = match memory {
             Some(memory) => (memory, memory),
-            None => (LEAST, most.max(LEAST)),
+            None => (LEAST, largest.max(LEAST)),
         };
-        let options = Options { kind, maxsize, joinable };
-        let mapped = home::roomy_segment(segment_kind, name, &[u64::from(maxsize)], sizes, |site| {
-            let region = SITE_BYTES..site.segment().len();
-            Queue::create(Arc::clone(site), region, options).map_err(|error| attach_error(&error))?;
-            Ok(())
-        })?;
-        self.attach_to(mapped)
+        let options = Options { kind, maxsize: most, joinable };
+        let make = || {
+            home::roomy_segment(segment_kind, name, &[u64::from(most)], sizes, |site| {
+                let region = SITE_BYTES..site.segment().len();
+                Queue::create(Arc::clone(site), region, options).map_err(|error| attach_error(&error))?;
+                Ok(())
+            })
+        };
+        self.attach_to(match (name, maxsize) {
+            (Some(name), None) => {
+                home::open_or_make(|| home::named_segment(segment_kind, name, &[home::ANY]), make)?
+            }
+            _ => make()?,
+        })
     }
 
     /// Opens the queue that has been pickled.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use manyhands_sync::EventCount;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::WaitKind;
+use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::Stopped;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -50,18 +50,46 @@ fn broken(py: Python<'_>) -> PyErr {
     imports::error(py, imports::broken_barrier_error, None)
 }
 
+impl BarrierBase {
+    fn over(record: Record) -> PyResult<Self> {
+        let barrier = Barrier::open(Arc::clone(record.site()), record.words().clone())
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { barrier, record })
+    }
+
+    /// The one that somebody has made with that name.
+    fn open_named(name: Option<&str>) -> PyResult<Self> {
+        let Some(name) = name else {
+            let text = "Barrier() needs to be told its parties, or the name of one that others have";
+            return Err(PyTypeError::new_err(text));
+        };
+        let words = |site: &Site| {
+            let [parties, ..] = site.parameters();
+            let parties = usize::try_from(parties).ok().filter(|parties| *parties <= Barrier::MOST)?;
+            Some(Barrier::words_for(parties))
+        };
+        match home::named_record(Kind::Barrier, name, &[home::ANY], words)? {
+            Some(record) => Self::over(record),
+            None => Err(home::nothing_named(name, "Barrier", "parties")),
+        }
+    }
+}
+
 #[pymethods]
 impl BarrierBase {
     #[new]
-    #[pyo3(signature = (parties, *_rest, name = None, _address = None, **_more))]
+    #[pyo3(signature = (parties = None, *_rest, name = None, _address = None, **_more))]
     fn new(
-        parties: i64,
+        parties: Option<i64>,
         _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let most = Barrier::MOST;
+        let Some(parties) = parties else {
+            return Self::open_named(name);
+        };
         let count = usize::try_from(parties).ok().filter(|count| (1..=most).contains(count));
         let Some(count) = count else {
             // threading's words up to 3.12 and since: parties must be > 0.
@@ -72,9 +100,7 @@ impl BarrierBase {
             drop(Barrier::create(Arc::clone(site), words.clone(), count));
             Ok(())
         })?;
-        let barrier = Barrier::open(Arc::clone(record.site()), record.words().clone())
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(Self { barrier, record })
+        Self::over(record)
     }
 
     /// The name by which any process of this user can open it, or None.

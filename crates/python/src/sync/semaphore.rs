@@ -5,7 +5,7 @@ use std::sync::Arc;
 use manyhands_sync::EventCount;
 use manyhands_sync::names::Kind;
 use manyhands_sync::semaphore::Semaphore;
-use manyhands_sync::site::WaitKind;
+use manyhands_sync::site::{Site, WaitKind};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -70,10 +70,10 @@ fn initial_value(value: i64) -> PyResult<u64> {
 impl SemaphoreBase {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (value = 1, *_rest, name = None, _address = None, **_more))]
+    #[pyo3(signature = (value = None, *_rest, name = None, _address = None, **_more))]
     fn new(
         class: &Bound<'_, PyType>,
-        value: i64,
+        value: Option<i64>,
         _rest: &Bound<'_, PyTuple>,
         name: Option<&str>,
         _address: Option<&Bound<'_, PyTuple>>,
@@ -81,12 +81,25 @@ impl SemaphoreBase {
     ) -> PyResult<Self> {
         let bounded: bool = class.getattr(intern!(class.py(), "_bounded"))?.extract()?;
         let kind = if bounded { Kind::BoundedSemaphore } else { Kind::Semaphore };
-        let initial = initial_value(value)?;
-        let words = Semaphore::words_for(initial);
-        let record = home::record(_address, kind, name, &[initial], words, |site, words| {
-            drop(Semaphore::create(Arc::clone(site), words.clone(), initial, bounded));
-            Ok(())
-        })?;
+        let initial = initial_value(value.unwrap_or(1))?;
+        let make = || {
+            let words = Semaphore::words_for(initial);
+            home::record(_address, kind, name, &[initial], words, |site, words| {
+                drop(Semaphore::create(Arc::clone(site), words.clone(), initial, bounded));
+                Ok(())
+            })
+        };
+        let words = |site: &Site| {
+            let [initial, ..] = site.parameters();
+            (initial <= Semaphore::MOST).then(|| Semaphore::words_for(initial))
+        };
+        let record = match (name, value, _address) {
+            // As it is, if somebody has made it.
+            (Some(name), None, None) => {
+                home::open_or_make(|| home::named_record(kind, name, &[home::ANY], words), make)?
+            }
+            _ => make()?,
+        };
         let semaphore = Semaphore::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { semaphore, record })

@@ -46,6 +46,13 @@ pub enum NameError {
         /// Those that were asked for instead.
         wanted: Vec<u64>,
     },
+    /// Nothing has this name, and it was not said what to make.
+    NotMade {
+        /// The name.
+        name: String,
+        /// What was asked for.
+        kind: Kind,
+    },
     /// What has this name was made by another version, or is damaged.
     Unusable {
         /// The name; empty when it has none.
@@ -98,6 +105,9 @@ impl fmt::Display for NameError {
             Self::OtherParameters { name, kind, is, wanted } => {
                 let (is, wanted) = (joined(is), joined(wanted));
                 write!(formatter, "the {kind} named {name:?} was made with {is}, not {wanted}")
+            }
+            Self::NotMade { name, kind } => {
+                write!(formatter, "nothing is named {name:?}, and what {kind} to make was not said")
             }
             Self::Unusable { name, error } if name.is_empty() => {
                 write!(formatter, "a shared object cannot be used: {error}")
