@@ -188,7 +188,9 @@ impl View {
     #[must_use]
     pub fn crew(&self, pool: &Pool) -> Vec<Worker> {
         let wanted = Wanted::new(&self.filter);
-        let mut crew = kept(&pool.crew, |worker| wanted.worker(worker));
+        // Whoever filters by a program sees all of its pools' workers.
+        let is_whole = wanted.party(&pool.parent);
+        let mut crew = kept(&pool.crew, |worker| is_whole || wanted.worker(worker));
         match self.order {
             Order::Waiting => {
                 let share = |worker: &Worker| worker.cpu_share.unwrap_or(0.0);
@@ -226,7 +228,8 @@ impl Wanted {
     }
 
     fn label(&self, label: &Label) -> bool {
-        self.is_in(&shown_name(label)) || self.is_in(&label.kind)
+        let is_used = || label.users.iter().any(|user| self.party(user));
+        self.is_in(&shown_name(label)) || self.is_in(&label.kind) || is_used()
     }
 
     fn waiters(&self, waiters: &[Waiter]) -> bool {

@@ -130,6 +130,7 @@ fn filters_know_classes_parties_and_tasks() {
     assert_eq!(count("4712"), [0, 1, 1, 0]);
     assert_eq!(count("bake"), [1, 0, 0, 0]);
     assert_eq!(count("evil"), [0, 0, 0, 1]);
+    assert_eq!(count("SHOP.py"), [1, 2, 3, 1]);
 }
 
 #[test]
@@ -199,6 +200,16 @@ fn workers_are_sorted() {
     assert_eq!(pids(Order::Name), [4722, 4721]);
     assert_eq!(pids(Order::Kind), [4721, 4722]);
     assert_eq!(pids(Order::Size), [4722, 4721]);
+}
+
+#[test]
+fn a_filter_leaves_the_workers_of_the_pool_that_has_it_or_those_that_have_it() {
+    let (mut view, snapshot) = seen(shop());
+    let mut count = |filter: &str| {
+        view.filter = filter.to_owned();
+        view.crew(&snapshot.pools[0]).len()
+    };
+    assert_eq!([count("shop"), count("bake"), count("4722"), count("nobody")], [2, 1, 1, 0]);
 }
 
 #[test]
