@@ -13,7 +13,7 @@ import pytest
 
 import manyhands as mh
 from refused import on_x86_64, refuse
-from staying import result
+from staying import as_root, become_nobody, result
 
 pytestmark = [on_x86_64, pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")]
 
@@ -59,6 +59,19 @@ def test_without_memory_files_nothing_is_shared(error: int) -> None:
         answer = after(lambda: refuse("memfd_create", error=error), act)
         assert "Error: " in answer
         assert "refuses memfd_create" in answer, answer
+
+
+@as_root
+@pytest.mark.parametrize("error", ERRORS)
+def test_without_system_v_memory_there_are_no_names(error: int) -> None:
+    def act() -> object:
+        # This user has no directory of names yet.
+        become_nobody()
+        assert mh.Lock().acquire(timeout=5)
+        return mh.Lock(name="refused")
+
+    answer = after(lambda: refuse("shmget", error=error), act)
+    assert "objects with names need System V shared memory" in answer, answer
 
 
 @pytest.mark.parametrize("error", ERRORS)
