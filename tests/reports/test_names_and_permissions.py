@@ -12,16 +12,18 @@ import os
 import pickle
 import resource
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 import manyhands as mh
 from eventually import eventually
 from staying import (
-    IS_ROOT,
     KEPT,
     LIBC,
     NOBODY,
@@ -81,17 +83,20 @@ def test_a_name_in_a_process_that_may_not_be_looked_into(name: str) -> None:
 
 
 def test_a_name_in_a_process_that_hides_later(name: str) -> None:
-    if IS_ROOT:
-        pytest.skip("root may look into every process of root")
-
     def holds() -> str:
+        become_nobody()
+        show()
         lock_and_keep(name)
         hide()
         return "kept"
 
+    def asks() -> str:
+        become_nobody()
+        return state(name)
+
     with child(holds) as (_, said):
         assert heard(said) == "kept"
-        assert result(lambda: state(name)).startswith("PermissionError")
+        assert result(asks).startswith("PermissionError")
 
 
 @as_root
@@ -397,6 +402,49 @@ def test_a_name_is_shared_with_an_inner_pid_namespace(name: str) -> None:
 
     with child(outer(lambda: lock_and_keep(name + " inner"))) as (_, said):
         assert heard(said) == "kept"
+
+
+def starts(file: Path) -> None:
+    """Starts a program, says its number, and waits for it, whatever it is asked."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        file.with_suffix(".new").write_text(str(program.pid))
+        file.with_suffix(".new").rename(file)
+        while program.poll() is None:
+            with suppress(BaseException):
+                program.wait()
+
+
+def has_ended(program: int) -> bool:
+    with suppress(ChildProcessError):
+        # The first process of a namespace gets all orphans, unless somebody nearer wants them.
+        return os.waitpid(program, os.WNOHANG)[0] == program
+    with suppress(ProcessLookupError):
+        os.kill(program, 0)
+        return False
+    return True
+
+
+@as_root
+def test_the_programs_of_a_task_are_found_in_a_pid_namespace(tmp_path: Path) -> None:
+    """They are told to end with it, nobody else is, and the worker's memory is its own."""
+    file = tmp_path / "pid"
+
+    def inner() -> str:
+        with mh.ProcessPoolExecutor(1) as pool:
+            task = pool.submit(starts, file)
+            eventually(file.exists, "the program runs")
+            (worker,) = pool.statistics()["workers"]
+            assert worker["rss_bytes"] > 5 << 20, worker
+            assert task.cancel()
+            program = int(file.read_text())
+            eventually(lambda: has_ended(program), "it has ended")
+            return str(pool.submit(abs, -1).result(30))
+
+    def outer() -> str:
+        assert LIBC.unshare(0x20000000) == 0, "CLONE_NEWPID"
+        return result(inner)
+
+    assert result(outer) == "1"
 
 
 # Many

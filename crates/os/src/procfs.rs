@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::process::number_in_proc;
+
 /// Resident memory of a process, in bytes; `None` when there is no such process.
 ///
 /// ```
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// ```
 #[must_use]
 pub fn rss_bytes(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let text = fs::read_to_string(file_of(pid, "statm")?).ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
@@ -25,11 +27,16 @@ pub fn rss_bytes(pid: i32) -> Option<u64> {
 /// ```
 #[must_use]
 pub fn program(pid: i32) -> Option<String> {
-    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = fs::read(file_of(pid, "comm")?).ok()?;
     let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = file_of(pid, "cmdline").and_then(|file| fs::read(file).ok()).unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     Some(if name.starts_with("python") { script(&words).unwrap_or(name) } else { name })
+}
+
+/// Where `/proc` says something about a process, which may have another number there.
+fn file_of(pid: i32, file: &str) -> Option<String> {
+    number_in_proc(pid).map(|number| format!("/proc/{number}/{file}"))
 }
 
 /// What a command line has Python run: see [`program`].
@@ -52,7 +59,7 @@ fn script(words: &[std::borrow::Cow<'_, str>]) -> Option<String> {
 /// CPU time of a process, user and system, in seconds; `None` when there is no such process.
 #[must_use]
 pub fn cpu_seconds(pid: i32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = fs::read_to_string(file_of(pid, "stat")?).ok()?;
     cpu_ticks(&text).map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 

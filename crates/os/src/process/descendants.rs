@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use super::Pidfd;
+use super::namespace::{number_here, number_in_proc};
 use super::stat::Stat;
 
 /// The processes that `ancestors` have started, those that these have started, and so on, as far as all between still
@@ -26,6 +27,8 @@ use super::stat::Stat;
 /// ```
 #[must_use]
 pub fn descendants(ancestors: &[i32]) -> Vec<Pidfd> {
+    // All numbers but those of the result are those that `/proc` has.
+    let ancestors: Vec<i32> = ancestors.iter().filter_map(|pid| number_in_proc(*pid)).collect();
     let all = processes();
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for (pid, stat) in &all {
@@ -34,7 +37,7 @@ pub fn descendants(ancestors: &[i32]) -> Vec<Pidfd> {
         }
     }
     let mut found = Vec::new();
-    let mut rest = ancestors.to_vec();
+    let mut rest = ancestors.clone();
     while let Some(parent) = rest.pop() {
         // Removed, so that nobody is found twice when one of the ancestors descends from another.
         for pid in children.remove(&parent).unwrap_or_default() {
@@ -89,9 +92,10 @@ fn read(pid: i32) -> Option<Stat> {
     Stat::read(&format!("/proc/{pid}/stat")).ok()
 }
 
-/// The process `pid`, unless the number means another by now than the one that started at `start`.
+/// The process that `/proc` shows under `pid`, unless the number means another by now than the one that started at
+/// `start`.
 fn hold(pid: i32, start: u64) -> Option<Pidfd> {
-    let process = Pidfd::open(pid).ok()?;
+    let process = Pidfd::open(number_here(pid)?).ok()?;
     read(pid).filter(|stat| stat.start == start).map(|_| process)
 }
 

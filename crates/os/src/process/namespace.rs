@@ -73,6 +73,19 @@ pub fn number_in_proc(pid: i32) -> Option<i32> {
     translate(&Pidfd::open(pid).ok()?)
 }
 
+/// The number that this process has to use for the one that `/proc` shows under `number`; `None` when it is in another
+/// namespace.
+pub(super) fn number_here(number: i32) -> Option<i32> {
+    if is_ours() {
+        return Some(number);
+    }
+    // From the namespace of `/proc` to its own.
+    let status = fs::read_to_string(format!("/proc/{number}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let own = numbers.split_ascii_whitespace().next_back()?.parse().ok()?;
+    (number_in_proc(own) == Some(number)).then_some(own)
+}
+
 /// The number that `/proc` has for a process.
 pub(super) fn translate(process: &Pidfd) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.fd.as_raw_fd())).ok()?;
