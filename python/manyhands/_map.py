@@ -16,6 +16,7 @@ from manyhands._options import Backoff, TaskOptions, check_workers, checked_opti
 from manyhands._progress import ProgressOption, label_of, open_progress
 from manyhands._shared_pool import KINDS, check_kind
 from manyhands._stream import Results, as_completed, collected, counted, in_order, leased
+from manyhands._widening import widen
 from manyhands._window import checked_bound
 from manyhands._work import Work
 
@@ -54,7 +55,8 @@ def map(  # noqa: A001 - the name users expect
         fn: any callable; lambdas, closures and functions of ``__main__`` work on processes too.
         iterables: one argument of ``fn`` each, as in the builtin ``map``; the shortest counts.
         workers: ``"auto"``, ``"thread"``, ``"process"``, or an executor to use.
-        max_workers: how many workers at most; None means as many as suit the machine.
+        max_workers: how many workers at most; None means as many as suit the machine, and on
+            threads as many as items need that wait, up to 32.
         timeout: seconds that one item may take. A process that takes longer is ended, a thread
             is asked to stop. Each item is then a task of its own.
         retries: how many more times a failed item is tried.
@@ -86,6 +88,7 @@ def map(  # noqa: A001 - the name users expect
             return map_auto(work, shown)
         with Lease() as lease:
             window = work.window(work.executor(lease))
+            widen(work, lease, window)
             window.watch()
             return collected(window, shown)
 
@@ -187,4 +190,5 @@ def _pieces_of(
 def _pool_pieces(work: Work[T], ordered: bool) -> Generator[Iterable[T], None, None]:
     lease = Lease(wait=False)
     window = work.window(work.executor(lease))
+    widen(work, lease, window)
     return leased(in_order(window) if ordered else as_completed(window), lease)
