@@ -128,7 +128,7 @@ class ShippedFunction(Generic[T]):
         self.buffers = buffers
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (ShippedFunction, (self.key, self.data, self.buffers))
+        return (_arrive, (self.key, self.data, self.buffers))
 
 
 class Cost(float):
@@ -181,6 +181,19 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
         if len(_unpacked) > _UNPACKED_LIMIT:
             _unpacked.popitem(last=False)
     return fn
+
+
+def _arrive(key: bytes, data: bytes | Placed, buffers: Sequence[Placed]) -> ShippedFunction[Any]:
+    """Take in a function with the arguments of a task, before its context variables are set.
+
+    They are set only where they are known, and it may be this function that brings them along.
+    """
+    shipped: ShippedFunction[Any] = ShippedFunction(key, data, buffers)
+    try:
+        _unpack(shipped)
+    except Exception:
+        pass  # raised again by whoever calls it, where it is the task's error
+    return shipped
 
 
 def call_shipped(shipped: ShippedFunction[T], /, *args: Any) -> T:

@@ -210,6 +210,8 @@ def _home_of(variable: ContextVar[Any]) -> Home | None:
 
 def _search(variable: ContextVar[Any]) -> Home | None:
     modules = list(sys.modules.items())
+    # Last, since what a program has imported lives elsewhere, where workers find it, too.
+    modules.sort(key=lambda item: item[0] == "__main__")
     short_name = variable.name.rpartition(".")[2]
     for module_name, module in modules:
         names = getattr(module, "__dict__", {})
