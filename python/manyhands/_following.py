@@ -6,12 +6,14 @@ Nobody waits: whoever completes a future goes on with what comes after it.
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import threading
 from collections import deque
 from concurrent.futures import InvalidStateError
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
 from manyhands._future import Future
 
@@ -28,6 +30,18 @@ U = TypeVar("U")
 
 # What comes after what comes after … is done on one stack only up to here.
 _DEEPEST: Final = 16
+
+
+# Those that are made here; the ones that are not done are looked at after a fork.
+_made: WeakSet[Future[Any]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for future in list(_made):
+        future._orphan_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Turn(threading.local):
@@ -71,6 +85,7 @@ def follow(future: Future[T], fn: Callable[[T], U]) -> Future[U]:
         raise TypeError(f"then() needs a callable, not {type(fn).__name__}")
     following: Future[U] = Future()
     following._come_after([future])
+    _made.add(following)
     step = partial(_go_on, copy_context(), fn, following)
     future.add_done_callback(partial(_in_turn, step))
     return following
@@ -140,6 +155,7 @@ class _Waiting:
     ) -> None:
         self.future: Future[Any] = Future()
         self.future._come_after(inputs)
+        _made.add(self.future)
         self._executor = executor
         self._place: Reserved | None = executor._reserve()
         self._options = options

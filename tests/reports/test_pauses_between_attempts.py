@@ -49,6 +49,13 @@ def hang_first(path: str, good: int) -> int:
         raise
 
 
+def fail_after(path: str, seconds: float) -> None:
+    """Say that it runs, and fail after a while."""
+    Path(path).touch()
+    time.sleep(seconds)
+    raise ConnectionError
+
+
 def gaps(path: Path) -> list[float]:
     """Return the seconds between attempts."""
     times = [float(line) for line in path.read_text(encoding="utf-8").split()]
@@ -95,10 +102,23 @@ def test_shutting_down_with_cancelling(kind: Any, tmp_path: Path) -> None:
     path = tmp_path / "times"
     pool = kind(1)
     future = pool.options(retries=2, backoff=60).submit(note_and_fail, str(path), 3)
-    while not path.exists() or pool.statistics()["running"]:
+    while not pool.statistics()["retried"]:
         time.sleep(0.01)
     pool.shutdown(wait=True, cancel_futures=True)
     assert future.cancelled()
+
+
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_what_fails_after_that_is_not_tried_again(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "times"
+    pool = kind(1)
+    view = pool.options(retries=2, backoff=60)
+    future = view.submit(fail_after, str(path), 1.0)
+    while not path.exists():
+        time.sleep(0.01)
+    pool.shutdown(wait=True, cancel_futures=True)
+    with pytest.raises(ConnectionError):
+        future.result()
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -278,6 +279,26 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="none")
 def look(_: object) -> str:
     """Return the variable's value in a worker."""
     return VARIABLE.get()
+
+
+def test_a_forked_child_does_not_wait_for_ever(pool: Any) -> None:
+    gate = pool.submit(time.sleep, 1)
+    after: Any = pool.options(wait_for_futures=True)
+    own: mh.Future[int] = mh.Future()
+    mine = own.then(half)
+    waiting = [gate.then(str), gate.then(str).then(str), after.submit(str, gate)]
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            own.set_result(4)
+            errors = [future.exception(20) for future in waiting]
+            if mine.result(20) == 2 and all(isinstance(e, mh.ManyhandsError) for e in errors):
+                code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [future.result() for future in waiting] == ["None"] * 3
 
 
 async def both(pool: Any) -> float:

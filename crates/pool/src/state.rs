@@ -104,6 +104,8 @@ pub struct State<T> {
     backlog: Backlog,
     put_off: PutOff,
     reserved: usize,
+    // Whether all that had not begun has been withdrawn: what fails afterwards is not begun again.
+    withdrawn: bool,
     free_slots: Vec<u32>,
     generations: Vec<u32>,
     occupants: Vec<Option<Token>>,
@@ -150,6 +152,7 @@ impl<T> State<T> {
             backlog: Backlog::default(),
             put_off: PutOff::default(),
             reserved: 0,
+            withdrawn: false,
             free_slots,
             generations: vec![0; SLOTS],
             occupants: vec![None; SLOTS],
@@ -566,7 +569,7 @@ impl<T> State<T> {
 
     /// Whether anything that has failed may run again.
     fn tries_again(&self) -> bool {
-        self.openness < Openness::Stopping && self.broken.is_none()
+        self.openness < Openness::Stopping && self.broken.is_none() && !self.withdrawn
     }
 
     /// Queues a task again in the slot that it has, unless its next attempt is to wait.
@@ -630,8 +633,9 @@ impl<T> State<T> {
         }
     }
 
-    /// Withdraws every task that has not begun; their tickets.
+    /// Withdraws every task that has not begun; their tickets. What fails from now on is not begun again.
     pub fn withdraw_all(&mut self) -> Vec<T> {
+        self.withdrawn = true;
         self.cancel_all(false, 0)
     }
 

@@ -242,7 +242,7 @@ impl ThreadPoolBase {
     fn _close(&self, py: Python<'_>, cancel_futures: bool) {
         self.pool.close();
         if cancel_futures {
-            for task in self.pool.clear() {
+            for task in self.pool.withdraw_all() {
                 if FutureBase::force_cancelled(task.future.bind(py)) {
                     self.pool.note_cancelled();
                 }

@@ -55,17 +55,36 @@ impl FutureBase {
         }
     }
 
+    /// In the child of a fork: fails a future that comes after tasks of the parent's pools.
+    pub(super) fn orphan_in_child(future: &Bound<'_, Self>) {
+        if future.get().is_following()
+            && Self::find_awaited(future, |this| this.source.get().is_some()).is_some()
+        {
+            let text = "the tasks that this comes after run in the process that this one was forked from; only there is its \
+                        result";
+            Self::orphan(future, text);
+        }
+    }
+
     /// Of all that it comes after, a future that is not done and that a pool works for.
     fn first_with_source<'py>(future: &Bound<'py, Self>) -> Option<Bound<'py, Self>> {
+        Self::find_awaited(future, |this| this.source.get().is_some() && !this.state().is_done())
+    }
+
+    /// A future, of this one and all that it comes after, that `is_it`.
+    fn find_awaited<'py>(
+        future: &Bound<'py, Self>,
+        is_it: impl Fn(&Self) -> bool,
+    ) -> Option<Bound<'py, Self>> {
         let py = future.py();
         let mut seen = HashSet::new();
         let mut open = vec![future.clone()];
         while let Some(next) = open.pop() {
             let this = next.get();
-            if this.state().is_done() || !seen.insert(next.as_ptr() as usize) {
+            if !seen.insert(next.as_ptr() as usize) {
                 continue;
             }
-            if this.source.get().is_some() {
+            if is_it(this) {
                 return Some(next);
             }
             let awaited = this.lock().awaited.as_ref().map(|awaited| awaited.clone_ref(py));

@@ -79,6 +79,11 @@ impl FutureBase {
         Self::come_after(slf, others);
     }
 
+    /// In the child of a fork: fail if the future comes after tasks of the parent's pools.
+    fn _orphan_in_child(slf: &Bound<'_, Self>) {
+        Self::orphan_in_child(slf);
+    }
+
     /// Mark a pending future as running; False if it is not pending any more.
     fn _begin(slf: &Bound<'_, Self>) -> bool {
         Self::start(slf)

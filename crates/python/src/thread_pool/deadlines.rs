@@ -221,7 +221,7 @@ fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
         return;
     }
     let error = overdue(py, task, seconds);
-    if task.may_retry(&error, py) {
+    if task.may_retry(&error, py) && worker.pool.tries_again() {
         let next = task.next_attempt(py);
         let requeued = match next.pause() {
             Some(pause) => {

@@ -18,6 +18,8 @@ use crate::future::{FutureBase, Source};
 pub(super) struct Expected {
     announced: usize,
     put_off: Vec<PutOff>,
+    /// Whether all that had not begun has been withdrawn: what fails afterwards is not begun again.
+    withdrawn: bool,
 }
 
 /// A task that waits for its next attempt.
@@ -155,6 +157,17 @@ impl Pool {
             // Without a thread to watch the time, it does not wait.
             Err(_) => self.resume(py, token),
         }
+    }
+
+    /// Takes out everything that no worker has begun; what fails from now on is not begun again.
+    pub(super) fn withdraw_all(&self) -> Vec<Task> {
+        self.lock().expected.withdrawn = true;
+        self.clear()
+    }
+
+    /// Whether anything that has failed may run again.
+    pub(super) fn tries_again(&self) -> bool {
+        !self.lock().expected.withdrawn
     }
 
     /// Takes a task out that waits for its next attempt.

@@ -194,7 +194,8 @@ impl Worker {
         let token = next.token;
         // In this order: whoever asks it to stop finds it in one place or the other.
         self.pool.put_off(py, next, seconds);
-        if self.seat.end().is_some_and(|frame| frame.was_asked())
+        let is_asked = self.seat.end().is_some_and(|frame| frame.was_asked());
+        if (is_asked || !self.pool.tries_again())
             && let Some(task) = self.pool.call_back(token)
             && FutureBase::force_cancelled(task.future.bind(py))
         {
@@ -219,6 +220,7 @@ impl Worker {
         }
         if let Err(error) = &ended
             && task.may_retry(error, py)
+            && self.pool.tries_again()
             && self.seat.goes_on()
         {
             self.counts.retried.fetch_add(1, Ordering::Relaxed);

@@ -88,3 +88,17 @@ fn a_stopping_pool_waits_for_nothing_more() {
     bench.state.stop(0);
     assert_eq!(bench.plan(0).1, [Action::End]);
 }
+
+#[test]
+fn what_fails_after_all_was_withdrawn_is_not_begun_again() {
+    let mut bench = Bench::new(1);
+    let token = bench.submit_with(7, Some(pausing(&[SECOND])));
+    let (actors, _) = bench.plan(0);
+    let entry = actors[0].claim().expect("one task");
+    assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
+    bench.harvest();
+    assert!(bench.state.withdraw_all().is_empty(), "it is being judged");
+    bench.state.close();
+    assert_eq!(bench.state.judge(token, true), Some(7));
+    assert_eq!(bench.plan(0).1, [Action::WakeWorkers]);
+}
