@@ -35,6 +35,10 @@ class AsyncResult(Generic[T]):
         # Set when the callback has been called, if there is one: until then nothing is ready.
         self._notified: Event | None = None
 
+    def __repr__(self) -> str:
+        tasks = sum(not future.done() for future in self._futures)
+        return f"<manyhands.Pool {type(self).__name__} tasks={tasks} at {id(self):#x}>"
+
     def _outcome(self) -> T:
         return self._futures[0].result()  # type: ignore[no-any-return]
 
@@ -178,6 +182,9 @@ class PoolIterator(Generic[T]):
         if not ordered:
             window.watch()
         window.fill()
+
+    def __repr__(self) -> str:
+        return f"<manyhands.Pool {type(self).__name__} tasks={len(self._window)} at {id(self):#x}>"
 
     def __iter__(self) -> PoolIterator[T]:
         return self

@@ -151,6 +151,12 @@ def test_a_pool_says_what_it_runs_on() -> None:
     with mh.Pool(3, workers="thread") as pool:
         start = "<manyhands.Pool state=RUN pool_size=3 over <manyhands.ThreadPoolExecutor workers="
         assert repr(pool).startswith(start)
+        result = pool.map_async(abs, range(6), chunksize=2)
+        assert result.get() == list(range(6))
+        assert repr(result).startswith("<manyhands.Pool MapResult tasks=0 at 0x")
+        results = pool.imap(abs, range(3))
+        assert repr(results).startswith("<manyhands.Pool PoolIterator tasks=3 at 0x")
+        assert list(results) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor])
