@@ -22,7 +22,7 @@ import pytest
 
 import manyhands as mh
 import manyhands.demo
-from manyhands.demo import DemoError, Run
+from manyhands.demo import DemoError, Run, _measure
 from manyhands.demo._jobs import JOBS, Amounts, Job
 from manyhands.demo._pages import PageServer
 from manyhands.demo._report import advise
@@ -198,6 +198,30 @@ def test_advice_prefers_the_simpler_of_equals(thread: float, process: float, exp
     assert advice.speed_up == 2.0 / times[expected]
 
 
+@pytest.mark.parametrize(
+    ("thread", "process", "expected"),
+    [(2.0, 1.0, "process"), (1.4, 1.0, "thread"), (2.1, 1.5, "sequential")],
+)
+def test_on_a_busy_machine_only_large_differences_count(
+    thread: float, process: float, expected: str
+) -> None:
+    times = {"sequential": 2.0, "thread": thread, "process": process, "auto": 0.1}
+    runs = [Run(kind, seconds, 2.0 / seconds, 8.0) for kind, seconds in times.items()]
+    assert advise("job", runs, busy=True).kind == expected
+
+
+@pytest.mark.parametrize("others", [0.0, 7.5])
+def test_a_report_says_who_else_wanted_the_cpus(
+    others: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_measure, "runnable_others", lambda own, cpus: others)
+    report = manyhands.demo.run(["fetch"], quick=True)
+    assert [run.others for run in report.jobs[0].runs] == [others] * 4
+    assert report.others == report.jobs[0].others == others
+    # With 16 CPUs, 7.5 threads leave as many as anybody needs.
+    assert report.busy == (others > 0.5 * report.setting.cpus)
+
+
 class Witness:
     """A view that remembers what it was told."""
 
@@ -263,7 +287,7 @@ def test_json_holds_what_the_documentation_says() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     documentation = manyhands.demo.__doc__ or ""
-    assert set(report) == {"setting", "jobs", "equal", "seconds"}
+    assert set(report) == {"setting", "jobs", "equal", "others", "busy", "seconds"}
     for field in [*report, *report["setting"], *report["jobs"][0]]:
         assert re.search(rf"``(jobs\[\]\.)?{field}``", documentation), field
     assert [job["name"] for job in report["jobs"]] == ["parse", "compress", "fetch"]
@@ -272,7 +296,7 @@ def test_json_holds_what_the_documentation_says() -> None:
     assert report["setting"]["manyhands"] == mh.__version__
     for job in report["jobs"]:
         assert job["best"] in {"sequential", "thread", "process"}
-        assert [set(run) for run in job["runs"]] == [{"kind", "seconds", "speed_up"}] * 4
+        assert [set(run) for run in job["runs"]] == [{"kind", "seconds", "speed_up", "others"}] * 4
 
 
 def test_piped_table_is_plain_and_80_columns_wide() -> None:

@@ -65,6 +65,17 @@ pub struct Advice {
     pub speed_up: f64,
 }
 
+/// Who else wanted the CPUs while the jobs ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Threads of other programs that wanted a CPU, on average.
+    pub others: f64,
+    /// CPUs that this process may use.
+    pub cpus: usize,
+    /// Whether that makes the times uncertain.
+    pub is_busy: bool,
+}
+
 /// What is being done at this moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moment<'a> {
@@ -118,9 +129,10 @@ pub fn job(job: &Job, page: Page) -> Vec<String> {
     lines
 }
 
-/// The lines below the jobs: which kind for which job, and whether all results were equal.
+/// The lines below the jobs: which kind for which job, who else wanted the CPUs, and whether all
+/// results were equal.
 #[must_use]
-pub fn closing(advice: &[Advice], equal: bool, seconds: f64, page: Page) -> Vec<String> {
+pub fn closing(advice: &[Advice], load: Load, equal: bool, seconds: f64, page: Page) -> Vec<String> {
     let advised: Vec<String> = advice
         .iter()
         .map(|advice| match advice.kind.as_str() {
@@ -137,12 +149,22 @@ pub fn closing(advice: &[Advice], equal: bool, seconds: f64, page: Page) -> Vec<
         Tone::Good,
         &advised.join("\u{a0}· "),
     ));
+    let indent = " ".repeat("Best here  ".len());
+    if load.is_busy {
+        let cpus = if load.cpus == 1 { "CPU".to_owned() } else { format!("{} CPUs", load.cpus) };
+        let said = format!(
+            "The machine is busy: {:.1} threads of other programs wanted its {cpus}. Times vary; only large \
+             differences count. Run it again when it is idle.",
+            load.others
+        );
+        lines.extend(page.paragraph(&indent, indent.len(), Tone::Strong, &said));
+    }
     let verdict = if equal {
         page.paint(Tone::Faint, &format!("All results are equal. {seconds:.1} s in all."))
     } else {
         page.paint(Tone::Bad, "Results differ: see the lines marked \"different\" above.")
     };
-    lines.push(format!("{}{verdict}", " ".repeat("Best here  ".len())));
+    lines.push(format!("{indent}{verdict}"));
     lines
 }
 

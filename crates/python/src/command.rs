@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use manyhands_cli::arguments::{self, DemoOptions, Request};
-use manyhands_cli::demo::{self, Advice, Job, Moment, Run, Setting};
+use manyhands_cli::demo::{self, Advice, Job, Load, Moment, Run, Setting};
 use manyhands_cli::ink::Ink;
 use manyhands_cli::page::Page;
 use manyhands_os::terminal;
@@ -95,7 +95,12 @@ fn closing(report: &Bound<'_, PyAny>, page: Page) -> PyResult<String> {
     }
     let equal = report.getattr("equal")?.extract()?;
     let seconds = report.getattr("seconds")?.extract()?;
-    Ok(text_of(&demo::closing(&advice, equal, seconds, page)))
+    let load = Load {
+        others: report.getattr("others")?.extract()?,
+        cpus: report.getattr("setting")?.getattr("cpus")?.extract()?,
+        is_busy: report.getattr("busy")?.extract()?,
+    };
+    Ok(text_of(&demo::closing(&advice, load, equal, seconds, page)))
 }
 
 /// A stream as it was found when the command began.

@@ -17,16 +17,21 @@ sequentially, on threads, on processes and with ``workers="auto"``; the results 
 ``jobs[].name``        ``"parse"``, ``"compress"`` or ``"fetch"``
 ``jobs[].description`` what the job does
 ``jobs[].tasks``       tasks in each run
-``jobs[].runs``        a list of ``{"kind", "seconds", "speed_up"}``: kind is ``"sequential"``,
-                       ``"thread"``, ``"process"`` or ``"auto"``; speed_up is the sequential
-                       run's seconds divided by this one's
+``jobs[].runs``        a list of ``{"kind", "seconds", "speed_up", "others"}``: kind is
+                       ``"sequential"``, ``"thread"``, ``"process"`` or ``"auto"``; speed_up is
+                       the sequential run's seconds divided by this one's; others is how many
+                       threads of other programs wanted a CPU right before the run
 ``jobs[].choice``      the kind that ``"auto"`` chose
 ``jobs[].reason``      why it did, one line
 ``jobs[].differences`` a list of lines, one for each kind whose results differ from the
                        sequential run's
 ``jobs[].best``        ``"sequential"``, ``"thread"`` or ``"process"``: the kind to take, by
                        the times measured
+``jobs[].busy``        whether others wanted so much of the CPUs that times vary; it takes a
+                       larger difference to be ``best`` then
 ``equal``              whether there were no differences
+``others``             the average of all runs' ``others``
+``busy``               whether any job was ``busy``
 ``seconds``            time of the whole demonstration
 =====================  ======================================================================
 """

@@ -6,18 +6,22 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import manyhands as mh
+from manyhands._runnable import runnable_others
 from manyhands.demo._jobs import JOBS, Amounts, Job
-from manyhands.demo._report import JobReport, Report, Run, Setting
+from manyhands.demo._report import JobReport, Report, Run, Setting, is_busy
 from manyhands.demo._sources import Sources, find_sources
 
 __all__ = ["View", "run"]
 
 Kind: TypeAlias = Literal["sequential", "thread", "process", "auto"]
 KINDS: Final[tuple[Kind, ...]] = ("sequential", "thread", "process", "auto")
+# Others are counted right before a run, when nothing of ours computes: so often, with such pauses.
+_LOOKS: Final = 8
+_PAUSE: Final = 0.01
 _FULL: Final = Amounts(files=500, parses=2, bundle=20, compressions=12, pages=150)
 _QUICK: Final = Amounts(files=40, parses=1, bundle=10, compressions=2, pages=12)
 
@@ -78,14 +82,20 @@ def run(
     for number, job in enumerate(chosen):
         with ExitStack() as stack:
             items = job.items(sources, amounts, stack)
-            report = _run_job(job, items, workers, watcher, number, len(chosen))
+            report = _run_job(job, items, workers, watcher, number, len(chosen), setting.cpus)
         watcher.finish(report)
         reports.append(report)
     return Report(setting, tuple(reports), perf_counter() - started)
 
 
 def _run_job(
-    job: Job, items: list[Any], workers: int | None, view: View, number: int, jobs: int
+    job: Job,
+    items: list[Any],
+    workers: int | None,
+    view: View,
+    number: int,
+    jobs: int,
+    cpus: int,
 ) -> JobReport:
     runs: list[Run] = []
     differences: list[str] = []
@@ -100,10 +110,12 @@ def _run_job(
             view.progress(job.name, kind, share, run_number, jobs * len(KINDS))
 
         progress(0, None)
+        others = _others(cpus)
         started = perf_counter()
         results = _run_kind(kind, job.function, items, workers, progress)
         seconds = perf_counter() - started
-        runs.append(Run(kind, seconds, runs[0].seconds / seconds if runs else 1.0))
+        speed_up = runs[0].seconds / seconds if runs else 1.0
+        runs.append(Run(kind, seconds, speed_up, others))
         if not expected:
             expected = results
         elif results != expected:
@@ -118,7 +130,17 @@ def _run_job(
         choice=choice.kind,
         reason=choice.reason,
         differences=tuple(differences),
+        busy=is_busy(runs, cpus),
     )
+
+
+def _others(cpus: int) -> float:
+    """Return how many threads of other programs want a CPU, on average over a moment."""
+    seen = []
+    for _ in range(_LOOKS):
+        sleep(_PAUSE)
+        seen.append(runnable_others(1, cpus) or 0.0)
+    return sum(seen) / len(seen)
 
 
 def _run_kind(

@@ -17,6 +17,11 @@ __all__ = ["Advice", "DemoError", "JobReport", "Report", "Run", "Setting"]
 # kind a kind counts as fast as it: differences as small come and go from run to run.
 _WORTH_IT = 1.15
 _AS_FAST = 1.10
+# On a busy machine times vary by that much more.
+_BUSY_WORTH_IT = 1.4
+_BUSY_AS_FAST = 1.5
+# The machine is busy where others want so many of the CPUs that workers do not get one each.
+_BUSY = 0.5
 
 
 class DemoError(ManyhandsError):
@@ -55,11 +60,13 @@ class Run:
         seconds: time from start to the last result, the start of workers included if there were
             none yet.
         speed_up: time of the sequential run divided by this one's.
+        others: threads of other programs that wanted a CPU, right before the run.
     """
 
     kind: str
     seconds: float
     speed_up: float
+    others: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class JobReport:
         choice: the kind that ``workers="auto"`` chose.
         reason: why it did.
         differences: what differs from the sequential run's results; empty if nothing does.
+        busy: whether others wanted so much of the CPUs that times are uncertain.
     """
 
     name: str
@@ -92,11 +100,17 @@ class JobReport:
     choice: str
     reason: str
     differences: tuple[str, ...]
+    busy: bool = False
 
     @property
     def advice(self) -> Advice:
         """The kind to take for this job, by the times measured."""
-        return advise(self.name, self.runs)
+        return advise(self.name, self.runs, self.busy)
+
+    @property
+    def others(self) -> float:
+        """Threads of other programs that wanted a CPU, on average of the runs."""
+        return sum(run.others for run in self.runs) / len(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +132,49 @@ class Report:
         """Whether every kind of worker gave the same results as the sequential run."""
         return not any(job.differences for job in self.jobs)
 
+    @property
+    def others(self) -> float:
+        """Threads of other programs that wanted a CPU, on average of all runs."""
+        runs = [run for job in self.jobs for run in job.runs]
+        return sum(run.others for run in runs) / max(1, len(runs))
+
+    @property
+    def busy(self) -> bool:
+        """Whether others wanted so much of the CPUs, in any job, that times are uncertain."""
+        return any(job.busy for job in self.jobs)
+
     def to_json(self) -> str:
         """Return the report as one JSON object; `manyhands.demo` describes its fields."""
         fields = asdict(self)
         fields["equal"] = self.equal
+        fields["others"] = self.others
+        fields["busy"] = self.busy
         for job, written in zip(self.jobs, fields["jobs"], strict=True):
             written["best"] = job.advice.kind
         return json.dumps(fields, indent=2, ensure_ascii=False)
 
 
-def advise(job: str, runs: Sequence[Run]) -> Advice:
+def is_busy(runs: Sequence[Run], cpus: int) -> bool:
+    """Say whether others wanted so much of the CPUs during some of the runs that times vary."""
+    return max(run.others for run in runs) > _BUSY * cpus
+
+
+def advise(job: str, runs: Sequence[Run], busy: bool = False) -> Advice:
     """Choose between no workers, threads and processes by their times.
 
     Of two that are about as fast the simpler one is the better: no workers before threads, and
-    threads, to which nothing has to be sent, before processes.
+    threads, to which nothing has to be sent, before processes. On a `busy` machine it takes a
+    larger difference to be faster.
     """
+    worth_it, as_fast = (_BUSY_WORTH_IT, _BUSY_AS_FAST) if busy else (_WORTH_IT, _AS_FAST)
     sequential, thread, process = (
         next(run for run in runs if run.kind == kind)
         for kind in ("sequential", "thread", "process")
     )
     fastest = min(thread, process, key=lambda run: run.seconds)
-    if fastest.speed_up < _WORTH_IT:
+    if fastest.speed_up < worth_it:
         best = sequential
-    elif thread.seconds <= fastest.seconds * _AS_FAST:
+    elif thread.seconds <= fastest.seconds * as_fast:
         best = thread
     else:
         best = process

@@ -1,6 +1,8 @@
-use super::{Advice, Job, Moment, Run, Setting, closing, heading, job, progress};
+use super::{Advice, Job, Load, Moment, Run, Setting, closing, heading, job, progress};
 use crate::ink::Ink;
 use crate::page::Page;
+
+const IDLE: Load = Load { others: 0.2, cpus: 2, is_busy: false };
 
 fn narrow() -> Page {
     Page::new(80, Ink::Colourless)
@@ -140,7 +142,7 @@ fn colours_do_not_move_anything() {
 #[test]
 fn closing_says_which_kind_for_which_job() {
     assert_screen(
-        &closing(&advice(), true, 18.53, narrow()),
+        &closing(&advice(), IDLE, true, 18.53, narrow()),
         r"
 Best here  process for parse (1.85×) · no workers for compress ·
            thread for fetch (12.3×)
@@ -150,8 +152,25 @@ Best here  process for parse (1.85×) · no workers for compress ·
 }
 
 #[test]
+fn closing_says_when_the_machine_is_busy() {
+    let busy = Load { others: 7.96, cpus: 2, is_busy: true };
+    assert_screen(
+        &closing(&advice()[..1], busy, true, 18.53, narrow()),
+        r"
+Best here  process for parse (1.85×)
+           The machine is busy: 8.0 threads of other programs wanted its 2 CPUs.
+           Times vary; only large differences count. Run it again when it is
+           idle.
+           All results are equal. 18.5 s in all.
+",
+    );
+    let single = Load { cpus: 1, ..busy };
+    assert!(closing(&advice(), single, true, 1.0, wide()).concat().contains("wanted its CPU."));
+}
+
+#[test]
 fn closing_says_when_results_differ() {
-    let lines = closing(&advice(), false, 18.53, narrow());
+    let lines = closing(&advice(), IDLE, false, 18.53, narrow());
     assert!(lines.concat().contains("Results differ"));
     assert!(!lines.concat().contains("equal"));
 }
