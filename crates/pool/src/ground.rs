@@ -91,7 +91,10 @@ impl Ground {
         let site = Site::create(Arc::clone(&segment), Kind::Ground.number(), [0; PARAMETERS])?;
         segment.commit(TABLE..LIST.end)?;
         let arena = Arc::new(Arena::create(Arc::clone(&segment), region(&segment))?);
-        site.enter_as(0);
+        // Otherwise the first worker would get the number that is ours.
+        if !site.enter_as(0) {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a lease in it"));
+        }
         site.publish();
         let place = Place::register(site, Some(Arc::clone(&arena)))?;
         Ok(Self { place, arena, unswept: AtomicUsize::new(0), enrolled: Mutex::default() })

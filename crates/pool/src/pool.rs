@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -166,8 +167,15 @@ impl<T: Send + 'static> Pool<T> {
         // Whoever joins takes the handle: after the end there is none, and must be none again.
         if driver.is_none() && !self.has_ended() {
             let worker = Driver::new(Arc::clone(&self.shared));
+            let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new().name("manyhands-pool".into());
-            *driver = Some(thread.spawn(move || worker.run())?);
+            *driver = Some(thread.spawn(move || {
+                // The zygote ends with the driver's end of its socket, and the workers with it.
+                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    shared.lock().break_down("its driver thread has panicked; see what it printed");
+                    shared.ended();
+                }
+            })?);
         }
         Ok(())
     }
