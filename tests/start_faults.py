@@ -24,7 +24,7 @@ import manyhands._process
 import manyhands._thread
 
 # What the caller of a pool that cannot be started may get: the system's reason in some form.
-ANSWERS = (OSError, MemoryError, RuntimeError)
+ANSWERS = (OSError, MemoryError, RuntimeError, ImportError)
 PATIENCE = 20.0  # seconds for a task; an experiment without an end takes half as long again
 
 

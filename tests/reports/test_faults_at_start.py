@@ -29,12 +29,14 @@ MAY_BE_FORBIDDEN = [
     *("sched_getaffinity", "set_robust_list", "sysinfo", "uname"),
 ]
 # CPython takes a folder that it may not list once for an empty one, for good.
-NO_RIGHTS = [call for call in ASK_FOR_MEMORY if call != "getdents64"]
+NO_RIGHTS = [
+    call for call in MAKE_DESCRIPTORS + ASK_FOR_MEMORY if call not in {"getdents64", "openat"}
+]
 CALLS = {
     "EMFILE": MAKE_DESCRIPTORS,
     "EAGAIN": ["clone", "clone3", "fork", "getrandom", "sendmsg", "sendto", "vfork"],
     "ENOMEM": MAKE_DESCRIPTORS + ASK_FOR_MEMORY,
-    "EPERM": MAKE_DESCRIPTORS + NO_RIGHTS + MAY_BE_FORBIDDEN,
+    "EPERM": NO_RIGHTS + MAY_BE_FORBIDDEN,
 }
 EXPERIMENTS = [
     (experiment, error)
