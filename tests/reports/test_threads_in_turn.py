@@ -94,5 +94,5 @@ def test_the_thread_of_deadlines_does_not_outlive_them() -> None:
     with mh.ThreadPoolExecutor(1) as pool:
         future = pool.options(timeout=600).submit(fail)
         assert isinstance(future.exception(30), ValueError)
-        assert "mh-deadlines" in threads()
+        eventually(lambda: "mh-deadlines" in threads(), "the thread has its name")
     eventually(lambda: "mh-deadlines" not in threads(), "the thread has ended", patience=20)
