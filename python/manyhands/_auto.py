@@ -10,14 +10,14 @@ from manyhands._choice import Choice, Resources, remember
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._course import Course
 from manyhands._item_note import note_items, sketch
-from manyhands._lease import Lease
+from manyhands._loan import Loan
 from manyhands._native import check_cancelled
 from manyhands._own_settings import own_context
 from manyhands._pilot import Pilot
 from manyhands._process import default_workers
 from manyhands._progress import Progress, label_of
 from manyhands._shared_pool import is_warm
-from manyhands._stream import as_completed, collected, in_order, leased
+from manyhands._stream import as_completed, collected, in_order, lent
 from manyhands._submission import opened
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def _resources(work: Work[T]) -> Resources:
     )
 
 
-def _survey(work: Work[T], lease: Lease) -> tuple[Pilot[T], Choice | None]:
+def _survey(work: Work[T], loan: Loan) -> tuple[Pilot[T], Choice | None]:
     """Run the first items and choose; no choice if one of them has failed."""
     most = work.buffersize
     pilot = Pilot(
-        lease,
+        loan,
         work.options,
         work.fn,
         work.feed,
@@ -79,9 +79,9 @@ def _survey(work: Work[T], lease: Lease) -> tuple[Pilot[T], Choice | None]:
 def map_auto(work: Work[T], shown: Progress) -> list[T]:
     """Run the work and return all results in order."""
     results: list[T] = []
-    with Lease() as lease:
+    with Loan() as loan:
         while True:
-            pilot, choice = _survey(work, lease)
+            pilot, choice = _survey(work, loan)
             if choice is None or choice.kind == "sequential":
                 for piece in pilot.pieces:
                     results += piece.outcome()
@@ -90,7 +90,7 @@ def map_auto(work: Work[T], shown: Progress) -> list[T]:
                 if _run_inline(work, choice, results, shown):
                     return results
                 continue
-            course = Course(work, lease, pilot, choice, in_order=False)
+            course = Course(work, loan, pilot, choice, in_order=False)
             results += collected(course.window, shown)
             course.end()
             return results
@@ -130,17 +130,17 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
 
 def auto_pieces(work: Work[T], ordered: bool) -> Generator[Iterable[T], None, None]:
     """Begin the work; the generator yields the results."""
-    lease = Lease(wait=False)
+    loan = Loan(wait=False)
     try:
-        pilot, choice = _survey(work, lease)
+        pilot, choice = _survey(work, loan)
     except BaseException:
-        lease.close()
+        loan.close()
         raise
     if choice is None or choice.kind == "sequential":
-        return leased(_inline_pieces(work, pilot), lease)
-    course = Course(work, lease, pilot, choice, in_order=ordered)
+        return lent(_inline_pieces(work, pilot), loan)
+    course = Course(work, loan, pilot, choice, in_order=ordered)
     pieces = in_order(course.window) if ordered else as_completed(course.window)
-    return leased(_course_pieces(course, pieces), lease)
+    return lent(_course_pieces(course, pieces), loan)
 
 
 def _course_pieces(

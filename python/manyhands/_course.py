@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from manyhands._choice import Choice, Kind, Measurements
     from manyhands._future import Future
-    from manyhands._lease import Lease
+    from manyhands._loan import Loan
     from manyhands._pilot import Pilot
     from manyhands._submission import Submission
     from manyhands._work import Work
@@ -50,7 +50,7 @@ class Course(Generic[T]):
 
     Args:
         work: what is to be mapped.
-        lease: lends executors.
+        loan: lends executors.
         pilot: what has run the first items.
         choice: what it has chosen: threads or processes.
         in_order: whether results are taken in the order of the input.
@@ -61,12 +61,12 @@ class Course(Generic[T]):
     """
 
     def __init__(
-        self, work: Work[T], lease: Lease, pilot: Pilot[T], choice: Choice, in_order: bool
+        self, work: Work[T], loan: Loan, pilot: Pilot[T], choice: Choice, in_order: bool
     ) -> None:
         measured = choice.measurements
         self.starting = False
         self._work = work
-        self._lease = lease
+        self._loan = loan
         self._have = pilot.have
         self._measured = measured
         self._choice = choice
@@ -98,14 +98,14 @@ class Course(Generic[T]):
         """Have processes started if there are none; return whether they are still to come."""
         if is_warm("process") or self._have.enforce_timeout:
             return False
-        executor = self._lease.executor("process", self._work.max_workers)
+        executor = self._loan.executor("process", self._work.max_workers)
         self._processes = self._work.submission(executor, metered=True)
         self._start = [self._processes.warm_up() for _ in range(self._have.process_workers)]
         self.starting = True
         return True
 
     def _by_processes(self) -> tuple[Submission[T], int, Pace, int | None]:
-        executor = self._lease.executor("process", self._work.max_workers)
+        executor = self._loan.executor("process", self._work.max_workers)
         most = at_once_by_memory(
             self._have.process_workers, self._measured.memory_bytes, self._have
         )
@@ -124,7 +124,7 @@ class Course(Generic[T]):
         if not self._tally.seen:
             count = min(count, FIRST_THREADS)
         self.threads = count
-        executor = self._lease.executor("thread", count)
+        executor = self._loan.executor("thread", count)
         submission = self._work.submission(executor, metered=True)
         is_long = self._measured.item_seconds > LONG and not self._in_order
         bound = count if is_long or count < executor._max_workers else None

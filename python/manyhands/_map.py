@@ -11,11 +11,11 @@ from manyhands._choice import expect_choice
 from manyhands._errand import is_in_coroutine, send
 from manyhands._executor import BoundExecutor, Executor
 from manyhands._feed import Feed
-from manyhands._lease import Lease
+from manyhands._loan import Loan
 from manyhands._options import Backoff, TaskOptions, check_workers, checked_options
 from manyhands._progress import ProgressOption, label_of, open_progress
 from manyhands._shared_pool import KINDS, check_kind
-from manyhands._stream import Results, as_completed, collected, counted, in_order, leased
+from manyhands._stream import Results, as_completed, collected, counted, in_order, lent
 from manyhands._widening import widen
 from manyhands._window import checked_bound
 from manyhands._work import Work
@@ -86,9 +86,9 @@ def map(  # noqa: A001 - the name users expect
     with open_progress(progress, label_of(fn), work.feed.remaining) as shown:
         if work.workers == "auto":
             return map_auto(work, shown)
-        with Lease() as lease:
-            window = work.window(work.executor(lease))
-            widen(work, lease, window)
+        with Loan() as loan:
+            window = work.window(work.executor(loan))
+            widen(work, loan, window)
             window.watch()
             return collected(window, shown)
 
@@ -188,7 +188,7 @@ def _pieces_of(
 
 
 def _pool_pieces(work: Work[T], ordered: bool) -> Generator[Iterable[T], None, None]:
-    lease = Lease(wait=False)
-    window = work.window(work.executor(lease))
-    widen(work, lease, window)
-    return leased(in_order(window) if ordered else as_completed(window), lease)
+    loan = Loan(wait=False)
+    window = work.window(work.executor(loan))
+    widen(work, loan, window)
+    return lent(in_order(window) if ordered else as_completed(window), loan)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from manyhands._feed import Feed
     from manyhands._future import Future
-    from manyhands._lease import Lease
+    from manyhands._loan import Loan
     from manyhands._meter import Overlap
     from manyhands._options import TaskOptions
 
@@ -174,7 +174,7 @@ class Pilot(Generic[T]):
     """Runs the first items of `feed` on threads and says which kind of worker the rest needs.
 
     Args:
-        lease: lends the executor to run them on.
+        loan: lends the executor to run them on.
         options: how items run.
         fn: the function.
         feed: the input; what the pilot takes from it is in `pieces`.
@@ -191,7 +191,7 @@ class Pilot(Generic[T]):
 
     def __init__(
         self,
-        lease: Lease,
+        loan: Loan,
         options: TaskOptions,
         fn: Callable[..., T],
         feed: Feed,
@@ -200,7 +200,7 @@ class Pilot(Generic[T]):
         return_exceptions: bool = False,
     ) -> None:
         self.pieces: list[Piece] = []
-        self._lease = lease
+        self._loan = loan
         self._options = options
         self._fn = fn
         self._feed = feed
@@ -345,7 +345,7 @@ class Pilot(Generic[T]):
         if self._left is not None:
             self._left -= len(items)
         options = self._options
-        executor = self._lease.executor("thread", threads)
+        executor = self._loan.executor("thread", threads)
         future: Future[Any]
         # A timeout is per item and retries follow it, so both are left to the executor then.
         single = options.is_per_item()

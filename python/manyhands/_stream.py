@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from manyhands._async_results import AsyncResults
     from manyhands._executor import Executor
     from manyhands._future import Future
-    from manyhands._lease import Lease
+    from manyhands._loan import Loan
     from manyhands._options import TaskOptions
     from manyhands._progress import Progress, ProgressOption
 
@@ -282,9 +282,9 @@ def collected(window: Window[T], shown: Progress) -> list[T]:
     return results
 
 
-def leased(
-    pieces: Generator[Iterable[T], None, None], lease: Lease
+def lent(
+    pieces: Generator[Iterable[T], None, None], loan: Loan
 ) -> Generator[Iterable[T], None, None]:
     """Yield from `pieces`, and give the executors back at the end."""
-    with lease, closing(pieces):
+    with loan, closing(pieces):
         yield from pieces

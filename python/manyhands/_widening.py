@@ -13,7 +13,7 @@ from manyhands._pace import Pace
 from manyhands._spare_memory import resident, spare
 
 if TYPE_CHECKING:
-    from manyhands._lease import Lease
+    from manyhands._loan import Loan
     from manyhands._window import Window
     from manyhands._work import Work
 
@@ -41,19 +41,19 @@ class Widening(Generic[T]):
 
     Args:
         work: what is mapped, on threads.
-        lease: lends executors.
+        loan: lends executors.
         window: the map's tasks, none of which has been submitted yet.
 
     Attributes:
         starting: whether there is still something to be found out.
     """
 
-    def __init__(self, work: Work[T], lease: Lease, window: Window[T]) -> None:
+    def __init__(self, work: Work[T], loan: Loan, window: Window[T]) -> None:
         self.starting = True
         self._work = work
-        self._lease = lease
+        self._loan = loan
         self._window = window
-        self._threads = self._first = lease.executor("thread")._max_workers
+        self._threads = self._first = loan.executor("thread")._max_workers
         self._pace = Pace(self._first, work.chunksize)
         self._in_vain = 0
         self._held = resident()
@@ -65,7 +65,7 @@ class Widening(Generic[T]):
         if threads != self._threads:
             self._threads = threads
             self._pace = Pace(threads, self._work.chunksize)
-        submission = self._work.submission(self._lease.executor("thread", threads))
+        submission = self._work.submission(self._loan.executor("thread", threads))
         # More threads are another pool's; so long as the first one's are at work, they count.
         is_bound = self.starting or threads > self._first
         self._window.move(submission, threads, self._pace, threads if is_bound else None)
@@ -105,7 +105,7 @@ class Widening(Generic[T]):
         return self._threads + int(min(MOST_THREADS, MEMORY_SHARE * spare() / each))
 
 
-def widen(work: Work[T], lease: Lease, window: Window[T]) -> None:
+def widen(work: Work[T], loan: Loan, window: Window[T]) -> None:
     """Have a map on threads take as many as its items need, unless its user has said how many."""
     if work.workers == "thread" and work.max_workers is None:
-        window.guide = Widening(work, lease, window)
+        window.guide = Widening(work, loan, window)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from manyhands._feed import Feed
-    from manyhands._lease import Lease
+    from manyhands._loan import Loan
     from manyhands._options import TaskOptions
 
 __all__ = ["Work"]
@@ -46,11 +46,11 @@ class Work(Generic[T]):
     buffersize: int | None = None
     return_exceptions: bool = False
 
-    def executor(self, lease: Lease) -> Executor:
+    def executor(self, loan: Loan) -> Executor:
         """Return the executor that was asked for."""
         if isinstance(self.workers, Executor):
             return self.workers
-        return lease.executor(self.workers, self.max_workers)
+        return loan.executor(self.workers, self.max_workers)
 
     def submission(self, executor: Executor, metered: bool = False) -> Submission[T]:
         """Return how pieces of the input become tasks of `executor`."""

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from manyhands._executor import Executor
 
-__all__ = ["Lease"]
+__all__ = ["Loan"]
 
 
-class Lease(AbstractContextManager["Lease"]):
-    """Lends executors: the shared ones, or larger ones, which end with the lease.
+class Loan(AbstractContextManager["Loan"]):
+    """Lends executors: the shared ones, or larger ones, which end with the loan.
 
     Args:
         wait: whether the end waits for what its own executors still do.
@@ -51,10 +51,10 @@ class Lease(AbstractContextManager["Lease"]):
         self.close(self._wait and not is_interrupted, kind is not None)
 
     def close(self, wait: bool = False, cancel: bool = True) -> None:
-        """Give everything back, and end what only this lease has.
+        """Give everything back, and end what only this loan has.
 
         Args:
-            wait: whether to wait for what the lease's own executors still do.
+            wait: whether to wait for what the loan's own executors still do.
             cancel: whether to withdraw what they have not begun.
         """
         while self._own:
