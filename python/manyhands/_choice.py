@@ -122,7 +122,10 @@ class Resources:
             >>> Resources(2, 32, 2, 0.1, others=8).computed(2)
             0.4
         """
-        return min(threads, self.cpus, self.cpus * threads / (threads + self.others))
+        if threads + self.others <= self.cpus:
+            return threads
+        # Ours are spread, too: one alone still shares its CPU with as many as there are on each.
+        return threads * min(1.0, self.cpus / (max(threads, self.cpus) + self.others))
 
     def in_turns(self, threads: float) -> float:
         """Return the CPU seconds that threads get which take turns, as under the GIL."""
