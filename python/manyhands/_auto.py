@@ -34,7 +34,7 @@ T = TypeVar("T")
 # Threads that wait cost little: a map of waiting items gets up to this many.
 MOST_THREADS: Final = 32
 # Seconds until the first process pool of a program is ready.
-COLD_START: Final = 0.08
+COLD_START: Final = 0.15
 # Work done in the caller is looked at anew after so many seconds.
 LOOK_AGAIN: Final = 0.02
 # ... and surveyed anew if items cost so many times more than the pilot found.
