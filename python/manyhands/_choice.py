@@ -45,6 +45,8 @@ WORTH_MOVING: Final = 0.02
 FREE_SPEEDUP: Final = 1.75
 # Where others want the CPUs, threads that take turns get so many times more of them than one alone.
 TURN_GAIN: Final = 1.3
+# Items that take less seconds cost threads more in being handed out than they gain by turns.
+TINY: Final = 2e-5
 # The machine is busy if a thread gets less than this part of a CPU.
 BUSY: Final = 0.8
 # On a busy machine it takes more threads to get as much of the CPUs.
@@ -231,7 +233,7 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     shared = max(
         (wait + cpu / have.computed(1)) * _rounds(count, threads),
         count * cpu / got,
-        held / have.in_turns(threads),
+        held / (have.in_turns(threads) if cpu > TINY else have.computed(1)),
     )
     predicted["thread"] = shared + THREAD_OVERHEAD
     if measured.unpicklable is None and measured.payload_seconds is not None:

@@ -291,6 +291,11 @@ def test_on_a_busy_machine_threads_do_what_is_over_before_processes_have_started
     assert choose(computes, count, BUSY).kind == kind
 
 
+def test_tiny_items_stay_in_the_caller_on_a_busy_machine() -> None:
+    tiny = Measurements(1000, 4e-8, 4e-8, payload_seconds=1e-7)
+    assert choose(tiny, 1_000_000, BUSY).kind == "sequential"
+
+
 @pytest.mark.parametrize("milliseconds", [1, 5, 20, 79])
 def test_no_pool_starts_for_what_the_caller_does_meanwhile(milliseconds: int) -> None:
     each = milliseconds / 1e3
