@@ -325,9 +325,10 @@ def test_a_shared_array_comes_back_as_itself(pool: mh.ProcessPoolExecutor) -> No
 
 
 def test_what_cannot_be_shared() -> None:
-    nonsense: Any = [1, 2, 3]
-    with pytest.raises(TypeError, match="takes a NumPy array, not list"):
-        mh.share(nonsense)
+    unfit: list[Any] = [7, "text", [1, 2, 3], {"a": []}]
+    for nonsense in unfit:
+        with pytest.raises(TypeError, match=f"not {type(nonsense).__name__}"):
+            mh.share(nonsense)
     with pytest.raises(TypeError, match="Python objects"):
         mh.share(np.array([None, 1], dtype=object))
 

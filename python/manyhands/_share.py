@@ -41,8 +41,8 @@ def share(data: Any, *, writable: bool = False) -> Any:
             - bytes, a bytearray or a memoryview: a `SharedBytes`;
             - a pandas DataFrame: one whose columns of numbers, dates and durations are shared; the
               other columns, and the index, travel as usual;
-            - a list, tuple or dict: the same with what is in it shared; what is none of these stays
-              as it is.
+            - a list, tuple or dict with some of these in it: the same with them shared; the rest
+              stays as it is.
         writable: whether it can be changed, here and in tasks; everyone sees the changes at once,
             and nothing orders them but what you do.
 
@@ -62,6 +62,8 @@ def share(data: Any, *, writable: bool = False) -> Any:
 
         return place_bytes(data, writable)
     if isinstance(data, list | tuple | dict):
+        if not _has_any(data):
+            raise _refusal(data)
         return _share_held(data, writable)
     # Whoever has an object of a library has imported it.
     pandas = sys.modules.get("pandas")
@@ -75,10 +77,7 @@ def share(data: Any, *, writable: bool = False) -> Any:
 def _share_array(array: Any, writable: bool) -> SharedArray:
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(array, numpy.ndarray):
-        raise TypeError(
-            "share() takes a NumPy array, bytes, a pandas DataFrame, or a list, tuple or dict of "
-            f"such, not {type(array).__name__}"
-        )
+        raise _refusal(array)
     from manyhands._shared_array import place
 
     if isinstance(array, numpy.ma.MaskedArray):
@@ -88,13 +87,39 @@ def _share_array(array: Any, writable: bool) -> SharedArray:
     return place(array, writable)
 
 
+def _refusal(data: object) -> TypeError:
+    held = " without any of these in it" if isinstance(data, list | tuple | dict) else ""
+    return TypeError(
+        "share() takes a NumPy array, bytes, a pandas DataFrame, or a list, tuple or dict of "
+        f"such, not {type(data).__name__}{held}"
+    )
+
+
+def _kinds() -> tuple[type, ...]:
+    """Return the classes whose objects can be shared."""
+    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    kinds: list[type] = [bytes, bytearray, memoryview]
+    kinds += [] if numpy is None else [numpy.ndarray]
+    kinds += [] if pandas is None else [pandas.DataFrame]
+    return tuple(kinds)
+
+
+def _has_any(held: Any) -> bool:
+    values = held.values() if isinstance(held, dict) else held
+    kinds = _kinds()
+    return any(
+        _has_any(value) if isinstance(value, list | tuple | dict) else isinstance(value, kinds)
+        for value in values
+    )
+
+
 def _share_held(held: Any, writable: bool) -> Any:
+    kinds = _kinds()
+
     def shared(value: Any) -> Any:
-        numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
-        kinds: list[type] = [bytes, bytearray, memoryview, list, tuple, dict]
-        kinds += [] if numpy is None else [numpy.ndarray]
-        kinds += [] if pandas is None else [pandas.DataFrame]
-        return share(value, writable=writable) if isinstance(value, tuple(kinds)) else value
+        if isinstance(value, list | tuple | dict):
+            return _share_held(value, writable)
+        return share(value, writable=writable) if isinstance(value, kinds) else value
 
     if isinstance(held, dict):
         return {key: shared(value) for key, value in held.items()}

@@ -24,7 +24,7 @@ class Keep(logging.Handler):
         records.append((record.filename, record.lineno))
 logging.getLogger("shop").addHandler(Keep())
 
-with mh.ProcessPoolExecutor(1) as pool, warnings.catch_warnings(record=True) as seen:
+with warnings.catch_warnings(record=True) as seen, mh.ProcessPoolExecutor(1) as pool:
     warnings.simplefilter("always")
     assert pool.submit(inspect.getsource, total).result().startswith("def total(order)")
     try:
