@@ -8,7 +8,7 @@ begun until an item has ended and shown what it costs as a whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final
 
 from manyhands._meter import Spent
@@ -24,7 +24,6 @@ __all__ = ["Crowd", "Seen", "crowd_size"]
 # Somebody computes if all together want this part of a CPU; from the second one on they may hold
 # each other up, so that nobody knows what they wait for.
 COMPUTING: Final = 0.5
-FULL: Final = 0.9
 # One more item after that many seconds of waiting, soon more, and after so many as many as will do.
 STEP: Final = 0.01
 DOUBLE: Final = 0.05
@@ -78,25 +77,35 @@ class Crowd:
         self.bytes_each = 0.0
         self._held = held
         self._looked = began
+        self._used = process_time()
         self._seen: dict[object, Spent] = {}
         self._waited: dict[object, float] = {}
 
     def look(self, meters: Sequence[Meter]) -> None:
         """See what has happened since the last look."""
-        now = perf_counter()
         readings = [meter.look() for meter in meters]
+        # After that, and in one moment: where others compute, each look waits for the GIL, so that
+        # the readings are of different times.
+        now, cpu = perf_counter(), process_time()
+        used, self._used = cpu - self._used, cpu
         begun = [
             Seen(meter, meter.spent_by(reading), reading.settled)
             for meter, reading in zip(meters, readings, strict=True)
             if reading is not None
         ]
         running = sum(meter.running for meter in meters)
-        self.learn(now, begun)
+        self.learn(now, begun, used)
         if running:
             self.bytes_each = max(self.bytes_each, (resident() - self._held) / running)
 
-    def learn(self, now: float, begun: Sequence[Seen]) -> None:
-        """Take in what all that have begun have spent until `now`."""
+    def learn(self, now: float, begun: Sequence[Seen], used: float = 0.0) -> None:
+        """Take in what all that have begun have spent until `now`.
+
+        Args:
+            now: the time by the clock.
+            begun: those that have begun.
+            used: CPU seconds of the whole process since the last look.
+        """
         passed = max(now - self._looked, 1e-9)
         self._looked = now
         wanted = 0.0
@@ -109,12 +118,14 @@ class Crowd:
             self._seen[item.who] = item.spent
             wanted += item.spent.cpu - before.cpu + item.spent.queued - before.queued
             waited[item.who] = max(0.0, item.spent.waiting - before.waiting)
+        wanted = max(wanted, used)
         self.computing = wanted > COMPUTING * passed
         if not self.computing:
             self.waited += passed
-        if wanted < FULL * passed or len(begun) == 1:
-            for who, seconds in waited.items():
-                self._waited[who] = self._waited.get(who, 0.0) + seconds
+        # What one waits while others compute may be for the GIL: only the rest of the time counts.
+        idle = passed if len(begun) == 1 else max(0.0, passed - wanted)
+        for who, seconds in waited.items():
+            self._waited[who] = self._waited.get(who, 0.0) + min(seconds, idle)
 
     def spent(self, who: object) -> tuple[float, float]:
         """Return seconds of one's own and of a CPU, by the last look.
@@ -132,5 +143,7 @@ class Crowd:
         """
         count = sum(ended.values())
         cpu = sum(self.spent(who)[1] for who in ended) / count
-        # Of what most waited a part is unknown: the longest is nearest to the truth.
-        return cpu + max(self._waited.get(who, 0.0) / items for who, items in ended.items()), cpu
+        # Of what most waited a part is unknown, and some waited for others that computed beside
+        # them: the truth lies between the mean and the longest.
+        waited = [self._waited.get(who, 0.0) / items for who, items in ended.items()]
+        return cpu + (max(waited) + sum(waited) / len(waited)) / 2, cpu

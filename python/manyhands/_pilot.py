@@ -279,10 +279,11 @@ class Pilot(Generic[T]):
         pause = LOOK
         while True:
             pieces = self.pieces[first:]
+            # Before the look, which may take long: what ends during it has been read too early.
+            ended = {each.meter: len(each.items) for each in pieces if each.meter.last is not None}
             crowd.look([piece.meter for piece in pieces])
             if any(piece.failed() for piece in pieces):
                 return None
-            ended = {each.meter: len(each.items) for each in pieces if each.meter.last is not None}
             own, cpu = crowd.whole(ended) if ended else self._so_far(crowd, slow)
             waits = 1.0 - cpu / own if own > 0 else 0.0
             if tried is None and waits <= 0.5 and self._feed.remaining != 0:
