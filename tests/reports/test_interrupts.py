@@ -20,17 +20,17 @@ import manyhands as mh
 here = Path(sys.argv[1])
 
 def task(name, seconds=0.0):
-    (here / f"{name}.begun").touch()
     try:
+        (here / f"{name}.begun").touch()
         time.sleep(60)
     finally:
         time.sleep(seconds)
         (here / f"{name}.cleaned").touch()
 
 def stubborn(name):
-    (here / f"{name}.begun").touch()
     while True:
         try:
+            (here / f"{name}.begun").touch()
             time.sleep(60)
         except BaseException:
             pass
