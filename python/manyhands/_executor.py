@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, Type
 from manyhands import _stream
 from manyhands._options import NO_OPTIONS, Backoff, TaskOptions, check_workers, checked_options
 from manyhands._portrait import view_portrait
+from manyhands._public import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,159 @@ class Reserved(Protocol):
         """The task has been submitted, or will never be."""
 
 
-class Executor(concurrent.futures.Executor):
+class Maps:
+    """What an executor and a view of it have in common: all that rests on `submit`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _bound(self) -> tuple[Executor, TaskOptions]:
+        """Return the executor, and the options that tasks run with."""
+
+    @abstractmethod
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
+    ) -> _stream.Results[T]:
+        """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
+
+        All calls are submitted at once, before the first result is asked for, unless `buffersize`
+        bounds how many may be ahead of the results taken. An exception is raised in the place of
+        its item, which a note in it names; the items after it are then cancelled.
+
+        Args:
+            timeout: seconds, counted from this call, until `next` raises TimeoutError. The option
+                of that name is per item: each is its own task then, whatever `chunksize` says.
+            chunksize: how many items travel as one task. None means one at a time on threads; on
+                processes the size grows from few to many and shrinks again towards the end.
+            buffersize: at most this many items are submitted and not yet yielded.
+            return_exceptions: whether an item's exception is yielded in its place, instead of being
+                raised there, and the others go on.
+            progress: True for a progress bar, a string for a bar with that label, or a callable
+                that gets ``(done, total)``; it counts the results taken.
+
+        Example:
+            >>> with mh.ProcessPoolExecutor() as ex:
+            ...     list(ex.map(pow, [2, 3], [10, 4]))
+            [1024, 81]
+        """
+        return _stream.eager_map(
+            *self._bound(),
+            fn,
+            iterables,
+            False,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
+    ) -> _stream.Results[T]:
+        """As `map`, with each item unpacked into arguments: ``fn(*item)``.
+
+        Example:
+            >>> with mh.ThreadPoolExecutor() as ex:
+            ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
+            [(3, 1), (2, 1)]
+        """
+        return _stream.eager_map(
+            *self._bound(),
+            fn,
+            (iterable,),
+            True,
+            timeout,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
+
+    def imap(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
+    ) -> _stream.Results[T]:
+        """As `map`, but lazily: input is read only as results are taken, so it may be endless.
+
+        In a coroutine, ``async for`` takes the results without blocking the event loop.
+
+        Args:
+            buffersize: at most this many items are submitted and not yet yielded; None means a
+                few per worker.
+            chunksize: how many items travel as one task; None lets it follow what items cost.
+            return_exceptions, progress: as for `map`.
+        """
+        return _stream.lazy_map(
+            *self._bound(),
+            fn,
+            iterables,
+            True,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+        return_exceptions: bool = False,
+        progress: ProgressOption = None,
+    ) -> _stream.Results[T]:
+        """As `imap`, with results in the order in which they are ready."""
+        return _stream.lazy_map(
+            *self._bound(),
+            fn,
+            iterables,
+            False,
+            chunksize,
+            buffersize,
+            return_exceptions,
+            progress,
+        )
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn(*args, **kwargs)`` in a worker and await its result.
+
+        Cancelling the awaiting asyncio task cancels the call.
+
+        Example:
+            >>> async def main():
+            ...     with mh.ProcessPoolExecutor() as ex:
+            ...         return await ex.run(pow, 2, 10)
+        """
+        from manyhands._run import completion
+
+        return await completion(self.submit(fn, *args, **kwargs))
+
+
+class Executor(Maps, concurrent.futures.Executor):
     """Base class of the executors.
 
     Subclasses implement `submit`, `_submit`, `_resize` and `statistics`, and set `_kind` and
@@ -56,9 +209,8 @@ class Executor(concurrent.futures.Executor):
     _max_workers: int
     _waiting: set[Future[Any]] | None = None
 
-    @abstractmethod
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
+    def _bound(self) -> tuple[Executor, TaskOptions]:
+        return self, NO_OPTIONS
 
     @abstractmethod
     def _submit(
@@ -169,147 +321,6 @@ class Executor(concurrent.futures.Executor):
         )
         return BoundExecutor(self, options)
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
-
-        All calls are submitted at once, before the first result is asked for, unless `buffersize`
-        bounds how many may be ahead of the results taken. An exception is raised in the place of
-        its item, which a note in it names; the items after it are then cancelled.
-
-        Args:
-            timeout: seconds, counted from this call, until `next` raises TimeoutError.
-            chunksize: how many items travel as one task. None means one at a time on threads; on
-                processes the size grows from few to many and shrinks again towards the end.
-            buffersize: at most this many items are submitted and not yet yielded.
-            return_exceptions: whether an item's exception is yielded in its place, instead of being
-                raised there, and the others go on.
-            progress: True for a progress bar, a string for a bar with that label, or a callable
-                that gets ``(done, total)``; it counts the results taken.
-
-        Example:
-            >>> with mh.ProcessPoolExecutor() as ex:
-            ...     list(ex.map(pow, [2, 3], [10, 4]))
-            [1024, 81]
-        """
-        return _stream.eager_map(
-            self,
-            NO_OPTIONS,
-            fn,
-            iterables,
-            False,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def starmap(
-        self,
-        fn: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `map`, with each item unpacked into arguments: ``fn(*item)``.
-
-        Example:
-            >>> with mh.ThreadPoolExecutor() as ex:
-            ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
-            [(3, 1), (2, 1)]
-        """
-        return _stream.eager_map(
-            self,
-            NO_OPTIONS,
-            fn,
-            (iterable,),
-            True,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `map`, but lazily: input is read only as results are taken, so it may be endless.
-
-        In a coroutine, ``async for`` takes the results without blocking the event loop.
-
-        Args:
-            buffersize: at most this many items are submitted and not yet yielded; None means a
-                few per worker.
-            chunksize: how many items travel as one task; None lets it follow what items cost.
-            return_exceptions, progress: as for `map`.
-        """
-        return _stream.lazy_map(
-            self,
-            NO_OPTIONS,
-            fn,
-            iterables,
-            True,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap_unordered(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `imap`, with results in the order in which they are ready."""
-        return _stream.lazy_map(
-            self,
-            NO_OPTIONS,
-            fn,
-            iterables,
-            False,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``fn(*args, **kwargs)`` in a worker and await its result.
-
-        Cancelling the awaiting asyncio task cancels the call.
-
-        Example:
-            >>> async def main():
-            ...     with mh.ProcessPoolExecutor() as ex:
-            ...         return await ex.run(pow, 2, 10)
-        """
-        from manyhands._run import completion
-
-        return await completion(self.submit(fn, *args, **kwargs))
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -332,7 +343,8 @@ class Executor(concurrent.futures.Executor):
         self._resize(check_workers(max_workers))
 
 
-class BoundExecutor:
+@named
+class BoundExecutor(Maps):
     """An executor seen through `TaskOptions`; made by `Executor.options`.
 
     The options belong to the view, never to a call, so that ``fn`` keeps every keyword argument,
@@ -348,6 +360,9 @@ class BoundExecutor:
     def __repr__(self) -> str:
         return view_portrait(self)
 
+    def _bound(self) -> tuple[Executor, TaskOptions]:
+        return self._executor, self._options
+
     def options(self, **changes: Any) -> BoundExecutor:
         """Return a view with some options changed; see `Executor.options`."""
         checked = self._executor.options(**changes)._options
@@ -361,104 +376,3 @@ class BoundExecutor:
 
             return submit_after(self._executor, self._options, fn, args, kwargs)
         return self._executor._submit(self._options, fn, args, kwargs)
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `Executor.map`; this `timeout` is the total one, the option's is per item.
-
-        With a per-item timeout each item is its own task, whatever `chunksize` says.
-        """
-        return _stream.eager_map(
-            self._executor,
-            self._options,
-            fn,
-            iterables,
-            False,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def starmap(
-        self,
-        fn: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `Executor.starmap`."""
-        return _stream.eager_map(
-            self._executor,
-            self._options,
-            fn,
-            (iterable,),
-            True,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `Executor.imap`."""
-        return _stream.lazy_map(
-            self._executor,
-            self._options,
-            fn,
-            iterables,
-            True,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap_unordered(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `Executor.imap_unordered`."""
-        return _stream.lazy_map(
-            self._executor,
-            self._options,
-            fn,
-            iterables,
-            False,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `Executor.run`."""
-        from manyhands._run import completion
-
-        return await completion(self.submit(fn, *args, **kwargs))

@@ -10,16 +10,21 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["public"]
+__all__ = ["named", "public"]
 
 
 def public(kind: type[T]) -> type[T]:
-    """Have messages about a class, and about what it inherits from private ones, bear its name.
+    """Have messages about a class, and about what it inherits from private ones, bear its name."""
+    kind.__module__ = "manyhands"
+    return named(kind)
+
+
+def named(kind: type[T]) -> type[T]:
+    """Have messages about what a class inherits from private ones bear its name.
 
     A message about wrong arguments names the function as it was defined. Users know nothing of the
-    classes in between, so each public class gets such functions as its own.
+    classes in between, so each class of theirs gets such functions as its own.
     """
-    kind.__module__ = "manyhands"
     seen = set(vars(kind))
     for base in kind.__mro__[1:]:
         ours = base.__module__.startswith("manyhands.") and base.__module__ != "manyhands._native"
