@@ -43,40 +43,33 @@ _FUNCTION = type(ctypes.CFUNCTYPE(None))
 def reduce_definition(obj: Any) -> Any:
     """Say how to pickle an object by value, or NotImplemented if it is none of these."""
     kind = type(obj)
-    if kind is FunctionType:
-        if obj.__code__ is _SINGLE_DISPATCH and not is_importable(obj):
-            return _single_dispatch, _registered(obj)
-        if obj.__code__ is _BOUND_DISPATCH_CODE:
-            cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
-            bound = cells["obj"].cell_contents, cells["cls"].cell_contents
-            return _bound_dispatch, (obj.register.__self__, *bound)
-    elif kind is _BOUND_DISPATCH:
-        return _bound_dispatch, (obj._unbound, obj._obj, obj._cls)
-    elif kind is CodeType:
-        return _reduce_code(obj)
-    elif kind is functools._lru_cache_wrapper:
-        if not is_importable(obj):
-            return _lru_cache, (obj.__wrapped__, *obj.cache_parameters().values())
-    elif kind is functools.singledispatchmethod:
-        return _single_dispatch_method, (obj.func, _registered(obj.dispatcher)[1])
-    elif kind is functools.cached_property:
-        return _cached_property, (obj.func, obj.attrname)
-    elif kind is functools.partialmethod:
-        return _partial_method, (obj.func, obj.args, obj.keywords)
-    elif kind in _NAMED:
-        return _reduce_named(obj)
-    elif kind in _COMPOUND or kind is _ARRAY or kind is _POINTER:
-        return _reduce_ctypes_class(obj)
-    elif kind is memoryview:
-        return _reduce_memoryview(obj)
-    elif type(kind) is _FUNCTION:
+    reduce = _REDUCERS.get(kind)
+    if reduce is not None:
+        return reduce(obj)
+    if type(kind) is _FUNCTION:
         return _reduce_foreign_function(obj)
-    elif isinstance(obj, ctypes.CDLL):
+    if isinstance(obj, ctypes.CDLL):
         return _reduce_library(obj)
-    elif _is_event_loop(obj):
+    if _is_event_loop(obj):
         # Before its sockets are asked, which multiprocessing would set out to hand over.
         raise TypeError(f"cannot pickle {kind.__name__!r} object: an event loop is of its thread")
     return NotImplemented
+
+
+def _reduce_function(function: Any) -> Any:
+    if function.__code__ is _SINGLE_DISPATCH and not is_importable(function):
+        return _single_dispatch, _registered(function)
+    if function.__code__ is _BOUND_DISPATCH_CODE:
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        bound = cells["obj"].cell_contents, cells["cls"].cell_contents
+        return _bound_dispatch, (function.register.__self__, *bound)
+    return NotImplemented
+
+
+def _reduce_lru_cache(function: Any) -> Any:
+    if is_importable(function):
+        return NotImplemented
+    return _lru_cache, (function.__wrapped__, *function.cache_parameters().values())
 
 
 def _reduce_code(code: CodeType) -> Any:
@@ -248,3 +241,23 @@ def _sign(function: Any, result: Any, arguments: Any, check: Any) -> Any:
     if check is not None:
         function.errcheck = check
     return function
+
+
+_REDUCERS: dict[type | None, Callable[[Any], Any]] = {
+    FunctionType: _reduce_function,
+    CodeType: _reduce_code,
+    memoryview: _reduce_memoryview,
+    functools._lru_cache_wrapper: _reduce_lru_cache,
+    functools.singledispatchmethod: lambda method: (
+        _single_dispatch_method,
+        (method.func, _registered(method.dispatcher)[1]),
+    ),
+    _BOUND_DISPATCH: lambda bound: (_bound_dispatch, (bound._unbound, bound._obj, bound._cls)),
+    functools.cached_property: lambda cached: (_cached_property, (cached.func, cached.attrname)),
+    functools.partialmethod: lambda method: (
+        _partial_method,
+        (method.func, method.args, method.keywords),
+    ),
+    **dict.fromkeys(_NAMED, _reduce_named),
+    **dict.fromkeys((*_COMPOUND, _ARRAY, _POINTER), _reduce_ctypes_class),
+}
