@@ -27,6 +27,8 @@ WHEELS := target/wheels
 PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
 FUZZ_S ?= 300
+# What `make test` leaves to targets of their own, or runs beside.
+USUAL := not storm and not faults and not borrowed
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
 
@@ -95,7 +97,7 @@ test: test-rust loom test-python test-oldest ## Run all tests, on every Python o
 test-oldest: wheel ## Test what depends on other packages with their oldest versions
 	@$(ENVIRONMENT) .venvs/oldest "$(PYTHON)" requirements/oldest.txt --wheel $(WHEELS)/*.whl
 	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/oldest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile \
-	  -m 'not storm and not faults and not borrowed' $(DEPENDENT) $(ARGS)
+	  -m '$(USUAL)' $(DEPENDENT) $(ARGS)
 
 .PHONY: test-rust
 test-rust: rust ## Run the Rust tests only
@@ -118,7 +120,7 @@ test-python: wheel ## Run the Python tests only
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 2 --dist loadfile -m 'not storm and not faults and not borrowed' || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n 2 --dist loadfile -m '$(USUAL)' || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	done 3< target/interpreters; \
