@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from manyhands._choice import Choice, Resources, remember
+from manyhands._choice import MOST_THREADS, Choice, Resources, remember
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._course import Course
 from manyhands._item_note import note_items, sketch
@@ -31,8 +31,6 @@ __all__ = ["auto_pieces", "map_auto"]
 
 T = TypeVar("T")
 
-# Threads that wait cost little: a map of waiting items gets up to this many.
-MOST_THREADS: Final = 32
 # Seconds until the first process pool of a program is ready.
 COLD_START: Final = 0.15
 # Work done in the caller is looked at anew after so many seconds.

@@ -41,6 +41,10 @@ PROCESS_OVERHEAD: Final = 0.001
 CLEARLY: Final = 0.8
 # What a move to other workers has to save, in seconds.
 WORTH_MOVING: Final = 0.02
+# Threads that wait cost little: a map of waiting items gets up to this many.
+MOST_THREADS: Final = 32
+# Below this speed-up two threads take turns.
+TURNS: Final = 1.2
 # Two threads that come this close to twice the speed of one hold each other up nowhere.
 FREE_SPEEDUP: Final = 1.75
 # Where others want the CPUs, threads that take turns get so many times more of them than one alone.
@@ -324,7 +328,7 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         if measured.waiting > 0.5:
             threads = threads_for(measured, have)
             return f"items wait for {measured.waiting:.0%} of their {each}: {threads} threads"
-        if measured.thread_speedup is not None and measured.thread_speedup > 1.2:
+        if measured.thread_speedup is not None and measured.thread_speedup > TURNS:
             return f"items compute {each} each without the GIL{_threads_tried(measured)}"
         if measured.thread_speedup is None and measured.waiting < 0.2 and have.cpus > 1:
             return f"items compute {each} each, and threads may help"

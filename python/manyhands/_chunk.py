@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from manyhands import _native
 from manyhands._item_note import NO_ITEM, sketch
+from manyhands._queued import queued_seconds
 from manyhands._task_cancelled import TaskCancelled
 
 __all__ = [
@@ -249,20 +250,11 @@ def run_metered_chunk(
     return_exceptions: bool = False,
 ) -> Outcome[T]:
     """As `run_chunk`, with a `Cost` in place of the seconds."""
-    queued = _queued_seconds()
+    queued = queued_seconds()
     cpu = thread_time()
     results, failure, seconds = run_chunk(fn, items, star, retries, retry_on, return_exceptions)
     cpu = thread_time() - cpu
-    return results, failure, Cost.of(seconds, cpu, _queued_seconds() - queued)
-
-
-def _queued_seconds() -> float:
-    """Return how long this thread has been without a CPU that it wanted; 0 if nobody tells."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    return results, failure, Cost.of(seconds, cpu, queued_seconds() - queued)
 
 
 def is_returnable(error: BaseException) -> bool:

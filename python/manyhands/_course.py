@@ -6,8 +6,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from manyhands._choice import TURNS, better, explained, remember, threads_for
 from manyhands._choice import at_once as at_once_by_memory
-from manyhands._choice import better, explained, remember, threads_for
 from manyhands._chunk import Cost
 from manyhands._pace import Pace
 from manyhands._shared_pool import is_warm
@@ -38,8 +38,6 @@ FIRST_THREADS: Final = 16
 LONG: Final = 0.001
 # On a busy machine the start of processes has to be worth so many times what it takes.
 DEAR_START: Final = 2.0
-# Threads that are known to take turns: below this speed-up.
-TURNS: Final = 1.2
 
 
 class Course(Generic[T]):

@@ -12,6 +12,8 @@ from threading import Event, RLock, get_ident, get_native_id
 from time import clock_gettime, perf_counter, pthread_getcpuclockid, sleep
 from typing import TYPE_CHECKING, Final
 
+from manyhands._queued import queued_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -188,7 +190,7 @@ class Meter:
             self.pair.leave(self.last)
 
     def _queued_by_now(self) -> float:
-        return _queued_seconds(self._thread) if self.exact else 0.0
+        return queued_seconds(self._thread) if self.exact else 0.0
 
     def look(self) -> Reading | None:
         """Return the latest reading: the one of its end, or one from outside; None before it."""
@@ -199,7 +201,7 @@ class Meter:
             if not self.exact:
                 return Reading(perf_counter(), before)
             could_run = _can_run(self._thread)
-            queued = _queued_seconds(self._thread)
+            queued = queued_seconds(self._thread)
             at = perf_counter()
             cpu = clock_gettime(self._clock)
         except OSError:  # the thread has just ended
@@ -242,15 +244,6 @@ class Meter:
     def running(self) -> bool:
         """Whether the piece has begun and not ended."""
         return self.begun and self.last is None
-
-
-def _queued_seconds(thread: int) -> float:
-    """Return how long a thread of this process has queued for a CPU; 0 if the kernel won't tell."""
-    try:
-        with open(f"/proc/self/task/{thread}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
 
 
 def _can_run(thread: int) -> bool:

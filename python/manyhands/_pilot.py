@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from manyhands._choice import FREE_SPEEDUP, Choice, Measurements, Resources, at_once, choose
+from manyhands._choice import FREE_SPEEDUP, TURNS, Choice, Measurements, Resources, at_once, choose
 from manyhands._chunk import Outcome, is_returnable, run_chunk
 from manyhands._crowd import Crowd, crowd_size
 from manyhands._item_note import NO_ITEM
@@ -55,8 +55,6 @@ PAIRS: Final = 3
 # want one do not wait for the GIL.
 ENOUGH_PAIRS: Final = 3
 HARDLY: Final = 0.04
-# Below this speed-up two threads take turns.
-TURNS: Final = 1.2
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
 # Shared memory takes about this many bytes per second when its pages are fresh.

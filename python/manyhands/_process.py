@@ -318,11 +318,7 @@ class ProcessPoolExecutor(Executor):
             wait: whether to return only then. Otherwise this happens in the background.
             cancel_futures: whether to cancel the tasks that no worker has begun.
         """
-        with self._start_lock:
-            self._shut_down = True
-            started = self._started()
-        if cancel_futures:
-            self._cancel_announced()
+        started = self._close_to_tasks(cancel_futures)
         for running in started:
             if cancel_futures:
                 running.engine.cancel_queued()
@@ -335,23 +331,24 @@ class ProcessPoolExecutor(Executor):
 
     def terminate(self) -> None:
         """End at once: kill the workers, cancel every unfinished future."""
+        for running in self._close_to_tasks(cancel_announced=True):
+            running.terminate()
+
+    def _close_to_tasks(self, cancel_announced: bool) -> list[Running]:
+        """Take no more tasks; return what has been started, and has to be ended."""
         with self._start_lock:
             self._shut_down = True
             started = self._started()
-        self._cancel_announced()
-        for running in started:
-            running.terminate()
+        if cancel_announced:
+            self._cancel_announced()
+        return started
 
     def _started(self) -> list[Running]:
         """What has been started and may not have ended yet."""
         return self._retired if self._running is None else [*self._retired, self._running]
 
     def _give_up(self) -> None:
-        with self._start_lock:
-            self._shut_down = True
-            started = self._started()
-        self._cancel_announced()
-        for running in started:
+        for running in self._close_to_tasks(cancel_announced=True):
             running.stop()
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:

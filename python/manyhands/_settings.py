@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from manyhands import _import_watch, _pickling
+from manyhands._directory import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def collect(
         wanted.insert(0, "manyhands._by_value")
     settings: Settings = {
         "sys_path": [path for path in sys.path if isinstance(path, str)],
-        "cwd": _directory(),
+        "cwd": working_directory(),
         "argv": list(sys.argv),
         "env": dict(env or {}),
         "hash_seed": hash_seed,
@@ -110,13 +111,6 @@ def collect(
         "max_memory_per_child": max_memory_per_child or 0,
     }
     return settings, sorted(set(inherit))
-
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 - fails where Path.cwd() does, without the import
-    except OSError:  # it has been removed
-        return None
 
 
 def _log_levels() -> dict[str, int]:

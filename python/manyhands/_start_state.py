@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manyhands._directory import working_directory
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
@@ -44,7 +46,7 @@ class StartState(NamedTuple):
             >>> StartState.now().is_current()
             True
         """
-        return cls(list(sys.path), _directory(), _environment(), _modules())
+        return cls(list(sys.path), working_directory(), _environment(), _modules())
 
     def is_current(self) -> bool:
         """Say whether workers that were started then see what new ones would see.
@@ -54,20 +56,13 @@ class StartState(NamedTuple):
         """
         if sys.path != self.path or _environment() != self.environment:
             return False
-        if _directory() != self.directory:
+        if working_directory() != self.directory:
             return False
         now = _modules()
         if any(now.get(name, spec) is not spec for name, spec in self.modules.items()):
             return False
         self.modules.update(now)
         return True
-
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 - fails where Path.cwd() does, and faster
-    except OSError:
-        return None
 
 
 def _environment() -> dict[bytes, bytes]:

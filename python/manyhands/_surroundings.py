@@ -19,6 +19,8 @@ import posix
 import signal
 import sys
 
+from manyhands._directory import working_directory
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,10 +74,7 @@ class Surroundings:
 
     def remember(self) -> None:
         """Takes the present state as the one to return to: call it when the worker is set up."""
-        try:
-            self._directory = os.getcwd()  # noqa: PTH109 - pathlib takes long to import
-        except OSError:  # it has been removed
-            self._directory = None
+        self._directory = working_directory()
         for number in (signal.SIGINT, signal.SIGTERM):
             # Not signal.getsignal: that makes enumeration members, which takes a microsecond.
             self._handlers[number] = _signal.getsignal(number)
@@ -133,7 +132,7 @@ class Surroundings:
             self._streams.flush()
             self._streams.restore()
             self.stdout, self.stderr = self._streams.stdout, self._streams.stderr
-        if self._directory is not None and _directory() != self._directory:
+        if self._directory is not None and working_directory() != self._directory:
             try:
                 os.chdir(self._directory)
             except OSError:
@@ -146,13 +145,6 @@ class Surroundings:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.setitimer(signal.ITIMER_PROF, 0)
         self.touched = self._marked = False
-
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 - as below
-    except OSError:
-        return None
 
 
 def _always(_arguments: tuple[Any, ...]) -> bool:

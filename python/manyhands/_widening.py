@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from manyhands._choice import MOST_THREADS
 from manyhands._pace import Pace
 from manyhands._spare_memory import resident, spare
 
@@ -21,8 +22,6 @@ __all__ = ["Widening", "widen"]
 
 T = TypeVar("T")
 
-# Threads that wait cost little: a map gets up to this many.
-MOST_THREADS: Final = 32
 # Seconds from one look to the next.
 LOOK: Final = 0.03
 # If the program uses more of a CPU than this, its threads may be waiting for the GIL, or compute.
