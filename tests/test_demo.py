@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +34,7 @@ from terminal import COMMAND, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from manyhands._map import Workers
 
@@ -100,6 +104,53 @@ def test_every_job_runs_in_every_kind_of_worker(name: str, kind: Workers) -> Non
         items = job.items(find_sources(amounts.files), amounts, stack)
         expected = [job.function(item) for item in items]
         assert mh.map(job.function, items, workers=kind, max_workers=2) == expected
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+def test_fetch_refuses_what_is_no_whole_answer(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as other:
+        port = listener.getsockname()[1]
+        fetching = other.submit(manyhands.demo.fetch, f"http://127.0.0.1:{port}/page/1")
+        with listener.accept()[0] as connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+        with pytest.raises(ValueError, match=r"/page/1 was not answered in whole: \d+ bytes"):
+            fetching.result(30)
+
+
+# Sockets that nobody could close yet: what Python says of them only when asked.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_ctrl_c_is_heard_at_any_line_of_a_fetch_and_no_finaliser_complains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaints: list[str] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda ignored: complaints.append(repr(ignored)))
+
+    def lines_before(most: int) -> Callable[..., Any]:
+        left = itertools.repeat(False, most)
+
+        def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+            if event == "line" and next(left, True):
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+            return trace
+
+        return trace
+
+    with PageServer(0.0) as server:
+        for lines in itertools.count():
+            sys.settrace(lines_before(lines))
+            try:
+                page = manyhands.demo.fetch(f"{server.url}/page/1")
+            except KeyboardInterrupt:
+                continue
+            finally:
+                sys.settrace(None)
+            break
+    assert page.status == 200 and lines > 50
+    assert complaints == []
 
 
 # -- the input --------------------------------------------------------------------------------

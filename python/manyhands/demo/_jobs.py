@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import socket
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,6 +23,9 @@ __all__ = ["JOBS", "Amounts", "Compressed", "Job", "Page", "Parsed", "compress",
 
 # Seconds after which the local server answers.
 PAGE_DELAY: Final = 0.020
+
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_SIZE: Final = re.compile(rb"(?i)\r\nContent-Length: *(\d+) *(?:\r|$)")
 
 
 class Parsed(NamedTuple):
@@ -99,25 +105,22 @@ def fetch(url: str) -> Page:
     """Get the page at the http `url` over a connection of its own: waiting, for the most part.
 
     Raises:
-        OSError, http.client.HTTPException: there is no answer, or none in HTTP.
+        OSError: there is no answer.
+        ValueError: the answer is no HTTP, or not the whole of it.
     """
-    # Workers load this module for all three jobs, and this import takes longer than all the others.
-    import http.client
-
-    class Answer(http.client.HTTPResponse):
-        # Ctrl-C can come while an answer is being made; without this its finaliser complains.
-        fp = None  # type: ignore[assignment]
-
+    # http.client's answers have finalisers written in Python: they complain when Ctrl-C comes as
+    # one is made, and lose it when it comes as one runs.
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
-    connection.response_class = Answer
-    try:
-        connection.request("GET", parts.path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    return Page(answer.status, len(body), zlib.crc32(body))
+    request = f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"
+    where = parts.hostname or "localhost", parts.port or 80
+    with socket.create_connection(where, timeout=30) as connection:
+        connection.sendall(request.encode("ascii"))
+        answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, size = _STATUS.match(head), _SIZE.search(head)
+    if status is None or (size is not None and int(size[1]) != len(body)):
+        raise ValueError(f"{url} was not answered in whole: {len(answer)} bytes, {head[:80]!r} …")
+    return Page(int(status[1]), len(body), zlib.crc32(body))
 
 
 @dataclass(frozen=True, slots=True)
