@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from sphinx.pycode import ModuleAnalyzer
+
 import manyhands
 
 project = "manyhands"
@@ -53,6 +55,15 @@ def leave_out_private(
     return without.replace("(*)", "()").replace(", *)", ")"), result
 
 
+def show_one_signature() -> None:
+    """Show maps as they are called; their overloads are for type checkers, and leave words out."""
+    for module in ("manyhands._map", "manyhands._map_forms", "manyhands._async_map"):
+        analyzer = ModuleAnalyzer.for_module(module)
+        analyzer.analyze()
+        analyzer.overloads.clear()
+
+
 def setup(app: Any) -> None:
     """Have Sphinx call it."""
+    show_one_signature()
     app.connect("autodoc-process-signature", leave_out_private)

@@ -50,7 +50,7 @@ def test_starmap_of_what_cannot_be_unpacked_is_an_error() -> None:
     with pytest.raises(TypeError):
         mh.starmap(abs, [1, 2])  # type: ignore[list-item]
     with pytest.raises(TypeError):
-        mh.starmap(abs, 1)  # type: ignore[arg-type]
+        mh.starmap(abs, 1)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("workers", KINDS)

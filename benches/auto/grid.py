@@ -137,7 +137,7 @@ def _timed(workload: Workload, items: list[Any], kind: str, warm: bool) -> float
     if kind == "sequential":
         results = [workload.function(item) for item in items]
     else:
-        results = mh.map(workload.function, items, workers=kind)  # type: ignore[arg-type]
+        results = mh.map(workload.function, items, workers=kind)  # type: ignore[call-overload]
     seconds = time.perf_counter() - start
     check(len(results) == len(items), f"{workload.name} by {kind}: results are missing")
     return seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from manyhands._choice import expect_choice
 from manyhands._errand import send
@@ -12,7 +12,9 @@ from manyhands._run import completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Unpack
 
+    from manyhands._keywords import MapKeywords
     from manyhands._map import Workers
     from manyhands._options import Backoff
     from manyhands._progress import ProgressOption
@@ -22,8 +24,26 @@ __all__ = ["amap"]
 T = TypeVar("T")
 
 
+@overload
 async def amap(
     fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False] = False,
+    **keywords: Unpack[MapKeywords],
+) -> list[T]: ...
+
+
+@overload
+async def amap(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    return_exceptions: bool,
+    **keywords: Unpack[MapKeywords],
+) -> list[T | BaseException]: ...
+
+
+async def amap(
+    fn: Callable[..., Any],
     *iterables: Iterable[Any],
     workers: Workers = "auto",
     max_workers: int | None = None,
@@ -33,7 +53,7 @@ async def amap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[T]:
+) -> list[Any]:
     """As `map`, without blocking the event loop.
 
     Arguments, result and errors are those of `map`. What `map` does in the caller - reading the

@@ -9,21 +9,32 @@ from __future__ import annotations
 import concurrent.futures
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 
-from manyhands import _stream
+from manyhands._maps import Maps
 from manyhands._options import NO_OPTIONS, Backoff, TaskOptions, check_workers, checked_options
 from manyhands._portrait import view_portrait
 from manyhands._public import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Unpack
 
     from manyhands._chunk import Function, Outcome
     from manyhands._future import Future
-    from manyhands._progress import ProgressOption
+    from manyhands._keywords import OptionKeywords
 
-__all__ = ["BoundExecutor", "Executor"]
+__all__ = ["BoundExecutor", "Executor", "WaitingExecutor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,158 +55,6 @@ class Reserved(Protocol):
 
     def _give_back(self) -> None:
         """The task has been submitted, or will never be."""
-
-
-class Maps:
-    """What an executor and a view of it have in common: all that rests on `submit`."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def _bound(self) -> tuple[Executor, TaskOptions]:
-        """Return the executor, and the options that tasks run with."""
-
-    @abstractmethod
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
-
-        All calls are submitted at once, before the first result is asked for, unless `buffersize`
-        bounds how many may be ahead of the results taken. An exception is raised in the place of
-        its item, which a note in it names; the items after it are then cancelled.
-
-        Args:
-            timeout: seconds, counted from this call, until `next` raises TimeoutError. The option
-                of that name is per item: each is its own task then, whatever `chunksize` says.
-            chunksize: how many items travel as one task. None means one at a time on threads; on
-                processes the size grows from few to many and shrinks again towards the end.
-            buffersize: at most this many items are submitted and not yet yielded.
-            return_exceptions: whether an item's exception is yielded in its place, instead of being
-                raised there, and the others go on.
-            progress: True for a progress bar, a string for a bar with that label, or a callable
-                that gets ``(done, total)``; it counts the results taken.
-
-        Example:
-            >>> with mh.ProcessPoolExecutor() as ex:
-            ...     list(ex.map(pow, [2, 3], [10, 4]))
-            [1024, 81]
-        """
-        return _stream.eager_map(
-            *self._bound(),
-            fn,
-            iterables,
-            False,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def starmap(
-        self,
-        fn: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `map`, with each item unpacked into arguments: ``fn(*item)``.
-
-        Example:
-            >>> with mh.ThreadPoolExecutor() as ex:
-            ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
-            [(3, 1), (2, 1)]
-        """
-        return _stream.eager_map(
-            *self._bound(),
-            fn,
-            (iterable,),
-            True,
-            timeout,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `map`, but lazily: input is read only as results are taken, so it may be endless.
-
-        In a coroutine, ``async for`` takes the results without blocking the event loop.
-
-        Args:
-            buffersize: at most this many items are submitted and not yet yielded; None means a
-                few per worker.
-            chunksize: how many items travel as one task; None lets it follow what items cost.
-            return_exceptions, progress: as for `map`.
-        """
-        return _stream.lazy_map(
-            *self._bound(),
-            fn,
-            iterables,
-            True,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    def imap_unordered(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-        chunksize: int | None = None,
-        return_exceptions: bool = False,
-        progress: ProgressOption = None,
-    ) -> _stream.Results[T]:
-        """As `imap`, with results in the order in which they are ready."""
-        return _stream.lazy_map(
-            *self._bound(),
-            fn,
-            iterables,
-            False,
-            chunksize,
-            buffersize,
-            return_exceptions,
-            progress,
-        )
-
-    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``fn(*args, **kwargs)`` in a worker and await its result.
-
-        Cancelling the awaiting asyncio task cancels the call.
-
-        Example:
-            >>> async def main():
-            ...     with mh.ProcessPoolExecutor() as ex:
-            ...         return await ex.run(pow, 2, 10)
-        """
-        from manyhands._run import completion
-
-        return await completion(self.submit(fn, *args, **kwargs))
 
 
 class Executor(Maps, concurrent.futures.Executor):
@@ -280,6 +139,16 @@ class Executor(Maps, concurrent.futures.Executor):
         args = (fn, items, star, options.retries, options.retry_on, return_exceptions)
         return self._submit(options, run, args, {})
 
+    @overload
+    def options(
+        self, *, wait_for_futures: Literal[True], **keywords: Unpack[OptionKeywords]
+    ) -> WaitingExecutor: ...
+
+    @overload
+    def options(
+        self, *, wait_for_futures: bool = False, **keywords: Unpack[OptionKeywords]
+    ) -> BoundExecutor: ...
+
     def options(
         self,
         *,
@@ -319,7 +188,7 @@ class Executor(Maps, concurrent.futures.Executor):
         options = checked_options(
             timeout, retries, retry_on, priority, name, backoff, wait_for_futures
         )
-        return BoundExecutor(self, options)
+        return _view(self, options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -363,16 +232,61 @@ class BoundExecutor(Maps):
     def _bound(self) -> tuple[Executor, TaskOptions]:
         return self._executor, self._options
 
+    @overload
+    def options(
+        self, *, wait_for_futures: Literal[True], **changes: Unpack[OptionKeywords]
+    ) -> WaitingExecutor: ...
+
+    @overload
+    def options(
+        self, *, wait_for_futures: bool = False, **changes: Unpack[OptionKeywords]
+    ) -> BoundExecutor: ...
+
     def options(self, **changes: Any) -> BoundExecutor:
         """Return a view with some options changed; see `Executor.options`."""
         checked = self._executor.options(**changes)._options
         changed = {name: getattr(checked, name) for name in changes}
-        return BoundExecutor(self._executor, replace(self._options, **changed))
+        return _view(self._executor, replace(self._options, **changed))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""
-        if self._options.wait_for_futures:
-            from manyhands._following import submit_after
-
-            return submit_after(self._executor, self._options, fn, args, kwargs)
         return self._executor._submit(self._options, fn, args, kwargs)
+
+
+@named
+class WaitingExecutor(BoundExecutor):
+    """A view whose tasks wait for the futures among their arguments.
+
+    It is made by `Executor.options` with ``wait_for_futures=True``, which says what is waited for.
+    Type checkers know what its tasks return, but do not check their arguments: any of them may be a
+    future.
+    """
+
+    __slots__ = ()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` for when futures are done; return its `Future`."""
+        from manyhands._following import submit_after
+
+        return submit_after(self._executor, self._options, fn, args, kwargs)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def options(
+            self, *, wait_for_futures: Literal[True] = True, **changes: Unpack[OptionKeywords]
+        ) -> WaitingExecutor: ...
+
+        @overload
+        def options(
+            self, *, wait_for_futures: bool = True, **changes: Unpack[OptionKeywords]
+        ) -> BoundExecutor: ...
+
+        def options(self, **changes: Any) -> BoundExecutor: ...
+
+        async def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+
+
+def _view(executor: Executor, options: TaskOptions) -> BoundExecutor:
+    view = WaitingExecutor if options.wait_for_futures else BoundExecutor
+    return view(executor, options)

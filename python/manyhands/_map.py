@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from manyhands._auto import auto_pieces, map_auto
 from manyhands._choice import expect_choice
@@ -22,8 +22,10 @@ from manyhands._work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from typing import Unpack
 
     from manyhands._future import Future
+    from manyhands._keywords import MapKeywords
 
 __all__ = ["imap", "map"]
 
@@ -32,8 +34,26 @@ T = TypeVar("T")
 Workers: TypeAlias = Literal["auto", "thread", "process"] | Executor | BoundExecutor
 
 
-def map(  # noqa: A001 - the name users expect
+@overload
+def map(  # noqa: A001
     fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False] = False,
+    **keywords: Unpack[MapKeywords],
+) -> list[T]: ...
+
+
+@overload
+def map(  # noqa: A001
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    return_exceptions: bool,
+    **keywords: Unpack[MapKeywords],
+) -> list[T | BaseException]: ...
+
+
+def map(  # noqa: A001 - the name users expect
+    fn: Callable[..., Any],
     *iterables: Iterable[Any],
     workers: Workers = "auto",
     max_workers: int | None = None,
@@ -43,7 +63,7 @@ def map(  # noqa: A001 - the name users expect
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[T]:
+) -> list[Any]:
     """Call ``fn`` on the items of `iterables`, many at a time; return the results in order.
 
     With ``workers="auto"`` the first items are measured and the rest runs where that is fastest:
@@ -93,8 +113,30 @@ def map(  # noqa: A001 - the name users expect
             return collected(window, shown)
 
 
+@overload
 def imap(
     fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    ordered: bool = True,
+    buffersize: int | None = None,
+    return_exceptions: Literal[False] = False,
+    **keywords: Unpack[MapKeywords],
+) -> Results[T]: ...
+
+
+@overload
+def imap(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    ordered: bool = True,
+    buffersize: int | None = None,
+    return_exceptions: bool,
+    **keywords: Unpack[MapKeywords],
+) -> Results[T | BaseException]: ...
+
+
+def imap(
+    fn: Callable[..., Any],
     *iterables: Iterable[Any],
     ordered: bool = True,
     buffersize: int | None = None,
@@ -106,7 +148,7 @@ def imap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Results[T]:
+) -> Results[Any]:
     """As `map`, but lazily: input is read as results are taken, so it may be endless.
 
     Work begins at the call. ``close()`` on the iterator, or dropping it, withdraws what has not

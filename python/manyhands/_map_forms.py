@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from manyhands import _map
 from manyhands._feed import Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Unpack
 
+    from manyhands._keywords import MapKeywords
     from manyhands._options import Backoff
     from manyhands._progress import ProgressOption
     from manyhands._stream import Results
@@ -19,8 +21,28 @@ __all__ = ["imap_unordered", "starmap"]
 T = TypeVar("T")
 
 
+@overload
 def starmap(
     fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    return_exceptions: Literal[False] = False,
+    **keywords: Unpack[MapKeywords],
+) -> list[T]: ...
+
+
+@overload
+def starmap(
+    fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    return_exceptions: bool,
+    **keywords: Unpack[MapKeywords],
+) -> list[T | BaseException]: ...
+
+
+def starmap(
+    fn: Callable[..., Any],
     iterable: Iterable[Iterable[Any]],
     *,
     workers: _map.Workers = "auto",
@@ -31,7 +53,7 @@ def starmap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[T]:
+) -> list[Any]:
     """As `map`, with each item unpacked into arguments: ``fn(*item)``.
 
     Example:
@@ -52,8 +74,28 @@ def starmap(
     )
 
 
+@overload
 def imap_unordered(
     fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    buffersize: int | None = None,
+    return_exceptions: Literal[False] = False,
+    **keywords: Unpack[MapKeywords],
+) -> Results[T]: ...
+
+
+@overload
+def imap_unordered(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    buffersize: int | None = None,
+    return_exceptions: bool,
+    **keywords: Unpack[MapKeywords],
+) -> Results[T | BaseException]: ...
+
+
+def imap_unordered(
+    fn: Callable[..., Any],
     *iterables: Iterable[Any],
     buffersize: int | None = None,
     workers: _map.Workers = "auto",
@@ -64,7 +106,7 @@ def imap_unordered(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Results[T]:
+) -> Results[Any]:
     """As `imap`, with results in the order in which they are ready.
 
     Example:

@@ -367,7 +367,7 @@ def test_amap_takes_what_map_takes() -> None:
         assert results == [1024, 81]
         assert shown[-1] == (2, 2)
         with pytest.raises(TypeError, match="callable"):
-            await mh.amap(7, [1])  # type: ignore[arg-type]
+            await mh.amap(7, [1])  # type: ignore[call-overload]
         with pytest.raises(LookupError):
             await mh.amap(fails_at_two, NUMBERS)
 
