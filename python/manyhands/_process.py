@@ -15,7 +15,7 @@ from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
 from manyhands._options import check_workers
 from manyhands._portrait import portrait
-from manyhands._running import Running, ending
+from manyhands._running import Running, ending, stop_all, terminate_all
 from manyhands._start_state import StartState
 
 if TYPE_CHECKING:
@@ -331,8 +331,7 @@ class ProcessPoolExecutor(Executor):
 
     def terminate(self) -> None:
         """End at once: kill the workers, cancel every unfinished future."""
-        for running in self._close_to_tasks(cancel_announced=True):
-            running.terminate()
+        terminate_all(self._close_to_tasks(cancel_announced=True))
 
     def _close_to_tasks(self, cancel_announced: bool) -> list[Running]:
         """Take no more tasks; return what has been started, and has to be ended."""
@@ -348,8 +347,7 @@ class ProcessPoolExecutor(Executor):
         return self._retired if self._running is None else [*self._retired, self._running]
 
     def _give_up(self) -> None:
-        for running in self._close_to_tasks(cancel_announced=True):
-            running.stop()
+        stop_all(self._close_to_tasks(cancel_announced=True))
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
@@ -419,8 +417,7 @@ def _at_exit() -> None:
         try:
             running.join()
         except KeyboardInterrupt:
-            for left in list(ending):
-                left.terminate()
+            terminate_all(list(ending))
             raise
 
 

@@ -6,14 +6,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from manyhands import _native
     from manyhands._future import Future
     from manyhands._options import TaskOptions
     from manyhands._start_state import StartState
 
-__all__ = ["Running", "ending"]
+__all__ = ["Running", "ending", "stop_all", "terminate_all"]
 
 T = TypeVar("T")
 
@@ -87,17 +87,27 @@ class Running:
                 collector.join(_JOIN_SLICE)
         ending.discard(self)
 
-    def stop(self) -> None:
-        """Ask running tasks to stop, and end; whoever interrupts this has them killed."""
-        ending.add(self)
-        try:
-            self.engine.stop()
-            self.join()
-        except BaseException:
-            self.terminate()
-            raise
 
-    def terminate(self) -> None:
-        ending.add(self)
-        self.engine.terminate()
-        self.join()
+def stop_all(started: Sequence[Running]) -> None:
+    """Ask all running tasks to stop, and end; whoever interrupts this has them killed.
+
+    All pools are asked before any is waited for: their tasks share one grace.
+    """
+    ending.update(started)
+    try:
+        for running in started:
+            running.engine.stop()
+        for running in started:
+            running.join()
+    except BaseException:
+        terminate_all(started)
+        raise
+
+
+def terminate_all(started: Sequence[Running]) -> None:
+    """Kill all workers, cancel every unfinished future, and wait for the end."""
+    ending.update(started)
+    for running in started:
+        running.engine.terminate()
+    for running in started:
+        running.join()

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,52 @@ def test_submits_while_others_renew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(done) == {1}
     pool.shutdown()
     assert not any(not each.has_ended for each in pool._started())
+
+
+def keep_on(begun: Any, asked: Any) -> None:
+    """Say when one is asked to stop, and do not."""
+    while True:
+        try:
+            begun.put(None)
+            time.sleep(60)
+        except BaseException:
+            asked.put(time.monotonic())
+
+
+def busy_and_retired(pool: Any, count: int, monkeypatch: pytest.MonkeyPatch, asked: Any) -> None:
+    """Have the pool renew its workers while tasks run that do not stop; so many are left busy."""
+    begun = mh.Queue[None]()
+    for number in range(count):
+        monkeypatch.setenv("A_NEW_SHOP", str(number))
+        pool._follow()
+        pool.submit(keep_on, begun, asked)
+        begun.get(timeout=50)
+    assert len(pool._started()) == count
+
+
+def test_ctrl_c_ends_retired_workers_within_one_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = mh.Queue[float]()
+    pool = mh.ProcessPoolExecutor(1, grace=1.0)
+    busy_and_retired(pool, 6, monkeypatch, asked)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), pool:
+        raise KeyboardInterrupt
+    took = time.monotonic() - began
+    times = asked.get_many(6, timeout=0)
+    assert len(times) == 6
+    # One after another, each would be asked a grace after the one before, and all would take six.
+    assert max(times) - min(times) < 1.0
+    assert 1.0 <= took < 4.0
+    assert all(running.has_ended for running in pool._started())
+
+
+def test_terminating_ends_retired_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = mh.Queue[float]()
+    pool = mh.ProcessPoolExecutor(1, grace=30.0)
+    busy_and_retired(pool, 3, monkeypatch, asked)
+    pool.terminate()
+    assert asked.qsize() == 0
+    assert all(running.has_ended for running in pool._started())
 
 
 def test_an_executor_of_ones_own_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
