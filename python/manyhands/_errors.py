@@ -136,10 +136,16 @@ else:
 
 
 class RemoteTraceback(Exception):
-    """Cause of an exception that a worker process raised; its text is the worker's traceback."""
+    """Cause of an exception that a worker process raised; its text is the worker's traceback.
+
+    Attributes:
+        text: the traceback, as Python shows it.
+        kind: the class of what the worker raised, if something else had to take its place; or None.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.kind: type[BaseException] | None = None
 
     @property
     def tb(self) -> str:

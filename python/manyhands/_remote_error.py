@@ -41,15 +41,23 @@ def dump_exception(error: BaseException, task: str, problem: BaseException | Non
         reason = ""
     except BaseException as problem:
         # BaseException: pickling runs the exception's own code, which may even call sys.exit().
-        pickled = b""
         reason = f"{type(problem).__name__}: {_str(problem)}"
-        if type(error).__reduce_ex__ is object.__reduce_ex__:
-            try:
-                pickled = _dump_checked(_Parts(error), False)
-            except BaseException:
-                pass  # the first reason is the one to tell
+        pickled = _dump_remains(error)
     summary = (task, _name_of(type(error)), _repr(error), reason)
     return pickle.dumps((pickled, text, summary), 5)
+
+
+def _dump_remains(error: BaseException) -> bytes:
+    """Pickle what can be of an exception that cannot: its parts, or the class that it has."""
+    if type(error).__reduce_ex__ is object.__reduce_ex__:
+        try:
+            return _dump_checked(_Parts(error), False)
+        except BaseException:
+            pass  # the first reason is the one to tell
+    try:
+        return _pickling.dumps_in_band(type(error))
+    except BaseException:
+        return b""
 
 
 def _dump_checked(error: object, is_plain: bool) -> bytes:
@@ -104,12 +112,15 @@ def load_exception(data: bytes | memoryview) -> BaseException:
 
     pickled, text, (task, kind, shown, reason) = pickle.loads(data)
     error: BaseException | None = None
+    raised = None
     if pickled:
         try:
             # It may have to be imported first.
             loaded = _native.lend_descriptor(pickle.loads, pickled)
             if isinstance(loaded, BaseException):
                 error = loaded
+            elif reason:
+                raised = loaded  # the class alone could be pickled
             else:
                 reason = f"it is pickled as {_repr(loaded)}"
         except BaseException as problem:  # its own code runs here, too
@@ -117,7 +128,9 @@ def load_exception(data: bytes | memoryview) -> BaseException:
     if error is None:
         error = _stand_in(task, kind, shown, reason)
     # Past what the exception's class does to assignments: a frozen one would refuse.
-    _cause.__set__(error, RemoteTraceback(f'\n"""\n{text}"""'))
+    cause = RemoteTraceback(f'\n"""\n{text}"""')
+    cause.kind = raised
+    _cause.__set__(error, cause)
     return error
 
 

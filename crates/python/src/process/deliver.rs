@@ -8,8 +8,9 @@ use manyhands_pool::pool::Roused;
 use manyhands_pool::slots::{Encoding, Head, flag};
 use manyhands_pool::task::{Finished, Harvest, Outcome, Speech, Stream};
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError, PyTimeoutError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyType};
 
 use super::engine::{Core, Ticket};
 use super::payload;
@@ -123,7 +124,7 @@ impl Core {
             ticket.retry_on.as_ref().map(|retry_on| retry_on.clone_ref(py))
         });
         let retry =
-            retry_on.flatten().is_some_and(|classes| error.is_instance(classes.bind(py)).unwrap_or(false));
+            retry_on.flatten().is_some_and(|classes| is_one_of(&error, classes.bind(py)).unwrap_or(false));
         if let Some(ticket) = self.pool.judge(finished.token, retry) {
             self.finish(py, &ticket, outcome);
         }
@@ -139,6 +140,20 @@ impl Core {
             self.has_callbacks.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a task raised one of these classes, even if what it raised could not be handed over.
+fn is_one_of(error: &Bound<'_, PyBaseException>, classes: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = error.py();
+    if error.get_type().is(imports::manyhands_error(py)?) {
+        let cause = error.getattr(intern!(py, "__cause__"))?;
+        if let Ok(raised) =
+            cause.getattr(intern!(py, "kind")).and_then(|kind| Ok(kind.cast_into::<PyType>()?))
+        {
+            return raised.is_subclass(classes);
+        }
+    }
+    error.is_instance(classes)
 }
 
 /// How far the parent has got with importing what it needs on bad days.
