@@ -43,7 +43,7 @@ async def amap(
 
 
 async def amap(
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     *iterables: Iterable[Any],
     workers: Workers = "auto",
     max_workers: int | None = None,
@@ -53,7 +53,7 @@ async def amap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[Any]:
+) -> list[T] | list[T | BaseException]:
     """As `map`, without blocking the event loop.
 
     Arguments, result and errors are those of `map`. What `map` does in the caller - reading the

@@ -53,7 +53,7 @@ def map(  # noqa: A001
 
 
 def map(  # noqa: A001 - the name users expect
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     *iterables: Iterable[Any],
     workers: Workers = "auto",
     max_workers: int | None = None,
@@ -63,7 +63,7 @@ def map(  # noqa: A001 - the name users expect
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[Any]:
+) -> list[T] | list[T | BaseException]:
     """Call ``fn`` on the items of `iterables`, many at a time; return the results in order.
 
     With ``workers="auto"`` the first items are measured and the rest runs where that is fastest:
@@ -136,7 +136,7 @@ def imap(
 
 
 def imap(
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     *iterables: Iterable[Any],
     ordered: bool = True,
     buffersize: int | None = None,
@@ -148,7 +148,7 @@ def imap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Results[Any]:
+) -> Results[T] | Results[T | BaseException]:
     """As `map`, but lazily: input is read as results are taken, so it may be endless.
 
     Work begins at the call. ``close()`` on the iterator, or dropping it, withdraws what has not

@@ -42,7 +42,7 @@ def starmap(
 
 
 def starmap(
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     iterable: Iterable[Iterable[Any]],
     *,
     workers: _map.Workers = "auto",
@@ -53,7 +53,7 @@ def starmap(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> list[Any]:
+) -> list[T] | list[T | BaseException]:
     """As `map`, with each item unpacked into arguments: ``fn(*item)``.
 
     Example:
@@ -95,7 +95,7 @@ def imap_unordered(
 
 
 def imap_unordered(
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     *iterables: Iterable[Any],
     buffersize: int | None = None,
     workers: _map.Workers = "auto",
@@ -106,7 +106,7 @@ def imap_unordered(
     progress: ProgressOption = None,
     chunksize: int | None = None,
     return_exceptions: bool = False,
-) -> Results[Any]:
+) -> Results[T] | Results[T | BaseException]:
     """As `imap`, with results in the order in which they are ready.
 
     Example:

@@ -60,14 +60,14 @@ class Maps:
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> _stream.Results[Any]:
+    ) -> _stream.Results[T] | _stream.Results[T | BaseException]:
         """Call ``fn`` on the items of `iterables` in workers; yield the results in order.
 
         All calls are submitted at once, before the first result is asked for, unless `buffersize`
@@ -130,14 +130,14 @@ class Maps:
 
     def starmap(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> _stream.Results[Any]:
+    ) -> _stream.Results[T] | _stream.Results[T | BaseException]:
         """As `map`, with each item unpacked into arguments: ``fn(*item)``.
 
         Example:
@@ -181,13 +181,13 @@ class Maps:
 
     def imap(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> _stream.Results[Any]:
+    ) -> _stream.Results[T] | _stream.Results[T | BaseException]:
         """As `map`, but lazily: input is read only as results are taken, so it may be endless.
 
         In a coroutine, ``async for`` takes the results without blocking the event loop.
@@ -233,13 +233,13 @@ class Maps:
 
     def imap_unordered(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         chunksize: int | None = None,
         return_exceptions: bool = False,
         progress: ProgressOption = None,
-    ) -> _stream.Results[Any]:
+    ) -> _stream.Results[T] | _stream.Results[T | BaseException]:
         """As `imap`, with results in the order in which they are ready."""
         return _stream.lazy_map(
             *self._bound(),
