@@ -16,6 +16,7 @@ import textwrap
 import threading
 import types
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -721,6 +722,34 @@ def test_action_runs_after_the_first_import_only() -> None:
         """
     )
     assert output == "before\nthere True\n0\n"
+
+
+def test_new_modules_are_judged_once() -> None:
+    judged: list[set[str]] = []
+
+    def judge(names: set[str], modules: dict[str, ModuleType]) -> None:
+        assert names <= modules.keys()
+        judged.append(names)
+
+    new_modules = _import_watch.NewModules(judge)
+    new_modules.look()
+    assert judged.pop() == set(sys.modules)
+    new_modules.look()
+    names = ["a_module_of_tests", "another_module_of_tests"]
+    try:
+        for name in (names[0], names[1], names[0]):
+            # One for another: there are as many as before.
+            for other in names:
+                sys.modules.pop(other, None)
+            sys.modules[name] = ModuleType(name)
+            new_modules.look()
+            new_modules.look()
+            assert judged.pop() == {name}
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+    new_modules.look()
+    assert judged == []
 
 
 def test_action_for_an_imported_module_runs_at_once() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from manyhands import _native
+from manyhands._import_watch import NewModules
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ __all__ = ["is_found", "names_by_value", "register_by_value", "trust_all", "unre
 # Names of modules that were registered, and of those that others do not find.
 _registered: set[str] = set()
 _missing: set[str] = set()
-# The modules that have been looked at, or None in a worker, where the parent decides; and the one
-# that was imported last then.
-_seen: set[str] | None = set()
-_latest = ""
+# Whether this process is a worker, where the parent decides.
+_trusts_all = False
 
 
 def register_by_value(module: ModuleType) -> None:
@@ -75,15 +74,15 @@ def _checked_name(module: ModuleType) -> str:
 
 def trust_all() -> None:
     """Take every module for findable: this process is a worker, and answers its parent."""
-    global _seen
-    _seen = None
+    global _trusts_all
+    _trusts_all = True
 
 
 def is_found(module: str) -> bool:
     """Say whether others find a module of this name, and are to take it from there."""
-    if _seen is None:
+    if _trusts_all:
         return True
-    _look_at_new_modules()
+    _new_modules.look()
     return module not in _missing and not any(
         module == name or module.startswith(name + ".") for name in _registered
     )
@@ -94,30 +93,25 @@ def names_by_value(data: bytes) -> bool:
 
     It may also be a text that happens to be in there: then nothing is lost but time.
     """
-    if _seen is None:
+    if _trusts_all:
         return False
-    _look_at_new_modules()
+    _new_modules.look()
     if not _missing and not _registered:
         return False
     return any(name.encode() in data for name in (*_missing, *_registered))
 
 
-def _look_at_new_modules() -> None:
-    global _latest
-    seen = _seen
-    latest = next(reversed(sys.modules))
-    if seen is None or (len(seen) == len(sys.modules) and latest == _latest):
-        return
-    modules = sys.modules.copy()
+def _judge(names: set[str], modules: dict[str, ModuleType]) -> None:
     folders = set(sys.path)
-    _missing.difference_update(modules.keys() - seen)
-    for name in modules.keys() - seen:
+    for name in names:
         in_place = name == "__main__" or _is_in_place(modules, name, folders)
-        if not in_place and not _is_found_again(name):
+        if in_place or _is_found_again(name):
+            _missing.discard(name)
+        else:
             _missing.add(name)
-    seen.clear()
-    seen.update(modules)
-    _latest = latest
+
+
+_new_modules = NewModules(_judge)
 
 
 def _is_in_place(modules: dict[str, ModuleType], name: str, folders: set[str]) -> bool:

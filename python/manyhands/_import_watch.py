@@ -1,6 +1,7 @@
-"""Doing something just after a module has been imported, and nothing at all if it never is.
+"""Noticing imports: of one module just after it, and of any when one looks.
 
-A worker's connection to ``logging`` or ``multiprocessing`` matters only to tasks that use them;
+Something can be done just after a module has been imported, and nothing at all if it never is: a
+worker's connection to ``logging`` or ``multiprocessing`` matters only to tasks that use them;
 importing these modules up front would double the time a worker takes to start.
 """
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["after_import"]
+__all__ = ["NewModules", "after_import"]
 
 
 def after_import(name: str, action: Callable[[], None]) -> None:
@@ -64,3 +65,34 @@ class _Watch:
 
             spec.loader.exec_module = load_and_act  # type: ignore[method-assign]
         return spec
+
+
+class NewModules:
+    """The modules that have been imported since one last looked; at first, all there are.
+
+    Args:
+        judge: gets their names, and all modules by name. It may be called by several threads at
+            once, for the same names: until it has returned, they are new.
+    """
+
+    def __init__(self, judge: Callable[[set[str], dict[str, ModuleType]], None]) -> None:
+        self._judge = judge
+        self._known: set[str] = set()
+        self._latest: str | None = None
+
+    def look(self) -> None:
+        """Have new modules judged. This takes a fraction of a microsecond while there are none.
+
+        A module that was removed and imported again is new, if somebody has looked in between.
+        """
+        try:
+            latest = next(reversed(sys.modules), None)
+        except RuntimeError:  # another thread is just importing something
+            latest = None
+        if latest is not None and latest == self._latest and len(self._known) == len(sys.modules):
+            return
+        modules = sys.modules.copy()
+        new = modules.keys() - self._known
+        if new:
+            self._judge(new, modules)
+        self._known, self._latest = set(modules), latest

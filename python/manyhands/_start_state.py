@@ -7,9 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manyhands._directory import working_directory
+from manyhands._import_watch import NewModules
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 __all__ = ["StartState"]
 
@@ -17,9 +19,8 @@ __all__ = ["StartState"]
 _PASSED_OVER = os.fsencode("PYTEST_CURRENT_TEST")
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 
-# Names of the modules that have been looked at, and those of the program itself among them:
-# libraries are too many to be looked at each time, and nobody edits them in a notebook.
-_seen: set[str] = set()
+# Names of the program's own modules: libraries are too many to be looked at each time, and nobody
+# edits them in a notebook.
 _own: set[str] = set()
 
 
@@ -73,13 +74,20 @@ def _environment() -> dict[bytes, bytes]:
 
 
 def _modules() -> dict[str, ModuleSpec | None]:
-    if len(sys.modules) != len(_seen):
-        for name in sys.modules.keys() - _seen:
-            _seen.add(name)
-            if _is_own(name):
-                _own.add(name)
+    _new_modules.look()
     modules = sys.modules
     return {name: _spec(modules[name]) for name in list(_own) if name in modules}
+
+
+def _judge(names: set[str], modules: dict[str, ModuleType]) -> None:
+    for name in names:
+        if _is_own(modules[name]):
+            _own.add(name)
+        else:
+            _own.discard(name)
+
+
+_new_modules = NewModules(_judge)
 
 
 def _spec(module: Any) -> ModuleSpec | None:
@@ -87,9 +95,9 @@ def _spec(module: Any) -> ModuleSpec | None:
     return found
 
 
-def _is_own(name: str) -> bool:
+def _is_own(module: Any) -> bool:
     """Say whether a module belongs to the program, not to a library that it uses."""
-    origin = getattr(_spec(sys.modules.get(name)), "origin", None)
+    origin = getattr(_spec(module), "origin", None)
     if not isinstance(origin, str) or "site-packages" in origin or "dist-packages" in origin:
         return False
     return origin.startswith("/") and not origin.startswith(_STANDARD_LIBRARY)

@@ -127,7 +127,7 @@ def test_modules_of_all_kinds_are_found() -> None:
 
     from manyhands import _findable
 
-    _findable._look_at_new_modules()
+    _findable._new_modules.look()
     known = {
         name for name in _findable._missing if name.partition(".")[0] in sys.stdlib_module_names
     }

@@ -56,6 +56,21 @@ def test_a_module_on_a_new_path_that_is_edited(shop: Path) -> None:
     assert mh.map(again.price, [1], workers="process") == [5]
 
 
+def test_a_module_that_comes_while_another_goes(shop: Path) -> None:
+    """As many modules as before are not the same ones."""
+    state = StartState.now()
+    name = next(name for name in ("this", "antigravity", "colorsys") if name not in sys.modules)
+    sys.modules[name] = type(sys)(name)
+    assert state.is_current()
+    del sys.modules[name]
+    module: Any = importlib.import_module("a_new_shop")
+    assert state.is_current()
+    write(shop.parent, 40)
+    importlib.reload(module)
+    assert not state.is_current()
+    assert mh.map(module.price, [1, 2], workers="process") == [40, 80]
+
+
 def test_the_environment_and_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mh.map(abs, [-1], workers="process")
     monkeypatch.setenv("A_NEW_SHOP", "open")
