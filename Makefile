@@ -135,7 +135,7 @@ storm: wheel ## Kill processes by the thousand for several minutes
 .PHONY: faults
 faults: wheel ## Have every system call of a start fail once, and interrupt every line
 	@$(ENVIRONMENT) .venvs/faults "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
-	timeout --kill-after=20 14400 .venvs/faults/bin/python -m pytest -p no:cacheprovider -m faults -o faulthandler_timeout=3600 $(ARGS)
+	timeout --kill-after=20 14400 .venvs/faults/bin/python -m pytest -p no:cacheprovider -n 2 -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 .PHONY: fuzz
 fuzz: rust ## Damage segments at random for minutes (needs nightly Rust and cargo-fuzz)

@@ -105,7 +105,7 @@ import gc, json, os, signal, sys, threading, time
 import manyhands as mh
 
 FOLDER = os.path.dirname(mh.__file__)
-kind, most = sys.argv[1], int(sys.argv[2])
+kind, most, part, parts = sys.argv[1], *map(int, sys.argv[2:])
 
 class Alarm(Exception):
     pass
@@ -118,7 +118,7 @@ def thread():
     with mh.ThreadPoolExecutor(1) as pool:
         assert pool.submit(abs, -1).result(20) == 1
 
-def map():
+def shared():
     assert mh.map(abs, [-1, -2], workers="process") == [1, 2]
     mh.shared_pool(workers="process").shutdown()
 
@@ -130,18 +130,29 @@ def objects():
 
 use = globals()[kind]
 
+def our_lines(frame):
+    # Where a line of ours is, and what of ours has called it.
+    found = []
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(FOLDER):
+            found.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
+        frame = frame.f_back
+    return " < ".join(found)
+
 def use_first(at):
-    # Raises in the place of a signal handler, at the `at`-th line of ours.
-    seen, where = 0, None
+    # Raises in the place of a signal handler, at the `at`-th line of ours. Without one, says what lines there are.
+    seen, where = 0, {}
     def trace(frame, event, argument):
         nonlocal seen, where
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
         if event == "line":
             seen += 1
+            if at == 0:
+                where.setdefault(our_lines(frame), []).append(seen)
             if seen == at:
                 sys.settrace(None)
-                where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+                where = our_lines(frame)
                 raise Alarm
         return trace
     sys.settrace(trace)
@@ -183,9 +194,12 @@ def experiment(at):
     os.waitpid(child, 0)
     return json.loads(text or '[0, "", "it hangs"]')
 
-lines, _, usual = experiment(0)
-few = min(lines, most)
-for at in (1 + (lines - 1) * each // max(1, few - 1) for each in range(few)):
+_, lines, usual = experiment(0)
+# What is run through again and again, as a loop is, counts the first time and the last.
+every = sorted({at for times in lines.values() for at in (times[0], times[-1])})
+few = min(len(every), most)
+chosen = [every[(len(every) - 1) * each // max(1, few - 1)] for each in range(few)]
+for at in chosen[part::parts]:
     _, where, held = experiment(at)
     if isinstance(held, str) or held[0] > usual[0] or held[1] > usual[1]:
         print(f"an exception at line {at}, {where}: {held} instead of {usual}", flush=True)
@@ -193,9 +207,9 @@ print("ended")
 """
 
 
-def interrupt(kind: str, most: int, patience: float) -> None:
+def interrupt(kind: str, most: int, patience: float, part: int = 0, parts: int = 1) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FIRST, kind, str(most)],
+        [sys.executable, "-c", FIRST, kind, *map(str, (most, part, parts))],
         capture_output=True,
         text=True,
         timeout=patience,
@@ -204,14 +218,19 @@ def interrupt(kind: str, most: int, patience: float) -> None:
     assert (done.stdout, done.stderr) == ("ended\n", "")
 
 
-@pytest.mark.parametrize("kind", ["process", "thread", "map", "objects"])
+KINDS = ["process", "thread", "shared", "objects"]
+PARTS = 4  # so that they can be run side by side
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(200)
 def test_some_lines_of_the_first_use(kind: str) -> None:
     interrupt(kind, 30, 190)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", ["process", "thread", "map", "objects"])
-@pytest.mark.timeout(7200)
-def test_every_line_of_the_first_use(kind: str) -> None:
-    interrupt(kind, 100_000, 7100)
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(3600)
+def test_every_line_of_the_first_use(kind: str, part: int) -> None:
+    interrupt(kind, 100_000, 3500, part, PARTS)
