@@ -140,7 +140,8 @@ def our_lines(frame):
     return " < ".join(found)
 
 def use_first(at):
-    # Raises in the place of a signal handler, at the `at`-th line of ours. Without one, says what lines there are.
+    # Raises in the place of a signal handler, at the `at`-th line of ours. Without one, says which
+    # lines there are.
     seen, where = 0, {}
     def trace(frame, event, argument):
         nonlocal seen, where
