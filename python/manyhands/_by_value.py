@@ -66,7 +66,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, FunctionType):
             return self._dynamic_function_reduce(obj)
         if isinstance(obj, type):
-            return cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+            make, arguments, *rest = cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+            return _shared_globals.made, (obj.__module__, make, *arguments), *rest
         state = {name: value for name, value in vars(obj).items() if name != "__builtins__"}
         return cloudpickle.cloudpickle.dynamic_subimport, (obj.__name__, state)
 

@@ -1,7 +1,9 @@
 """Which modules of this program other processes find, too, and which travel by value.
 
 A module that was loaded from a file by hand, or made at run time, is in ``sys.modules`` like any
-other; a worker that is sent a function of it by name looks for it in vain.
+other; a worker that is sent a function of it by name looks for it in vain. One that is being
+imported at this moment is found; but a worker that imports it comes to the same call that waits for
+the worker here, and starts workers of its own, without end.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ __all__ = ["is_found", "names_by_value", "register_by_value", "trust_all", "unre
 # Names of modules that were registered, and of those that others do not find.
 _registered: set[str] = set()
 _missing: set[str] = set()
+# Those that were being imported when this process last looked.
+_unfinished: set[str] = set()
 # Whether this process is a worker, where the parent decides.
 _trusts_all = False
 
@@ -80,11 +84,9 @@ def trust_all() -> None:
 
 def is_found(module: str) -> bool:
     """Say whether others find a module of this name, and are to take it from there."""
-    if _trusts_all:
-        return True
-    _new_modules.look()
+    _look()
     return module not in _missing and not any(
-        module == name or module.startswith(name + ".") for name in _registered
+        module == name or module.startswith(name + ".") for name in (*_registered, *_unfinished)
     )
 
 
@@ -93,15 +95,22 @@ def names_by_value(data: bytes) -> bool:
 
     It may also be a text that happens to be in there: then nothing is lost but time.
     """
-    if _trusts_all:
+    _look()
+    if not _missing and not _registered and not _unfinished:
         return False
+    return any(name.encode() in data for name in (*_missing, *_registered, *_unfinished))
+
+
+def _look() -> None:
+    if _unfinished:
+        _forget_finished()
     _new_modules.look()
-    if not _missing and not _registered:
-        return False
-    return any(name.encode() in data for name in (*_missing, *_registered))
 
 
 def _judge(names: set[str], modules: dict[str, ModuleType]) -> None:
+    _unfinished.update(name for name in names if _is_unfinished(modules[name]))
+    if _trusts_all:
+        return
     folders = set(sys.path)
     for name in names:
         in_place = name == "__main__" or _is_in_place(modules, name, folders)
@@ -112,6 +121,18 @@ def _judge(names: set[str], modules: dict[str, ModuleType]) -> None:
 
 
 _new_modules = NewModules(_judge)
+
+
+def _is_unfinished(module: Any) -> bool:
+    """Say whether a module is being imported: its code runs, and has not come to its end."""
+    return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
+
+
+def _forget_finished() -> None:
+    finished = {name for name in tuple(_unfinished) if not _is_unfinished(sys.modules.get(name))}
+    if finished:
+        _unfinished.difference_update(finished)
+        _native.forget_functions()
 
 
 def _is_in_place(modules: dict[str, ModuleType], name: str, folders: set[str]) -> bool:
@@ -137,10 +158,17 @@ def _is_found_again(name: str) -> bool:
     """Say whether an import would find the module again, as the import system does it."""
     found = sys.modules.get(name)
     spec: Any = getattr(found, "__spec__", None)
-    if spec is None or spec.name != name:
-        # Made by code of a module that is imported, as `os.path` is; or by hand: nobody can tell.
-        return "." in name or not _is_made_by_hand(found)
     parent, _, _ = name.rpartition(".")
+    origin = getattr(spec, "origin", None)
+    if spec is None or spec.name != name:
+        if parent:
+            # Made by code of a module that is imported, as `os.path` is; or by hand.
+            return parent in sys.modules
+        if spec is not None and sys.modules.get(spec.name) is found:
+            return True  # another name for a module that is judged under its own
+        origin = getattr(found, "__file__", None)
+        if origin is None:
+            return type(found) is not type(sys)  # an object in a module's place, or made by hand
     path = getattr(sys.modules.get(parent), "__path__", None)
     for finder in list(sys.meta_path):
         find = getattr(finder, "find_spec", None)
@@ -149,9 +177,5 @@ def _is_found_again(name: str) -> bool:
         except Exception:
             continue
         if other is not None:
-            return bool(other.origin == spec.origin)
+            return bool(other.origin == origin)
     return False
-
-
-def _is_made_by_hand(module: Any) -> bool:
-    return getattr(module, "__file__", None) is None and type(module) is type(sys)

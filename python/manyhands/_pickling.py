@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 
-from manyhands import _findable
+from manyhands import _findable, _shared_globals
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def dumps(obj: object, place: str = "") -> tuple[bytes, list[pickle.PickleBuffer
         >>> dumps((1, "two"))[1]
         []
     """
+    if _shared_globals.has_strangers():
+        return _dumps_by_value(obj, place)
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = pickle.dumps(obj, PROTOCOL, buffer_callback=buffers.append)
@@ -120,11 +122,11 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
         {'a': 1}
     """
     try:
-        data = pickle.dumps(obj, PROTOCOL)
+        data = b"" if _shared_globals.has_strangers() else pickle.dumps(obj, PROTOCOL)
     except Exception:
         pass  # as in `dumps`
     else:
-        if _holds_for_others(data):
+        if data and _holds_for_others(data):
             return data
     from manyhands import _by_value
 

@@ -18,18 +18,20 @@ from _thread import _local
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     # Module, name, version (a later one is greater), a hash of the pickle or None if it counts as
     # changed each time, pickle, buffers.
     Entry = tuple[str, str, int, int | None, bytes, list[Any]]
 
-__all__ = ["load", "namespace", "share"]
+__all__ = ["has_strangers", "load", "made", "namespace", "share"]
 
 # In a worker: its namespaces, and the version and hash of what was set last under each name.
 _namespaces: dict[str, dict[str, Any]] | None = None
 _set: dict[tuple[str, str], tuple[int, int | None]] = {}
+# Modules, other than ``__main__``, whose functions or classes this process was sent by value.
+_strangers: set[str] = set()
 # In other processes: the namespaces of the pickle that a thread is loading.
 _loading = _local()
 
@@ -45,7 +47,23 @@ def namespace(module: str) -> dict[str, Any]:
     namespaces = _namespaces
     if namespaces is None:
         namespaces = getattr(_loading, "namespaces", {})
+    if module != "__main__":
+        _strangers.add(module)
     return namespaces.setdefault(module, {"__name__": module})
+
+
+def made(module: str, make: Callable[..., Any], *args: Any) -> Any:
+    """Make what is of `module` and was sent by value: ``make(*args)``."""
+    _strangers.add(module)
+    return make(*args)
+
+
+def has_strangers() -> bool:
+    """Say whether there are objects by value of modules that have not been imported here.
+
+    The C pickler would import these, to see whether the objects are found there.
+    """
+    return any(module not in sys.modules for module in _strangers)
 
 
 def load(entries: Iterable[Entry], data: bytes, buffers: Iterable[Any]) -> Any:

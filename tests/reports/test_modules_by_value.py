@@ -1,6 +1,6 @@
 """Modules that only the parent can import: what is theirs goes by value, or the error says how.
 
-Reports: pathos#218, joblib#921, cloudpickle#357.
+Reports: pathos#218, joblib#921, cloudpickle#357; scripts that are run by `runpy.run_path`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,34 @@ def test_a_module_that_was_made_at_run_time(
     monkeypatch.setitem(sys.modules, "made_at_run_time", module)
     exec(SOURCE, module.__dict__)
     check(pool, module)
+
+
+def test_a_module_that_was_made_of_a_file(
+    pool: mh.ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("made_of_a_file", "no_package.made_of_a_file"):
+        module = ModuleType(name)
+        module.__file__ = str(tmp_path / "elsewhere.py")
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(SOURCE, module.__dict__)
+        check(pool, module)
+
+
+@pytest.mark.parametrize("name", ["<run_path>", "run_by_path"])
+def test_a_script_that_is_run_by_its_path(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(
+        SOURCE
+        + """
+import manyhands as mh
+
+with mh.ProcessPoolExecutor(1) as pool:
+    results = [*pool.map(tax, [1, 2]), pool.submit(lambda tax: tax.of(3), Tax()).result()]
+    assert type(pool.submit(Tax).result()) is Tax
+del pool
+"""
+    )
+    assert runpy.run_path(str(path), run_name=name)["results"] == [19, 38, 57]
 
 
 def test_a_module_that_was_registered(
