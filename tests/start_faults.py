@@ -1,9 +1,10 @@
 """Starts pools while one system call fails: a program of the tests, see test_faults_at_start.py.
 
-    python start_faults.py EXPERIMENT ERROR CALL[,CALL ...] MOST
+    python start_faults.py EXPERIMENT ERROR CALL[,CALL ...] EACH MOST
 
-Each of the system calls that the experiment makes, but at most so many of each, fails once with
-ERROR. Prints what was not as it should be, and then how many faults there were.
+Each of the system calls that the experiment makes fails once with ERROR; but at most EACH of those
+to the same one, and MOST in all. Prints what was not as it should be, and then how many faults
+there were.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def told(experiment: Callable[[faults.Marker], None], marker: faults.Marker) -> 
     first = "done"
     try:
         experiment(marker)
+    except TimeoutError:
+        raise  # it is an OSError, but means that a task hangs
     except ANSWERS as error:
         first = f"{type(error).__name__}: {error}"
         error.__traceback__ = None
@@ -93,7 +96,7 @@ def settled() -> Counter[str]:
     return held
 
 
-def shortcomings(outcome: faults.Outcome, usual: Counter[str]) -> list[str]:
+def shortcomings(fault: faults.Fault, outcome: faults.Outcome, usual: Counter[str]) -> list[str]:
     """What is wrong with how an experiment went."""
     if outcome.status is None:
         return [f"hangs: {outcome.left}"]
@@ -103,6 +106,8 @@ def shortcomings(outcome: faults.Outcome, usual: Counter[str]) -> list[str]:
     held = Counter(json.loads(outcome.said)[1])
     more = held - usual
     del more["/dev/urandom"]  # CPython keeps it open from when getrandom has failed
+    if fault.call == "munmap":
+        del more["mapped segment"]  # what cannot be unmapped stays
     return found + [f"{count} more {what}" for what, count in more.items()]
 
 
@@ -112,7 +117,7 @@ def spread(count: int, most: int) -> list[int]:
     return [1 + (count - 1) * each // max(1, few - 1) for each in range(few)]
 
 
-def main(name: str, error: str, calls: str, most: str) -> None:
+def main(name: str, error: str, calls: str, each: str, most: str) -> None:
     experiment = EXPERIMENTS[name]
     if reason := faults.why_not():
         print(f"{reason}\ncannot")
@@ -128,15 +133,19 @@ def main(name: str, error: str, calls: str, most: str) -> None:
             return
         held = Counter(json.loads(usual.said)[1])
         count = 0
-        for call in chosen:
-            for at in spread(usual.counts[call], int(most)):
-                fault = faults.Fault(call, at, getattr(errno, error))
-                outcome = faults.run(
-                    lambda marker: told(experiment, marker), [call], fault, 1.5 * PATIENCE
-                )
-                for shortcoming in shortcomings(outcome, held):
-                    print(f"{fault} in {outcome.struck}: {shortcoming}", flush=True)
-                count += bool(outcome.struck)
+        all_faults = [
+            faults.Fault(call, at, getattr(errno, error))
+            for call in chosen
+            for at in spread(usual.counts[call], int(each))
+        ]
+        for number in spread(len(all_faults), int(most)):
+            fault = all_faults[number - 1]
+            outcome = faults.run(
+                lambda marker: told(experiment, marker), [fault.call], fault, 1.5 * PATIENCE
+            )
+            for shortcoming in shortcomings(fault, outcome, held):
+                print(f"{fault} in {outcome.struck}: {shortcoming}", flush=True)
+            count += bool(outcome.struck)
     print(f"{count} faults")
 
 

@@ -67,6 +67,15 @@ class BlockedWorker:
     def __exit__(self, *error: object) -> None: ...
 
 @final
+class Beginning:
+    """Calls `run` in a new thread; if that raises, keeps the exception and calls `tell`."""
+
+    def __init__(self, run: Callable[[], object], tell: Callable[[], object]) -> None: ...
+    def __call__(self) -> None: ...
+    @property
+    def failure(self) -> BaseException | None: ...
+
+@final
 class ThreadWorker:
     """A worker of a thread pool, for the thread that is to be it."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from manyhands._sure_thread import SureThread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -35,7 +37,7 @@ class Running:
 
     def start(self) -> None:
         """Start the collector."""
-        collector = threading.Thread(target=self._collect, name="manyhands-collector", daemon=True)
+        collector = SureThread(target=self._collect, name="manyhands-collector", daemon=True)
         collector.start()
         # Not before: one that could not be started would keep the engine, in a circle with it.
         self.collector = collector

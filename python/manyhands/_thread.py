@@ -17,6 +17,7 @@ from manyhands import _native, _own_place
 from manyhands._executor import Executor
 from manyhands._options import TaskOptions, check_workers
 from manyhands._portrait import portrait
+from manyhands._sure_thread import SureThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ class _Crew:
     def start(self, worker: _native.ThreadWorker) -> None:
         """Start the thread of `worker`. Called by Rust, in any thread."""
         name = f"{self._name_prefix}_{worker.number}"
-        thread = threading.Thread(name=name, target=_work, args=(self, worker))
+        thread = SureThread(name=name, target=_work, args=(self, worker))
         thread.start()
         self.threads.add(thread)
         # It may have ended already, and then it was not there to be taken out.

@@ -279,9 +279,9 @@ def _flush_queues() -> None:
     """
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
-        import threading
+        from manyhands._sure_thread import SureThread
 
-        flush = threading.Thread(target=util._run_finalizers, daemon=True)
+        flush = SureThread(target=util._run_finalizers, daemon=True)
         flush.start()
         flush.join(_FLUSH_LIMIT)
 

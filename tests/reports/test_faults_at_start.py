@@ -20,13 +20,18 @@ MAKE_DESCRIPTORS = [
     *("pidfd_open", "pipe2", "socket", "socketpair"),
 ]
 ASK_FOR_MEMORY = [
-    *("clone", "clone3", "epoll_ctl", "fallocate", "fork", "fstat", "ftruncate", "getcwd"),
-    *("getdents64", "madvise", "mprotect", "poll", "readlink", "recvmsg", "sendmsg", "sendto"),
-    *("statx", "vfork"),
+    *("chdir", "clone", "clone3", "close_range", "epoll_ctl", "epoll_pwait", "execve"),
+    *("fallocate", "fork", "fstat", "ftruncate", "getcwd", "getdents64", "getsockname"),
+    *("getsockopt", "madvise", "mmap", "mprotect", "munmap", "poll", "ppoll", "readlink"),
+    *("readlinkat", "recvmsg", "sendmsg", "sendto", "statx", "vfork", "wait4", "waitid"),
 ]
 MAY_BE_FORBIDDEN = [
     *("getrandom", "ioctl", "kill", "pidfd_send_signal", "prctl", "prlimit64"),
     *("sched_getaffinity", "set_robust_list", "sysinfo", "uname"),
+]
+MAY_HAVE_TO_WAIT = [
+    *("clone", "clone3", "epoll_pwait", "execve", "fork", "getrandom", "mmap", "poll", "ppoll"),
+    *("recvmsg", "sendmsg", "sendto", "vfork", "wait4", "waitid"),
 ]
 # CPython takes a folder that it may not list once for an empty one, for good.
 NO_RIGHTS = [
@@ -34,7 +39,7 @@ NO_RIGHTS = [
 ]
 CALLS = {
     "EMFILE": MAKE_DESCRIPTORS,
-    "EAGAIN": ["clone", "clone3", "fork", "getrandom", "sendmsg", "sendto", "vfork"],
+    "EAGAIN": MAY_HAVE_TO_WAIT,
     "ENOMEM": MAKE_DESCRIPTORS + ASK_FOR_MEMORY,
     "EPERM": NO_RIGHTS + MAY_BE_FORBIDDEN,
 }
@@ -47,9 +52,10 @@ EXPERIMENTS = [
 ]
 
 
-def inject(experiment: str, error: str, most: int, patience: float) -> None:
+def inject(experiment: str, error: str, each: int, most: int, patience: float) -> None:
+    calls = ",".join(CALLS[error])
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), experiment, error, ",".join(CALLS[error]), str(most)],
+        [sys.executable, str(PROGRAM), experiment, error, calls, str(each), str(most)],
         capture_output=True,
         text=True,
         timeout=patience,
@@ -66,11 +72,11 @@ def inject(experiment: str, error: str, most: int, patience: float) -> None:
 @pytest.mark.parametrize(("experiment", "error"), EXPERIMENTS)
 @pytest.mark.timeout(300)
 def test_some_faults(experiment: str, error: str) -> None:
-    inject(experiment, error, 2, 280)
+    inject(experiment, error, 2, 30, 280)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("experiment", "error"), EXPERIMENTS)
 @pytest.mark.timeout(3600)
 def test_every_fault(experiment: str, error: str) -> None:
-    inject(experiment, error, 10_000, 3500)
+    inject(experiment, error, 10_000, 10_000, 3500)

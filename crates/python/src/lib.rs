@@ -3,6 +3,7 @@
 //! Classes that are extended in Python bear the public name of what they are a half of: PyO3 puts it into the messages of
 //! errors. `manyhands._native` has them under their own.
 
+mod beginning;
 mod codec;
 mod command;
 mod ffi;
@@ -22,6 +23,7 @@ use pyo3::prelude::*;
 /// The native half of `manyhands`; its Python half lives in `python/manyhands`.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<beginning::Beginning>()?;
     command::register(module)?;
     future::register(module)?;
     process::register(module)?;
