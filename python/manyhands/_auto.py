@@ -77,7 +77,7 @@ def _survey(work: Work[T], loan: Loan) -> tuple[Pilot[T], Choice | None]:
 def map_auto(work: Work[T], shown: Progress) -> list[T]:
     """Run the work and return all results in order."""
     results: list[T] = []
-    with Loan() as loan:
+    with Loan(timeout=work.options.timeout) as loan:
         while True:
             pilot, choice = _survey(work, loan)
             if choice is None or choice.kind == "sequential":

@@ -20,10 +20,12 @@ class Loan(AbstractContextManager["Loan"]):
 
     Args:
         wait: whether the end waits for what its own executors still do.
+        timeout: that of the tasks, or None. A thread may go on after it: nobody waits for that.
     """
 
-    def __init__(self, wait: bool = True) -> None:
+    def __init__(self, wait: bool = True, timeout: float | None = None) -> None:
         self._wait = wait
+        self._timeout = timeout
         self._own: dict[str, Executor] = {}
 
     def executor(self, kind: str, most: int | None = None) -> Executor:
@@ -58,4 +60,6 @@ class Loan(AbstractContextManager["Loan"]):
             cancel: whether to withdraw what they have not begun.
         """
         while self._own:
-            self._own.popitem()[1].shutdown(wait=wait, cancel_futures=cancel)
+            kind, executor = self._own.popitem()
+            in_time = kind != "thread" or self._timeout is None
+            executor.shutdown(wait=wait and in_time, cancel_futures=cancel)

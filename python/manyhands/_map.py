@@ -106,7 +106,7 @@ def map(  # noqa: A001 - the name users expect
     with open_progress(progress, label_of(fn), work.feed.remaining) as shown:
         if work.workers == "auto":
             return map_auto(work, shown)
-        with Loan() as loan:
+        with Loan(timeout=timeout) as loan:
             window = work.window(work.executor(loan))
             widen(work, loan, window)
             window.watch()
