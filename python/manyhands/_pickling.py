@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 
-from manyhands import _findable, _shared_globals
+from manyhands import _exception_parts, _findable, _shared_globals
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def dumps(obj: object, place: str = "") -> tuple[bytes, list[pickle.PickleBuffer
 def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> Any:
     """Loads what ``dumps`` has pickled.
 
+    Exceptions in it are made even if their classes cannot make them.
+
     Args:
         data: the pickle.
         buffers: the buffers that were kept apart, in the same order.
@@ -86,7 +88,7 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
         'hand'
     """
     try:
-        return pickle.loads(data, buffers=buffers)
+        return _exception_parts.loads(data, buffers)
     except ModuleNotFoundError as error:
         error.add_note(
             f"an object from another process needs the module {error.name!r}, which is not found "

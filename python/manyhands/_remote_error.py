@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import pickle
 
-from manyhands import _native, _pickling
+from manyhands import _exception_parts, _native, _pickling
 from manyhands._constants import is_constant
 
 __all__ = ["dump_exception", "load_exception", "load_raised", "traceback_text"]
 
-_args = BaseException.__dict__["args"]
 _cause = BaseException.__dict__["__cause__"]
 
 
@@ -37,61 +36,34 @@ def dump_exception(error: BaseException, task: str, problem: BaseException | Non
     else:
         text = f"no traceback: {_name_of(type(problem))}"
     try:
-        pickled = _dump_checked(error, _is_plain(error))
+        pickled = _dump(error)
         reason = ""
     except BaseException as problem:
         # BaseException: pickling runs the exception's own code, which may even call sys.exit().
         reason = f"{type(problem).__name__}: {_str(problem)}"
-        pickled = _dump_remains(error)
+        try:
+            pickled = _pickling.dumps_in_band(type(error))  # that much of it
+        except BaseException:
+            pickled = b""
     summary = (task, _name_of(type(error)), _repr(error), reason)
     return pickle.dumps((pickled, text, summary), 5)
 
 
-def _dump_remains(error: BaseException) -> bytes:
-    """Pickle what can be of an exception that cannot: its parts, or the class that it has."""
-    if type(error).__reduce_ex__ is object.__reduce_ex__:
-        try:
-            return _dump_checked(_Parts(error), False)
-        except BaseException:
-            pass  # the first reason is the one to tell
+def _dump(error: BaseException) -> bytes:
+    if _is_plain(error):
+        return _pickling.dumps_in_band(error)
     try:
-        return _pickling.dumps_in_band(type(error))
+        return _dump_checked(_exception_parts.Apart(error))
     except BaseException:
-        return b""
+        return _dump_checked(error)  # it knows better, or its reason is the one to tell
 
 
-def _dump_checked(error: object, is_plain: bool) -> bytes:
+def _dump_checked(error: object) -> bytes:
     pickled = _pickling.dumps_in_band(error)
-    if not is_plain:
-        copy = pickle.loads(pickled)
-        if not isinstance(copy, BaseException):
-            raise TypeError(f"it is pickled as {_repr(copy)}")
+    copy = _pickling.loads(pickled)
+    if not isinstance(copy, BaseException):
+        raise TypeError(f"it is pickled as {_repr(copy)}")
     return pickled
-
-
-class _Parts:
-    """An exception that pickles as its parts, and is made anew without its class's own code.
-
-    For classes whose ``__init__`` takes something else than what it hands on, or that refuse
-    assignments: `BaseException.__reduce__` calls the one and needs the other.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        if type(error).__reduce__ is not BaseException.__reduce__:
-            raise TypeError("its class has a __reduce__ of its own")
-        self._parts = (type(error), error.args, error.__dict__)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _from_parts, self._parts
-
-
-def _from_parts(
-    kind: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]
-) -> BaseException:
-    error = BaseException.__new__(kind)
-    _args.__set__(error, args)
-    error.__dict__.update(attributes)
-    return error
 
 
 def load_exception(data: bytes | memoryview) -> BaseException:
@@ -116,7 +88,7 @@ def load_exception(data: bytes | memoryview) -> BaseException:
     if pickled:
         try:
             # It may have to be imported first.
-            loaded = _native.lend_descriptor(pickle.loads, pickled)
+            loaded = _native.lend_descriptor(_pickling.loads, pickled)
             if isinstance(loaded, BaseException):
                 error = loaded
             elif reason:

@@ -12,9 +12,10 @@ worker sends back must not change the program's globals.
 
 from __future__ import annotations
 
-import pickle
 import sys
 from _thread import _local
+
+from manyhands import _exception_parts
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -74,15 +75,15 @@ def load(entries: Iterable[Entry], data: bytes, buffers: Iterable[Any]) -> Any:
             if before is not None and before[0] >= version:
                 continue
             if before is None or digest is None or digest != before[1]:
-                namespace(module)[name] = pickle.loads(value, buffers=value_buffers)
+                namespace(module)[name] = _exception_parts.loads(value, value_buffers)
             _set[module, name] = (version, digest)
-        return pickle.loads(data, buffers=buffers)
+        return _exception_parts.loads(data, buffers)
     outer = getattr(_loading, "namespaces", None)
     _loading.namespaces = {}
     try:
         for module, name, _, _, value, value_buffers in entries:
-            namespace(module)[name] = pickle.loads(value, buffers=value_buffers)
-        return pickle.loads(data, buffers=buffers)
+            namespace(module)[name] = _exception_parts.loads(value, value_buffers)
+        return _exception_parts.loads(data, buffers)
     finally:
         if outer is None:
             del _loading.namespaces
