@@ -423,6 +423,7 @@ fn ordinary<S: Shortcut>(
                 named.set_item(name?, unsafe { Borrowed::from_ptr(py, value) })?;
             }
         }
+        crate::ending::outlast();
         object.getattr(S::ORDINARY)?.call(positional, Some(&named))
     };
     // Attached already; but what is dropped from here on wants PyO3 to know it, too.

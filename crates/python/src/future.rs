@@ -30,9 +30,9 @@ pub(crate) use self::aftermath::Aftermath;
 use self::aftermath::log_callback_error;
 use self::tray::{Board, Tray};
 use crate::ffi::{self, FutureClass};
-use crate::imports;
 use crate::parker::{Expect, Parker, Roused};
 use crate::thread_pool::Waiting;
+use crate::{ending, imports};
 
 /// Adds the native half of futures to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -228,6 +228,7 @@ impl FutureBase {
 
     /// Runs the callbacks, and logs what is not theirs to raise.
     pub(crate) fn conclude(future: &Bound<'_, Self>, aftermath: Aftermath) {
+        ending::outlast();
         let py = future.py();
         if let Err(error) = aftermath.run_callbacks(future)
             && let Err(error) = log_callback_error(future, &error)
@@ -427,6 +428,7 @@ impl FutureBase {
 }
 
 fn tell(future: &Bound<'_, FutureBase>, waiters: &Bound<'_, PyList>, heard: &str) -> PyResult<()> {
+    ending::outlast();
     let mut outcome = Ok(());
     for waiter in waiters.iter() {
         outcome = outcome.and(waiter.call_method1(heard, (future,)).map(drop));

@@ -4,7 +4,7 @@ use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::spare;
+use crate::{ending, spare};
 
 macro_rules! imports {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
@@ -92,6 +92,8 @@ fn look_up<'py>(
     module: &str,
     attribute: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
+    // What is looked up is about to be called.
+    ending::outlast();
     if let Some(found) = cell.get(py) {
         return Ok(found.bind(py));
     }

@@ -6,6 +6,7 @@
 mod beginning;
 mod codec;
 mod command;
+mod ending;
 mod ffi;
 mod future;
 mod home;
@@ -25,6 +26,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<beginning::Beginning>()?;
     command::register(module)?;
+    ending::register(module)?;
     future::register(module)?;
     process::register(module)?;
     queue::register(module)?;

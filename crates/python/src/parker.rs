@@ -14,6 +14,8 @@ use manyhands_os::clock::{self, Deadline, MILLISECOND};
 use manyhands_os::{park, procfs};
 use pyo3::prelude::*;
 
+use crate::ending;
+
 /// The thread runs, or spins.
 const AWAKE: u32 = 0;
 /// The thread sleeps, or is about to: whoever calls it must wake it.
@@ -52,6 +54,7 @@ pub(crate) fn detachments() -> u32 {
 
 /// To be said right after letting go of the interpreter.
 pub(crate) fn count_detachment() {
+    ending::outlast();
     DETACHMENTS.fetch_add(1, Ordering::Relaxed);
 }
 

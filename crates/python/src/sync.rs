@@ -44,7 +44,6 @@ pub(crate) fn spin_budget() -> SpinBudget {
 /// Adds the primitives to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settle, module)?)?;
-    waiting::register(module)?;
     door::register(module)?;
     lock::register(module)?;
     rlock::register(module)?;

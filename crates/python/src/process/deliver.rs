@@ -16,7 +16,7 @@ use super::engine::{Core, Ticket};
 use super::payload;
 use crate::codec::Decoder;
 use crate::future::{self, FutureBase};
-use crate::{imports, spare};
+use crate::{ending, imports, spare};
 
 impl Core {
     /// Completes the futures of all that has finished.
@@ -59,6 +59,7 @@ impl Core {
 
     /// The collector thread.
     pub(super) fn collect(&self, py: Python<'_>) {
+        ending::outlast();
         let mut readiness = Readiness::ToCome;
         loop {
             let called = || {

@@ -25,7 +25,7 @@ use super::speech::Said;
 use crate::ffi::FutureClass;
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
 use crate::parker::Expect;
-use crate::{codec, imports, spare};
+use crate::{codec, ending, imports, spare};
 
 /// A signal that another thread of the program received does not end our sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
@@ -103,6 +103,7 @@ impl Source for Core {
             );
             return Ok(());
         }
+        ending::outlast();
         let slice = clock::now() + SIGNAL_SLICE;
         let until = deadline.map_or(slice, |deadline| deadline.min(slice));
         match py.detach(|| self.pool.wait_as_leader(|| this.state().is_done(), Some(until))) {

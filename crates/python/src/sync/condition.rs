@@ -58,6 +58,7 @@ impl ConditionBase {
         let_go: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
+        crate::ending::outlast();
         self.wait_between(py, timeout, || let_go.call0(), |_| Ok(()))
     }
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use manyhands_os::process::{self, identity};
 use manyhands_sync::deadlock::Member;
@@ -13,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::ending::is_ending;
 use crate::imports;
 use crate::thread_pool::{is_asked, stop_if_asked};
 
@@ -30,23 +30,10 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     imports::get_ident(py)?.call0()?.eq(main)
 }
 
-/// Set when the interpreter is about to end: from then on, attaching a waiting daemon thread to it may crash.
-static ENDING: AtomicBool = AtomicBool::new(false);
-
-/// Has Python say when it is about to end.
-pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let ends = wrap_pyfunction!(interpreter_ends, module)?;
-    module.py().import("atexit")?.call_method1("register", (ends,)).map(|_| ())
-}
-
-#[pyfunction]
-fn interpreter_ends() {
-    ENDING.store(true, Ordering::SeqCst);
-}
-
+/// Once the interpreter has ended, attaching a waiting daemon thread to it may crash.
 fn may_attach() -> bool {
     let first = u32::try_from(identity().pid()) == Ok(process::thread_id());
-    first || !ENDING.load(Ordering::SeqCst)
+    first || !is_ending()
 }
 
 impl Waiting for Thread {

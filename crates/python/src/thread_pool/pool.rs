@@ -21,8 +21,8 @@ use super::refusal::Refusal;
 use super::task::Task;
 use super::worker::{Counts, Worker};
 use crate::future::{CancelAnswer, FutureBase, Source, State};
-use crate::imports;
 use crate::parker::{self, Expect, Parker};
+use crate::{ending, imports};
 
 /// A wait inside a wait inside a wait … runs awaited tasks on one stack only up to here.
 const DEEPEST_HELP: usize = 32;
@@ -234,6 +234,7 @@ impl Pool {
     }
 
     fn start(&self, py: Python<'_>, worker: &Arc<Worker>) -> PyResult<()> {
+        ending::outlast();
         let crew = match self.house.get() {
             Some(house) => house.crew.call0(py)?,
             None => py.None(),

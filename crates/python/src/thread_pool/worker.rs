@@ -12,8 +12,8 @@ use super::pool::Pool;
 use super::seat::Seat;
 use super::task::Task;
 use crate::future::{FutureBase, Outcome};
-use crate::imports;
 use crate::parker::Parker;
+use crate::{ending, imports};
 
 /// What has become of tasks, in numbers.
 #[derive(Debug, Default)]
@@ -128,6 +128,7 @@ impl Worker {
 
     /// Runs tasks in the calling thread until there is no more to do.
     pub(super) fn run(self: &Arc<Self>, py: Python<'_>) {
+        ending::outlast();
         self.seat.parker.adopt();
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let mut uncalled = Vec::new();
