@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
-from manyhands import _hash_seed, _native, _settings
+from manyhands import _hash_seed, _interpreter, _native, _settings
 from manyhands._executor import Executor
 from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
@@ -258,7 +258,7 @@ class ProcessPoolExecutor(Executor):
             f"from manyhands._zygote import main; main(3, 4, {numbers!r})"
         )
         return _native.ProcessEngine(
-            program=sys.executable,
+            program=_interpreter.program(),
             # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
             arguments=[*_interpreter_flags(), "-P", "-c", code],
             environment=list(environment.items()),
