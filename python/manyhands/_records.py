@@ -18,13 +18,15 @@ import pickle
 import sys
 from _thread import allocate_lock
 
-from manyhands import _import_watch, _pickling, _remote_error
+from manyhands import _import_watch, _log_set_up, _pickling, _remote_error
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     import logging
     from types import FrameType
     from typing import TextIO
+
+    from manyhands._log_set_up import LogSetUp
 
 __all__ = [
     "BROKEN",
@@ -74,20 +76,21 @@ class RecordPipe:
         return True
 
 
-def forward_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, label: str) -> None:
+def forward_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
     """Sends the worker's log records to the parent, from when ``logging`` is first imported.
 
     Args:
         pipe: where to.
-        levels: levels of the parent's loggers by name, the root logger's under ``""``: what the
-            parent would not show is not sent.
-        disabled: the parent's ``logging.disable`` level.
+        set_up: the parent's; what the parent would not show for its levels is not sent.
         label: name of the worker, the records' ``processName``.
     """
-    _import_watch.after_import("logging", lambda: _install_logging(pipe, levels, disabled, label))
+    _import_watch.after_import("logging", lambda: _install_logging(pipe, set_up, label))
+    if set_up["logger_class"] is not None:
+        # At once: what loads it imports logging as well, and is not ready while that comes to be.
+        __import__("logging")
 
 
-def _install_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, label: str) -> None:
+def _install_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
     import logging
 
     class ForwardHandler(logging.Handler):
@@ -103,9 +106,7 @@ def _install_logging(pipe: RecordPipe, levels: dict[str, int], disabled: int, la
             except Exception:
                 self.handleError(record)
 
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    logging.disable(disabled)
+    _log_set_up.apply(set_up)
     root = logging.getLogger()
     root.handlers.clear()
     root.addHandler(ForwardHandler())

@@ -13,7 +13,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from manyhands import _import_watch, _pickling
+from manyhands import _import_watch, _log_set_up, _pickling
 from manyhands._directory import working_directory
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ class Settings(TypedDict):
     env: dict[str, str | None]  # None: to be unset
     hash_seed: str | None  # of all processes that the program starts; None: the user has set it
     preload: list[str]
-    log_levels: dict[str, int]  # by logger name; the root logger's under ""
-    log_disabled: int
+    logging: _log_set_up.LogSetUp
     faulthandler: bool  # is to show the stacks of a worker that crashes
     # Pickle of `warnings.filters`: of each the module of its category, and its own pickle.
     warning_filters: bytes | None
@@ -100,8 +99,7 @@ def collect(
         "env": dict(env or {}),
         "hash_seed": hash_seed,
         "preload": wanted,
-        "log_levels": _log_levels(),
-        "log_disabled": _log_disabled(),
+        "logging": _log_set_up.collect(),
         "faulthandler": faulthandler.is_enabled(),
         "warning_filters": _warning_filters(),
         "authkey": _authkey(),
@@ -111,23 +109,6 @@ def collect(
         "max_memory_per_child": max_memory_per_child or 0,
     }
     return settings, sorted(set(inherit))
-
-
-def _log_levels() -> dict[str, int]:
-    logging = sys.modules.get("logging")
-    if logging is None:
-        return {}
-    levels = {"": logging.getLogger().level}
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        level = getattr(logger, "level", 0)  # a placeholder has none
-        if level:
-            levels[name] = level
-    return levels
-
-
-def _log_disabled() -> int:
-    logging = sys.modules.get("logging")
-    return 0 if logging is None else logging.root.manager.disable
 
 
 def _warning_filters() -> bytes | None:

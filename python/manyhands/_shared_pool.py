@@ -52,8 +52,9 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
 
     It is the one that `map` and `imap` use. Workers start when there is something to do, and idle
     ones end after a while. If somebody shuts it down, the next call returns a new one. If
-    ``sys.path``, the environment or the working directory has changed since its workers started, or
-    a module of the program has been reloaded, new workers run what is submitted from now on.
+    ``sys.path``, the environment, the working directory, ``warnings.filters`` or the levels of
+    loggers have changed since its workers started, or a module of the program has been reloaded,
+    new workers run what is submitted from now on.
 
     Args:
         max_workers: how many workers it is to have from now on; None leaves it as it is.

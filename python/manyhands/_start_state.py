@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manyhands import _log_set_up
 from manyhands._directory import working_directory
 from manyhands._import_watch import NewModules
 
@@ -32,12 +33,16 @@ class StartState(NamedTuple):
         directory: the working directory, or None if it has been removed.
         environment: the environment variables, encoded.
         modules: specifications of the program's own modules, by name; reloading one makes another.
+        warning_filters: ``warnings.filters``.
+        logging: levels, their names and the class of loggers.
     """
 
     path: list[Any]
     directory: str | None
     environment: dict[bytes, bytes]
     modules: dict[str, ModuleSpec | None]
+    warning_filters: list[Any]
+    logging: tuple[Any, ...]
 
     @classmethod
     def now(cls) -> StartState:
@@ -47,7 +52,14 @@ class StartState(NamedTuple):
             >>> StartState.now().is_current()
             True
         """
-        return cls(list(sys.path), working_directory(), _environment(), _modules())
+        return cls(
+            list(sys.path),
+            working_directory(),
+            _environment(),
+            _modules(),
+            _warning_filters(),
+            _log_set_up.state(),
+        )
 
     def is_current(self) -> bool:
         """Say whether workers that were started then see what new ones would see.
@@ -59,11 +71,36 @@ class StartState(NamedTuple):
             return False
         if working_directory() != self.directory:
             return False
+        if not _let_through(self.warning_filters, _warning_filters()):
+            return False
+        if _log_set_up.state() != self.logging:
+            return False
         now = _modules()
         if any(now.get(name, spec) is not spec for name, spec in self.modules.items()):
             return False
         self.modules.update(now)
         return True
+
+
+def _warning_filters() -> list[Any]:
+    warnings = sys.modules.get("warnings")
+    return [] if warnings is None else list(warnings.filters)
+
+
+def _let_through(started: list[Any], now: list[Any]) -> bool:
+    """Say whether filters that workers were started with let through what the present ones do.
+
+    The present ones are applied here to what comes. So it does no harm if workers do not know yet
+    what is ignored, as long as they make no errors of it.
+    """
+    more = len(now) - len(started)
+    if more <= 0:
+        return started == now
+    return (
+        now[more:] == started
+        and all(item[0] == "ignore" for item in now[:more])
+        and not any(item[0] == "error" for item in started)
+    )
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -154,7 +154,7 @@ def _set_up(
 
         faulthandler.enable(2)
     pipe = _records.RecordPipe(assignment.records_fd)
-    _records.forward_logging(pipe, settings["log_levels"], settings["log_disabled"], label)
+    _records.forward_logging(pipe, settings["logging"], label)
     _records.forward_warnings(pipe)
     _use_warning_filters(settings["warning_filters"])
     _join_multiprocessing(settings, label)

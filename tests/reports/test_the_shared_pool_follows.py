@@ -1,16 +1,19 @@
 """The shared pool sees the program as it is now, not as it was at the first map.
 
 Reports: joblib#1705 (sys.path), joblib#1085 and joblib#1135 (edited modules), loky#217
-(environment). Notebooks and test runs change all of it between two maps.
+(environment), joblib#1591 and #832 (filters of warnings), joblib#1017 (levels of loggers).
+Notebooks and test runs change all of it between two maps.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,57 @@ def test_the_environment_and_the_directory(tmp_path: Path, monkeypatch: pytest.M
     assert mh.map(lambda _: os.getcwd(), [0], workers="process") == [str(tmp_path)]
     monkeypatch.delenv("A_NEW_SHOP")
     assert mh.map(os.environ.get, ["A_NEW_SHOP"], workers="process") == [None]
+    mh.shared_pool().shutdown()
+
+
+def warn(n: int) -> int:
+    warnings.warn(f"{n} is too much", UserWarning, stacklevel=1)
+    return n
+
+
+def test_filters_of_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="1 is too much"):
+            mh.map(warn, [1], workers="process")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert mh.map(warn, [2] * 3, workers="process") == [2] * 3
+        mh.shared_pool().shutdown()  # then everything has been said
+    assert [str(each.message) for each in seen] == ["2 is too much"] * 3
+
+
+def test_what_is_ignored_needs_no_new_workers() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()  # pytest's make errors
+        warnings.simplefilter("always")
+        pids = pids_after(mh.map(warn, [1], workers="process"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert pids_after(mh.map(warn, [2], workers="process")) == pids
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert pids_after(None).isdisjoint(pids)
+        mh.shared_pool().shutdown()
+    assert "1 is too much" in [str(each.message) for each in seen]
+
+
+def pids_after(_: object) -> set[int]:
+    """Process ids of the shared pool's present workers."""
+    return set(mh.shared_pool()._processes)
+
+
+def test_levels_of_loggers(caplog: pytest.LogCaptureFixture) -> None:
+    def tell(n: int) -> bool:
+        logging.getLogger("shop.till").debug("%s sold", n)
+        return logging.getLogger("shop.till").isEnabledFor(logging.DEBUG)
+
+    assert mh.map(tell, [1], workers="process") == [False]
+    with caplog.at_level(logging.DEBUG, "shop"):
+        assert mh.map(tell, [2], workers="process") == [True]
+        mh.shared_pool().shutdown()
+    assert mh.map(tell, [3], workers="process") == [False]
+    assert caplog.messages == ["2 sold"]
     mh.shared_pool().shutdown()
 
 
