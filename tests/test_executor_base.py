@@ -496,5 +496,5 @@ def test_statistics_have_the_promised_keys(executor: Executor) -> None:
     executor.submit(double, 1).result()
     statistics = executor.statistics()
     assert {"queued", "running", "done", "failed", "retried", "workers"} <= set(statistics)
-    keys = {"pid", "state", "task", "tasks_done", "cpu_s", "rss_bytes", "restarts"}
+    keys = {"pid", "state", "task", "task_s", "tasks_done", "cpu_s", "rss_bytes", "restarts"}
     assert all(keys <= set(worker) for worker in statistics["workers"])

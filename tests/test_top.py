@@ -293,6 +293,9 @@ def test_pools() -> None:
         workers = pool.statistics()["workers"]
         assert {each["pid"] for each in crew} == {each["pid"] for each in workers}
         assert {each["task"] for each in crew} == {each["task"] for each in workers}
+        # Both have had their tasks for longer now than when they were looked at before.
+        spells = {each["pid"]: each["task_s"] for each in crew}
+        assert all(0 <= spells[each["pid"]] <= each["task_s"] < 60 for each in workers)
         gate.set()
         assert all(task.result() for task in tasks)
     assert len(mine()) == before, "a pool that was shut down is not shown"
@@ -325,7 +328,7 @@ def test_json_holds_what_the_documentation_says(name: str) -> None:
     figures = {"workers", "running", "queued", "ended"}
     mine = next(each for each in found["pools"] if each["parent"]["pid"] == os.getpid())
     assert set(mine) == figures | {"place", "parent", "crew"}
-    assert set(mine["crew"][0]) == {"pid", "task", "cpu_s", "rss_bytes"}
+    assert set(mine["crew"][0]) == {"pid", "task", "task_s", "cpu_s", "rss_bytes"}
 
 
 # -- what it looks at may be broken, and may go away ------------------------------------------

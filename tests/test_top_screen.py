@@ -147,11 +147,12 @@ def test_a_pool_has_a_page_with_its_workers(columns: int, name: str) -> None:
         # Other tests have pools, too: this one is found by its task.
         screen.only_mine()
         screen.press(b"p", "WORKERS")
-        lines = screen.press(b"x", rf"{busy} +{name} +[1-9]\d* %")
+        lines = screen.press(b"x", rf"{busy} +{name} +(\d[\d.]* s +)?[1-9]\d* %")
         assert max(map(len, lines)) <= columns
         assert lines[0].startswith("pool of ")
         (row,) = [line for line in lines if re.match(rf" {busy} ", line)]
         assert re.search(r"\d+ (MB|kB)$", row)
+        assert bool(re.search(r"\d s +[1-9]", row)) == (columns >= 48)
         # Without the filter the other worker is there, too, and idle.
         screen.press(b"/", "Esc: all")
         lines = screen.press(ESCAPE, "\u2013")

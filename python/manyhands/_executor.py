@@ -119,7 +119,8 @@ class Executor(Maps, concurrent.futures.Executor):
             ``failed`` (raised, timed out, or lost with their worker), ``cancelled``, and of
             attempts after a task's first, ``retried``; and ``workers``: one dict for each with
             ``pid`` (None while it starts), ``state`` ("starting", "idle", "running" or "ending"),
-            ``task`` (a name or None), ``tasks_done``, ``cpu_s``, ``rss_bytes``, ``restarts``.
+            ``task`` (a name or None), ``task_s`` (seconds that it has had that task, or None),
+            ``tasks_done``, ``cpu_s``, ``rss_bytes``, ``restarts``.
         """
 
     def _map_chunk_submit(

@@ -241,14 +241,17 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         """
         counts = self._counts()
         rss_bytes = _native.rss_bytes() or 0
-        listed = cast("list[tuple[threading.Thread, str | None, int]]", counts["workers"])
+        listed = cast(
+            "list[tuple[threading.Thread, tuple[str, float] | None, int]]", counts["workers"]
+        )
         workers = [
             {
                 "pid": os.getpid(),
                 "thread": thread.name,
                 "thread_id": thread.native_id,
                 "state": "idle" if task is None else "running",
-                "task": task,
+                "task": None if task is None else task[0],
+                "task_s": None if task is None else task[1],
                 "tasks_done": tasks_done,
                 "cpu_s": _cpu_s(thread),
                 "rss_bytes": rss_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from eventually import eventually
 
 EXECUTORS: list[Any] = [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor]
 COUNTS = {"queued", "running", "done", "failed", "retried", "cancelled"}
-FACTS = {"pid", "state", "task", "tasks_done", "cpu_s", "rss_bytes", "restarts"}
+FACTS = {"pid", "state", "task", "task_s", "tasks_done", "cpu_s", "rss_bytes", "restarts"}
 
 
 def sleeps() -> None:
@@ -54,6 +55,56 @@ def test_keys_and_states(kind: Any) -> None:
         assert isinstance(worker["cpu_s"], float)
         assert worker["rss_bytes"] > 1_000_000
         eventually(lambda: states(pool) in (["idle"], []), "the worker has nothing to do")
+
+
+@pytest.mark.parametrize("kind", EXECUTORS)
+@pytest.mark.parametrize("timeout", [None, 600.0])
+def test_how_long_a_task_has_been_running(kind: Any, timeout: float | None) -> None:
+    gates = [mh.Event(), mh.Event()]
+    with kind(1) as pool:
+
+        def spell() -> float | None:
+            for worker in pool.statistics()["workers"]:
+                assert (worker["task_s"] is None) == (worker["task"] is None)
+                found: float | None = worker["task_s"]
+                return found
+            return None
+
+        begun = time.monotonic()
+        tasks = [pool.options(timeout=timeout).submit(gate.wait, 30) for gate in gates]
+        eventually(lambda: (spell() or 0.0) > 0.5, "it runs for a while")
+        found = spell()
+        assert found is not None
+        assert 0.5 < found <= time.monotonic() - begun
+        begun = time.monotonic()
+        gates[0].set()
+        assert tasks[0].result()
+        eventually(tasks[1].running, "the next one runs")
+        found = spell()
+        assert found is not None
+        assert 0 <= found <= time.monotonic() - begun
+        gates[1].set()
+        assert tasks[1].result()
+        eventually(lambda: spell() is None, "the worker has nothing to do")
+
+
+def test_each_attempt_begins_anew() -> None:
+    gate = threading.Event()
+
+    def fails() -> None:
+        begun.append(time.monotonic())
+        gate.wait(0.3 if len(begun) == 1 else None)
+        raise ValueError(len(begun))
+
+    begun: list[float] = []
+    with mh.ThreadPoolExecutor(1) as pool:
+        future = pool.options(retries=1).submit(fails)
+        eventually(lambda: len(begun) == 2, "it is tried again")
+        (worker,) = pool.statistics()["workers"]
+        assert worker["task_s"] <= time.monotonic() - begun[0] - 0.3
+        gate.set()
+        with pytest.raises(ValueError, match="2"):
+            future.result()
 
 
 def states(pool: Any) -> list[str]:

@@ -64,6 +64,8 @@ pub struct Worker {
     pub pid: i32,
     /// What the task is called that it has in hand; `None` when it has none.
     pub task: Option<String>,
+    /// How long it has had that task, in seconds.
+    pub task_s: Option<f64>,
     /// CPU time that it has used, in seconds.
     pub cpu_s: f64,
     /// Share of a CPU that it had since the look before; `None` at the first look.

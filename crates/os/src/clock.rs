@@ -22,6 +22,17 @@ pub fn now() -> Deadline {
     from_timespec(clock_gettime(ClockId::Monotonic))
 }
 
+/// A length of time in seconds.
+///
+/// ```
+/// assert_eq!(manyhands_os::clock::seconds(1_500_000_000), 1.5);
+/// ```
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "what is lost is less than a microsecond in a century")]
+pub fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / SECOND as f64
+}
+
 /// CPU time that the calling thread has used so far, in nanoseconds.
 ///
 /// ```

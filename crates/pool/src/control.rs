@@ -24,7 +24,7 @@ use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use manyhands_sync::site::MOST_LEASES;
 
-use crate::slots::{Phase, SLOT_WORDS, Slots};
+use crate::slots::{Phase, RunningTask, SLOT_WORDS, Slots};
 
 /// Slots of a pool: how many tasks are in shared memory at one time; the rest waits in the backlog.
 pub const SLOTS: usize = 2048;
@@ -130,12 +130,11 @@ impl Control {
         numbers.filter(move |number| crew[usize::from(*number) / 64] >> (number % 64) & 1 == 1)
     }
 
-    /// The names of the tasks that are in workers' hands, each with the participant that has it, for whoever looks from
-    /// outside.
+    /// The tasks that are in workers' hands, for whoever looks from outside.
     #[must_use]
-    pub fn tasks(&self) -> Vec<(u16, String)> {
+    pub fn tasks(&self) -> Vec<RunningTask> {
         let slots = self.slots();
-        (0..).take(SLOTS).filter_map(|slot| slots.running_name(slot)).collect()
+        (0..).take(SLOTS).filter_map(|slot| slots.running_task(slot)).collect()
     }
 
     /// What the parent has noted.

@@ -384,7 +384,7 @@ impl<T: Send + 'static> Pool<T> {
     /// What the pool has done and is doing.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.shared.lock().statistics()
+        self.shared.lock().statistics(clock::now())
     }
 
     /// Process ids of the workers that are there.

@@ -19,7 +19,8 @@
 //! block, 256 bytes inline). They belong to the parent while the slot is Free, to everyone for reading
 //! while Queued, to the claimant until it is Done, then to the parent again.
 //!
-//! Until there is a result, its bytes have the task's name, for whoever looks from outside.
+//! Until there is a result, its bytes have the task's name, and its block word has when the claimant began, for whoever
+//! looks from outside.
 
 use manyhands_channel::ring::Entry;
 use manyhands_channel::words::{SegmentWords, Words};
@@ -87,7 +88,23 @@ pub struct SlotState {
     pub phase: Phase,
 }
 
+/// A task that a worker has in hand, for whoever looks from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningTask {
+    /// Who has it.
+    pub participant: u16,
+    /// What it is called.
+    pub name: String,
+    /// When that worker began with it, by the clock; `None` while it is about to, and while there is a result.
+    pub begun: Option<u64>,
+}
+
 impl SlotState {
+    /// Whether a worker has the task in hand.
+    fn is_in_hand(self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Condemned | Phase::Killed)
+    }
+
     fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.participant) << 8 | self.phase as u64
     }
@@ -282,23 +299,40 @@ impl Slots {
         let bytes = &name.as_bytes()[..end];
         self.words.segment().copy_in(self.offset(slot, RESULT_BYTES), bytes);
         self.word(slot, RESULT).store(bytes.len() as u64, Ordering::Relaxed);
+        self.word(slot, RESULT_BLOCK).store(0, Ordering::Relaxed);
     }
 
-    /// The participant that has the slot's task in hand, and what the task is called; `None` when nobody has, or no
-    /// longer.
+    /// Worker: when it began with the task, where the reference to its result's block may be later.
+    #[inline]
+    pub fn write_begun(&self, slot: u32, now: u64) {
+        self.word(slot, RESULT_BLOCK).store(now, Ordering::Relaxed);
+    }
+
+    /// When the worker that has the slot's task in hand began with it; `None` when nobody has, or there is a result.
     #[must_use]
-    pub fn running_name(&self, slot: u32) -> Option<(u16, String)> {
+    pub fn begun(&self, slot: u32) -> Option<u64> {
+        // Acquire: if this is a reference already, the head says so. pairs with: write_result_block (Release)
+        let begun = self.word(slot, RESULT_BLOCK).load(Ordering::Acquire);
+        let head = Head::unpack(self.word(slot, RESULT).load(Ordering::Relaxed));
+        (begun != 0 && head.encoding != Encoding::Block && self.state(slot).is_in_hand()).then_some(begun)
+    }
+
+    /// The task in the slot that a worker has in hand; `None` when nobody has, or no longer.
+    #[must_use]
+    pub fn running_task(&self, slot: u32) -> Option<RunningTask> {
         let state = self.state(slot);
-        if !matches!(state.phase, Phase::Running | Phase::Condemned | Phase::Killed) {
+        if !state.is_in_hand() {
             return None;
         }
+        let begun = self.begun(slot);
         let length = Head::unpack(self.word(slot, RESULT).load(Ordering::Relaxed)).length as usize;
         let mut bytes = vec![0; length.min(NAME_INLINE)];
         self.words.segment().copy_out(self.offset(slot, RESULT_BYTES), &mut bytes);
         // What the worker writes meanwhile is a result, and soon after it the state changes. A glance at half of one
         // shows something odd once.
         let is_same = self.state(slot) == state;
-        is_same.then(|| (state.participant, String::from_utf8_lossy(&bytes).into_owned()))
+        let name = || String::from_utf8_lossy(&bytes).into_owned();
+        is_same.then(|| RunningTask { participant: state.participant, name: name(), begun })
     }
 
     /// The function's id.
@@ -348,8 +382,9 @@ impl Slots {
     /// Worker: a result that lies in a block handed over to the parent.
     pub fn write_result_block(&self, slot: u32, flags: u8, block: u64) {
         let head = Head { encoding: Encoding::Block, flags, length: 0 };
-        self.word(slot, RESULT_BLOCK).store(block, Ordering::Relaxed);
         self.word(slot, RESULT).store(head.pack(), Ordering::Relaxed);
+        // Release: whoever finds the reference knows by the head that it is one. pairs with: begun (Acquire)
+        self.word(slot, RESULT_BLOCK).store(block, Ordering::Release);
     }
 
     /// Head of the result, and the block reference if it lies in one. Inline bytes are appended to

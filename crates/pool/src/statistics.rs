@@ -1,6 +1,6 @@
 //! What a pool has done and is doing.
 
-use manyhands_os::procfs;
+use manyhands_os::{clock, procfs};
 use manyhands_sync::atomic::Ordering;
 
 use crate::slots::Phase;
@@ -17,6 +17,8 @@ pub struct WorkerStatistics {
     pub state: &'static str,
     /// Name of the task it runs.
     pub task: Option<String>,
+    /// How long it has had that task, in seconds.
+    pub task_s: Option<f64>,
     /// Tasks it has finished.
     pub tasks_done: u64,
     /// CPU time it has used, in seconds.
@@ -47,8 +49,8 @@ pub struct Statistics {
 }
 
 impl<T> State<T> {
-    /// The pool now. Looks into `/proc` for each worker.
-    pub fn statistics(&mut self) -> Statistics {
+    /// The pool now, which is `now` by the clock. Looks into `/proc` for each worker.
+    pub fn statistics(&mut self, now: u64) -> Statistics {
         self.collect();
         let slots = self.control.slots();
         let running = self.tasks.values().filter(|task| match task.place {
@@ -63,6 +65,7 @@ impl<T> State<T> {
             let current = seat.record.current().load(Ordering::Acquire) & 0xffff_ffff;
             let slot = u32::try_from(current).ok().and_then(|slot| slot.checked_sub(1));
             let task = slot.and_then(|slot| self.occupant_name(slot));
+            let begun = slot.filter(|_| task.is_some()).and_then(|slot| slots.begun(slot));
             let state = match (seat.life, seat.retiring, slot) {
                 (Life::Starting, ..) => "starting",
                 (_, true, _) => "ending",
@@ -73,6 +76,7 @@ impl<T> State<T> {
                 pid,
                 state,
                 task,
+                task_s: begun.map(|begun| clock::seconds(now.saturating_sub(begun))),
                 tasks_done: seat.record.tasks_done().load(Ordering::Relaxed),
                 cpu_s: pid.and_then(procfs::cpu_seconds).unwrap_or(0.0),
                 rss_bytes: pid.and_then(procfs::rss_bytes).unwrap_or(0),

@@ -105,7 +105,9 @@ impl WorkerSide {
     /// Notes that the worker has this task from now on, and loads it: what it is to call, and with what. `timed`: the
     /// parent wants to know since when it runs.
     pub fn begin(&self, entry: Entry, timed: bool) {
-        let started = if timed { clock::now().saturating_add(LOADING) } else { 0 };
+        let now = clock::now();
+        self.slots.write_begun(entry.slot, now);
+        let started = if timed { now.saturating_add(LOADING) } else { 0 };
         self.record.started().store(started, Ordering::Relaxed);
         let current = u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1);
         // Release: the start time. pairs with: State::timed_task (Acquire)

@@ -278,7 +278,7 @@ impl ThreadPoolBase {
         }
     }
 
-    /// Counts of tasks, and under "workers" a list of (thread, task name or None, tasks ended).
+    /// Counts of tasks, and under "workers" a list of (thread, (task name, seconds since it began) or None, tasks ended).
     fn _counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let total = Counts::default();
         let (queued, workers) = {
@@ -293,7 +293,7 @@ impl ThreadPoolBase {
             running += worker.seat.depth();
             // One that is still being started has nothing to tell yet.
             if let Some(thread) = worker.thread.get(py) {
-                listed.append((thread, worker.seat.label(py)?, worker.counts.ended()))?;
+                listed.append((thread, worker.seat.innermost(py)?, worker.counts.ended()))?;
             }
         }
         let counts = PyDict::new(py);

@@ -6,12 +6,15 @@ use super::line::{Line, cell, width};
 use super::{Pool, Worker};
 use crate::ink::Tone;
 
-/// Columns of a worker's number, its share of a CPU, its CPU time and its memory.
+/// Columns of a worker's number, how long it has run its task, its share of a CPU, its CPU time and its memory.
 const PID: usize = 10;
+const SPELL: usize = 9;
 const SHARE: usize = 7;
 const TIME: usize = 9;
 const MEMORY: usize = 9;
 /// Sheets below so many columns have no column for CPU time.
+const NARROW: usize = 60;
+/// Sheets below so many columns have no column for how long tasks have been running.
 const NARROWEST: usize = 48;
 
 /// Whose pool it is, and the hint at the right end.
@@ -39,33 +42,40 @@ pub(super) fn account(pool: &Pool, columns: usize) -> Line {
 
 /// A row for each worker.
 pub(super) fn section(workers: &[Worker], columns: usize) -> Section {
-    let rows = Rows { task: task_columns(columns), has_time: columns >= NARROWEST };
-    let titles = Line::toned(Tone::Strong, rows.joined("WORKERS", "task", "CPU", "CPU time", "memory"));
+    let rows = Rows::of(columns);
+    let titles = ["WORKERS", "task", "running", "CPU", "CPU time", "memory"];
+    let titles = Line::toned(Tone::Strong, rows.joined(titles));
     Section { titles, entries: workers.iter().map(|worker| vec![rows.worker(worker)]).collect() }
 }
 
-fn task_columns(columns: usize) -> usize {
-    let time = if columns < NARROWEST { 0 } else { TIME };
-    columns.saturating_sub(PID + SHARE + time + MEMORY)
-}
-
+/// The columns that there is room for; 0 where there is none.
 struct Rows {
     task: usize,
-    has_time: bool,
+    spell: usize,
+    time: usize,
 }
 
 impl Rows {
-    fn joined(&self, pid: &str, task: &str, share: &str, time: &str, memory: &str) -> String {
-        let time = if self.has_time { format!("{time:>TIME$}") } else { String::new() };
-        format!("{}{}{share:>SHARE$}{time}{memory:>MEMORY$}", cell(pid, PID), cell(task, self.task))
+    fn of(columns: usize) -> Self {
+        let spell = if columns < NARROWEST { 0 } else { SPELL };
+        let time = if columns < NARROW { 0 } else { TIME };
+        Self { task: columns.saturating_sub(PID + spell + SHARE + time + MEMORY), spell, time }
+    }
+
+    fn joined(&self, [pid, task, spell, share, time, memory]: [&str; 6]) -> String {
+        let right =
+            |text: &str, columns| if columns == 0 { String::new() } else { format!("{text:>columns$}") };
+        let (spell, time) = (right(spell, self.spell), right(time, self.time));
+        format!("{}{}{spell}{share:>SHARE$}{time}{memory:>MEMORY$}", cell(pid, PID), cell(task, self.task))
     }
 
     fn worker(&self, worker: &Worker) -> Line {
         let task = worker.task.as_deref().unwrap_or("–");
         let share =
             worker.cpu_share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
-        let pid = format!(" {}", worker.pid);
-        let row = self.joined(&pid, task, &share, &duration(worker.cpu_s), &bytes(worker.rss_bytes));
+        let spell = worker.task_s.map_or_else(|| "–".to_owned(), duration);
+        let (pid, time) = (format!(" {}", worker.pid), duration(worker.cpu_s));
+        let row = self.joined([&pid, task, &spell, &share, &time, &bytes(worker.rss_bytes)]);
         if worker.task.is_some() { Line::of(row) } else { Line::toned(Tone::Faint, row) }
     }
 }

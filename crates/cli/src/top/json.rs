@@ -31,6 +31,7 @@ fn worker(worker: &Worker) -> String {
     Fields::new()
         .raw("pid", &worker.pid.to_string())
         .raw("task", &worker.task.as_deref().map_or_else(|| "null".to_owned(), quoted))
+        .raw("task_s", &worker.task_s.map_or_else(|| "null".to_owned(), |seconds| format!("{seconds:.3}")))
         .raw("cpu_s", &format!("{:.2}", worker.cpu_s))
         .number("rss_bytes", worker.rss_bytes)
         .end()

@@ -10,6 +10,7 @@ use manyhands_os::process::Identity;
 use manyhands_os::{clock, procfs};
 use manyhands_pool::control::Control;
 use manyhands_pool::ground;
+use manyhands_pool::slots::RunningTask;
 use manyhands_sync::names::{self, Entry, Kind, NameError};
 use manyhands_sync::site::{self, SITE_BYTES, Site, WaitKind};
 
@@ -66,11 +67,15 @@ fn open_made(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
 
 /// The workers of a pool, as far as they live.
 fn crew(site: &Site, control: &Control) -> Vec<Worker> {
-    let mut tasks: HashMap<u16, String> = control.tasks().into_iter().collect();
+    let now = clock::now();
+    let mut tasks: HashMap<u16, RunningTask> =
+        control.tasks().into_iter().map(|task| (task.participant, task)).collect();
     let members = control.crew().filter_map(|number| {
         let pid = site.lease(number).filter(|lease| !lease.reserved)?.identity.pid();
         let (cpu_s, rss_bytes) = (procfs::cpu_seconds(pid)?, procfs::rss_bytes(pid)?);
-        Some(Worker { pid, task: tasks.remove(&number), cpu_s, cpu_share: None, rss_bytes })
+        let (task, begun) = tasks.remove(&number).map_or((None, None), |task| (Some(task.name), task.begun));
+        let task_s = begun.map(|begun| clock::seconds(now.saturating_sub(begun)));
+        Some(Worker { pid, task, task_s, cpu_s, cpu_share: None, rss_bytes })
     });
     members.collect()
 }
@@ -219,7 +224,7 @@ impl Survey {
             party: self.party(site, entry.identity, Some(entry.thread).filter(|_| !entry.at_door)),
             purpose: word_of(entry.kind),
             is_async: entry.at_door,
-            seconds: now.saturating_sub(entry.since) as f64 / clock::SECOND as f64,
+            seconds: clock::seconds(now.saturating_sub(entry.since)),
         });
         waiters.filter(|waiter| !waiter.party.is_dead).collect()
     }

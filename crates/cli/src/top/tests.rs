@@ -21,6 +21,7 @@ fn crew() -> Vec<Worker> {
     let worker = |pid, task: Option<&str>, cpu_share| Worker {
         pid,
         task: task.map(Into::into),
+        task_s: task.map(|_| 3.13),
         cpu_s: 12.3,
         cpu_share,
         rss_bytes: 45_000_000 + u64::try_from(pid).expect("a positive number"),
@@ -327,6 +328,7 @@ impl Dice {
         Worker {
             pid: [1, 4_194_303, i32::MAX][self.roll(3)],
             task: Some(self.text()).filter(|_| self.roll(2) > 0),
+            task_s: [None, Some(0.0), Some(9.96), Some(f64::MAX)][self.roll(4)],
             cpu_s: [0.0, 12.3, 1e9, f64::MAX][self.roll(4)],
             cpu_share: [None, Some(0.0), Some(0.99), Some(64.0)][self.roll(4)],
             rss_bytes: self.number(),
@@ -416,7 +418,7 @@ fn json_has_everything() {
     let text = json::object(&shop());
     for part in [
         r#"{"pools": [{"place": "77:0x2000", "parent": {"pid": 4711, "process": "shop.py", "thread": null, "dead": false}, "workers": 2"#,
-        r#""running": 2, "queued": 1234567, "ended": 89, "crew": [{"pid": 4721, "task": "bake", "cpu_s": 12.30, "rss_bytes": 45004721}"#,
+        r#""running": 2, "queued": 1234567, "ended": 89, "crew": [{"pid": 4721, "task": "bake", "task_s": 3.130, "cpu_s": 12.30, "rss_bytes": 45004721}"#,
         r#"{"pid": 4722, "task": null, "#,
         r#"{"kind": "JoinableQueue", "name": "orders", "place": "77:0x1a40", "users": [{"pid": 4711,"#,
         r#""size": 100, "maxsize": 100, "puts": 1034, "gets": 934, "closed": false, "waiters": [{"party": {"#,

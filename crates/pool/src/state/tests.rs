@@ -121,11 +121,14 @@ impl Bench {
 
 impl Actor {
     fn claim(&self) -> Option<Entry> {
+        let entry = self.claim_only()?;
+        self.side.begin(entry, false);
+        Some(entry)
+    }
+
+    fn claim_only(&self) -> Option<Entry> {
         match self.side.try_next() {
-            Some(Next::Task(entry)) => {
-                self.side.begin(entry, false);
-                Some(entry)
-            }
+            Some(Next::Task(entry)) => Some(entry),
             _ => None,
         }
     }

@@ -73,7 +73,7 @@ fn look(view: &mut View, pause: u64) -> (Snapshot, u64) {
     let began = clock::now();
     let mut snapshot = survey::look();
     let now = clock::now();
-    view.take_in(&mut snapshot, now as f64 / clock::SECOND as f64);
+    view.take_in(&mut snapshot, clock::seconds(now));
     // Where looking takes long it is done less often, so that it takes half of a CPU's time at most.
     (snapshot, now + pause.max(now - began))
 }

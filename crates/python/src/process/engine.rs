@@ -460,6 +460,7 @@ impl ProcessEngine {
             one.set_item(intern!(py, "pid"), worker.pid)?;
             one.set_item(intern!(py, "state"), worker.state)?;
             one.set_item(intern!(py, "task"), worker.task)?;
+            one.set_item(intern!(py, "task_s"), worker.task_s)?;
             one.set_item(intern!(py, "tasks_done"), worker.tasks_done)?;
             one.set_item(intern!(py, "cpu_s"), worker.cpu_s)?;
             one.set_item(intern!(py, "rss_bytes"), worker.rss_bytes)?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use manyhands_os::clock;
 use pyo3::prelude::*;
 
 use super::task::{Label, Task};
@@ -26,6 +27,8 @@ pub(super) struct Frame {
     token: u64,
     label: Label,
     future: Py<FutureBase>,
+    /// When it began, or its latest attempt, by the clock.
+    begun: u64,
     /// It should stop: the next check or wait in it raises.
     asked: bool,
     /// It is in a wait of ours, and so certain to notice when it is asked.
@@ -65,6 +68,7 @@ impl Seat {
             token: task.token,
             label: task.label(py),
             future: task.future.clone_ref(py),
+            begun: clock::now(),
             asked: false,
             waiting: false,
             overdue: false,
@@ -83,7 +87,11 @@ impl Seat {
     /// The innermost task has failed and would run again: whether it may. It stays on the seat meanwhile, so that nobody
     /// asks it in vain.
     pub(super) fn goes_on(&self) -> bool {
-        self.lock().last().is_some_and(|frame| !frame.asked && !frame.overdue)
+        let mut frames = self.lock();
+        frames.last_mut().is_some_and(|frame| {
+            frame.begun = clock::now();
+            !frame.asked && !frame.overdue
+        })
     }
 
     /// Whether the innermost task should stop.
@@ -141,12 +149,14 @@ impl Seat {
         true
     }
 
-    /// The name of the innermost task.
-    pub(super) fn label(&self, py: Python<'_>) -> PyResult<Option<String>> {
+    /// The name of the innermost task, and how many seconds ago it began.
+    pub(super) fn innermost(&self, py: Python<'_>) -> PyResult<Option<(String, f64)>> {
         let frames = self.lock();
-        let Some(label) = frames.last().map(|frame| frame.label.clone_ref(py)) else { return Ok(None) };
+        let found = frames.last().map(|frame| (frame.label.clone_ref(py), frame.begun));
         drop(frames);
-        label.text(py).map(Some)
+        let Some((label, begun)) = found else { return Ok(None) };
+        let seconds = clock::seconds(clock::now().saturating_sub(begun));
+        Ok(Some((label.text(py)?, seconds)))
     }
 
     /// Takes every task off the seat: their thread is not in this process.

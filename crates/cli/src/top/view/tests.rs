@@ -144,14 +144,16 @@ fn a_pool_has_a_page() {
 pool of 4711 shop.py                       q: quit
 2 workers · 2 running · 1,234,567 queued
 
-WORKERS   task               CPU CPU time   memory
- 4721     bake              98 %     13 s    45 MB
- 4722     –                  0 %     12 s    45 MB
+WORKERS   task             running    CPU   memory
+ 4721     bake               3.1 s   98 %    45 MB
+ 4722     –                      –    0 %    45 MB
 
 Esc back · / filter · s sort: waiting · p next";
     assert_eq!(lines.join("\n"), expected[1..]);
     let narrow = screen(&snapshot, &mut view, sheet(40, 8));
     assert_eq!(narrow[4], " 4721     bake             98 %    45 MB");
+    let wide = screen(&snapshot, &mut view, sheet(60, 8));
+    assert_eq!(wide[4], " 4721     bake                3.1 s   98 %     13 s    45 MB");
     press(&mut view, &[Key::Right]);
     assert!(view.page.is_some(), "the only one follows itself");
     press(&mut view, &[Key::Escape]);
