@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from manyhands._choice import MOST_THREADS, Choice, Resources, remember
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
@@ -16,14 +18,14 @@ from manyhands._own_settings import own_context
 from manyhands._pilot import Pilot
 from manyhands._process import default_workers
 from manyhands._progress import Progress, label_of
+from manyhands._queued import queued_seconds
 from manyhands._shared_pool import is_warm
 from manyhands._stream import as_completed, collected, in_order, lent
 from manyhands._submission import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from manyhands._feed import Feed
     from manyhands._options import TaskOptions
     from manyhands._work import Work
 
@@ -37,6 +39,10 @@ COLD_START: Final = 0.15
 LOOK_AGAIN: Final = 0.02
 # ... and surveyed anew if items cost so many times more than the pilot found.
 DEARER: Final = 4
+# Items that take less seconds, and are computed as results are taken, are not timed one by one, but
+# so many of them: a look at the clock would take longer.
+TINY: Final = 2e-5
+STRETCH: Final = 64
 
 
 def _resources(work: Work[T]) -> Resources:
@@ -131,51 +137,144 @@ def auto_pieces(work: Work[T], ordered: bool) -> Generator[Iterable[T], None, No
     loan = Loan(wait=False)
     try:
         pilot, choice = _survey(work, loan)
+        if choice is None or choice.kind == "sequential":
+            return lent(_inline_pieces(work, loan, ordered, pilot, choice), loan)
+        return lent(_course_pieces(work, loan, ordered, pilot, choice), loan)
     except BaseException:
         loan.close()
         raise
-    if choice is None or choice.kind == "sequential":
-        return lent(_inline_pieces(work, pilot), loan)
-    course = Course(work, loan, pilot, choice, in_order=ordered)
-    pieces = in_order(course.window) if ordered else as_completed(course.window)
-    return lent(_course_pieces(course, pieces), loan)
 
 
 def _course_pieces(
-    course: Course[T], pieces: Generator[Iterable[T], None, None]
+    work: Work[T], loan: Loan, ordered: bool, pilot: Pilot[T], choice: Choice
+) -> Generator[Iterable[T], None, None]:
+    """Have workers begin with the rest; the generator yields the results."""
+    course = Course(work, loan, pilot, choice, in_order=ordered)
+    pieces = in_order(course.window) if ordered else as_completed(course.window)
+    return _ended_by(pieces, course.end)
+
+
+def _ended_by(
+    pieces: Generator[Iterable[T], None, None], end: Callable[[], object]
 ) -> Generator[Iterable[T], None, None]:
     with closing(pieces):
         yield from pieces
-        course.end()
+        end()
 
 
-def _inline_pieces(work: Work[T], pilot: Pilot[T]) -> Generator[Iterable[T], None, None]:
-    for piece in pilot.pieces:
-        yield piece.outcome()
-    options = work.options
-    if options.retries:
-        fn: Callable[..., T] = partial(_retried, work.fn, options)
-    else:
-        fn = work.fn
-    yield _calls(fn, work.feed, work.return_exceptions)
+def _inline_pieces(
+    work: Work[T], loan: Loan, ordered: bool, pilot: Pilot[T], choice: Choice | None
+) -> Generator[Iterable[T], None, None]:
+    """Do the work in the caller, as results are taken, for as long as that is right."""
+    look_again = LOOK_AGAIN
+    while choice is None or choice.kind == "sequential":
+        for piece in pilot.pieces:
+            yield piece.outcome()
+        assert choice is not None
+        calls = _Calls(work, choice.measurements.item_seconds, look_again)
+        yield calls
+        if not calls.are_dear:
+            return
+        pilot, choice = _survey(work, loan)
+        # A glance at one item may have met it without a CPU: if so, the next one is longer.
+        look_again *= 2
+    with closing(_course_pieces(work, loan, ordered, pilot, choice)) as pieces:
+        yield from pieces
 
 
-def _calls(fn: Callable[..., T], feed: Feed, return_exceptions: bool) -> Generator[T, None, None]:
-    run, star, first = own_context().run, feed.star, feed.taken
-    # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
-    for index, item in enumerate(feed.rest(), first):
-        try:
-            result = run(fn, *item) if star else run(fn, item)
-        except BaseException as error:
-            failure = not_the_end(error, label_of(fn)) if type(error) is StopIteration else error
-            note_items(failure, index, shown=sketch(item))
-            if not return_exceptions or not is_returnable(error):
-                if failure is error:
-                    raise
-                raise failure from error
-            result = failure  # type: ignore[assignment]
-            del failure
-        yield result
+class _Calls(Generic[T]):
+    """Calls of a function on what is left, in the caller, until they turn out much too dear.
+
+    Tiny items run without a look at the clock for a stretch; if one takes long, be it for them or
+    for whoever takes their results, the next ones are timed.
+
+    Args:
+        work: what is to be done.
+        known: what an item has cost, in seconds.
+        look_again: after so many seconds spent in items, it is judged whether that still holds.
+
+    Attributes:
+        are_dear: whether the calls ended early, because they are dearer than known.
+    """
+
+    def __init__(self, work: Work[T], known: float, look_again: float) -> None:
+        self.are_dear = False
+        self._work = work
+        self._dear = DEARER * max(known, 1e-7)
+        self._is_tiny = known < TINY
+        self._look_again = look_again
+
+    def __iter__(self) -> Iterator[T]:
+        feed = self._work.feed
+        fn, star, run = self._function(), feed.star, own_context().run
+        items = enumerate(feed.rest(), feed.taken)
+        while True:
+            began, index = perf_counter(), -1
+            # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
+            for index, item in islice(items, STRETCH if self._is_tiny else 0):
+                try:
+                    result = run(fn, *item) if star else run(fn, item)
+                except BaseException as error:
+                    result = self._failure(error, index, item)
+                yield result
+            if index >= 0 and perf_counter() - began < STRETCH * self._dear:
+                continue
+            spent, queued = 0.0, queued_seconds()
+            for timed, (index, item) in enumerate(items, 1):
+                began = perf_counter()
+                try:
+                    result = run(fn, *item) if star else run(fn, item)
+                except BaseException as error:
+                    result = self._failure(error, index, item)
+                spent += perf_counter() - began
+                is_judged = spent >= self._look_again
+                if is_judged and self._are_dear(spent, timed, queued, index + 1):
+                    yield result
+                    return
+                yield result
+                if is_judged or (self._is_tiny and spent < timed * self._dear):
+                    break
+            else:
+                return
+
+    def _failure(self, error: BaseException, index: int, item: Any) -> Any:
+        """Return what takes the place of a result, or raise it."""
+        failure = error
+        if type(error) is StopIteration:
+            failure = not_the_end(error, label_of(self._work.fn))
+        note_items(failure, index, shown=sketch(item))
+        if self._work.return_exceptions and is_returnable(error):
+            return failure
+        if failure is error:
+            raise
+        raise failure from error
+
+    def _are_dear(self, spent: float, timed: int, queued: float, taken: int) -> bool:
+        """Judge what items have cost; if they are dear, leave to others what has not been taken.
+
+        Args:
+            spent: the seconds that some of them took.
+            timed: how many these were.
+            queued: for how long this thread had been without a CPU before.
+            taken: how many items have been taken from the input.
+        """
+        feed = self._work.feed
+        # Batches for coroutines may be computed by several threads, each with a count of its own.
+        each = (spent - max(0.0, queued_seconds() - queued)) / timed
+        if each <= self._dear:
+            return False
+        remaining = None if feed.remaining is None else feed.remaining - (taken - feed.taken)
+        if remaining is not None and remaining * each <= LOOK_AGAIN:
+            return False
+        feed.skip(taken - feed.taken)
+        self.are_dear = True
+        return True
+
+    def _function(self) -> Callable[..., T]:
+        options = self._work.options
+        if options.retries:
+            return partial(_retried, self._work.fn, options)
+        return self._work.fn
 
 
 def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:

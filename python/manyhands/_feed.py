@@ -102,12 +102,19 @@ class Feed:
         return piece
 
     def rest(self) -> Iterator[Any]:
-        """Iterate over what is left, reading the input as lazily as it allows."""
+        """Iterate over what is left, reading the input as lazily as it allows.
+
+        Whoever takes some of it, and leaves the others to `take`, says so with `skip`.
+        """
         if self._items is not None:
-            rest = islice(self._items, self.taken, None)
-            self.taken = len(self._items)
-            return rest
+            return islice(self._items, self.taken, None)
         assert self._iterator is not None
         if self._error is not None:
-            return chain.from_iterable(iter(lambda: self.take(1), []))
+            return chain.from_iterable(iter(lambda: self._read(1), []))
         return self._iterator
+
+    def skip(self, count: int) -> None:
+        """Note that so many items have been taken from `rest`."""
+        self.taken += count
+        if self.remaining is not None:
+            self.remaining -= count

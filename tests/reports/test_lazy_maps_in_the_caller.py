@@ -1,0 +1,193 @@
+"""A lazy map in the caller moves to workers when its items become dear.
+
+Found in use: a cache answers the first thousand items, and the others are downloads; judged once,
+`imap` went on with them one after another. `map` judges anew as items end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import manyhands as mh
+from manyhands import _auto
+from manyhands._process import default_workers
+
+CHEAP = 2000
+DEAR = 40
+
+
+class Cache:
+    """Answers small numbers at once, and has to wait for large ones; counts who waits at once."""
+
+    def __init__(self, wait: float = 0.03) -> None:
+        self.wait = wait
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        self.seen: list[int] = []
+
+    def __call__(self, number: int) -> int:
+        self.seen.append(number)
+        if number < CHEAP:
+            return -number
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.wait)
+        with self.lock:
+            self.now -= 1
+        return -number
+
+
+NUMBERS = range(CHEAP + 2 * DEAR)
+INPUTS: list[Callable[[], Any]] = [lambda: NUMBERS, lambda: iter(NUMBERS), lambda: list(NUMBERS)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("items", INPUTS, ids=["range", "iterator", "list"])
+def test_items_that_begin_to_wait_move_to_threads(ordered: bool, items: Callable[[], Any]) -> None:
+    cache = Cache()
+    results = list(mh.imap(cache, items(), ordered=ordered))
+    expected = [-number for number in NUMBERS]
+    assert (results if ordered else sorted(results, reverse=True)) == expected
+    assert sorted(cache.seen) == list(NUMBERS), "each item runs once"
+    assert cache.most > 1
+    choice = mh.last_choice()
+    assert choice is not None
+    assert choice.kind == "thread"
+    assert choice.measurements.waiting > 0.5
+
+
+def test_in_coroutines_too() -> None:
+    cache = Cache()
+
+    async def main() -> list[int]:
+        return [result async for result in mh.imap(cache, NUMBERS)]
+
+    assert asyncio.run(main()) == [-number for number in NUMBERS]
+    assert cache.most > 1
+
+
+def compute(number: int) -> int:
+    """Compute under the GIL, for long if the number is large."""
+    if number >= CHEAP:
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            sum(range(1000))
+    return number
+
+
+@pytest.mark.skipif(default_workers() < 2, reason="one CPU computes in the caller")
+def test_items_that_begin_to_compute_move_to_processes() -> None:
+    mh.shared_pool().submit(int).result()
+    some = NUMBERS[: CHEAP + 30]
+    assert list(mh.imap(compute, some)) == list(some)
+    choice = mh.last_choice()
+    assert choice is not None
+    # Where others want the CPUs, threads are about as good, and the caller is not much worse.
+    assert choice.kind == "process" or choice.others > 1, choice
+
+
+def fail(number: int) -> int:
+    """Wait for large numbers, and fail for one of them."""
+    if number >= CHEAP:
+        time.sleep(0.03)
+    if number == CHEAP + DEAR:
+        raise ValueError("no such number")
+    return number
+
+
+def test_failures_say_which_item_it_was_wherever_it_ran() -> None:
+    results = mh.imap(fail, iter(NUMBERS))
+    taken: list[Any] = []
+    with pytest.raises(ValueError, match="no such number") as raised:
+        taken.extend(results)
+    assert taken == list(range(CHEAP + DEAR))
+    place = CHEAP + DEAR
+    assert raised.value.__notes__ == [f"manyhands: raised for item {place} of the map: {place}"]
+    found = list(mh.imap(fail, NUMBERS, return_exceptions=True))
+    assert isinstance(found[place], ValueError)
+    assert found[:place] + found[place + 1 :] == [n for n in NUMBERS if n != place]
+
+
+def test_an_input_that_fails_after_the_move() -> None:
+    def numbers() -> Iterator[int]:
+        yield from NUMBERS
+        raise OSError("the input has gone")
+
+    taken: list[Any] = []
+    with pytest.raises(OSError, match="gone"):
+        taken.extend(mh.imap(fail, numbers(), return_exceptions=True))
+    assert len(taken) == len(NUMBERS)
+
+
+def test_the_buffer_bounds_what_is_read_after_the_move() -> None:
+    read = 0
+
+    def numbers() -> Iterator[int]:
+        nonlocal read
+        for number in NUMBERS:
+            read += 1
+            yield number
+
+    for taken, _ in enumerate(mh.imap(Cache(), numbers(), buffersize=4), 1):
+        assert read <= taken + 4
+
+
+def surveys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note, for each survey, how many items had been taken before."""
+    found: list[int] = []
+    survey = _auto._survey
+
+    def noted(work: Any, loan: Any) -> Any:
+        found.append(work.feed.taken)
+        return survey(work, loan)
+
+    monkeypatch.setattr(_auto, "_survey", noted)
+    return found
+
+
+def test_a_consumer_that_takes_its_time_makes_no_item_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = surveys(monkeypatch)
+    for result in mh.imap(abs, range(-300, 0)):
+        if result % 10 == 0:
+            time.sleep(0.01)
+    assert found == [0]
+
+
+def test_items_that_stay_as_they_are_stay_in_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One that is measured as it is known, again and again, is never surveyed a second time.
+    found = surveys(monkeypatch)
+    threads: set[int] = set()
+
+    def here(number: int) -> int:
+        threads.add(threading.get_ident())
+        return number
+
+    assert list(mh.imap(here, range(200_000))) == list(range(200_000))
+    assert found[0] == 0
+    assert threading.get_ident() in threads
+    assert sys.getrecursionlimit() > len(found)
+
+
+def test_a_glance_at_an_item_that_was_held_up_is_not_believed_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each survey that finds nothing new doubles the time until the next one."""
+    found = surveys(monkeypatch)
+    held_up = iter(range(10**6))
+
+    def sometimes(number: int) -> int:
+        # Dear whenever it is timed for long, cheap whenever it is surveyed.
+        if threading.current_thread() is threading.main_thread() and next(held_up) > 50:
+            time.sleep(0.002)
+        return number
+
+    assert list(mh.imap(sometimes, range(800), buffersize=8)) == list(range(800))
+    assert 3 <= len(found) <= 7
