@@ -40,6 +40,10 @@ class Pieces(Generic[T]):
         """Withdraw the calls that have not been started."""
         with self._lock:
             self._pieces.close()
+            # One whose results are computed as they are taken computes no more.
+            close = getattr(self._piece, "close", None)
+            if close is not None:
+                close()
 
     def batch(self) -> Batch[T]:
         """Wait for results, and return those that are there."""

@@ -1,4 +1,4 @@
-"""A lazy map in the caller moves to workers when its items become dear.
+"""A lazy map in the caller moves to workers when its items become dear, and can be closed.
 
 Found in use: a cache answers the first thousand items, and the others are downloads; judged once,
 `imap` went on with them one after another. `map` judges anew as items end.
@@ -191,3 +191,40 @@ def test_a_glance_at_an_item_that_was_held_up_is_not_believed_for_ever(
 
     assert list(mh.imap(sometimes, range(800), buffersize=8)) == list(range(800))
     assert 3 <= len(found) <= 7
+
+
+@pytest.mark.parametrize("in_coroutine", [False, True])
+def test_a_closed_map_computes_no_more(in_coroutine: bool) -> None:
+    mine = read = 0
+    # What measures is another thread.
+    measured_by: set[int] = set()
+
+    def numbers() -> Iterator[int]:
+        nonlocal read
+        while True:
+            read += 1
+            yield read
+
+    def here(number: int) -> int:
+        nonlocal mine
+        measured_by.add(threading.get_ident())
+        mine += len(measured_by) > 1
+        return number
+
+    async def take() -> None:
+        awaited = aiter(mh.imap(here, numbers(), buffersize=50))
+        while mine < 10:
+            await anext(awaited)
+        await awaited.aclose()  # type: ignore[attr-defined]
+
+    if in_coroutine:
+        asyncio.run(take())
+    else:
+        results = mh.imap(here, numbers(), buffersize=50)
+        while mine < 10:
+            next(results)
+        results.close()
+        assert list(results) == []
+    before = read
+    time.sleep(0.05)
+    assert read == before
