@@ -86,6 +86,7 @@ class Course(Generic[T]):
         else:
             place = self._by_threads()
         self.window: Window[T] = Window(place[0], work.feed, *place[1:3], work.buffersize, place[3])
+        work.tasks = self.window
         self.window.guide = self
         if not in_order:
             self.window.watch()

@@ -176,7 +176,7 @@ def imap(
         pieces = auto_pieces(work, ordered)
     else:
         pieces = _pool_pieces(work, ordered)
-    return Results.over(counted(pieces, shown), fn)
+    return Results.over(counted(pieces, shown), fn, work.under_way)
 
 
 def _work(

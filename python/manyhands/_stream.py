@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
         Sequence,
-        Sized,
     )
 
     from manyhands._async_results import AsyncResults
@@ -52,29 +51,28 @@ class Results(chain[T]):
     _pieces: Pieces[T]
     # Made when somebody asks for it.
     _awaited: AsyncResults[T] | None
-    # Whose results these are, and the tasks that are under way, where that is known.
+    # Whose results these are, and how many tasks are under way.
     _fn: str
-    _tasks: Sized | None
+    _under_way: Callable[[], int]
 
     @classmethod
     def over(
         cls,
         pieces: Generator[Iterable[T], None, None],
         fn: Callable[..., T],
-        tasks: Sized | None = None,
+        under_way: Callable[[], int],
     ) -> Results[T]:
-        """Chain what `pieces` yields, the results of `fn` in some `tasks`."""
+        """Chain what `pieces` yields, the results of `fn` in so many tasks as `under_way` says."""
         kept = Pieces(pieces)
         results: Results[T] = cls.from_iterable(kept)  # type: ignore[assignment]
         results._pieces = kept
         results._awaited = None
         results._fn = label_of(fn)
-        results._tasks = tasks
+        results._under_way = under_way
         return results
 
     def __repr__(self) -> str:
-        tasks = "" if self._tasks is None else f" tasks={len(self._tasks)}"
-        return f"<manyhands.Results of {self._fn}{tasks} at {id(self):#x}>"
+        return f"<manyhands.Results of {self._fn} tasks={self._under_way()} at {id(self):#x}>"
 
     def close(self) -> None:
         """Withdraw the calls that have not been started; the iterator is then exhausted."""
@@ -118,7 +116,7 @@ def eager_map(
     if buffersize is not None:
         shown = open_progress(progress, label_of(fn), feed.remaining)
         window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
-        return Results.over(counted(in_order(window, deadline), shown), fn, window)
+        return Results.over(counted(in_order(window, deadline), shown), fn, window.__len__)
     total = feed.read_all()
     sizes: Iterable[int]
     if submission.single:
@@ -147,7 +145,7 @@ def eager_map(
         raise
     submission.let_go()
     pieces = _eager_pieces(submission, futures, known, deadline)
-    return Results.over(counted(pieces, shown), fn, futures)
+    return Results.over(counted(pieces, shown), fn, futures.__len__)
 
 
 def _eager_pieces(
@@ -196,7 +194,7 @@ def lazy_map(
     shown = open_progress(progress, label_of(fn), feed.remaining)
     window = Window(submission, feed, workers, Pace(workers, chunksize), buffersize)
     pieces = in_order(window) if ordered else as_completed(window)
-    return Results.over(counted(pieces, shown), fn, window)
+    return Results.over(counted(pieces, shown), fn, window.__len__)
 
 
 def counted(

@@ -11,7 +11,7 @@ from manyhands._submission import Submission
 from manyhands._window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from manyhands._feed import Feed
     from manyhands._loan import Loan
@@ -35,6 +35,7 @@ class Work(Generic[T]):
         chunksize: how many items are one task, or None.
         buffersize: how many items may be started and not yet taken, or None.
         return_exceptions: whether an item's exception takes the place of its result.
+        tasks: those under way; none while the caller does the work.
     """
 
     fn: Callable[..., T]
@@ -45,6 +46,7 @@ class Work(Generic[T]):
     chunksize: int | None
     buffersize: int | None = None
     return_exceptions: bool = False
+    tasks: Sized = ()
 
     def executor(self, loan: Loan) -> Executor:
         """Return the executor that was asked for."""
@@ -73,4 +75,10 @@ class Work(Generic[T]):
             count = most = self.max_workers
         pace = Pace(count, self.chunksize)
         submission = self.submission(executor)
-        return Window(submission, self.feed, count, pace, self.buffersize, most)
+        window = Window(submission, self.feed, count, pace, self.buffersize, most)
+        self.tasks = window
+        return window
+
+    def under_way(self) -> int:
+        """Return how many tasks are under way."""
+        return len(self.tasks)

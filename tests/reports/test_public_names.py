@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import multiprocessing
 import pickle
@@ -167,7 +168,39 @@ def test_results_say_whose_they_are_and_how_many_are_to_come(kind: Any) -> None:
         assert list(results) == [0, 1, 2]
         assert repr(results).startswith("<manyhands.Results of abs tasks=0 at 0x")
         assert repr(pool.map(abs, range(3), chunksize=1)).startswith("<manyhands.Results of abs")
-    assert repr(mh.imap(abs, [1])).startswith("<manyhands.Results of abs")
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_results_of_functions_say_so_too(kind: Any) -> None:
+    results = mh.imap(abs, range(3), chunksize=1, workers=kind)
+    assert repr(results).startswith("<manyhands.Results of abs tasks=3 at 0x")
+    assert list(results) == [0, 1, 2]
+    assert repr(results).startswith("<manyhands.Results of abs tasks=0 at 0x")
+
+
+def test_results_that_auto_shares_out_say_how_many_tasks_are_under_way() -> None:
+    # The caller does it, as results are taken.
+    results = mh.imap(abs, range(3))
+    assert repr(results).startswith("<manyhands.Results of abs tasks=0 at 0x")
+    assert list(results) == [0, 1, 2]
+    results = mh.imap(mh.sleep, [0.05] * 40)
+    assert tasks_of(results) > 1
+    assert list(results) == [None] * 40
+    assert tasks_of(results) == 0
+
+    async def main() -> None:
+        awaited = mh.imap(mh.sleep, [0.05] * 40)
+        seen = [tasks_of(awaited) async for _ in awaited]
+        assert seen[0] > 1
+        assert seen[-1] == tasks_of(awaited) == 0
+
+    asyncio.run(main())
+
+
+def tasks_of(results: object) -> int:
+    found = re.search(r"<manyhands.Results of \S+ tasks=(\d+) at 0x", repr(results))
+    assert found
+    return int(found[1])
 
 
 @pytest.mark.parametrize(
