@@ -144,12 +144,15 @@ def _use_chosen_key() -> None:
 
 
 def _tracker_fd() -> int | None:
-    """Descriptor of multiprocessing's resource tracker, if one runs.
+    """Descriptor of multiprocessing's resource tracker, if one runs or may be needed.
 
     A worker that started a tracker of its own would have shared memory unlinked under the parent.
     """
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is None:
         return None
+    if "multiprocessing.shared_memory" in sys.modules:
+        # What workers make of it is to be there after they have ended.
+        tracker.ensure_running()
     descriptor = tracker._resource_tracker._fd
     return descriptor if isinstance(descriptor, int) else None

@@ -1,7 +1,8 @@
-"""Threads whose start comes to an end."""
+"""Threads whose start comes to an end, and that are threads."""
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from manyhands._native import Beginning
@@ -28,8 +29,9 @@ class SureThread(threading.Thread):
         """Start the thread.
 
         Raises:
-            RuntimeError: it cannot be started, or already has been.
+            RuntimeError: it cannot be started, or already has been; or threads are none.
         """
+        _check_that_threads_are_threads()
         started = getattr(self, "_started", None)
         if started is None:  # a CPython that waits in another way, and knows of this
             super().start()
@@ -44,3 +46,22 @@ class SureThread(threading.Thread):
             with threading._active_limbo_lock:  # type: ignore[attr-defined]
                 threading._limbo.pop(self, None)  # type: ignore[attr-defined]
             raise RuntimeError("can't start new thread") from beginning.failure
+
+
+def _check_that_threads_are_threads() -> None:
+    """Refuse greenlets in the place of threads: one that waits would have all of them wait."""
+    for name, library, patched, call in (
+        ("gevent.monkey", "gevent", "is_module_patched", "gevent.monkey.patch_all(thread=False)"),
+        (
+            "eventlet.patcher",
+            "eventlet",
+            "is_monkey_patched",
+            "eventlet.monkey_patch(thread=False)",
+        ),
+    ):
+        is_patched = getattr(sys.modules.get(name), patched, None)
+        if is_patched is not None and is_patched("threading" if library == "gevent" else "thread"):
+            raise RuntimeError(
+                f"{library} has replaced threads by greenlets, of which one that waits for "
+                f"manyhands would block all others: call {call} instead"
+            )
