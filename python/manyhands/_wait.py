@@ -7,18 +7,20 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from concurrent.futures._base import DoneAndNotDoneFutures
 from contextlib import nullcontext
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Iterator
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
 __all__ = ["as_completed", "wait"]
 
 T = TypeVar("T")
+# What is awaited is what comes: futures of ours keep `then`.
+Awaited = TypeVar("Awaited", bound="Future[Any]")
 
 
 def wait(
@@ -73,8 +75,8 @@ def _wait(
 
 
 def as_completed(
-    fs: Iterable[Future[T]], timeout: float | None = None
-) -> Generator[Future[T], None, None]:
+    fs: Iterable[Awaited], timeout: float | None = None
+) -> Generator[Awaited, None, None]:
     """Yield futures as they are done, as `concurrent.futures.as_completed` does.
 
     In a task that waits for tasks of its own thread pool, one more thread of the pool may run
@@ -97,7 +99,7 @@ def as_completed(
     left = set(fs)
     del fs
     if not _all_ours(left):
-        foreign = concurrent.futures.as_completed(left.copy(), timeout)
+        foreign: Iterator[Any] = concurrent.futures.as_completed(left.copy(), timeout)
         left.clear()
         yield from foreign
         return

@@ -10,6 +10,7 @@ What is asserted of types is checked by mypy, which `make lint` runs on the test
 from __future__ import annotations
 
 import asyncio
+from concurrent import futures
 from typing import Any, assert_type
 
 import pytest
@@ -122,3 +123,13 @@ def test_wrong_options_are_noticed() -> None:
             pool.options().options(retries="three")  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         mh.map(whole, ["1"], retrys=3)  # type: ignore[call-overload]
+
+
+def test_futures_come_as_what_they_are() -> None:
+    with mh.ThreadPoolExecutor(1) as pool, futures.ThreadPoolExecutor(1) as foreign:
+        for ours in mh.as_completed([pool.submit(whole, "1")]):
+            assert_type(ours, mh.Future[int])
+            assert ours.then(twice).result() == 2.0
+        for theirs in mh.as_completed([foreign.submit(whole, "1")]):
+            assert_type(theirs, futures.Future[int])
+            assert theirs.result() == 1
