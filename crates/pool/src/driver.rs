@@ -300,7 +300,11 @@ impl<T: Send + 'static> Driver<T> {
     fn hear(&mut self, news: News) {
         match news {
             News::Ready => {}
-            News::Failed(text) => self.shared.lock().break_down(&text),
+            News::Failed(text) => {
+                let reason =
+                    format!("workers cannot start with these arguments, so this pool runs no tasks:\n{text}");
+                self.shared.lock().break_down(&reason);
+            }
             News::Started { participant, generation, pid } => {
                 let mut state = self.shared.lock();
                 let Some(seat) = state.seat_of(participant) else { return };

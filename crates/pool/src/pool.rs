@@ -68,7 +68,7 @@ impl<T> Shared<T> {
                     let text = String::from_utf8_lossy(&speech.bytes[1..]).into_owned();
                     // Heard first: the caller tells of it before futures fail.
                     state.hear(speech);
-                    state.break_down(&text);
+                    state.break_down(&format!("the initializer failed, so this pool runs no tasks:\n{text}"));
                 }
                 _ => state.hear(speech),
             }
