@@ -14,6 +14,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, Self
 from uuid import uuid4
 
@@ -126,6 +127,27 @@ def test_a_lock_its_owner_and_who_waits(name: str) -> None:
     assert (waiter["purpose"], waiter["asyncio"]) == ("acquire", False)
     assert 0 < waiter["seconds"] < 60
     assert {user["pid"] for user in found["users"]} == {os.getpid(), other.pid}
+
+
+def test_workers_are_called_after_their_program(name: str) -> None:
+    code = """
+    lock = mh.Lock(name=sys.argv[1])
+
+    def nest():
+        with lock, mh.ProcessPoolExecutor(1) as inner:
+            inner.submit(lock.acquire).result()
+
+    with mh.ProcessPoolExecutor(1) as pool:
+        pool.submit(nest).result()
+    """
+    with Program(dedent(code), name):
+        eventually(lambda: any(each["name"] == name for each in seen()["objects"]), "it is made")
+        (waiter,) = waiting_for(name)
+        (holder,) = named(name)["holders"]
+    assert holder["party"]["process"] == "worker of -c"
+    # The other pool is a worker's: still, the program is what its user knows.
+    assert waiter["party"]["process"] == "worker of -c"
+    assert waiter["party"]["pid"] != holder["party"]["pid"]
 
 
 def without_names(program: Program) -> dict[str, dict[str, Any]]:

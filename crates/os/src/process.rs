@@ -22,6 +22,7 @@ mod stat;
 pub use descendants::{descendants, kill_with_descendants};
 pub use identity::{Identity, identity, is_gone, thread_id};
 pub use namespace::number_in_proc;
+pub(crate) use stat::Stat;
 
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a
 /// [`Poller`](crate::poll::Poller)) once the process has ended.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::number_in_proc;
+use crate::process::{Stat, number_in_proc};
 
 /// Resident memory of a process, in bytes; `None` when there is no such process.
 ///
@@ -19,20 +19,51 @@ pub fn rss_bytes(pid: i32) -> Option<u64> {
 }
 
 /// What a process runs, in a word for people: `server.py` for `python3 -u /srv/server.py`, `-m http.server`, `-c` for
-/// a program on the command line, otherwise the name that the kernel has for it, which workers set. `None` when there
-/// is no such process.
+/// a program on the command line, `worker of server.py` for a worker process of its pools, otherwise the name that the
+/// kernel has for it. `None` when there is no such process.
 ///
 /// ```
 /// assert!(manyhands_os::procfs::program(std::process::id() as i32).is_some());
 /// ```
 #[must_use]
 pub fn program(pid: i32) -> Option<String> {
-    let name = fs::read(file_of(pid, "comm")?).ok()?;
-    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
-    let line = file_of(pid, "cmdline").and_then(|file| fs::read(file).ok()).unwrap_or_default();
-    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    Some(if name.starts_with("python") { script(&words).unwrap_or(name) } else { name })
+    let mut number = number_in_proc(pid)?;
+    let own = word_of(number)?;
+    if !own.is_worker {
+        return Some(own.text);
+    }
+    // A worker is forked by the zygote, which the program has started, or a worker of it that has a pool.
+    while let Ok(stat) = Stat::read(&format!("/proc/{number}/stat")) {
+        number = stat.parent;
+        match word_of(number) {
+            Some(parent) if parent.is_worker => {}
+            Some(parent) => return Some(format!("worker of {}", parent.text)),
+            None => break,
+        }
+    }
+    Some("worker".to_owned())
 }
+
+/// What a process runs, by itself.
+struct Word {
+    text: String,
+    /// Whether it is a worker process or the zygote that forks them, which have one command line.
+    is_worker: bool,
+}
+
+/// `number` is the one that the process has in `/proc`.
+fn word_of(number: i32) -> Option<Word> {
+    let name = fs::read(format!("/proc/{number}/comm")).ok()?;
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
+    let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let is_worker = words.iter().any(|word| word.contains(ZYGOTE));
+    let text = if name.starts_with("python") { script(&words).unwrap_or(name) } else { name };
+    Some(Word { text, is_worker })
+}
+
+/// What stands in the program that a pool gives the interpreter which becomes its zygote.
+const ZYGOTE: &str = "from manyhands._zygote import main";
 
 /// Where `/proc` says something about a process, which may have another number there.
 fn file_of(pid: i32, file: &str) -> Option<String> {

@@ -7,11 +7,11 @@ use std::io;
 const EXITING: u64 = 0x4;
 
 /// Some of its fields.
-pub(super) struct Stat {
+pub(crate) struct Stat {
     state: u8,
     flags: u64,
     /// The number of its parent, 0 when that is outside of the PID namespace.
-    pub(super) parent: i32,
+    pub(crate) parent: i32,
     /// The number of the process that made the session it is in.
     pub(super) session: i32,
     /// When it started, in the kernel's clock ticks since boot.
@@ -23,7 +23,7 @@ impl Stat {
     ///
     /// # Errors
     /// `InvalidData` when it is no such file, otherwise what reading it says.
-    pub(super) fn read(path: &str) -> io::Result<Self> {
+    pub(crate) fn read(path: &str) -> io::Result<Self> {
         let text = fs::read(path)?;
         Self::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
