@@ -8,6 +8,8 @@ use crate::page::Page;
 const BEFORE_BAR: usize = 14;
 const TIME: usize = 10;
 const SPEED_UP: usize = 10;
+// A bar of fewer columns shows little; then the number of the run makes room for it.
+const NARROWEST_BAR: usize = 8;
 
 /// Where and on what the jobs run.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +114,8 @@ pub fn heading(setting: &Setting, page: Page) -> Vec<String> {
 /// One job's block, an empty line above it included.
 #[must_use]
 pub fn job(job: &Job, page: Page) -> Vec<String> {
-    let mut lines = vec![String::new(), title(job, page)];
+    let mut lines = vec![String::new()];
+    lines.extend(title(job, page));
     let longest = job.runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
     for run in &job.runs {
         lines.push(row(run, run.seconds / longest, run.kind == job.best, page));
@@ -159,44 +162,50 @@ pub fn closing(advice: &[Advice], load: Load, equal: bool, seconds: f64, page: P
         );
         lines.extend(page.paragraph(&indent, indent.len(), Tone::Strong, &said));
     }
-    let verdict = if equal {
-        page.paint(Tone::Faint, &format!("All results are equal. {seconds:.1} s in all."))
+    let (tone, verdict) = if equal {
+        (Tone::Faint, format!("All results are equal. {seconds:.1} s in all."))
     } else {
-        page.paint(Tone::Bad, "Results differ: see the lines marked \"different\" above.")
+        (Tone::Bad, "Results differ: see the lines marked \"different\" above.".to_owned())
     };
-    lines.push(format!("{indent}{verdict}"));
+    lines.extend(page.paragraph(&indent, indent.len(), tone, &verdict));
     lines
 }
 
-/// The line that shows progress, to be written over the one before it.
+/// The line that shows progress, to be written over the one before it: so a terminal must not break it.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn progress(moment: &Moment<'_>, page: Page) -> String {
-    let columns = page.columns() / 3;
+    // Some terminals begin a new line after the last column.
+    let room = page.unbroken().saturating_sub(1);
+    let name = format!("{:<21} ", format!("{} · {}", moment.job, moment.kind));
+    let percent = format!(" {:>3} %", (moment.share.clamp(0.0, 1.0) * 100.0).floor() as usize);
+    let mut run = format!("  run {} of {}", moment.run, moment.runs);
+    let taken = name.chars().count() + percent.chars().count();
+    if taken + NARROWEST_BAR + run.chars().count() > room {
+        run.clear();
+    }
+    let columns = (page.columns() / 3).min(room.saturating_sub(taken + run.chars().count()));
+    if columns == 0 {
+        return format!("{name}{percent}").chars().take(room).collect();
+    }
     let drawn = bar(moment.share, columns);
     let rest = " ".repeat(columns - drawn.chars().count());
-    let percent = (moment.share.clamp(0.0, 1.0) * 100.0).floor() as usize;
-    format!(
-        "{:<21} {}{rest} {percent:>3} %  {}",
-        format!("{} · {}", moment.job, moment.kind),
-        page.paint(Tone::Plain, &drawn),
-        page.paint(Tone::Faint, &format!("run {} of {}", moment.run, moment.runs)),
-    )
+    format!("{name}{}{rest}{percent}{}", page.paint(Tone::Plain, &drawn), page.paint(Tone::Faint, &run))
 }
 
-fn title(job: &Job, page: Page) -> String {
+fn title(job: &Job, page: Page) -> Vec<String> {
     let described = format!("{} · {} tasks", job.description, job.tasks);
-    let taken = job.name.chars().count().max(8) + 2 + described.chars().count();
+    let lead_columns = job.name.chars().count().max(8) + 2;
     let headings = format!("{:>TIME$}{:>SPEED_UP$}", "time", "speed-up");
     // The headings stand over their columns where the description leaves them room.
-    let gap = (page.columns() - TIME - SPEED_UP).checked_sub(taken);
-    let tail = gap.map_or_else(String::new, |gap| " ".repeat(gap) + &headings);
-    format!(
-        "{}{}  {}",
+    let gap = (page.columns() - TIME - SPEED_UP).checked_sub(lead_columns + described.chars().count());
+    let tail = gap.map_or_else(String::new, |gap| "\u{a0}".repeat(gap) + &headings.replace(' ', "\u{a0}"));
+    let lead = format!(
+        "{}{}",
         page.paint(Tone::Strong, &job.name),
-        " ".repeat(8usize.saturating_sub(job.name.chars().count())),
-        page.paint(Tone::Faint, &format!("{described}{tail}")),
-    )
+        " ".repeat(lead_columns - job.name.chars().count()),
+    );
+    page.paragraph(&lead, lead_columns, Tone::Faint, &format!("{described}{tail}"))
 }
 
 fn row(run: &Run, share: f64, best: bool, page: Page) -> String {

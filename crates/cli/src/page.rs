@@ -2,13 +2,14 @@
 
 use crate::ink::{Ink, Tone};
 
-const NARROWEST: usize = 60;
+const NARROWEST: usize = 44;
 const WIDEST: usize = 100;
 
 /// Width and colour of what is written to one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     columns: usize,
+    line: usize,
     ink: Ink,
 }
 
@@ -22,13 +23,19 @@ impl Page {
     /// lines of very narrow ones are broken by the terminal.
     #[must_use]
     pub fn new(columns: usize, ink: Ink) -> Self {
-        Self { columns: columns.clamp(NARROWEST, WIDEST), ink }
+        Self { columns: columns.clamp(NARROWEST, WIDEST), line: columns.min(WIDEST), ink }
     }
 
     /// Columns that lines may take.
     #[must_use]
     pub fn columns(self) -> usize {
         self.columns
+    }
+
+    /// Columns of the longest line that no terminal breaks: fewer than `columns()` where that is very narrow.
+    #[must_use]
+    pub fn unbroken(self) -> usize {
+        self.line
     }
 
     /// How text is coloured.
@@ -77,7 +84,7 @@ mod tests {
     #[test]
     fn columns_stay_readable() {
         let columns = |columns| Page::new(columns, Ink::Colourless).columns();
-        assert_eq!([columns(20), columns(80), columns(240)], [60, 80, 100]);
+        assert_eq!([columns(20), columns(50), columns(80), columns(240)], [44, 50, 80, 100]);
     }
 
     #[test]

@@ -92,12 +92,16 @@ parse     ast.parse: computes under the GIL · 1000 tasks                       
 
 #[test]
 fn rows_end_where_the_page_ends() {
-    for columns in [60, 71, 80, 99, 100, 300] {
+    for columns in [44, 50, 60, 71, 80, 99, 100, 300] {
         let page = Page::new(columns, Ink::Colourless);
-        let lines = job(&parse(), page);
-        for row in &lines[2..6] {
+        let mut lines = job(&parse(), page);
+        let rows = lines.iter().filter(|line| line.ends_with('×') && line.contains('█'));
+        assert_eq!(rows.clone().count(), 4, "{lines:#?}");
+        for row in rows {
             assert_eq!(row.chars().count(), page.columns(), "{row}");
         }
+        lines.extend(heading(&setting(), page));
+        lines.extend(closing(&advice(), IDLE, false, 18.53, page));
         assert!(lines.iter().all(|line| line.chars().count() <= page.columns()), "{lines:#?}");
     }
 }
@@ -182,4 +186,17 @@ fn progress_keeps_its_places() {
     assert_eq!(progress(&moment, narrow()), expected);
     let line = |share| progress(&Moment { share, ..moment }, narrow()).chars().count();
     assert_eq!([line(0.0), line(1.0), line(17.0)], [line(0.375); 3]);
+}
+
+#[test]
+fn no_terminal_breaks_the_line_of_progress() {
+    for columns in [1, 20, 30, 44, 50, 60, 61, 70, 80, 200] {
+        let page = Page::new(columns, Ink::Colourless);
+        for (job, kind) in [("compress", "sequential"), ("fetch", "auto")] {
+            let line = progress(&Moment { job, kind, share: 1.0, run: 12, runs: 12 }, page);
+            assert!(line.chars().count() < columns.max(2), "{columns}: {line}");
+            assert_eq!(line.contains("100 %"), columns >= 29, "{columns}: {line}");
+            assert_eq!(line.contains("run 12 of 12"), columns >= 52, "{columns}: {line}");
+        }
+    }
 }
