@@ -39,6 +39,10 @@ html_show_sourcelink = False
 html_copy_source = False
 
 
+# As in `_map.Workers`.
+_PRIVATE = re.compile(r"\b(?:manyhands\.)?_[a-z_]+\.(?=[A-Z])")
+
+
 def leave_out_private(
     _app: Any,
     _what: str,
@@ -48,11 +52,13 @@ def leave_out_private(
     signature: str | None,
     result: Any,
 ) -> tuple[str, Any] | None:
-    """Leave out of a signature what only unpickling uses."""
-    if signature is None or "_address" not in signature:
+    """Leave out what only unpickling uses, and the private modules in which types are defined."""
+    if signature is None:
         return None
     without = re.sub(r", _address: [^=]+ = None", "", signature)
-    return without.replace("(*)", "()").replace(", *)", ")"), result
+    without = without.replace("(*)", "()").replace(", *)", ")")
+    without = re.sub(r"<class '(\w+)'>", r"\1", without)
+    return _PRIVATE.sub("", without), result and _PRIVATE.sub("", result)
 
 
 def show_one_signature() -> None:
