@@ -10,7 +10,14 @@ import struct
 import pytest
 
 # Numbers on x86-64; others are not tested.
-CALLS = {"madvise": 28, "shmget": 29, "memfd_create": 319, "pidfd_open": 434, "futex_waitv": 449}
+CALLS = {
+    "madvise": 28,
+    "shmget": 29,
+    "memfd_create": 319,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "futex_waitv": 449,
+}
 
 on_x86_64 = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="the numbers of system calls are those of x86-64"

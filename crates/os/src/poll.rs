@@ -15,8 +15,8 @@ use crate::clock::{Deadline, to_timespec, until};
 /// use manyhands_os::poll::EventFd;
 ///
 /// let bell = EventFd::new()?;
-/// bell.signal();
-/// bell.signal();
+/// bell.signal()?;
+/// bell.signal()?;
 /// assert_eq!(bell.drain(), 2);
 /// assert_eq!(bell.drain(), 0);
 /// # Ok::<(), std::io::Error>(())
@@ -37,8 +37,20 @@ impl EventFd {
     }
 
     /// Adds one. Never blocks: a counter that is full is readable, which is all that matters.
-    pub fn signal(&self) {
-        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes()));
+    ///
+    /// # Errors
+    /// When somebody else has closed the descriptor.
+    pub fn signal(&self) -> io::Result<()> {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes())) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// False when somebody else has closed the descriptor.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        rustix::io::fcntl_getfd(&self.fd).is_ok()
     }
 
     /// Sets the counter back to zero; returns what it was.
@@ -87,7 +99,7 @@ pub enum Interest {
 ///
 /// let (poller, bell) = (Poller::new()?, EventFd::new()?);
 /// poller.add(&bell, 7, Interest::Readable)?;
-/// bell.signal();
+/// bell.signal()?;
 /// let events = poller.wait(None)?;
 /// assert_eq!(events[0].0, 7);
 /// assert!(events[0].1.readable);
@@ -220,7 +232,7 @@ mod tests {
         let (poller, bell) = (Poller::new().expect("a poller"), EventFd::new().expect("a bell"));
         poller.add(&bell, 9, Interest::Readable).expect("added");
         std::thread::scope(|scope| {
-            scope.spawn(|| bell.signal());
+            scope.spawn(|| bell.signal().unwrap());
             while poller.wait(None).expect("waited").is_empty() {}
         });
         assert_eq!(bell.drain(), 1);

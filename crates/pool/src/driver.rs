@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::arena::{Block, DEFAULT_KEEP};
@@ -17,7 +18,7 @@ use manyhands_os::process::{self, Pidfd, Spawn};
 use manyhands_os::{clock, socket};
 
 use crate::control::SeatRecord;
-use crate::pool::Shared;
+use crate::pool::{Pool, Shared};
 use crate::state::plan::Action;
 use crate::state::seat::Life;
 use crate::zygote::{self, News};
@@ -92,6 +93,60 @@ impl Launch {
     }
 }
 
+/// Why a pool has no driver any more whose descriptors are not its own.
+const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: what closes all descriptors, as a daemon does \
+    when it starts, has to come before the first use of a pool";
+
+impl<T: Send + 'static> Pool<T> {
+    fn start_driver(&self) -> io::Result<()> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever joins takes the handle: after the end there is none, and must be none again.
+        if driver.is_none() && !self.has_ended() {
+            let worker = Driver::new(Arc::clone(&self.shared));
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("manyhands-pool".into());
+            *driver = Some(thread.spawn(move || {
+                // The zygote ends with the driver's end of its socket, and the workers with it.
+                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    shared.fall("its driver thread has panicked; see what it printed");
+                }
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Has the driver look at the state again; starts it if it is not there.
+    pub(crate) fn rouse_driver(&self) {
+        match self.start_driver() {
+            Ok(()) => self.ring(),
+            Err(error) => self.shared.fall(&format!("no driver thread can be started: {error}")),
+        }
+    }
+
+    /// Has the driver look at the state again, if it is there.
+    pub(crate) fn ring(&self) {
+        if self.shared.bell.signal().is_err() {
+            self.leave_driver();
+        }
+    }
+
+    /// Fails the pool if its driver sleeps for good, which it cannot tell itself. Said when a task comes after a rest, and
+    /// from time to time while somebody waits for one.
+    pub(crate) fn look_after_driver(&self) {
+        if !self.shared.bell.is_open() {
+            self.leave_driver();
+        }
+    }
+
+    fn leave_driver(&self) {
+        // It sleeps on a descriptor that nobody can get at any more, so it must not be waited for.
+        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if !self.has_ended() {
+            self.shared.fall(DESCRIPTORS_CLOSED);
+        }
+    }
+}
+
 impl<T: Send + 'static> Driver<T> {
     pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
         Self { shared, zygote: None, workers: HashMap::new() }
@@ -116,7 +171,11 @@ impl<T: Send + 'static> Driver<T> {
             if again {
                 continue;
             }
-            for (key, _) in poller.wait(deadline).unwrap_or_default() {
+            let Ok(ready) = poller.wait(deadline) else {
+                self.shared.lock().break_down(DESCRIPTORS_CLOSED);
+                break;
+            };
+            for (key, _) in ready {
                 self.attend(key);
             }
         }

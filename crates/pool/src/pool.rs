@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +13,7 @@ use manyhands_os::{clock, procfs};
 use manyhands_sync::{SpinBudget, Wait};
 
 use crate::control::Control;
-use crate::driver::{BELL, Driver, FIRST_VOICE, Launch};
+use crate::driver::{BELL, FIRST_VOICE, Launch};
 use crate::ground::Ground;
 use crate::state::seat::LaneTable;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
@@ -75,12 +74,22 @@ impl<T> Shared<T> {
         }
     }
 
+    /// No driver can do anything more: what is unfinished fails with `reason`, and the pool has ended.
+    pub(crate) fn fall(&self, reason: &str) {
+        self.lock().break_down(reason);
+        self.ended();
+    }
+
     pub(crate) fn ended(&self) {
+        let mut has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *has_ended, true) {
+            return;
+        }
         for seat in &self.lock().seats {
             self.ground.dismiss(seat.participant);
         }
         self.ground.withdraw_pool(self.control.offset());
-        *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        drop(has_ended);
         self.end.notify_all();
         self.control.announce();
         self.control.collector().notify_all();
@@ -113,8 +122,8 @@ pub enum Roused {
 
 /// A pool of worker processes, seen from its parent.
 pub struct Pool<T> {
-    shared: Arc<Shared<T>>,
-    driver: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) shared: Arc<Shared<T>>,
+    pub(crate) driver: Mutex<Option<JoinHandle<()>>>,
     leads: AtomicBool,
     spin: SpinBudget,
 }
@@ -162,24 +171,6 @@ impl<T: Send + 'static> Pool<T> {
         })
     }
 
-    fn start_driver(&self) -> io::Result<()> {
-        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever joins takes the handle: after the end there is none, and must be none again.
-        if driver.is_none() && !self.has_ended() {
-            let worker = Driver::new(Arc::clone(&self.shared));
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name("manyhands-pool".into());
-            *driver = Some(thread.spawn(move || {
-                // The zygote ends with the driver's end of its socket, and the workers with it.
-                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                    shared.lock().break_down("its driver thread has panicked; see what it printed");
-                    shared.ended();
-                }
-            })?);
-        }
-        Ok(())
-    }
-
     /// Gives the pool a task.
     ///
     /// # Errors
@@ -197,10 +188,13 @@ impl<T: Send + 'static> Pool<T> {
         let mut state = self.shared.lock();
         let token = state.submit(ticket, function, arguments, flags, options, expected)?;
         let short_of_hands = state.is_short_of_hands();
+        let was_at_rest = state.tasks.len() == 1;
         drop(state);
         self.shared.control.work().notify(1);
         if short_of_hands || timed {
             self.rouse_driver();
+        } else if was_at_rest {
+            self.look_after_driver();
         }
         Ok(token)
     }
@@ -221,16 +215,6 @@ impl<T: Send + 'static> Pool<T> {
         drop(state);
         if closing {
             self.rouse_driver();
-        }
-    }
-
-    /// Has the driver look at the state again; starts it if it is not there.
-    fn rouse_driver(&self) {
-        match self.start_driver() {
-            Ok(()) => self.shared.bell.signal(),
-            Err(error) => {
-                self.shared.lock().break_down(&format!("no driver thread can be started: {error}"));
-            }
         }
     }
 
@@ -268,7 +252,7 @@ impl<T: Send + 'static> Pool<T> {
         }
         if idle {
             // Closing, or time to note since when nothing has been to do.
-            self.shared.bell.signal();
+            self.ring();
         }
     }
 
@@ -284,6 +268,9 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.control.leave();
         // pairs with: the swap above (Acquire)
         self.leads.store(false, Ordering::Release);
+        if roused == Roused::TimedOut {
+            self.look_after_driver();
+        }
         // What finished while we were leaving was announced to us.
         if roused != Roused::News && self.has_news() { Roused::News } else { roused }
     }
@@ -370,7 +357,7 @@ impl<T: Send + 'static> Pool<T> {
         drop(state);
         self.shared.control.work().notify(1);
         if idle {
-            self.shared.bell.signal();
+            self.ring();
         }
         ticket
     }
