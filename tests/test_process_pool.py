@@ -423,6 +423,13 @@ def test_initializer_and_finalizer(tmp_path: Path) -> None:
         assert names == {f"{what}-{pid}.pid" for pid in pids}
 
 
+@pytest.mark.parametrize("limit", ["max_tasks_per_child", "max_memory_per_child"])
+def test_a_limit_beyond_all_numbers_is_none(limit: str) -> None:
+    settings: dict[str, Any] = {limit: 2**80}
+    with mh.ProcessPoolExecutor(1, **settings) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
 def test_a_worker_is_replaced_after_so_many_tasks() -> None:
     with mh.ProcessPoolExecutor(max_workers=1, max_tasks_per_child=3) as executor:
         pids = [executor.submit(tasks.pid).result() for _ in range(9)]

@@ -105,8 +105,9 @@ def collect(
         "authkey": _authkey(),
         "tracker_fd": tracker_fd,
         "setup": setup,
-        "max_tasks_per_child": max_tasks_per_child or 0,
-        "max_memory_per_child": max_memory_per_child or 0,
+        # What is more than a worker can count to is no limit for it.
+        "max_tasks_per_child": min(max_tasks_per_child or 0, sys.maxsize),
+        "max_memory_per_child": min(max_memory_per_child or 0, sys.maxsize),
     }
     return settings, sorted(set(inherit))
 
