@@ -38,10 +38,19 @@ class SureThread(threading.Thread):
             return
         beginning = Beginning(self._bootstrap, started.set)  # type: ignore[has-type]
         self._bootstrap = beginning
+        interrupted = None
         try:
             super().start()
+        except KeyError as error:
+            # A signal handler raised when the thread had begun, and had left the list of those to
+            # come, from which `threading` takes it now. What the handler raised is what counts.
+            interrupted = error.__context__
+            if interrupted is None:
+                raise
         finally:
             del self._bootstrap
+        if interrupted is not None:
+            raise interrupted
         if beginning.failure is not None:
             with threading._active_limbo_lock:  # type: ignore[attr-defined]
                 threading._limbo.pop(self, None)  # type: ignore[attr-defined]

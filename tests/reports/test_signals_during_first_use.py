@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
+
+from manyhands._sure_thread import SureThread
 
 PROGRAM = """
 import gc, os, sys, threading, time
@@ -235,3 +239,25 @@ def test_some_lines_of_the_first_use(kind: str) -> None:
 @pytest.mark.timeout(3600)
 def test_every_line_of_the_first_use(kind: str, part: int) -> None:
     interrupt(kind, 100_000, 3500, part, PARTS)
+
+
+def test_a_handler_that_raises_when_a_thread_has_just_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # `threading` took the thread out of its list once more, so that a KeyError hid what was raised.
+    names = ["_start_joinable_thread", "_start_new_thread"]
+    name = next(each for each in names if hasattr(threading, each))
+    begin = getattr(threading, name)
+    begun = threading.Event()
+
+    def begin_and_raise(*args: Any, **kwargs: Any) -> None:
+        begin(*args, **kwargs)
+        assert begun.wait(30)
+        raise InterruptedError("from a handler")
+
+    monkeypatch.setattr(threading, name, begin_and_raise)
+    thread = SureThread(target=begun.set)
+    with pytest.raises(InterruptedError, match="from a handler"):
+        thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
