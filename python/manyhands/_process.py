@@ -193,7 +193,7 @@ class ProcessPoolExecutor(Executor):
                     started.start()
                     self._check_startable()
                     if self._running is None:  # as is likely: no handler was faster
-                        watch = weakref.finalize(self, started.close)
+                        watch = weakref.finalize(self, _close, weakref.ref(started))
                         watch.atexit = False
                         self._watch, self._running = watch, started
                 finally:
@@ -365,6 +365,17 @@ class ProcessPoolExecutor(Executor):
         self._running, self._retired = None, []
         if self._watch is not None:
             self._watch.detach()
+
+
+def _close(started: weakref.ref[Running]) -> None:
+    """Close what an executor has started, when the executor is gone.
+
+    By a weak reference, so that a start that was interrupted here leaves nothing behind as long as
+    the executor lives. The collector keeps what runs.
+    """
+    running = started()
+    if running is not None:
+        running.close()
 
 
 def default_workers() -> int:

@@ -37,9 +37,9 @@ class SureThread(threading.Thread):
             super().start()
             return
         beginning = Beginning(self._bootstrap, started.set)  # type: ignore[has-type]
-        self._bootstrap = beginning
         interrupted = None
         try:
+            self._bootstrap = beginning
             super().start()
         except KeyError as error:
             # A signal handler raised when the thread had begun, and had left the list of those to
@@ -48,7 +48,7 @@ class SureThread(threading.Thread):
             if interrupted is None:
                 raise
         finally:
-            del self._bootstrap
+            self.__dict__.pop("_bootstrap", None)
         if interrupted is not None:
             raise interrupted
         if beginning.failure is not None:

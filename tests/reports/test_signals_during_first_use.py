@@ -105,7 +105,7 @@ def test_a_handler_may_do_as_it_likes_at_every_line(mode: str, kind: str) -> Non
 
 
 FIRST = """
-import gc, json, os, signal, sys, threading, time
+import faulthandler, gc, json, os, signal, sys, threading, time
 import manyhands as mh
 
 FOLDER = os.path.dirname(mh.__file__)
@@ -186,8 +186,10 @@ def experiment(at):
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(40)
+            faulthandler.dump_traceback_later(35)
             seen, where = use_first(at)
             use()
+            faulthandler.cancel_dump_traceback_later()
             os.write(told, json.dumps([seen, where, belongings()]).encode())
         except BaseException as error:
             os.write(told, json.dumps([0, where, repr(error)]).encode())
@@ -196,8 +198,9 @@ def experiment(at):
     os.close(told)
     with open(heard) as file:
         text = file.read()
-    os.waitpid(child, 0)
-    return json.loads(text or '[0, "", "it hangs"]')
+    _, status = os.waitpid(child, 0)
+    # SIGALRM if it hangs.
+    return json.loads(text) if text else (0, "", f"the end with wait status {status}")
 
 _, lines, usual = experiment(0)
 # What is run through again and again, as a loop is, counts the first time and the last.

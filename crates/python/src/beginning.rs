@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use manyhands_os::clock;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 /// How long a thread waits before it tries again to tell that it has failed.
 const PAUSE: u64 = clock::MILLISECOND;
@@ -32,6 +33,13 @@ impl Beginning {
         while self.tell.call0(py).is_err() {
             py.detach(|| clock::sleep_until(clock::now() + PAUSE));
         }
+    }
+
+    // A start that is interrupted leaves a thread that has this, which has the thread. What is in the thread is cleared.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run)?;
+        visit.call(&self.tell)?;
+        visit.call(self.failure.get())
     }
 
     /// What `run` has raised, or None.
