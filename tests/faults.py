@@ -208,14 +208,22 @@ def _arm(calls: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Fault:
-    """The `at`-th call of `call` since counting began, of any process, fails with `error`."""
+    """The `at`-th call of `call` since counting began, of any process, fails with `error`.
+
+    If that is a signal, as in "SIGKILL", the process gets it in this moment.
+    """
 
     call: str
     at: int
-    error: int
+    error: str
 
     def __str__(self) -> str:
-        return f"{self.call} #{self.at} {errno.errorcode[self.error]}"
+        return f"{self.call} #{self.at} {self.error}"
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal, or None."""
+        return getattr(signal, self.error, None)
 
 
 @dataclass
@@ -226,7 +234,8 @@ class Outcome:
         said: what the experiment has written; empty if it has died or hung.
         status: as `os.waitpid` gives it, or None if it had to be killed.
         counts: how often each system call was made since counting began.
-        struck: name of the process in which the fault was, and what it called.
+        struck: name and number of the thread in which the fault was.
+        killed: whether the fault has killed the experiment itself, rather than what it started.
         left: processes that the experiment has left behind.
     """
 
@@ -234,6 +243,7 @@ class Outcome:
     status: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
     struck: str = ""
+    killed: bool = False
     left: list[str] = field(default_factory=list)
 
 
@@ -333,6 +343,7 @@ def _supervise(
             _answer(listener, fault, counting, outcome)
         elif pidfd in ready:
             _, outcome.status = os.waitpid(child, 0)
+            outcome.killed = fault is not None and fault.signal == outcome.status
             break
         else:
             poll.unregister(listener)
@@ -376,7 +387,11 @@ def _answer(listener: int, fault: Fault | None, counting: bool, outcome: Outcome
         fails = fault is not None and (name, outcome.counts[name]) == (fault.call, fault.at)
     if fails and fault is not None:
         outcome.struck = _describe(pid)
-        answer = struct.pack("=QqiI", identity, 0, -fault.error, 0)
+        if fault.signal is None:
+            answer = struct.pack("=QqiI", identity, 0, -getattr(errno, fault.error), 0)
+        else:
+            os.kill(pid, fault.signal)
+            answer = struct.pack("=QqiI", identity, 0, 0, _CONTINUE)
     else:
         answer = struct.pack("=QqiI", identity, 0, 0, _CONTINUE)
     with contextlib.suppress(OSError):

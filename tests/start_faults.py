@@ -2,15 +2,14 @@
 
     python start_faults.py EXPERIMENT ERROR CALL[,CALL ...] EACH MOST
 
-Each of the system calls that the experiment makes fails once with ERROR; but at most EACH of those
-to the same one, and MOST in all. Prints what was not as it should be, and then how many faults
-there were.
+Each of the system calls that the experiment makes fails once with ERROR, or is the moment of a
+signal of that name; but at most EACH of those to the same one, and MOST in all. Prints what was not
+as it should be, and then how many faults there were.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import os
@@ -42,8 +41,7 @@ def replacement(marker: faults.Marker) -> None:
         assert pool.submit(abs, -1).result(PATIENCE) == 1
         marker.begin()
         error = pool.submit(os._exit, 3).exception(PATIENCE)
-        if not isinstance(error, mh.WorkerDied):
-            raise error or RuntimeError("it returned")
+        assert isinstance(error, mh.WorkerDied), repr(error)
         assert pool.submit(abs, -1).result(PATIENCE) == 1
 
 
@@ -100,11 +98,15 @@ def shortcomings(fault: faults.Fault, outcome: faults.Outcome, usual: Counter[st
     """What is wrong with how an experiment went."""
     if outcome.status is None:
         return [f"hangs: {outcome.left}"]
+    if outcome.killed:
+        return [f"left behind: {each}" for each in outcome.left]
     if outcome.status != 0:
         return [f"ended with status {outcome.status}: {outcome.said}"]
     found = [f"left behind: {each}" for each in outcome.left]
-    held = Counter(json.loads(outcome.said)[1])
-    more = held - usual
+    answer, held = json.loads(outcome.said)
+    if fault.signal is not None and answer != "done" and not answer.startswith("WorkerDied"):
+        found.append(f"what was killed is not replaced: {answer}")
+    more = Counter(held) - usual
     del more["/dev/urandom"]  # CPython keeps it open from when getrandom has failed
     if fault.call == "munmap":
         del more["mapped segment"]  # what cannot be unmapped stays
@@ -134,7 +136,7 @@ def main(name: str, error: str, calls: str, each: str, most: str) -> None:
         held = Counter(json.loads(usual.said)[1])
         count = 0
         all_faults = [
-            faults.Fault(call, at, getattr(errno, error))
+            faults.Fault(call, at, error)
             for call in chosen
             for at in spread(usual.counts[call], int(each))
         ]

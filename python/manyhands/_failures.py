@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["task_timeout", "worker_died"]
 
 
-def worker_died(task: str, pid: int, wait_status: int | None, rss_bytes: int | None) -> WorkerDied:
+def worker_died(
+    task: str, pid: int | None, wait_status: int | None, rss_bytes: int | None
+) -> WorkerDied:
     """Return the error for a task whose worker process died.
 
     Args:
         task: name of the task.
-        pid: process id of the worker.
+        pid: process id of the worker, or None if it died before that was known.
         wait_status: as ``os.waitpid`` gives it, or None if nobody could wait for the worker.
         rss_bytes: its largest resident memory in bytes, if known.
 
@@ -38,7 +40,8 @@ def worker_died(task: str, pid: int, wait_status: int | None, rss_bytes: int | N
     elif wait_status is not None:
         exitcode = os.waitstatus_to_exitcode(wait_status)
         what = f"ended with exit code {exitcode}"
-    text = f"worker {pid} {what} while it ran task {task!r}"
+    who = "a worker" if pid is None else f"worker {pid}"
+    text = f"{who} {what} while it ran task {task!r}"
     if rss_bytes:
         text += f" (resident memory up to {rss_bytes / 2**20:.1f} MiB)"
     return WorkerDied(text, task, pid, exitcode, number, rss_bytes)

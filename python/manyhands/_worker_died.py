@@ -20,7 +20,7 @@ class WorkerDied(ManyhandsError, BrokenProcessPool):
 
     Attributes:
         task: name of the task.
-        pid: process id of the worker that died.
+        pid: process id of the worker that died, or None if that was not known yet.
         exitcode: the worker's exit code, or None if a signal ended it.
         signal: number of the signal that ended the worker, or None.
         rss_bytes: resident memory when it was last looked at, in bytes, or None.

@@ -2,6 +2,7 @@
 
 Found by use, with all descriptors taken: a zygote or a worker that could not be started stayed
 "starting" for ever. So each call is made to fail, once; a part of them here, all by `make faults`.
+In the same moments processes are killed, be it parent, zygote or worker.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ CALLS = {
     "EAGAIN": MAY_HAVE_TO_WAIT,
     "ENOMEM": MAKE_DESCRIPTORS + ASK_FOR_MEMORY,
     "EPERM": NO_RIGHTS + MAY_BE_FORBIDDEN,
+    # No fault, but a moment in which any process may be killed, as for want of memory.
+    "SIGKILL": MAKE_DESCRIPTORS + ASK_FOR_MEMORY,
 }
 EXPERIMENTS = [
     (experiment, error)

@@ -60,7 +60,7 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// `WouldBlock` on a nonblocking socket whose buffer is full, `BrokenPipe` when the other end is closed,
-/// `InvalidInput` for more than [`MAX_FDS`] descriptors.
+/// `ConnectionReset` when it was closed with packets unread, `InvalidInput` for more than [`MAX_FDS`] descriptors.
 pub fn send_packet(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); FDS_SPACE];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

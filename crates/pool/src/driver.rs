@@ -82,6 +82,12 @@ impl Worker {
     }
 }
 
+/// Whether a packet was not sent because nobody will ever read it; its reader's end is heard of from the socket.
+fn was_hung_up(error: &io::Error) -> bool {
+    // The latter where the reader has died with packets unread.
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 /// Whether what `error` says is missing may be there again in a moment.
 fn passes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(process::is_shortage)
@@ -265,8 +271,7 @@ impl<T: Send + 'static> Driver<T> {
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
         let Some(zygote) = &self.zygote else { return Ok(()) };
         match socket::send_packet(&zygote.control, packet, &[]) {
-            // Its end will be heard of from the socket.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if was_hung_up(&error) => Ok(()),
             other => other,
         }
     }
@@ -298,7 +303,7 @@ impl<T: Send + 'static> Driver<T> {
         let Some(zygote) = &self.zygote else { return Ok(()) };
         let fds = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
         match socket::send_packet(&zygote.control, &packet, &fds) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if was_hung_up(&error) => Ok(()),
             other => other,
         }
     }

@@ -114,8 +114,8 @@ impl<T> Task<T> {
 pub struct Death {
     /// Name of the task it was running.
     pub task: String,
-    /// Process id.
-    pub pid: i32,
+    /// Process id; `None` when it died before that was known.
+    pub pid: Option<i32>,
     /// As `waitpid` gives it; `None` when nobody could wait for it.
     pub wait_status: Option<i32>,
     /// Its largest resident size, in bytes, if known.

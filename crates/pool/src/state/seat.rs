@@ -169,7 +169,7 @@ impl<T> State<T> {
         if seat.generation != generation || seat.life == Life::Empty {
             return;
         }
-        let (participant, pid) = (seat.participant, seat.pid().unwrap_or(0));
+        let (participant, pid) = (seat.participant, seat.pid());
         let worked = seat.record.tasks_done().load(Ordering::Relaxed) > 0;
         self.collect_lane(index);
         let mut lost = false;
@@ -192,7 +192,9 @@ impl<T> State<T> {
         let seat = &mut self.seats[index];
         let retired = std::mem::take(&mut seat.retiring);
         seat.life = Life::Empty;
-        seat.note_end(pid, wait_status.unwrap_or(KILLED));
+        if let Some(pid) = pid {
+            seat.note_end(pid, wait_status.unwrap_or(KILLED));
+        }
         if !worked && !lost && !retired {
             self.stillborn += 1;
         }

@@ -196,10 +196,27 @@ fn has_spoken(outcome: &Outcome) -> bool {
     }
 }
 
+/// How long to wait before what failed for want of something is tried again, in nanoseconds.
+const PAUSES: &[u64] = &[clock::MILLISECOND, 10 * clock::MILLISECOND, 50 * clock::MILLISECOND];
+
 /// The result or the exception that an outcome stands for.
 fn decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> future::Outcome {
-    spare::retry(|| try_decode(py, outcome, bytes))
-        .unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))
+    let mut made = spare::retry(|| try_decode(py, outcome, bytes));
+    let pauses = match outcome {
+        // No code of the user's is run for these, which could mind: if they cannot be made, it is for a shortage.
+        Outcome::Died(_) | Outcome::TimedOut(..) => PAUSES,
+        // Nor for this, but there may be thousands of them.
+        Outcome::Broken(_) => &PAUSES[..1],
+        _ => &[],
+    };
+    for &pause in pauses {
+        if made.is_ok() {
+            break;
+        }
+        py.detach(|| clock::sleep_until(clock::now() + pause));
+        made = spare::retry(|| try_decode(py, outcome, bytes));
+    }
+    made.unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))
 }
 
 /// What is said of an outcome that cannot be made into what it stands for. Needs nothing to be imported.
@@ -212,7 +229,10 @@ fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> 
         Outcome::Block(head, block) if head.flags & flag::RAISED != 0 => {
             imports::loads(py).and_then(|loads| summary(&payload::load(py, loads, block.clone(), false)?))
         }
-        Outcome::Died(death) => Ok(format!("worker {} died while it ran task {:?}", death.pid, death.task)),
+        Outcome::Died(death) => {
+            let who = death.pid.map_or("a worker".to_owned(), |pid| format!("worker {pid}"));
+            Ok(format!("{who} died while it ran task {:?}", death.task))
+        }
         Outcome::TimedOut(task, timeout) => {
             let seconds = *timeout as f64 / 1e9;
             return PyTimeoutError::new_err(format!(
