@@ -121,7 +121,7 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
         first = work.feed.taken - len(items)
         part, failure, seconds = opened(outcome, first, work.return_exceptions)
         if failure is not None:
-            raise failure.exception
+            raise failure.let_go()
         results += part
         shown.advance(len(items))
         each = seconds / len(items)
@@ -281,5 +281,5 @@ def _retried(fn: Callable[..., T], options: TaskOptions, *args: Any) -> T:
     trying = (options.retries, options.retry_on)
     results, failure, _ = run_chunk(fn, (args,), True, *trying, pauses=options.pauses())
     if failure is not None:
-        raise failure.exception
+        raise failure.let_go()
     return results[0]

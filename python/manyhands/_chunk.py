@@ -50,6 +50,15 @@ class Failure:
         self.task = task
         self.shown = shown
 
+    def let_go(self) -> BaseException:
+        """Return the exception, to be raised, and keep it no longer.
+
+        Its traceback keeps the frames that know this object, and what they know: arguments, say.
+        """
+        exception = self.exception
+        del self.exception
+        return exception
+
     def __reduce__(self) -> tuple[object, ...]:
         from manyhands._remote_error import dump_exception
 

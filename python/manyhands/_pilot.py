@@ -117,7 +117,7 @@ class Piece:
             item=item,
         )
         if failure is not None:
-            raise failure.exception
+            raise failure.let_go()
         return results
 
 

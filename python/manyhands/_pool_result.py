@@ -158,7 +158,7 @@ class MapResult(AsyncResult[list[T]]):
                 future, bool(self._items), first, count, return_exceptions=False, item=item
             )
             if failure is not None:
-                raise failure.exception
+                raise failure.let_go()
             parts.append(results)
             first += count
         return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
@@ -220,7 +220,7 @@ class PoolIterator(Generic[T]):
         while not self._results:
             if self._failure is not None:
                 failure, self._failure = self._failure, None
-                raise failure.exception
+                raise failure.let_go()
             if not self._window:
                 self._pool = None
                 error, self._window.error = self._window.error, None

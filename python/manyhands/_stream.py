@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
 
     from manyhands._async_results import AsyncResults
+    from manyhands._chunk import Failure
     from manyhands._executor import Executor
     from manyhands._future import Future
     from manyhands._loan import Loan
@@ -167,7 +168,7 @@ def _eager_pieces(
             )
             yield drained(results)
             if failure is not None:
-                raise failure.exception
+                raise failure.let_go()
             first += count
     finally:
         withdraw(futures)
@@ -237,13 +238,14 @@ def _pieces(
             _, items, (results, failure, _) = window.finish(choose(window), deadline)
             yield drained(results)
             if failure is not None:
-                raise failure.exception
+                raise failure.let_go()
             window.release(items)
             window.fill()
         if window.error is not None:
             raise window.error
     finally:
         window.stop()
+        window.guide = None  # it knows the window
 
 
 def collected(window: Window[T], shown: Progress) -> list[T]:
@@ -255,14 +257,14 @@ def collected(window: Window[T], shown: Progress) -> list[T]:
     results: list[T] = []
     early: dict[int, list[T]] = {}
     following = 0
-    failed: tuple[int, BaseException] | None = None
+    failed: tuple[int, Failure] | None = None
     try:
         window.fill()
         while window and (failed is None or window.oldest_number() < failed[0]):
             number, items, (part, failure, _) = window.finish(window.next_completed())
             window.release(items)
             if failure is not None and (failed is None or number < failed[0]):
-                failed = (number, failure.exception)
+                failed = (number, failure)
                 window.stop(after=number)
             window.fill()
             early[number] = part
@@ -273,8 +275,10 @@ def collected(window: Window[T], shown: Progress) -> list[T]:
     except BaseException:
         window.cancel()
         raise
+    finally:
+        window.guide = None  # it knows the window
     if failed is not None:
-        raise failed[1]
+        raise failed[1].let_go()
     if window.error is not None:
         raise window.error
     return results

@@ -28,9 +28,9 @@ from manyhands._surroundings import Surroundings
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from manyhands._settings import Settings
     from manyhands._zygote import Assignment
@@ -39,6 +39,15 @@ __all__ = ["Hooks", "main"]
 
 # Seconds that the queues of a worker whose initializer has failed may take to send what is in them.
 _FLUSH_LIMIT = 1.0
+
+
+def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+    try:
+        return _pickling.loads(data, buffers)
+    except Exception as error:
+        # The task's code is not in the traceback, for it has not begun.
+        error.add_note("manyhands: raised while what the task was sent was unpickled in its worker")
+        raise
 
 
 class Hooks:
@@ -55,7 +64,7 @@ class Hooks:
         settings: what the parent has said about itself.
     """
 
-    loads = staticmethod(_pickling.loads)
+    loads = staticmethod(_load_sent)
     dumps = staticmethod(_pickling.dumps)
     dump_exception = staticmethod(_remote_error.dump_exception)
     carry = staticmethod(_carry.carry)

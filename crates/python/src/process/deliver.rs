@@ -240,7 +240,13 @@ fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> 
             ));
         }
         Outcome::Broken(reason) => Ok(reason.to_string()),
-        _ => return problem,
+        Outcome::Inline(..) | Outcome::Block(..) => {
+            let note = "manyhands: raised while the result of the task was unpickled here";
+            // Without it, if there is no memory for it.
+            _ = problem.value(py).call_method1(intern!(py, "add_note"), (note,));
+            return problem;
+        }
+        Outcome::Corrupted => return problem,
     };
     let Ok(text) = text else { return problem };
     let error = PyRuntimeError::new_err(format!("{text} (the error for it cannot be made: {problem})"));
