@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
 use manyhands_os::procfs;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use super::ThreadWorker;
@@ -187,7 +187,8 @@ impl Pool {
     /// Finds somebody for a task that has just been queued.
     ///
     /// # Errors
-    /// When no thread can be started at all: the task has left the backlog then.
+    /// When no thread can be started at all, or when a signal handler has raised meanwhile: the task has left the
+    /// backlog then, unless somebody has taken it.
     pub(super) fn dispatch(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -200,7 +201,10 @@ impl Pool {
         drop(inner);
         let Err(error) = self.obey(py, summons) else { return Ok(()) };
         let mut inner = self.lock();
-        if !inner.workers.is_empty() {
+        // Ctrl-C, and what else a handler raises, is not about threads: whoever submits is to hear of it.
+        let is_refused =
+            error.is_instance_of::<PyRuntimeError>(py) || error.is_instance_of::<PyMemoryError>(py);
+        if is_refused && !inner.workers.is_empty() {
             return Ok(());
         }
         let withdrawn = inner.backlog.take(token).or_else(|| inner.backlog.take_retry(token));

@@ -1,0 +1,77 @@
+"""What a signal handler raises while `submit` starts a thread reaches whoever submits.
+
+Found by use: Ctrl-C in the first moments of a map on threads was lost now and then, and the map ran
+on to its end. A thread that cannot be started is no matter while there are others, and what was
+raised meanwhile was taken for that.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+
+import manyhands as mh
+from manyhands import _thread
+from manyhands._sure_thread import SureThread
+
+
+class Interrupted(SureThread):
+    """A thread during whose start a signal comes."""
+
+    def start(self) -> None:
+        """Start it."""
+        super().start()
+        signal.raise_signal(signal.SIGINT)
+
+
+class Refused(SureThread):
+    """A thread that the system refuses."""
+
+    def start(self) -> None:
+        """Fail as `threading.Thread` does."""
+        raise RuntimeError("can't start new thread")
+
+
+class Unlikely(Exception):
+    """No error of a start."""
+
+
+def raise_unlikely(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Handle a signal."""
+    raise Unlikely
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Unlikely])
+def test_it_is_raised_although_there_is_another_thread(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    handler = raise_unlikely if error is Unlikely else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with mh.ThreadPoolExecutor(2) as pool:
+            first = pool.submit(gate.wait, 30)
+            monkeypatch.setattr(_thread, "SureThread", Interrupted)
+            with pytest.raises(error):
+                pool.submit(abs, -1)
+            monkeypatch.undo()
+            gate.set()
+            assert first.result()
+            assert [pool.submit(abs, -number).result() for number in range(5)] == list(range(5))
+    finally:
+        gate.set()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_that_is_refused_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    with mh.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(gate.wait, 30)
+        monkeypatch.setattr(_thread, "SureThread", Refused)
+        second = pool.submit(abs, -1)
+        gate.set()
+        assert (first.result(), second.result()) == (True, 1)
