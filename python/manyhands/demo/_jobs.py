@@ -113,7 +113,10 @@ def fetch(url: str) -> Page:
     parts = urlsplit(url)
     request = f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"
     where = parts.hostname or "localhost", parts.port or 80
-    with socket.create_connection(where, timeout=30) as connection:
+    # Not by create_connection, which imports a codec for names at its first call.
+    with socket.socket() as connection:
+        connection.settimeout(30)
+        connection.connect(where)
         connection.sendall(request.encode("ascii"))
         answer = b"".join(iter(partial(connection.recv, 65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
