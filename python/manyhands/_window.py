@@ -148,11 +148,12 @@ class Window(Generic[T]):
         item = small(items[0]) if single else NO_ITEM
         kind = self._submission.kind
         entry = _Entry(self._submitted, first, len(items), seconds, single, kind, item)
-        self._under_way[future] = entry
-        self._submitted += 1
-        self._items += entry.items
         if self._completed is not None:
             future.add_done_callback(self._completed.put)
+        self._submitted += 1
+        self._items += entry.items
+        # Last: a signal handler may raise before, and nobody is to wait for what will not be told.
+        self._under_way[future] = entry
 
     def fill(self) -> None:
         """Submit as much as the bound allows."""
@@ -211,7 +212,10 @@ class Window(Generic[T]):
         """
         assert self._completed is not None
         try:
-            return self._completed.get_nowait()  # type: ignore[no-any-return]
+            while True:
+                future: Future[Any] = self._completed.get_nowait()
+                if future in self._under_way:
+                    return future
         except Empty:
             pass
         deadline = None if seconds is None else monotonic() + seconds
@@ -230,7 +234,9 @@ class Window(Generic[T]):
             slice_seconds = self._look()
             left = slice_seconds if deadline is None else min(slice_seconds, deadline - monotonic())
             try:
-                return self._completed.get(timeout=max(0.0, left))  # type: ignore[no-any-return]
+                future: Future[Any] = self._completed.get(timeout=max(0.0, left))
+                if future in self._under_way:
+                    return future
             except Empty:
                 if deadline is not None and monotonic() >= deadline:
                     raise TimeoutError from None
