@@ -43,6 +43,8 @@ DEARER: Final = 4
 # so many of them: a look at the clock would take longer.
 TINY: Final = 2e-5
 STRETCH: Final = 64
+# A look at the clock is worth it once in so many seconds of work.
+BETWEEN_LOOKS: Final = 5e-5
 
 
 def _resources(work: Work[T]) -> Resources:
@@ -105,9 +107,11 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
+    stretch = max(1, int(BETWEEN_LOOKS / expected))
     context = own_context()
     while len(items := work.feed.take(size)):
         check_cancelled()
+        queued = queued_seconds()
         outcome: Outcome[T] = context.run(
             run_chunk,
             work.fn,
@@ -117,14 +121,21 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
             options.retry_on,
             work.return_exceptions,
             options.pauses(),
+            stretch,
+            2 * LOOK_AGAIN,
         )
         first = work.feed.taken - len(items)
         part, failure, seconds = opened(outcome, first, work.return_exceptions)
         if failure is not None:
             raise failure.let_go()
         results += part
-        shown.advance(len(items))
-        each = seconds / len(items)
+        shown.advance(len(part))
+        each = seconds / len(part)
+        if len(part) < len(items):
+            work.feed.give_back(items[len(part) :])
+            # It is the last stretch that has taken so long.
+            late = seconds - (queued_seconds() - queued) - (len(part) - stretch) * expected
+            each = max(each, late / stretch)
         remaining = work.feed.remaining
         if each > DEARER * expected and (remaining is None or remaining * each > LOOK_AGAIN):
             return False

@@ -219,10 +219,14 @@ def run_chunk(
     retry_on: tuple[type[BaseException], ...] = (Exception,),
     return_exceptions: bool = False,
     pauses: Sequence[float] = (),
+    stretch: int = 0,
+    enough: float = 0.0,
 ) -> Outcome[T]:
     """Call `fn` on each of `items` (on ``*item`` with `star`) until one call fails.
 
-    With `return_exceptions` the others go on, and a `Failure` takes the place of the result.
+    With `return_exceptions` the others go on, and a `Failure` takes the place of the result. With
+    `stretch`, it is looked after each so many items whether they have taken `enough` seconds;
+    those that are left have no results then.
 
     Returns:
         ``(results, failure, seconds)``: the results before the failure, the `Failure` or None,
@@ -231,16 +235,20 @@ def run_chunk(
     function = _unpack(fn) if isinstance(fn, ShippedFunction) else fn
     results: list[T] = _Parcel() if return_exceptions else []
     failure = None
+    trying = (retries, retry_on, pauses)
     began = perf_counter()
     try:
-        if return_exceptions:
-            _call_all(function, items, star, (retries, retry_on, pauses), results)
-        elif retries:
-            trying = (retries, retry_on, pauses)
-            for item in items:
-                results.append(_retried(function, item if star else (item,), trying))
-        else:
-            _call_each(function, items, star, results)
+        for first in range(0, len(items), stretch or len(items) or 1):
+            part = items[first : first + stretch] if stretch else items
+            if return_exceptions:
+                _call_all(function, part, star, trying, results)
+            elif retries:
+                for item in part:
+                    results.append(_retried(function, item if star else (item,), trying))
+            else:
+                _call_each(function, part, star, results)
+            if stretch and perf_counter() - began >= enough:
+                break
     except BaseException as error:
         if isinstance(error, TaskCancelled):
             raise
@@ -303,8 +311,9 @@ def _call_each(
                 append(function(item))
         return
     # Twice as fast for what is written in C, which leaves no traceback that could be lost.
+    before = len(results)
     results.extend(starmap(function, items) if star else map(function, items))
-    if len(results) < len(items):
+    if len(results) < before + len(items):
         raise StopIteration
 
 

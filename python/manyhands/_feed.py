@@ -22,6 +22,11 @@ def _is_sliceable(items: object) -> TypeGuard[Sequence[Any]]:
     return numpy is not None and type(items) is numpy.ndarray and getattr(items, "ndim", 0) > 0
 
 
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
+
+
 class Unpacked:
     """An input of a map whose items are unpacked into arguments."""
 
@@ -100,6 +105,13 @@ class Feed:
                 raise
             self._error = error
         return piece
+
+    def give_back(self, items: Sequence[Any]) -> None:
+        """Take back the latest items that were taken, to be taken again."""
+        if self._iterator is not None:
+            later = self._iterator if self._error is None else _raising(self._error)
+            self._iterator, self._error = chain(items, later), None
+        self.skip(-len(items))
 
     def rest(self) -> Iterator[Any]:
         """Iterate over what is left, reading the input as lazily as it allows.

@@ -1,7 +1,8 @@
-"""A lazy map in the caller moves to workers when its items become dear, and can be closed.
+"""A map in the caller moves to workers when its items become dear; a lazy one can be closed.
 
-Found in use: a cache answers the first thousand items, and the others are downloads; judged once,
-`imap` went on with them one after another. `map` judges anew as items end.
+Found in use: a cache answers the first thousand items, and the others are downloads. Judged once,
+`imap` went on with them one after another; and `map` judged them anew only after as many items as
+cheap ones fit into a fiftieth of a second, which may be all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ import pytest
 
 import manyhands as mh
 from manyhands import _auto
+from manyhands._choice import Choice, Measurements
+from manyhands._feed import Feed
+from manyhands._options import NO_OPTIONS
 from manyhands._process import default_workers
+from manyhands._progress import open_progress
+from manyhands._work import Work
 
 CHEAP = 2000
 DEAR = 40
@@ -26,15 +32,15 @@ DEAR = 40
 class Cache:
     """Answers small numbers at once, and has to wait for large ones; counts who waits at once."""
 
-    def __init__(self, wait: float = 0.03) -> None:
-        self.wait = wait
+    def __init__(self, wait: float = 0.03, cheap: int = CHEAP) -> None:
+        self.wait, self.cheap = wait, cheap
         self.lock = threading.Lock()
         self.now = self.most = 0
         self.seen: list[int] = []
 
     def __call__(self, number: int) -> int:
         self.seen.append(number)
-        if number < CHEAP:
+        if number < self.cheap:
             return -number
         with self.lock:
             self.now += 1
@@ -62,6 +68,49 @@ def test_items_that_begin_to_wait_move_to_threads(ordered: bool, items: Callable
     assert choice is not None
     assert choice.kind == "thread"
     assert choice.measurements.waiting > 0.5
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+@pytest.mark.parametrize("kind", [list, iter])
+def test_a_map_does_not_wait_for_the_end_of_a_large_piece(
+    kind: Any, return_exceptions: bool
+) -> None:
+    numbers = range(20_800)
+    cache = Cache(0.001, cheap=20_000)
+    feed = Feed([kind(numbers)], False)
+    work = Work(cache, feed, "auto", None, NO_OPTIONS, None, return_exceptions=return_exceptions)
+    # All dear ones would fit into one piece, were they as cheap as the others.
+    known = Choice("sequential", "", Measurements(items=1000, item_seconds=2e-7))
+    results: list[int] = []
+    shown = open_progress(None, "", None)
+    # It may stop earlier, where the machine has other things to do.
+    while not _auto._run_inline(work, known, results, shown):
+        if feed.taken > 20_000:
+            break
+    assert 20_000 < feed.taken <= 20_500
+    assert results == [-number for number in numbers[: feed.taken]]
+    assert cache.seen == list(numbers[: feed.taken])
+    assert feed.take(1) == [feed.taken - 1]
+
+
+def test_what_a_map_gives_back_is_not_lost() -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(500)
+        raise OSError("the input has gone")
+
+    with pytest.raises(OSError, match="gone"):
+        mh.map(abs, numbers())
+    feed = Feed([numbers()], False)
+    assert feed.take(600) == list(range(500))
+    feed.give_back(range(400, 500))
+    assert (feed.taken, feed.take(60)) == (400, list(range(400, 460)))
+    assert feed.take(60) == list(range(460, 500))
+    with pytest.raises(OSError, match="gone"):
+        feed.take(1)
+    sized = Feed([[1, 2, 3]], False)
+    assert sized.take(3) == [1, 2, 3]
+    sized.give_back([2, 3])
+    assert (sized.taken, sized.remaining, sized.take(5)) == (1, 2, [2, 3])
 
 
 def test_in_coroutines_too() -> None:
