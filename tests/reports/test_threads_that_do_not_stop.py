@@ -50,7 +50,8 @@ def test_a_map_raises_when_an_item_takes_too_long(keywords: dict[str, Any]) -> N
     gate = Event()
     began = time.monotonic()
     try:
-        with pytest.raises(mh.TaskTimeout):
+        said = "task '.*lambda>' was asked to stop: it ran longer than its timeout of 0.3 s"
+        with pytest.raises(mh.TaskTimeout, match=said):
             mh.map(lambda n: wait_unless(0, gate, n), range(60), timeout=TIMEOUT_S, **keywords)
         assert time.monotonic() - began < 15
     finally:

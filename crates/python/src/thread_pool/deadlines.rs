@@ -242,7 +242,7 @@ fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
 
 fn overdue(py: Python<'_>, task: &Task, seconds: f64) -> PyErr {
     let made = task.label(py).text(py).and_then(|name| {
-        let text = format!("task {name} did not end within {seconds} s");
+        let text = format!("task '{name}' was asked to stop: it ran longer than its timeout of {seconds} s");
         imports::task_timeout(py)?.call1((text, name, seconds))
     });
     match made {
