@@ -50,7 +50,7 @@ impl EventFd {
     /// False when somebody else has closed the descriptor.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        rustix::io::fcntl_getfd(&self.fd).is_ok()
+        !matches!(rustix::io::fcntl_getfd(&self.fd), Err(Errno::BADF))
     }
 
     /// Sets the counter back to zero; returns what it was.

@@ -31,6 +31,9 @@ pub(crate) const FIRST_VOICE: u64 = 2;
 
 const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
+/// What waiting on a descriptor says that was closed by somebody else, or closed and then used for something else.
+const EBADF: i32 = 9;
+const EINVAL: i32 = 22;
 /// How long a zygote whose parent's end has closed may take to kill its workers and exit.
 const ZYGOTE_GRACE: u64 = clock::SECOND;
 
@@ -177,9 +180,17 @@ impl<T: Send + 'static> Driver<T> {
             if again {
                 continue;
             }
-            let Ok(ready) = poller.wait(deadline) else {
-                self.shared.lock().break_down(DESCRIPTORS_CLOSED);
-                break;
+            let ready = match poller.wait(deadline) {
+                Ok(ready) => ready,
+                Err(error) if matches!(error.raw_os_error(), Some(EBADF | EINVAL)) => {
+                    self.shared.lock().break_down(DESCRIPTORS_CLOSED);
+                    break;
+                }
+                // It is for a shortage, and passes.
+                Err(_) => {
+                    clock::sleep_until(clock::now() + clock::MILLISECOND);
+                    Vec::new()
+                }
             };
             for (key, _) in ready {
                 self.attend(key);
