@@ -38,7 +38,7 @@ use manyhands_os::memory::page_size;
 use manyhands_os::process::Identity;
 use manyhands_sync::site::Site;
 use manyhands_sync::words::SegmentWords;
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 
 mod error;
 mod holders;
@@ -106,7 +106,7 @@ pub struct End {
     base: usize,
     /// The place of our hold, plus one; 0: closed.
     place: AtomicUsize,
-    spin: SpinBudget,
+    spin: SpinPolicy,
 }
 
 impl End {

@@ -41,7 +41,7 @@ use std::sync::atomic::AtomicBool;
 use manyhands_os::memory::Segment;
 use manyhands_os::process::Identity;
 use manyhands_sync::EventCount;
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::atomic::Ordering;
 use manyhands_sync::site::Site;
 use manyhands_sync::words::{SegmentWords, Words};
@@ -138,7 +138,7 @@ pub struct Queue {
     body: Body,
     consumers: Consumers,
     options: Options,
-    spin: SpinBudget,
+    spin: SpinPolicy,
     /// Whether a consumer of this process has left memory behind it since it last was looked through.
     passed: AtomicBool,
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_channel::arena::Block;
+use manyhands_os::clock;
 use manyhands_os::poll::{EventFd, Interest, Poller};
 use manyhands_os::process::{self, identity};
-use manyhands_os::{clock, procfs};
-use manyhands_sync::{SpinBudget, Wait};
+use manyhands_sync::{SpinPolicy, Wait};
 
 use crate::control::Control;
 use crate::driver::{BELL, FIRST_VOICE, Launch};
@@ -125,7 +125,7 @@ pub struct Pool<T> {
     pub(crate) shared: Arc<Shared<T>>,
     pub(crate) driver: Mutex<Option<JoinHandle<()>>>,
     leads: AtomicBool,
-    spin: SpinBudget,
+    spin: SpinPolicy,
 }
 
 impl<T: Send + 'static> Pool<T> {
@@ -167,7 +167,7 @@ impl<T: Send + 'static> Pool<T> {
             shared: Arc::new(shared),
             driver: Mutex::new(None),
             leads: AtomicBool::new(false),
-            spin: SpinBudget::new(procfs::cpus()),
+            spin: SpinPolicy::new(),
         })
     }
 
@@ -277,10 +277,12 @@ impl<T: Send + 'static> Pool<T> {
 
     fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<u64>) -> Roused {
         let ready = || self.has_news() || is_done();
-        if self.spin.look(|| ready().then_some(())).is_some() {
-            return Roused::News;
+        let Err(spent) = self.spin.look(|| ready().then_some(())) else { return Roused::News };
+        let roused = self.sleep(true, ready, deadline);
+        if matches!(roused, Roused::News | Roused::TimedOut) {
+            spent.end();
         }
-        self.sleep(true, ready, deadline)
+        roused
     }
 
     fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<u64>) -> Roused {

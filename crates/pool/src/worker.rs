@@ -8,10 +8,10 @@ use std::sync::Arc;
 use manyhands_channel::lane::Lane;
 use manyhands_channel::ring::{Entry, Ring};
 use manyhands_channel::words::SegmentWords;
+use manyhands_os::clock;
 use manyhands_os::memory::Segment;
-use manyhands_os::{clock, procfs};
 use manyhands_sync::atomic::Ordering;
-use manyhands_sync::{SpinBudget, Wait};
+use manyhands_sync::{Spent, SpinPolicy, Wait};
 
 use crate::control::{Control, SLOTS, STOP, SeatRecord};
 use crate::slots::{Finish, Phase, SlotState, Slots};
@@ -41,7 +41,7 @@ pub struct WorkerSide {
     record: SeatRecord,
     lane: Lane<SegmentWords>,
     participant: u16,
-    spin: SpinBudget,
+    spin: SpinPolicy,
 }
 
 impl WorkerSide {
@@ -57,7 +57,7 @@ impl WorkerSide {
             control,
             record,
             participant,
-            spin: SpinBudget::new(procfs::cpus()),
+            spin: SpinPolicy::new(),
         }
     }
 
@@ -89,17 +89,21 @@ impl WorkerSide {
     }
 
     /// Claims a task that is queued within the next microseconds, if waiting so long has paid lately.
-    #[must_use]
-    pub fn spin_next(&self) -> Option<Next> {
+    ///
+    /// # Errors
+    /// When it is time to sleep; see [`wait_next`](Self::wait_next).
+    pub fn spin_next(&self) -> Result<Next, Spent<'_>> {
         self.spin.look(|| self.try_next())
     }
 
     /// Sleeps until there is a task, and claims it; or for `nanoseconds`, if given.
     #[must_use]
-    pub fn wait_next(&self, nanoseconds: Option<u64>) -> Next {
+    pub fn wait_next(&self, spent: Spent<'_>, nanoseconds: Option<u64>) -> Next {
         let deadline = nanoseconds.map(|length| clock::now() + length);
-        let found = self.control.work().wait_for(&SpinBudget::none(), deadline, || self.try_next());
-        found.unwrap_or_else(|why| if why == Wait::TimedOut { Next::Nothing } else { Next::Interrupted })
+        let found = self.control.work().wait_for(&SpinPolicy::none(), deadline, || self.try_next());
+        found
+            .inspect(|_| spent.end())
+            .unwrap_or_else(|why| if why == Wait::TimedOut { Next::Nothing } else { Next::Interrupted })
     }
 
     /// Notes that the worker has this task from now on, and loads it: what it is to call, and with what. `timed`: the

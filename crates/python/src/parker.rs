@@ -7,11 +7,11 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
 use manyhands_os::{park, procfs};
+use manyhands_sync::SpinPolicy;
 use pyo3::prelude::*;
 
 use crate::ending;
@@ -25,24 +25,8 @@ const CALLED: u32 = 2;
 
 /// A signal that arrives between the last look at it and the sleep does not end the sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
-/// Nobody ever spins longer, in nanoseconds: past this, sleeping and being woken costs less than it saves.
-const LONGEST_SPIN: u32 = 50_000;
-/// What is left of the budget when spinning never pays: when all CPUs are busy, say.
-const SHORTEST_SPIN: u32 = 1_000;
-/// The least when the one who will call is known to be running on another CPU: the answer is on its way.
-const ANSWER_SPIN: u32 = 8_000;
-/// After so many spins in vain, one goes to the full length, to see whether times have changed.
-const RETRY_AFTER: u32 = 64;
-
 /// How many waits of ours have let go of the interpreter so far; see [`detachments`].
 static DETACHMENTS: AtomicU32 = AtomicU32::new(0);
-
-static MAY_SPIN: LazyLock<bool> = LazyLock::new(|| procfs::cpus() > 1);
-
-/// Makes now what is made when it is first used.
-pub(crate) fn settle() {
-    LazyLock::force(&MAY_SPIN);
-}
 
 /// Counts the waits of ours that have let go of the interpreter.
 ///
@@ -77,10 +61,8 @@ pub(crate) enum Roused {
 #[derive(Debug)]
 pub(crate) struct Parker {
     word: AtomicU32,
-    /// How long the next wait spins, in nanoseconds. Only the thread itself touches this.
-    budget: AtomicU32,
-    /// Spins in vain since the last one that paid.
-    in_vain: AtomicU32,
+    /// How long to spin.
+    spin: SpinPolicy,
     /// The CPU on which the thread spun last.
     cpu: AtomicUsize,
 }
@@ -103,12 +85,7 @@ thread_local! {
 
 impl Default for Parker {
     fn default() -> Self {
-        Self {
-            word: AtomicU32::new(AWAKE),
-            budget: AtomicU32::new(LONGEST_SPIN / 2),
-            in_vain: AtomicU32::new(0),
-            cpu: AtomicUsize::new(usize::MAX),
-        }
+        Self { word: AtomicU32::new(AWAKE), spin: SpinPolicy::new(), cpu: AtomicUsize::new(usize::MAX) }
     }
 }
 
@@ -132,8 +109,8 @@ impl Parker {
     /// Wakes the thread if it sleeps, or keeps it from falling asleep. Makes no system call unless it sleeps.
     pub(crate) fn call(&self) {
         // pairs with: reset, is_called
-        if self.word.swap(CALLED, Ordering::AcqRel) == ASLEEP {
-            park::wake(&self.word, 1);
+        if self.word.swap(CALLED, Ordering::AcqRel) == ASLEEP && park::wake(&self.word, 1) > 0 {
+            manyhands_sync::note_waking();
         }
     }
 
@@ -187,16 +164,27 @@ impl Parker {
 
     /// Waits until called; false when the deadline passed, or a signal arrived, first.
     pub(crate) fn wait_detached(&self, deadline: Option<Deadline>, expect: Expect) -> bool {
-        if expect != Expect::Nothing && *MAY_SPIN && self.spin(expect) {
-            return true;
-        }
+        let spent = match expect {
+            Expect::Nothing => None,
+            _ => {
+                self.cpu.store(procfs::current_cpu(), Ordering::Relaxed);
+                match self.spin.look(|| self.is_called().then_some(())) {
+                    Ok(()) => return true,
+                    Err(spent) => Some(spent),
+                }
+            }
+        };
         if self.word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return true;
         }
         loop {
             let roused = park::wait(&self.word, ASLEEP, deadline);
             if self.is_called() {
+                spent.inspect(|spent| spent.end());
                 return true;
+            }
+            if roused == park::Wait::TimedOut {
+                spent.inspect(|spent| spent.end());
             }
             if matches!(roused, park::Wait::TimedOut | park::Wait::Interrupted) {
                 // Back to AWAKE, unless a call came in at the last moment.
@@ -204,36 +192,6 @@ impl Parker {
                     .word
                     .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire)
                     .is_err();
-            }
-        }
-    }
-
-    /// Spins for as long as it has paid lately; whether a call came.
-    fn spin(&self, expect: Expect) -> bool {
-        let in_vain = self.in_vain.load(Ordering::Relaxed);
-        let retry = in_vain >= RETRY_AFTER;
-        let budget = if retry { LONGEST_SPIN } else { self.budget.load(Ordering::Relaxed) };
-        let least = if expect == Expect::Soon { ANSWER_SPIN } else { SHORTEST_SPIN };
-        self.cpu.store(procfs::current_cpu(), Ordering::Relaxed);
-        let start = clock::now();
-        let end = start + u64::from(budget.max(least));
-        loop {
-            for _ in 0..16 {
-                if self.is_called() {
-                    // Twice of what was needed, at once when that is more, by and by when it is less.
-                    let used = u32::try_from(clock::now() - start).unwrap_or(LONGEST_SPIN);
-                    let wanted = used.saturating_mul(2).max(budget / 8 * 7);
-                    self.budget.store(wanted.clamp(SHORTEST_SPIN, LONGEST_SPIN), Ordering::Relaxed);
-                    self.in_vain.store(0, Ordering::Relaxed);
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if clock::now() >= end {
-                let less = self.budget.load(Ordering::Relaxed) / 2;
-                self.budget.store(less.max(SHORTEST_SPIN), Ordering::Relaxed);
-                self.in_vain.store(if retry { 0 } else { in_vain + 1 }, Ordering::Relaxed);
-                return false;
             }
         }
     }

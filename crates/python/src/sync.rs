@@ -16,29 +16,21 @@ mod semaphore;
 pub(crate) mod timeout;
 pub(crate) mod waiting;
 
-use std::sync::LazyLock;
-
-use manyhands_os::procfs;
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use pyo3::prelude::*;
 
 /// Pauses between two looks at a lock that others use: long enough for an owner to get through a few dozen short turns.
 const WIDEST: u32 = 32;
 
-static CPUS: LazyLock<usize> = LazyLock::new(procfs::cpus);
-
 /// Before a fork: makes everything now that is made when it is first used, so that no child finds it half made.
 #[pyfunction]
 fn settle() {
-    manyhands_sync::settle();
     manyhands_pool::home::settle();
-    LazyLock::force(&CPUS);
-    crate::parker::settle();
 }
 
 /// How long to look for a lock before sleeping, on this machine.
-pub(crate) fn spin_budget() -> SpinBudget {
-    SpinBudget::new(*CPUS).with_pauses(WIDEST)
+pub(crate) fn spin_budget() -> SpinPolicy {
+    SpinPolicy::new().with_pauses(WIDEST)
 }
 
 /// Adds the primitives to the module.

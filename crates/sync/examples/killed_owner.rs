@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::{self, ExitStatus, Spawn, identity, thread_id};
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 use manyhands_sync::names::{Kind, Wanted, make_or_open};
 use manyhands_sync::site::SITE_BYTES;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (acquired, killed) = std::thread::scope(|scope| -> io::Result<_> {
         let waiter = scope.spawn(|| {
-            let spin = SpinBudget::none();
+            let spin = SpinPolicy::none();
             (lock.acquire(identity(), thread_id(), None, &spin, &mut Patient), clock::now())
         });
         while !lock.word().events().has_sleepers() {

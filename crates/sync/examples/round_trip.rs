@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use manyhands_os::{clock, procfs};
+use manyhands_os::clock;
 use manyhands_sync::atomic::{AtomicU32, Ordering};
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 
 /// Two words for the one who waits.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl Words {
 const TURNS: u32 = 50_000;
 
 /// Plays the turns that are even or odd, as `parity` says.
-fn play(turn: &AtomicU32, parity: u32, spin: &SpinBudget, mine: &Words, theirs: &Words) {
+fn play(turn: &AtomicU32, parity: u32, spin: &SpinPolicy, mine: &Words, theirs: &Words) {
     for _ in 0..TURNS / 2 {
         let my_turn = || (turn.load(Ordering::Acquire) % 2 == parity).then_some(());
         while mine.events().wait_for(spin, None, my_turn).is_err() {}
@@ -32,8 +32,8 @@ fn play(turn: &AtomicU32, parity: u32, spin: &SpinBudget, mine: &Words, theirs: 
 }
 
 fn main() -> io::Result<()> {
-    let budgets = [("sleeping", SpinBudget::none()), ("spinning first", SpinBudget::new(procfs::cpus()))];
-    for (what, spin) in budgets {
+    let policies = [("sleeping", SpinPolicy::none()), ("spinning first", SpinPolicy::new())];
+    for (what, spin) in policies {
         let (turn, here, there) = (AtomicU32::new(0), Words::default(), Words::default());
         let start = clock::now();
         std::thread::scope(|scope| {
@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
             play(&turn, 1, &spin, &there, &here);
         });
         let each = (clock::now() - start) as f64 / f64::from(TURNS / 2) / 1e3;
-        writeln!(io::stdout(), "{what:16}{each:8.2} µs per round trip, {} looks", spin.looks())?;
+        writeln!(io::stdout(), "{what:16}{each:8.2} µs per round trip")?;
     }
     let nobody = Words::default();
     let start = clock::now();

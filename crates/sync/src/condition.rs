@@ -10,18 +10,17 @@
 //! wait for the number of *calls to all*, which grows whenever there are fewer entries than were to be notified; all of
 //! them wake, and each has to look again at what it waits for. Callers have to do that anyway.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
 
 use manyhands_os::process::Identity;
-use manyhands_os::procfs;
 
 use crate::site::{AsyncTicket, Listed, Site, SiteError, WaitKind};
 use crate::waiting::{Owners, Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
-use crate::{EventCount, SpinBudget};
+use crate::{EventCount, SpinPolicy};
 
-pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
+static SPIN: SpinPolicy = SpinPolicy::new();
 
 /// Word of the number of calls to all.
 const CALLS: usize = 0;
@@ -74,7 +73,7 @@ const SLEEPERS: usize = 2;
 /// ```
 pub struct Condition {
     site: Arc<Site>,
-    spin: &'static SpinBudget,
+    spin: &'static SpinPolicy,
     words: SegmentWords,
     key: u64,
 }
@@ -120,7 +119,7 @@ impl Condition {
     /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
     /// conditions of this process have learned.
     #[must_use]
-    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+    pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
         Self { spin, ..self }
     }
 

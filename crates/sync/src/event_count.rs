@@ -213,19 +213,24 @@ impl<'a> EventCount<'a> {
     /// When the deadline has passed or a signal handler has run, and `attempt` still returned nothing.
     pub fn wait_for<T>(
         &self,
-        spin: &crate::SpinBudget,
+        spin: &crate::SpinPolicy,
         deadline: Option<u64>,
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Result<T, Wait> {
-        if let Some(value) = spin.look(&mut attempt) {
-            return Ok(value);
-        }
+        let spent = match spin.look(&mut attempt) {
+            Ok(value) => return Ok(value),
+            Err(spent) => spent,
+        };
         loop {
             let key = self.prepare();
             if let Some(value) = attempt() {
+                spent.end();
                 return Ok(value);
             }
             let outcome = self.wait(key, deadline);
+            if outcome == Wait::TimedOut {
+                spent.end();
+            }
             if matches!(outcome, Wait::TimedOut | Wait::Interrupted) {
                 return attempt().ok_or(outcome);
             }
@@ -250,7 +255,7 @@ impl Drop for Key<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::SpinBudget;
+    use crate::SpinPolicy;
     use manyhands_os::clock;
 
     #[derive(Default)]
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn a_deadline_ends_the_wait() {
         let words = Words::default();
-        let nothing = words.events().wait_for(&SpinBudget::none(), Some(clock::now()), || None::<()>);
+        let nothing = words.events().wait_for(&SpinPolicy::none(), Some(clock::now()), || None::<()>);
         assert_eq!(nothing, Err(Wait::TimedOut));
         assert!(!words.events().has_sleepers());
     }
@@ -331,7 +336,7 @@ mod tests {
         const TURNS: u32 = if cfg!(miri) { 100 } else { 20_000 };
         let (turn, here, there) = (AtomicU32::new(0), Words::default(), Words::default());
         let play = |parity: u32, mine: &Words, theirs: &Words| {
-            let spin = SpinBudget::none();
+            let spin = SpinPolicy::none();
             for _ in 0..TURNS / 2 {
                 let mine_now = || (turn.load(Ordering::Acquire) % 2 == parity).then_some(());
                 while mine.events().wait_for(&spin, None, mine_now).is_err() {}

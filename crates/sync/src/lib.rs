@@ -17,7 +17,7 @@
 //! | `waiting` | the one way in which all of the above wait: signals, deadlines, deaths, deadlocks |
 //! | `deadlock` | cycles of threads that wait for each other |
 //! | [`EventCount`] | sleeping until something may have changed, without a lock, and without a system call where nobody sleeps |
-//! | [`SpinBudget`] | how long to look before sleeping is worth its price |
+//! | [`SpinPolicy`] | how long to look before sleeping is worth its price |
 //! | [`words`] | runs of atomic words in a segment, or on the heap for models and tests |
 //! | [`atomic`] | the one switch between the real atomics and those of the model checker loom |
 //!
@@ -57,28 +57,13 @@ mod parking;
 pub mod semaphore;
 #[cfg(not(loom))]
 pub mod site;
-mod spin_budget;
+mod spin_policy;
 #[cfg(not(loom))]
 pub mod waiting;
 #[cfg(not(loom))]
 mod watchlist;
 pub mod words;
 
-/// Makes everything now that this crate makes when it is first used. To be called before a fork: what another thread is
-/// in the middle of making then, nobody ever finishes in the child.
-///
-/// ```
-/// manyhands_sync::settle();
-/// ```
-#[cfg(not(loom))]
-pub fn settle() {
-    use std::sync::LazyLock;
-    for spin in [&barrier::waiting::SPIN, &condition::SPIN, &event::waiting::SPIN, &semaphore::waiting::SPIN]
-    {
-        LazyLock::force(spin);
-    }
-}
-
 pub use event_count::{EventCount, Key};
 pub use parking::Wait;
-pub use spin_budget::SpinBudget;
+pub use spin_policy::{Spent, SpinPolicy, note_waking};

@@ -1,7 +1,17 @@
 //! Sleeping on a word: the kernel's futex, or under loom a model of it.
 
 #[cfg(not(loom))]
-pub(crate) use manyhands_os::park::{wait, wake};
+pub(crate) use manyhands_os::park::wait;
+
+/// Wakes up to `count` of those who sleep on `word`; returns how many.
+#[cfg(not(loom))]
+pub(crate) fn wake(word: &crate::atomic::AtomicU32, count: u32) -> usize {
+    let woken = manyhands_os::park::wake(word, count);
+    if woken > 0 {
+        crate::note_waking();
+    }
+    woken
+}
 
 pub use manyhands_os::park::Wait;
 

@@ -14,7 +14,7 @@ use manyhands_os::robust;
 
 use crate::deadlock::{Member, Search};
 use crate::site::{Listed, Site, WaitKind, Watch};
-use crate::{EventCount, SpinBudget};
+use crate::{EventCount, SpinPolicy};
 
 /// The longest sleep without a look, in nanoseconds.
 pub const BACKSTOP: u64 = 200 * MILLISECOND;
@@ -95,7 +95,7 @@ pub struct Wait<'a> {
     /// When to give up; `None`: never.
     pub deadline: Option<u64>,
     /// How long to look before sleeping.
-    pub spin: &'a SpinBudget,
+    pub spin: &'a SpinPolicy,
     /// The caller's entry in the table of waiters, if it has made one; otherwise it gets one when the wait is long.
     pub listed: Option<&'a Listed>,
 }
@@ -182,13 +182,15 @@ impl Site {
         mut attempt: impl FnMut(Look) -> Option<T>,
     ) -> Result<T, Stopped> {
         let mut look = Look::default();
-        if let Some(value) = wait.spin.look(|| attempt(look)) {
-            return Ok(value);
-        }
+        let spent = match wait.spin.look(|| attempt(look)) {
+            Ok(value) => return Ok(value),
+            Err(spent) => spent,
+        };
         let mut sleeper = Sleeper::new(self, wait);
         loop {
             let key = wait.events.prepare();
             if let Some(value) = attempt(Look { sleeping: true, ..look }) {
+                spent.end();
                 return Ok(value);
             }
             let mut watched = Owners::none();
@@ -203,6 +205,7 @@ impl Site {
                     }
                 }
                 Outcome::TimedOut => {
+                    spent.end();
                     let dead = watched.iter().find(|owner| self.is_dead(*owner));
                     return attempt(Look { dead, ..look }).ok_or(Stopped::TimedOut);
                 }

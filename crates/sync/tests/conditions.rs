@@ -19,7 +19,7 @@ use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_WAITERS, SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
 use manyhands_sync::words::Words;
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 
 fn condition() -> (Arc<Site>, Condition) {
     let site = site();
@@ -169,7 +169,7 @@ fn producers_and_consumers_in_processes() {
     let (items, taken) = (all.word(16), all.word(17));
     let lock = Lock::at(Arc::clone(&site), SITE_BYTES).expect("room");
     let condition = Condition::open(Arc::clone(&site), all.part(8, Condition::WORDS)).expect("room");
-    let spin = SpinBudget::none();
+    let spin = SpinPolicy::none();
     let acquire =
         || lock.acquire(identity(), thread_id(), soon(), &spin, &mut Patient).map(|_| ()).expect("acquired");
     let release = || lock.release(identity()).expect("ours");

@@ -16,7 +16,7 @@ use ground::{await_that, site};
 use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{identity, thread_id};
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::deadlock::Member;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
 use manyhands_sync::names::{Kind, Wanted, hold_still, make_or_open};
@@ -63,7 +63,7 @@ impl Waiting for Waiter {
 }
 
 fn acquire(lock: &Lock, text: &str) -> Result<Acquired, Stopped> {
-    lock.acquire(identity(), thread_id(), None, &SpinBudget::none(), &mut Waiter::new(text))
+    lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut Waiter::new(text))
 }
 
 fn members(outcome: Result<Acquired, Stopped>) -> Option<Vec<Member>> {
@@ -155,7 +155,7 @@ fn who_waits_does_not_stand_behind_a_fork_or_another_look() {
         let still = hold_still();
         let waiter = scope.spawn(|| {
             let mut counted = Counted { waiter: Waiter::new("waits"), pauses: &pauses };
-            let outcome = lock.acquire(identity(), thread_id(), None, &SpinBudget::none(), &mut counted);
+            let outcome = lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut counted);
             assert_eq!(outcome.expect("granted"), Acquired::Clean);
             lock.release(identity()).expect("ours");
         });
@@ -177,7 +177,7 @@ fn cycle_of(older: &mut Waiter, younger: &mut Waiter) -> (Option<Vec<Member>>, O
         assert!(mine.try_acquire(identity(), thread_id()));
         held.wait();
         ready();
-        let told = members(next.acquire(identity(), thread_id(), None, &SpinBudget::none(), waiter));
+        let told = members(next.acquire(identity(), thread_id(), None, &SpinPolicy::none(), waiter));
         if told.is_none() {
             next.release(identity()).expect("ours");
         }
@@ -240,7 +240,7 @@ fn processes_make_cycles_too() {
         std::thread::yield_now();
     }
     let (me, thread) = (identity(), thread_id());
-    let outcome = theirs.acquire(me, thread, None, &SpinBudget::none(), &mut Waiter::new("ours"));
+    let outcome = theirs.acquire(me, thread, None, &SpinPolicy::none(), &mut Waiter::new("ours"));
     let members = members(outcome).expect("told");
     assert_eq!(members.len(), 2);
     assert_eq!((members[0].identity, members[0].thread), (me, thread));
@@ -334,7 +334,7 @@ fn who_gives_up_in_time_is_in_no_cycle() {
             std::thread::yield_now();
         }
         let deadline = Some(clock::now() + 300 * MILLISECOND);
-        let spin = SpinBudget::none();
+        let spin = SpinPolicy::none();
         let outcome = second.acquire(identity(), thread_id(), deadline, &spin, &mut Waiter::new(""));
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         first.release(identity()).expect("ours");

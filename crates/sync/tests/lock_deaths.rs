@@ -11,7 +11,7 @@ use child::{Child, News};
 use ground::{both_ways, site, soon};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::{Identity, identity, thread_id};
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, NotLocked, NotOwner, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::waiting::{Patient, Stopped};
@@ -25,7 +25,7 @@ fn rlock(site: &Arc<Site>, number: usize) -> RLock {
 }
 
 fn acquire(lock: &Lock) -> Acquired {
-    lock.acquire(identity(), thread_id(), soon(), &SpinBudget::none(), &mut Patient)
+    lock.acquire(identity(), thread_id(), soon(), &SpinPolicy::none(), &mut Patient)
         .expect("acquired in time")
 }
 
@@ -177,7 +177,7 @@ fn a_stopped_owner_is_not_robbed() {
         assert_eq!(owner.wait(), News::Stopped);
         let before = lock.owner();
         let deadline = Some(clock::now() + 450 * MILLISECOND);
-        let spin = SpinBudget::none();
+        let spin = SpinPolicy::none();
         let outcome = lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert_eq!(lock.acquire_now(identity(), thread_id()), None);

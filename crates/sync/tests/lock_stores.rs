@@ -15,7 +15,7 @@ use child::Child;
 use child::stepping::kill_at_every_store;
 use ground::soon;
 use manyhands_os::process::{identity, thread_id};
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     fn acquire(&self) -> Acquired {
-        let (deadline, spin) = (soon(), SpinBudget::none());
+        let (deadline, spin) = (soon(), SpinPolicy::none());
         self.lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient).expect("acquired in time")
     }
 
@@ -69,7 +69,7 @@ impl Scene {
         assert!(self.lock.try_acquire(me, thread), "as new: {what}");
         self.lock.release(me).expect("ours");
 
-        let (deadline, spin) = (soon(), SpinBudget::none());
+        let (deadline, spin) = (soon(), SpinPolicy::none());
         let acquired = self.rlock.acquire(me, thread, deadline, &spin, &mut Patient);
         assert!(acquired.is_ok(), "{acquired:?}: {what}");
         assert_eq!(self.rlock.count(), 1, "{what}");
@@ -159,7 +159,7 @@ fn wait_in_vain() {
         scene
     };
     let act = |scene: &Scene| {
-        let spin = SpinBudget::none();
+        let spin = SpinPolicy::none();
         let outcome = scene.lock.acquire(identity(), thread_id(), None, &spin, &mut Twice(0));
         assert!(matches!(outcome, Err(Stopped::Broken)), "{outcome:?}");
     };
@@ -187,7 +187,7 @@ fn release_to_a_waiter(until: impl Fn(&Scene) -> bool) {
             while !waiting.is_locked() {
                 std::thread::yield_now();
             }
-            let (deadline, spin) = (soon(), SpinBudget::none());
+            let (deadline, spin) = (soon(), SpinPolicy::none());
             let acquired = waiting.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
             let acquired = acquired.expect("acquired in time");
             waiting.recover(identity());

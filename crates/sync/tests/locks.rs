@@ -15,7 +15,7 @@ use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::process::{identity, thread_id};
 use manyhands_os::socket::Door;
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, Lock, NotLocked, NotOwner, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Look, Patient, Stopped, Wait, Waiting};
@@ -29,7 +29,7 @@ fn rlock(site: &Arc<Site>) -> RLock {
 }
 
 fn acquire(lock: &Lock) {
-    let spin = SpinBudget::none();
+    let spin = SpinPolicy::none();
     let acquired = lock.acquire(identity(), thread_id(), soon(), &spin, &mut Patient);
     assert_eq!(acquired.expect("acquired in time"), Acquired::Clean);
 }
@@ -86,7 +86,7 @@ fn a_deadline_ends_the_wait() {
     acquire(&lock);
     for after in [0, 1, 30] {
         let deadline = clock::now() + after * MILLISECOND;
-        let spin = SpinBudget::none();
+        let spin = SpinPolicy::none();
         let outcome = lock.acquire(identity(), thread_id(), Some(deadline), &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert!(clock::now() >= deadline);
@@ -112,7 +112,7 @@ fn a_waiter_can_be_told_to_stop() {
     acquire(&lock);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let (spin, mut waiting) = (SpinBudget::none(), Impatient(&stop));
+            let (spin, mut waiting) = (SpinPolicy::none(), Impatient(&stop));
             lock.acquire(identity(), thread_id(), None, &spin, &mut waiting)
         });
         while !lock.word().events().has_sleepers() {
@@ -148,7 +148,7 @@ fn a_signal_makes_the_waiter_pause() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             thread.store(u64::from(thread_id()), Ordering::Release);
-            let (spin, mut waiting) = (SpinBudget::none(), Counting(&pauses));
+            let (spin, mut waiting) = (SpinPolicy::none(), Counting(&pauses));
             lock.acquire(identity(), thread_id(), None, &spin, &mut waiting)
         });
         while !lock.word().events().has_sleepers() {
@@ -191,7 +191,7 @@ fn who_waits_long_gets_a_turn() {
 fn an_rlock_counts() {
     let site = site();
     let lock = rlock(&site);
-    let (me, thread, spin) = (identity(), thread_id(), SpinBudget::none());
+    let (me, thread, spin) = (identity(), thread_id(), SpinPolicy::none());
     assert_eq!(lock.release(me, thread), Err(NotOwner));
     assert!(lock.try_acquire(me, thread) && lock.try_acquire(me, thread));
     assert_eq!(lock.acquire_now(me, thread), Some(Acquired::Clean));
@@ -215,7 +215,7 @@ fn an_rlock_counts() {
 fn an_rlock_is_given_up_whole_and_taken_back() {
     let site = site();
     let lock = rlock(&site);
-    let (me, thread, spin) = (identity(), thread_id(), SpinBudget::none());
+    let (me, thread, spin) = (identity(), thread_id(), SpinPolicy::none());
     assert_eq!(lock.release_save(me, thread), Err(NotOwner));
     assert!(lock.try_acquire(me, thread) && lock.try_acquire(me, thread));
     let saved = lock.release_save(me, thread).expect("ours");
@@ -268,7 +268,7 @@ fn a_lock_kept_for_nobody_is_free() {
             std::mem::forget(lock.word().events().prepare());
         }
         let deadline = Some(clock::now() + 50 * MILLISECOND);
-        let spin = SpinBudget::none();
+        let spin = SpinPolicy::none();
         let outcome = lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert!(lock.word().is_starving());
@@ -343,7 +343,7 @@ fn a_knock_in_vain_is_passed_on() {
 fn a_certain_waiter_is_called() {
     let site = site();
     let key = SITE_BYTES as u64;
-    let spin = SpinBudget::none();
+    let spin = SpinPolicy::none();
     std::thread::scope(|scope| {
         for number in 0..3 {
             let (site, spin) = (&site, &spin);
@@ -381,7 +381,7 @@ fn a_certain_waiter_is_called() {
 fn a_lost_wake_up_is_made_good() {
     let site = site();
     let (looks, lock) = (Cell::new(0), lock(&site));
-    let (spin, events) = (SpinBudget::none(), lock.word().events());
+    let (spin, events) = (SpinPolicy::none(), lock.word().events());
     let (kind, key) = (WaitKind::Event, lock.key());
     let wait = Wait { events, key, kind, deadline: soon(), spin: &spin, listed: None };
     let third = |look: Look| {

@@ -16,7 +16,7 @@ use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES, Site, SiteError, WaitKind};
 use manyhands_sync::waiting::{Patient, Wait};
 use manyhands_sync::words::Words;
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 
 const KEY: u64 = SITE_BYTES as u64;
 
@@ -268,7 +268,7 @@ fn sleepers_that_die_are_not_counted_for_ever() {
     let site = site();
     let all = ground::words(&site, 2);
     let events = EventCount::new(all.futex(0), all.futex(1));
-    let spin = SpinBudget::none();
+    let spin = SpinPolicy::none();
     let wait = Wait { events, key: KEY, kind: WaitKind::Get, deadline: None, spin: &spin, listed: None };
     let sleepers: Vec<_> = (0..3)
         .map(|_| {

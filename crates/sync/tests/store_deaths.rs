@@ -13,7 +13,7 @@ use child::{Child, News};
 use ground::{await_that, memory, site, sleep_for_ever, soon, words};
 use manyhands_os::clock;
 use manyhands_os::process::identity;
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
 use manyhands_sync::condition::Condition;
 use manyhands_sync::event::Event;
@@ -27,7 +27,7 @@ fn leave_to_the_dead(what: impl FnOnce()) {
 }
 
 /// Looking again and again would only take thousands of instructions to trace.
-static NO_SPIN: SpinBudget = SpinBudget::none();
+static NO_SPIN: SpinPolicy = SpinPolicy::none();
 
 fn enter(site: &Site) {
     site.enter().expect("a lease");

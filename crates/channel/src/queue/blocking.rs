@@ -7,7 +7,7 @@ use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::process::Identity;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Look, Owners, Stopped, Wait, Waiting};
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 
 use super::error::{GetError, PutError, TaskError};
 use super::item::{Item, Message};
@@ -32,8 +32,8 @@ const GLIMPSE: u64 = MILLISECOND;
 const WIDEST: u32 = 16;
 
 /// How long to look before sleeping.
-pub(crate) fn budget() -> SpinBudget {
-    SpinBudget::for_answers(manyhands_os::procfs::cpus()).with_pauses(WIDEST)
+pub(crate) fn budget() -> SpinPolicy {
+    SpinPolicy::new().with_pauses(WIDEST)
 }
 
 impl Attempt {
@@ -125,7 +125,7 @@ pub(crate) struct Place<'q> {
     pub(crate) events: EventCount<'q>,
     pub(crate) key: u64,
     pub(crate) kind: WaitKind,
-    pub(crate) spin: &'q SpinBudget,
+    pub(crate) spin: &'q SpinPolicy,
     /// For its latch.
     pub(crate) turn: EventCount<'q>,
     pub(crate) turn_key: u64,
@@ -166,7 +166,7 @@ pub(crate) fn drive<T, E: Refusal>(
             Some(Obstacle::Taken) => {
                 let turn_ends = clock::now() + if deadline == Some(GLANCE) { GLIMPSE } else { TURN };
                 let deadline = deadline.map(|deadline| deadline.max(turn_ends));
-                let spin = &SpinBudget::none();
+                let spin = &SpinPolicy::none();
                 let wait = Wait { events: turn, key: turn_key, kind, deadline, spin, listed: None };
                 let owner = |owners: &mut Owners| {
                     holder().inspect(|holder| {

@@ -11,6 +11,7 @@ use manyhands_os::{clock, process, procfs, socket};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
 use manyhands_pool::voices::kind;
 use manyhands_pool::worker::{Next, WorkerSide};
+use manyhands_sync::Spent;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -107,12 +108,12 @@ impl WorkerLoop {
     fn run(&self, py: Python<'_>, hooks: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut hooks = Hooks::bind(hooks)?;
         loop {
-            let soon = self.side.try_next().or_else(|| py.detach(|| self.side.spin_next()));
+            let soon = self.side.try_next().map_or_else(|| py.detach(|| self.side.spin_next()), Ok);
             let next = match soon {
-                Some(next) => next,
-                None => {
+                Ok(next) => next,
+                Err(spent) => {
                     hooks.idle.call0()?;
-                    self.rest(py, &hooks)
+                    self.rest(py, &hooks, spent)
                 }
             };
             match next {
@@ -132,15 +133,15 @@ impl WorkerLoop {
 impl WorkerLoop {
     /// Sleeps until there is a task. Once it has had nothing to do for a while, it imports what it will need on bad days,
     /// and gives back the memory of its own results, which only this worker can.
-    fn rest(&self, py: Python<'_>, hooks: &Hooks<'_>) -> Next {
-        match py.detach(|| self.side.wait_next(Some(clock::SECOND))) {
+    fn rest(&self, py: Python<'_>, hooks: &Hooks<'_>, spent: Spent<'_>) -> Next {
+        match py.detach(|| self.side.wait_next(spent, Some(clock::SECOND))) {
             Next::Nothing => {
                 if let Err(error) = hooks.get_ready.call0() {
                     error.write_unraisable(py, None);
                 }
                 py.detach(|| {
                     self.arena.trim(KEPT_BYTES);
-                    self.side.wait_next(None)
+                    self.side.wait_next(spent, None)
                 })
             }
             next => next,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use manyhands_os::process::Identity;
-use manyhands_sync::SpinBudget;
+use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::Site;
@@ -35,7 +35,7 @@ pub(super) trait Owned: Send + Sync + Sized {
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped>;
     /// Releases it once; whether the caller had it.
@@ -47,7 +47,7 @@ pub(super) struct Placed<L> {
     pub(super) lock: L,
     pub(super) record: Record,
     /// How long to look for it before sleeping.
-    pub(super) spin: SpinBudget,
+    pub(super) spin: SpinPolicy,
 }
 
 impl<L: Owned> Placed<L> {

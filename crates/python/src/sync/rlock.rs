@@ -8,7 +8,7 @@ use manyhands_sync::lock::{Acquired, Lock, RLock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
-use manyhands_sync::{EventCount, SpinBudget};
+use manyhands_sync::{EventCount, SpinPolicy};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -75,7 +75,7 @@ impl Owned for RLock {
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         self.acquire(me, thread, deadline, spin, waiting)

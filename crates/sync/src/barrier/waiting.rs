@@ -1,18 +1,17 @@
 //! Waiting for the other parties.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use manyhands_os::process::{Identity, identity};
-use manyhands_os::procfs;
 
 use super::{Arrival, BrokenBarrier, Party, Place, Rounds};
 use crate::site::{Site, SiteError, WaitKind};
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinBudget};
+use crate::{EventCount, SpinPolicy};
 
-pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
+static SPIN: SpinPolicy = SpinPolicy::new();
 
 /// A barrier in a segment, between threads and processes.
 ///
@@ -50,7 +49,7 @@ pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(
 /// ```
 pub struct Barrier {
     site: Arc<Site>,
-    spin: &'static SpinBudget,
+    spin: &'static SpinPolicy,
     rounds: Rounds<SegmentWords>,
     key: u64,
     watchlist: Watchlist,
@@ -142,7 +141,7 @@ impl Barrier {
     /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
     /// barriers of this process have learned.
     #[must_use]
-    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+    pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
         Self { spin, ..self }
     }
 

@@ -1,16 +1,14 @@
 //! Waiting for the flag.
 
-use std::sync::{Arc, LazyLock};
-
-use manyhands_os::procfs;
+use std::sync::Arc;
 
 use super::{Flag, Turn};
 use crate::site::{Site, SiteError, WaitKind};
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinBudget};
+use crate::{EventCount, SpinPolicy};
 
-pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_answers(procfs::cpus()));
+static SPIN: SpinPolicy = SpinPolicy::new();
 
 /// An event in a segment, between threads and processes.
 ///
@@ -44,7 +42,7 @@ pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::for_
 /// ```
 pub struct Event {
     site: Arc<Site>,
-    spin: &'static SpinBudget,
+    spin: &'static SpinPolicy,
     flag: Flag<SegmentWords>,
     key: u64,
 }
@@ -66,7 +64,7 @@ impl Event {
     /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
     /// events of this process have learned.
     #[must_use]
-    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+    pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
         Self { spin, ..self }
     }
 

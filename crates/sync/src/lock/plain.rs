@@ -8,7 +8,7 @@ use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::Identity;
 
 use super::word::{Acquired, Attempt, LockWord, NotLocked, OWNER, RESERVED_AT, STATE, THREAD, WORDS};
-use crate::SpinBudget;
+use crate::SpinPolicy;
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
@@ -33,7 +33,7 @@ const RESERVATION: u64 = 10 * MILLISECOND;
 /// use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::Patient;
-/// use manyhands_sync::SpinBudget;
+/// use manyhands_sync::SpinPolicy;
 /// use std::sync::Arc;
 ///
 /// let segment = Arc::new(Segment::create(c"example", SITE_BYTES + LOCK_BYTES)?);
@@ -46,7 +46,7 @@ const RESERVATION: u64 = 10 * MILLISECOND;
 /// assert!(lock.try_acquire(identity(), thread_id()));
 /// assert!(!lock.try_acquire(identity(), thread_id()));
 /// lock.release(identity())?;
-/// let acquired = lock.acquire(identity(), thread_id(), None, &SpinBudget::none(), &mut Patient);
+/// let acquired = lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut Patient);
 /// assert_eq!(acquired.expect("nothing stops a patient waiter"), Acquired::Clean);
 /// # lock.release(identity())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -128,7 +128,7 @@ impl Lock {
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         if self.try_acquire(me, thread) {
@@ -199,7 +199,7 @@ impl Lock {
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         let wait = Wait { events: self.word.events(), key: self.key, kind, deadline, spin, listed: None };

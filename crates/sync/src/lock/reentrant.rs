@@ -8,7 +8,7 @@ use manyhands_os::process::Identity;
 
 use super::plain::Lock;
 use super::word::{Acquired, Attempt, DEPTH};
-use crate::SpinBudget;
+use crate::SpinPolicy;
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Waiting};
 use crate::words::Words;
@@ -98,7 +98,7 @@ impl RLock {
         me: Identity,
         thread: u32,
         deadline: Option<u64>,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         if self.try_acquire(me, thread) {
@@ -163,7 +163,7 @@ impl RLock {
         me: Identity,
         thread: u32,
         count: u64,
-        spin: &SpinBudget,
+        spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         let acquired = self.acquire(me, thread, None, spin, waiting)?;

@@ -1,19 +1,18 @@
 //! Waiting for permits.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use manyhands_os::process::{Identity, identity};
-use manyhands_os::procfs;
 
 use super::{Permits, ReleasedTooOften};
 use crate::site::{Site, SiteError, WaitKind};
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinBudget};
+use crate::{EventCount, SpinPolicy};
 
-pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(procfs::cpus()));
+static SPIN: SpinPolicy = SpinPolicy::new();
 
 /// A counting semaphore in a segment, between threads and processes.
 ///
@@ -49,7 +48,7 @@ pub(crate) static SPIN: LazyLock<SpinBudget> = LazyLock::new(|| SpinBudget::new(
 /// ```
 pub struct Semaphore {
     site: Arc<Site>,
-    spin: &'static SpinBudget,
+    spin: &'static SpinPolicy,
     permits: Permits<SegmentWords>,
     key: u64,
     watchlist: Watchlist,
@@ -96,7 +95,7 @@ impl Semaphore {
     /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
     /// semaphores of this process have learned.
     #[must_use]
-    pub fn with_spin(self, spin: &'static SpinBudget) -> Self {
+    pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
         Self { spin, ..self }
     }
 
