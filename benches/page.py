@@ -49,7 +49,7 @@ _GROUP = """\
 
 {picture}
 
-### Medians of {lower}
+### Figures of {lower}
 
 {values}
 
@@ -68,6 +68,9 @@ seconds apart; shown are its median, quartiles and extremes over the rounds.
 
 _NOTES: dict[Group, str] = {
     "pools": """\
+Round trips are means, of all calls of a sample; how they are spread is among the details. `_busy`
+and `_crowded` are beside one and two processes of others that compute. `cpu` and the `paced` rows
+are the CPU time of all processes of the program, per call.
 `recover` includes building a new pool where a death breaks the old one. `memory` is the PSS of a
 worker; what a pool adds in all, other processes included, stands in results.json as `whole_pool`.
 Workers that are forked from a small parent share its pages, and take more when the parent is large.
@@ -76,6 +79,7 @@ An array that arrives as a view costs nothing until it is read; the tasks read o
 Workers that a backend keeps from call to call are warm, and have imported scikit-learn; that of
 `multiprocessing` makes new ones for each call. A search is compared with a sequential one.""",
     "sync": """\
+Round trips are means, of all calls; `_busy` is beside a process of others that computes.
 `lock_contended` counts the pairs of both processes together; `smaller_share` below is the share of
 the one that got less. `queue_many` counts items, not lists; a list of ints is pickled as one object
 where users put lists. `owner_death` is the 99th percentile of 200 kills a round,

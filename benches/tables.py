@@ -66,8 +66,8 @@ def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
             rows.append([target.work, target.wanted, "-", "-", "not measured"])
             continue
         if target.rival is None:
-            unit = MEASURES[target.benchmark].unit
-            extremes = f"{shown(spread.low, unit)} … {shown(spread.high, unit)}"
+            ends = (spread.low, spread.high)
+            extremes = " … ".join(shown(end, target.unit) for end in ends)
         else:
             extremes = f"{digits(spread.low)} … {digits(spread.high)}×"
         rows.append([target.work, target.wanted, verdict.words, extremes, verdict.outcome])

@@ -12,15 +12,20 @@ from benches.quantity import digits, shown, tick
 
 if TYPE_CHECKING:
     from benches.contender import Group
+    from benches.measure import Unit
     from benches.run import Results
     from benches.summary import Spread
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bar: how many times better than a rival, or without a rival a value of ours (at most).
+    """A bar: how many times better than a rival, or without a rival a value of ours.
 
-    With `at_most`, the bar is how many times as long as the rival ours may take.
+    Attributes:
+        rival: whom ours is compared with; None: the bar is in the benchmark's unit, or in seconds
+            for a detail.
+        at_most: the bar is how many times as long as the rival ours may take.
+        detail: the detail of ours that is meant, instead of the value.
     """
 
     work: str
@@ -28,12 +33,19 @@ class Target:
     rival: str | None
     bar: float
     at_most: bool = False
+    detail: str = ""
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of ours."""
+        measure = MEASURES[self.benchmark]
+        return measure.details[self.detail] if self.detail else measure.unit
 
     @property
     def wanted(self) -> str:
         """The bar in words."""
         if self.rival is None:
-            return f"under {tick(self.bar, MEASURES[self.benchmark].unit)}"
+            return f"{'under' if self.less_is_better else 'at least'} {tick(self.bar, self.unit)}"
         against = summary.label(self.benchmark, self.rival)
         if self.at_most:
             return f"at most {self.bar:g}× the time of {against}"
@@ -42,10 +54,14 @@ class Target:
     @property
     def less_is_better(self) -> bool:
         """Whether what is measured has to stay below the bar."""
-        return self.rival is None or self.at_most
+        if self.rival is not None or self.detail:
+            return self.at_most or bool(self.detail)
+        return not MEASURES[self.benchmark].higher_is_better
 
     def measured(self, results: Results) -> Spread | None:
         """Return what is compared with the bar; None where a side was not measured."""
+        if self.detail:
+            return summary.details(results, self.benchmark, OURS, self.detail)
         if self.rival is None:
             return summary.values(results, self.benchmark).get(OURS)
         ratios = summary.ratios(results, self.benchmark, self.rival)
@@ -64,7 +80,7 @@ class Verdict:
         """Whether the median reaches the bar; None where nothing was measured."""
         if self.measured is None:
             return None
-        if self.target.rival is None:
+        if self.target.rival is None and self.target.less_is_better:
             return self.measured.median < self.target.bar
         if self.target.at_most:
             return self.measured.median <= self.target.bar
@@ -90,7 +106,7 @@ class Verdict:
         if self.measured is None:
             return "-"
         if self.target.rival is None:
-            return shown(self.measured.median, MEASURES[self.target.benchmark].unit)
+            return shown(self.measured.median, self.target.unit)
         return f"{digits(self.measured.median)}×"
 
     @property
@@ -105,15 +121,22 @@ class Verdict:
 TARGETS = (
     Target("one `submit` per tiny task, processes", "submit", "stdlib", 20.0),
     Target("one `submit` per tiny task, processes", "submit", "mp_pool", 9.0),
-    Target("round trip, processes", "round_trip", "stdlib", 8.0),
+    Target("the same, tasks a second", "submit", None, 1e6),
+    Target("round trip, processes", "round_trip", "stdlib", 80.0),
+    Target("the same, p99", "round_trip", None, 10e-6, detail="p99"),
+    Target("the same beside one that computes", "round_trip_busy", "stdlib", 15.0),
+    Target("the same beside two", "round_trip_crowded", "stdlib", 15.0),
+    Target("CPU time of a call, one a millisecond", "paced", "stdlib", 1.0),
+    Target("CPU time of a call, one in 10 ms", "paced_slowly", "stdlib", 1.0),
     Target("64 MB ndarray as an argument", "array", "stdlib", 12.0),
-    Target("the same by `mh.share`", "array_shared", None, 100e-6),
-    Target("`map` of a million ints", "map", "mp_pool", 1.0),
+    Target("the same by `mh.share`", "array_shared", None, 20e-6),
+    Target("`map` of a million ints", "map", "mp_pool", 3.0),
     Target("`map` of a million ints", "map", "joblib", 10.0),
     Target("one `submit` per tiny task, threads", "thread_submit", "stdlib", 4.0),
-    Target("round trip, threads", "thread_round_trip", "stdlib", 3.0),
+    Target("round trip, threads", "thread_round_trip", "stdlib", 20.0),
+    Target("the same, p99", "thread_round_trip", None, 10e-6, detail="p99"),
     Target("SIGKILL of a busy worker to the next result", "recover", None, 50e-3),
-    Target("cold pool to the first result", "cold", None, 80e-3),
+    Target("cold pool to the first result", "cold", None, 20e-3),
     Target("joblib: one 64 MB array to 32 tasks", "joblib_array", "loky", 1.0),
     Target("joblib: one 64 MB array to 32 tasks", "joblib_array", "multiprocessing", 1.0),
     Target("scikit-learn's grid search", "grid_search", "loky", 1.0),
@@ -125,13 +148,13 @@ TARGETS = (
     Target("Semaphore alone", "semaphore", "multiprocessing", 1.4, at_most=True),
     Target("BoundedSemaphore alone", "bounded_semaphore", "threading", 12.0),
     Target("BoundedSemaphore alone", "bounded_semaphore", "multiprocessing", 1.4, at_most=True),
-    Target("Event round trip, processes", "event", "multiprocessing", 10.0),
-    Target("Condition round trip, processes", "condition", "multiprocessing", 10.0),
+    Target("Event round trip, processes", "event", "multiprocessing", 250.0),
+    Target("Condition round trip, processes", "condition", "multiprocessing", 20.0),
     Target("Queue of small ints, processes", "queue", "multiprocessing", 5.0),
     Target("the same by `put_many`, `get_many`", "queue_many", "multiprocessing", 20.0),
     Target("Queue of small ints, threads", "thread_queue", "threading", 3.0),
-    Target("Queue round trip, processes", "queue_round_trip", "multiprocessing", 5.0),
-    Target("Pipe round trip, processes", "pipe_round_trip", "multiprocessing", 4.0),
+    Target("Queue round trip, processes", "queue_round_trip", "multiprocessing", 70.0),
+    Target("Pipe round trip, processes", "pipe_round_trip", "multiprocessing", 40.0),
     Target("1 MiB bytes through Queue", "queue_large", "multiprocessing", 4.0),
     Target("`async_get` from a process", "async_get", "multiprocessing", 5.0),
     Target("`async_put` to a process", "async_put", "multiprocessing", 5.0),

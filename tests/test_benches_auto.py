@@ -11,9 +11,8 @@ import pytest
 
 from benches.auto import __main__ as command
 from benches.auto.grid import Cell, Row
-from benches.auto.load import busy
 from benches.auto.workloads import WORKLOADS
-from manyhands._process import default_workers
+from benches.load import busy
 
 
 def cell(sequential: float, thread: float, process: float, auto: float, again: float) -> Cell:
@@ -71,6 +70,6 @@ def test_other_work_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None
         return begun[-1]
 
     monkeypatch.setattr(subprocess, "Popen", started)
-    with busy(1):
-        assert [each.poll() for each in begun] == [None] * default_workers()
+    with busy(2):
+        assert [each.poll() for each in begun] == [None, None]
     assert all(each.returncode is not None for each in begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import manyhands as mh
-from benches.auto.load import busy
 from benches.auto.workloads import WORKLOADS
+from benches.load import busy
 from benches.machine import Disturbance
 from benches.measure import check
 
@@ -99,7 +100,7 @@ def measured(
         A row for each workload, and the share of the CPUs that others had.
     """
     cells: dict[str, list[Cell]] = {name: [] for name in names}
-    with busy(per_cpu), ExitStack() as stack:
+    with busy(per_cpu * len(os.sched_getaffinity(0))), ExitStack() as stack:
         made = {name: WORKLOADS[name].items(stack) for name in names}
         for name in names:
             WORKLOADS[name].function(made[name][0])

@@ -11,7 +11,15 @@ from benches.measures.lengths import TaskLength
 from benches.measures.mapping import MapInts, Scaling
 from benches.measures.memory import Memory
 from benches.measures.recover import Recover
-from benches.measures.round_trip import RoundTrip, ThreadRoundTrip
+from benches.measures.round_trip import (
+    Paced,
+    PacedSlowly,
+    RoundTrip,
+    RoundTripBusy,
+    RoundTripCrowded,
+    ThreadRoundTrip,
+    ThreadRoundTripBusy,
+)
 from benches.measures.submit import Submit, ThreadSubmit
 from benches.measures.sync.asynchronous import (
     AsyncGet,
@@ -32,9 +40,13 @@ from benches.measures.sync.owner_death import OwnerDeath, OwnerDeathFallback
 from benches.measures.sync.queues import QueueBatches, QueueInts, QueueLarge, ThreadQueue
 from benches.measures.sync.round_trips import (
     ConditionRoundTrip,
+    ConditionRoundTripBusy,
     EventRoundTrip,
+    EventRoundTripBusy,
     PipeRoundTrip,
+    PipeRoundTripBusy,
     QueueRoundTrip,
+    QueueRoundTripBusy,
 )
 
 if TYPE_CHECKING:
@@ -45,12 +57,17 @@ MEASURES: dict[str, Measure] = {
     for measure in (
         Submit(),
         RoundTrip(),
+        RoundTripBusy(),
+        RoundTripCrowded(),
         ArrayArgument(),
         ArrayShared(),
         ArrayResult(),
         MapInts(),
         ThreadSubmit(),
         ThreadRoundTrip(),
+        ThreadRoundTripBusy(),
+        Paced(),
+        PacedSlowly(),
         Recover(),
         Cold(),
         Memory(),
@@ -64,13 +81,17 @@ MEASURES: dict[str, Measure] = {
         SemaphoreAlone(),
         BoundedSemaphoreAlone(),
         EventRoundTrip(),
+        EventRoundTripBusy(),
         ConditionRoundTrip(),
+        ConditionRoundTripBusy(),
         QueueInts(),
         QueueBatches(),
         ThreadQueue(),
         QueueLarge(),
         QueueRoundTrip(),
+        QueueRoundTripBusy(),
         PipeRoundTrip(),
+        PipeRoundTripBusy(),
         AsyncGet(),
         AsyncPut(),
         AsyncRoundTrip(),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
 from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
-from benches.measures.round_trip import sample_of
+from benches.waits import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,7 @@ def made_array(scale: float) -> Array:
     return numpy.arange(max(131_072, int(LENGTH * min(1.0, scale))), dtype=numpy.float64)
 
 
-def median_call(call: Callable[[int], float], scale: float, at_most: int) -> Sample:
+def mean_call(call: Callable[[int], float], scale: float, at_most: int) -> Sample:
     """Time `call(n)` repeatedly and check that it returns n; warm up with two calls."""
     number = 0
     result = 0.0
@@ -44,7 +43,7 @@ def median_call(call: Callable[[int], float], scale: float, at_most: int) -> Sam
     for _ in range(2):
         wait()
     waits = repeated(wait, 1.0 * scale, at_least=3, at_most=at_most)
-    return Sample(median(waits), sample_of(waits).detail)
+    return sample_of(waits)
 
 
 class ArrayArgument(PoolMeasure):
@@ -70,7 +69,7 @@ class ArrayArgument(PoolMeasure):
                 array[place] += 1.0
                 arrived = pool.call(work.sum_and_length, array[:])
                 check(arrived == work.sum_and_length(array), "the array arrived damaged")
-            return median_call(call, scale, at_most=50)
+            return mean_call(call, scale, at_most=50)
 
 
 class ArrayShared(PoolMeasure):
@@ -96,7 +95,7 @@ class ArrayShared(PoolMeasure):
                 def call(number: int) -> float:
                     return number if pool.call(task, argument) == -1.0 else -1
 
-                return median_call(call, scale, at_most=5_000)
+                return mean_call(call, scale, at_most=5_000)
             finally:
                 pool.unshare()
 
@@ -125,4 +124,4 @@ class ArrayResult(PoolMeasure):
                 expected[-1] = number
                 check(bool((array == expected).all()), "the array came back damaged")
             del array
-            return median_call(call, scale, at_most=50)
+            return mean_call(call, scale, at_most=50)

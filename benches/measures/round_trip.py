@@ -6,12 +6,14 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
+from benches.load import busy
 from benches.measure import Make, PoolMeasure, Sample, Unit, check
+from benches.waits import DETAILS, Meter, sample_of
 
 if TYPE_CHECKING:
-    from benches.contender import Kind
+    from collections.abc import Mapping
 
-PERCENTILES = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9)
+    from benches.contender import Kind, PoolContender
 
 
 class RoundTrip(PoolMeasure):
@@ -20,26 +22,58 @@ class RoundTrip(PoolMeasure):
     name = "round_trip"
     title = "Round trip: one task and its result through processes"
     curve: ClassVar[str | None] = "latency"
-    about = "submit one tiny task, wait for its result, and again: median wait"
+    about = "submit one tiny task, wait for its result, and again: mean wait"
     unit: ClassVar[Unit] = "s"
+    details: ClassVar[Mapping[str, Unit]] = DETAILS
+    # Seconds between two calls.
+    pause: ClassVar[float] = 0.0
 
     def run(self, make: Make, scale: float) -> Sample:
-        """Return the median wait in seconds; the detail holds its distribution."""
-        seconds = 1.0 * scale
-        at_least, at_most = 50, 20_000
+        """Return the mean wait in seconds; the detail holds its distribution."""
+        with busy(self.others) as others, make(self.workers) as pool:
+            # Not only the libraries need some calls until all is as it stays: so do CPUs.
+            self.waits(pool, 0.2 * scale)
+            meter = Meter(others)
+            return self.sample_of(self.waits(pool, 1.0 * scale), meter)
+
+    def waits(self, pool: PoolContender, seconds: float) -> list[float]:
+        """Return how long each call of so many seconds took."""
         waits: list[float] = []
-        clock = time.perf_counter
-        with make(self.workers) as pool:
-            for number in range(at_least):
-                check(pool.call(work.identity, number) == number, "a result is not its argument")
-            end = clock() + seconds
-            while len(waits) < at_least or (len(waits) < at_most and clock() < end):
-                number = len(waits)
-                start = clock()
-                result = pool.call(work.identity, number)
-                waits.append(clock() - start)
-                check(result == number, "a result is not its argument")
-        return sample_of(waits)
+        call, identity, clock, pause = pool.call, work.identity, time.perf_counter, self.pause
+        end = clock() + seconds
+        while len(waits) < 50 or clock() < end:
+            number = len(waits)
+            start = clock()
+            result = call(identity, number)
+            waits.append(clock() - start)
+            check(result == number, "a result is not its argument")
+            if pause:
+                time.sleep(pause)
+        return waits
+
+    def sample_of(self, waits: list[float], meter: Meter) -> Sample:
+        """Return what is measured."""
+        return sample_of(waits, meter)
+
+
+class RoundTripBusy(RoundTrip):
+    """The same beside one that computes."""
+
+    name = "round_trip_busy"
+    title = "Round trip through processes, beside one CPU-bound process of others"
+    about = "as `round_trip`, while another process keeps a CPU busy: mean wait"
+    curve = None
+    others = 1
+
+
+class RoundTripCrowded(RoundTrip):
+    """The same beside two that compute."""
+
+    name = "round_trip_crowded"
+    title = "Round trip through processes, beside two CPU-bound processes of others"
+    about = "as `round_trip`, while two other processes keep CPUs busy: mean wait"
+    curve = None
+    others = 2
 
 
 class ThreadRoundTrip(RoundTrip):
@@ -51,25 +85,38 @@ class ThreadRoundTrip(RoundTrip):
     kind: ClassVar[Kind] = "thread"
 
 
-def sample_of(waits: list[float]) -> Sample:
-    """Return the median of `waits`, and how they are spread: all of them would fill megabytes."""
-    ordered = sorted(waits)
-    return Sample(
-        percentile(ordered, 50.0),
-        {
-            "percentiles": list(PERCENTILES),
-            "waits": [percentile(ordered, share) for share in PERCENTILES],
-            "p99": percentile(ordered, 99.0),
-            "calls": len(ordered),
-        },
-    )
+class ThreadRoundTripBusy(ThreadRoundTrip):
+    """The same on threads, beside one that computes."""
+
+    name = "thread_round_trip_busy"
+    title = "Round trip through threads, beside one CPU-bound process of others"
+    about = "as `thread_round_trip`, while another process keeps a CPU busy: mean wait"
+    others = 1
 
 
-def percentile(ordered: list[float], share: float) -> float:
-    """Return the value below which `share` percent of the `ordered` values lie (nearest rank).
+class Paced(RoundTrip):
+    """What a call costs when there are few."""
 
-    >>> percentile([1.0, 2.0, 3.0, 4.0], 50.0)
-    2.0
-    """
-    rank = -(-len(ordered) * share // 100.0)
-    return ordered[max(0, int(rank) - 1)]
+    name = "paced"
+    title = "CPU time of a call, a thousand calls a second"
+    about = "one tiny task through processes each millisecond: CPU time of all processes per call"
+    details: ClassVar[Mapping[str, Unit]] = {"mean": "s", **DETAILS}
+    curve = None
+    pause = 1e-3
+
+    def sample_of(self, waits: list[float], meter: Meter) -> Sample:
+        """Return the CPU time of a call; the detail holds how long they took."""
+        sample = sample_of(waits, meter)
+        assert sample.value is not None
+        cpu = sample.detail["cpu"]
+        assert isinstance(cpu, float)
+        return Sample(cpu, {"mean": sample.value, **sample.detail})
+
+
+class PacedSlowly(Paced):
+    """The same at a tenth of the pace."""
+
+    name = "paced_slowly"
+    title = "CPU time of a call, a hundred calls a second"
+    about = "one tiny task through processes each 10 ms: CPU time of all processes per call"
+    pause = 1e-2

@@ -9,8 +9,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check
-from benches.measures.round_trip import percentile
 from benches.peer import Peer
+from benches.waits import DETAILS, Meter, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,13 +95,13 @@ class AsyncRoundTrip(SyncMeasure):
 
     name = "async_round_trip"
     title = "asyncio: round trip between a task and a process"
-    about = "`await there.async_put(i)`, `await back.async_get()`; a process answers: median wait"
+    about = "`await there.async_put(i)`, `await back.async_get()`; a process answers: mean wait"
     unit: ClassVar[Unit] = "s"
-    details: ClassVar[Mapping[str, Unit]] = {"p99": "s"}
+    details: ClassVar[Mapping[str, Unit]] = DETAILS
     kind: ClassVar[Kind] = "async_queue"
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return the median round trip in seconds."""
+        """Return the mean round trip in seconds."""
         there, back = library.make(self.kind), library.make(self.kind)
         with Peer(lambda _: echo(there, back)) as peer:
             peer.tell(None)
@@ -113,13 +113,13 @@ class AsyncThreadRoundTrip(SyncMeasure):
 
     name = "async_thread_round_trip"
     title = "asyncio: round trip between a task and a thread"
-    about = "`await there.async_put(i)`, `await back.async_get()`; a thread answers: median wait"
+    about = "`await there.async_put(i)`, `await back.async_get()`; a thread answers: mean wait"
     unit: ClassVar[Unit] = "s"
-    details: ClassVar[Mapping[str, Unit]] = {"p99": "s"}
+    details: ClassVar[Mapping[str, Unit]] = DETAILS
     kind: ClassVar[Kind] = "async_thread_queue"
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return the median round trip in seconds."""
+        """Return the mean round trip in seconds."""
 
         async def all_of_it() -> Sample:
             # Made here, since some queues belong to the running loop.
@@ -142,9 +142,10 @@ def echo(there: AsyncQueue, back: AsyncQueue) -> None:
 
 
 async def trips(there: AsyncQueue, back: AsyncQueue, scale: float) -> Sample:
-    """Return the median of half a second's round trips."""
+    """Return the mean of half a second's round trips."""
     put, get, clock = there.async_put, back.async_get, time.perf_counter
     waits: list[float] = []
+    meter = Meter()
     end: float | None = None
     while len(waits) < 100 or end is None or clock() < end:
         number: Any = len(waits)
@@ -155,10 +156,6 @@ async def trips(there: AsyncQueue, back: AsyncQueue, scale: float) -> Sample:
         check(answer == number, "the answer belongs to another call")
         if end is None and len(waits) == WARM_UP:
             waits.clear()
+            meter = Meter()
             end = clock() + 0.5 * scale
-    waits.sort()
-    detail: dict[str, float | list[float]] = {
-        "p99": percentile(waits, 99.0),
-        "calls": float(len(waits)),
-    }
-    return Sample(percentile(waits, 50.0), detail)
+    return sample_of(waits, meter)

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check
-from benches.measures.round_trip import percentile
 from benches.peer import Peer
+from benches.waits import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

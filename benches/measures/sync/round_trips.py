@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, ClassVar
 
+from benches.load import busy
 from benches.measure import Sample, SyncMeasure, Unit, check
-from benches.measures.round_trip import sample_of
 from benches.peer import Peer
+from benches.waits import DETAILS, Meter, sample_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from benches.contender import Kind
     from benches.primitives import Primitives
@@ -35,14 +36,14 @@ class SyncRoundTrip(SyncMeasure):
     """Ping-pong with one peer process."""
 
     unit: ClassVar[Unit] = "s"
-    details: ClassVar[Mapping[str, Unit]] = {"p99": "s"}
+    details: ClassVar[Mapping[str, Unit]] = DETAILS
 
     @abc.abstractmethod
     def sides(self, library: Primitives) -> Sides:
         """Return both sides' calls, on new objects."""
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return the median round trip in seconds; the detail holds the distribution."""
+        """Return the mean round trip in seconds; the detail holds the distribution."""
         sides = self.sides(library)
         call, serve, clock = sides.call, sides.serve, time.perf_counter
 
@@ -50,9 +51,8 @@ class SyncRoundTrip(SyncMeasure):
             for _ in repeat(None, count):
                 serve()
 
-        waits: list[float] = []
-        with Peer(act) as peer:
-            end = clock() + 0.5 * scale
+        def trips(peer: Peer, seconds: float) -> Iterator[float]:
+            end = clock() + seconds
             chunks = 0
             while chunks < 3 or clock() < end:
                 # One more, since the first of a chunk also waits for the peer to begin.
@@ -61,11 +61,16 @@ class SyncRoundTrip(SyncMeasure):
                 for number in range(CHUNK):
                     start = clock()
                     answer = call(number)
-                    waits.append(clock() - start)
+                    yield clock() - start
                     check(answer == number, "the answer belongs to another call")
                 peer.answer()
                 chunks += 1
-        return sample_of(waits)
+
+        with busy(self.others) as others, Peer(act) as peer:
+            for _ in trips(peer, 0.1 * scale):
+                pass
+            meter = Meter(others)
+            return sample_of(list(trips(peer, 0.5 * scale)), meter)
 
 
 class EventRoundTrip(SyncRoundTrip):
@@ -73,7 +78,7 @@ class EventRoundTrip(SyncRoundTrip):
 
     name = "event"
     title = "Event: round trip between two processes"
-    about = "`ping.set()`, `pong.wait()`, `pong.clear()`; the peer the other way: median wait"
+    about = "`ping.set()`, `pong.wait()`, `pong.clear()`; the peer the other way: mean wait"
     kind: ClassVar[Kind] = "event"
 
     def sides(self, library: Primitives) -> Sides:
@@ -94,12 +99,21 @@ class EventRoundTrip(SyncRoundTrip):
         return Sides(call, serve)
 
 
+class EventRoundTripBusy(EventRoundTrip):
+    """The same beside one that computes."""
+
+    name = "event_busy"
+    title = "Event: round trip between two processes, beside one CPU-bound process of others"
+    about = "as `event`, while another process keeps a CPU busy: mean wait"
+    others = 1
+
+
 class ConditionRoundTrip(SyncRoundTrip):
     """One condition and whose turn it is."""
 
     name = "condition"
     title = "Condition: round trip between two processes"
-    about = "each hands the turn over under the condition, notifies and waits for it: median wait"
+    about = "each hands the turn over under the condition, notifies and waits for it: mean wait"
     kind: ClassVar[Kind] = "condition"
 
     def sides(self, library: Primitives) -> Sides:
@@ -125,12 +139,21 @@ class ConditionRoundTrip(SyncRoundTrip):
         return Sides(call, serve)
 
 
+class ConditionRoundTripBusy(ConditionRoundTrip):
+    """The same beside one that computes."""
+
+    name = "condition_busy"
+    title = "Condition: round trip between two processes, beside one CPU-bound process of others"
+    about = "as `condition`, while another process keeps a CPU busy: mean wait"
+    others = 1
+
+
 class QueueRoundTrip(SyncRoundTrip):
     """Two queues, one for each direction."""
 
     name = "queue_round_trip"
     title = "Queue: round trip between two processes"
-    about = "`put` a small int, `get` it back by another queue: median wait"
+    about = "`put` a small int, `get` it back by another queue: mean wait"
     kind: ClassVar[Kind] = "queue"
 
     def sides(self, library: Primitives) -> Sides:
@@ -147,12 +170,21 @@ class QueueRoundTrip(SyncRoundTrip):
         return Sides(call, lambda: answer(take()))
 
 
+class QueueRoundTripBusy(QueueRoundTrip):
+    """The same beside one that computes."""
+
+    name = "queue_round_trip_busy"
+    title = "Queue: round trip between two processes, beside one CPU-bound process of others"
+    about = "as `queue_round_trip`, while another process keeps a CPU busy: mean wait"
+    others = 1
+
+
 class PipeRoundTrip(SyncRoundTrip):
     """One pipe, both directions."""
 
     name = "pipe_round_trip"
     title = "Pipe: round trip between two processes"
-    about = "`send` a small int, `recv` it back by the same pipe: median wait"
+    about = "`send` a small int, `recv` it back by the same pipe: mean wait"
     kind: ClassVar[Kind] = "pipe"
 
     def sides(self, library: Primitives) -> Sides:
@@ -167,3 +199,12 @@ class PipeRoundTrip(SyncRoundTrip):
             return result
 
         return Sides(call, lambda: answer(take()))
+
+
+class PipeRoundTripBusy(PipeRoundTrip):
+    """The same beside one that computes."""
+
+    name = "pipe_round_trip_busy"
+    title = "Pipe: round trip between two processes, beside one CPU-bound process of others"
+    about = "as `pipe_round_trip`, while another process keeps a CPU busy: mean wait"
+    others = 1

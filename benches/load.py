@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,12 +21,11 @@ while os.getppid() == parent:
 
 
 @contextmanager
-def busy(per_cpu: int) -> Iterator[None]:
-    """Keep so many processes per CPU computing while the block runs."""
-    count = per_cpu * len(os.sched_getaffinity(0))
+def busy(count: int) -> Iterator[list[int]]:
+    """Keep `count` processes computing while the block runs; yields their process ids."""
     others = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
     try:
-        yield
+        yield [other.pid for other in others]
     finally:
         for other in others:
             other.kill()
