@@ -150,8 +150,8 @@ def test_start_up_imports_nothing_it_could_do_without() -> None:
 import sys, os
 sys.path[:0] = [sys.argv[1]]
 from manyhands import _zygote, _worker
-heavy = "asyncio concurrent dataclasses inspect logging multiprocessing pathlib subprocess"
-print([name for name in (heavy + " tempfile threading traceback typing").split()
+heavy = "asyncio concurrent dataclasses enum inspect logging multiprocessing pathlib pickle re"
+print([name for name in (heavy + " signal subprocess tempfile threading traceback typing").split()
        if name in sys.modules])
 """
     told = subprocess.run(

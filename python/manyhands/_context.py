@@ -9,7 +9,7 @@ nobody asked for.
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
 import sys
 from contextvars import Context, ContextVar, copy_context
 

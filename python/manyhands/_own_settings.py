@@ -7,7 +7,7 @@ cannot be pickled. None of these variables can be found by name, as other variab
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
 import sys
 from contextvars import ContextVar, copy_context
 

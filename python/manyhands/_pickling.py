@@ -11,7 +11,7 @@ apart. Whatever a worker could not import - lambdas, closures, and everything de
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
 
 from manyhands import _exception_parts, _findable, _shared_globals
 

@@ -13,8 +13,8 @@ The parent itself adds ``S``, UTF-8 text: it cannot start workers at present.
 
 from __future__ import annotations
 
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
 import os
-import pickle
 import sys
 from _thread import allocate_lock
 

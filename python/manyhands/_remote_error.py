@@ -6,7 +6,7 @@ about it takes its place, so that a future always ends. The worker's traceback g
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
 
 from manyhands import _exception_parts, _native, _pickling
 from manyhands._constants import is_constant

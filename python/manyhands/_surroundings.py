@@ -13,10 +13,9 @@ leaves none; the worker looks once more whenever it runs out of tasks.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # what `signal` is made of
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of; that imports much
 import os
 import posix
-import signal
 import sys
 
 from manyhands._directory import working_directory
@@ -75,7 +74,7 @@ class Surroundings:
     def remember(self) -> None:
         """Takes the present state as the one to return to: call it when the worker is set up."""
         self._directory = working_directory()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (_signal.SIGINT, _signal.SIGTERM):
             # Not signal.getsignal: that makes enumeration members, which takes a microsecond.
             self._handlers[number] = _signal.getsignal(number)
         self.touched = self._marked = False
@@ -88,8 +87,9 @@ class Surroundings:
             self._wrap(posix, name, _concerns_streams)
         for name in ("signal", "alarm", "setitimer"):
             self._wrap(_signal, name, _always)
-            if name != "signal":  # signal.signal is a Python function that calls _signal's
-                setattr(signal, name, getattr(_signal, name))
+            # signal.signal is a Python function that calls _signal's.
+            if "signal" in sys.modules and name != "signal":
+                setattr(sys.modules["signal"], name, getattr(_signal, name))
         os.register_at_fork(after_in_child=self._note_fork)
 
     def _wrap(
@@ -115,8 +115,8 @@ class Surroundings:
         self.forked = True
         self.mark()
         # A Ctrl-C is this process's business: the worker's handler would have it ignored.
-        if _signal.getsignal(signal.SIGINT) is self._handlers.get(signal.SIGINT):
-            _signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _signal.getsignal(_signal.SIGINT) is self._handlers.get(_signal.SIGINT):
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
     def finish_task(self) -> None:
         """Flushes what the task has written, and puts right what it has left a mark of."""
@@ -139,11 +139,11 @@ class Surroundings:
                 pass  # the directory has gone; there is no better one to be in
         for number, handler in self._handlers.items():
             if _signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+                _signal.signal(number, handler)
         if self._marked:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # alarm() is the same timer
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            _signal.setitimer(_signal.ITIMER_REAL, 0)  # alarm() is the same timer
+            _signal.setitimer(_signal.ITIMER_VIRTUAL, 0)
+            _signal.setitimer(_signal.ITIMER_PROF, 0)
         self.touched = self._marked = False
 
 

@@ -6,9 +6,9 @@ here only for what Python knows best, through the hooks of ``Hooks``.
 
 from __future__ import annotations
 
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
+import _signal as signal  # type: ignore[import-not-found]  # the same
 import os
-import pickle
-import signal
 import sys
 from contextvars import Context, copy_context
 

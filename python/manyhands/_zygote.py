@@ -21,13 +21,13 @@ This module is imported in a fresh interpreter for every pool: it imports as lit
 
 from __future__ import annotations
 
+import _pickle as pickle  # what `pickle` is made of; that itself imports much
+import _signal as signal  # type: ignore[import-not-found]  # the same
 import _socket
 import errno
 import gc
 import os
-import pickle
 import select
-import signal
 import struct
 import sys
 import time
