@@ -276,3 +276,42 @@ def test_a_task_does_not_wait_for_itself_as_a_thread(way: str) -> None:
             pass
 
     asyncio.run(main())
+
+
+TAKES_OVER = """
+import os, signal, sys, threading, time
+import manyhands as mh
+lock = mh.Lock()
+readable, writable = os.pipe()
+owner = os.fork()
+if owner == 0:
+    lock.acquire()
+    os.write(writable, b".")
+    signal.pause()
+os.read(readable, 1)
+got = []
+def wait():
+    try:
+        lock.acquire()
+    except mh.OwnerDied:
+        got.append(time.monotonic())
+waiter = threading.Thread(target=wait)
+waiter.start()
+time.sleep(0.3)
+sys.setswitchinterval(1.0)  # seconds that this thread keeps the interpreter each time
+killed = time.monotonic()
+os.kill(owner, signal.SIGKILL)
+while not got and time.monotonic() < killed + 6.0:
+    pass
+print(got[0] - killed if got else "never")
+lock.recover()
+lock.release()
+waiter.join()
+os.waitpid(owner, 0)
+"""
+
+
+def test_a_dead_owners_lock_does_not_wait_for_a_thread_that_computes() -> None:
+    # Older Pythons do not look before the interval is over; after that, they do.
+    intervals = 0 if sys.version_info >= (3, 13) else 1
+    assert float(run(TAKES_OVER)) < intervals + 0.7

@@ -1,11 +1,13 @@
 //! The only unsafe code of this crate: what PyO3 offers no safe way for.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use manyhands_channel::arena::Block;
+use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_pool::home::Received;
 use manyhands_sync::words::Words;
 use pyo3::PyClass;
@@ -434,4 +436,48 @@ fn ordinary<S: Shortcut>(
             std::ptr::null_mut()
         }
     })
+}
+
+/// While it lives, the main thread stands aside: it lets go of the interpreter as soon as it can, where it would otherwise
+/// keep it until the switch interval (5 ms) is over (up to CPython 3.12 the first time all the same: only then does it
+/// look). For a thread that needs the interpreter at once, and seldom does.
+pub(crate) struct Haste;
+
+/// How many threads are in haste.
+static HASTES: AtomicU32 = AtomicU32::new(0);
+
+/// How long the main thread stands aside at most, in nanoseconds: where CPUs are scarce, the other one is not there at once.
+const ASIDE: u64 = 50 * MILLISECOND;
+/// And between two looks.
+const STEP: u64 = 20_000;
+
+impl Haste {
+    /// To be called by a thread that is about to attach. Dropping it says that it needs the interpreter no more.
+    pub(crate) fn begin() -> Self {
+        HASTES.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: may be called by any thread, attached or not. Its list may be full: then it is the interval, after all.
+        _ = unsafe { ffi::Py_AddPendingCall(Some(stand_aside), std::ptr::null_mut()) };
+        Self
+    }
+}
+
+impl Drop for Haste {
+    fn drop(&mut self) {
+        HASTES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+extern "C" fn stand_aside(_: *mut c_void) -> c_int {
+    if HASTES.load(Ordering::Relaxed) > 0 {
+        // SAFETY: Python calls this between two instructions of a thread that is attached.
+        let thread = unsafe { ffi::PyEval_SaveThread() };
+        let end = clock::now() + ASIDE;
+        // Whoever attaches again at once, does so before those who have to be woken.
+        while HASTES.load(Ordering::Relaxed) > 0 && clock::now() < end {
+            clock::sleep_until(clock::now() + STEP);
+        }
+        // SAFETY: as it was before.
+        unsafe { ffi::PyEval_RestoreThread(thread) };
+    }
+    0
 }

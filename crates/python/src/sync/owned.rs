@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::timeout::{self, Flag};
 use super::waiting;
+use crate::ffi::Haste;
 use crate::home::{self, Record};
 use crate::imports;
 
@@ -67,13 +68,20 @@ impl<L: Owned> Placed<L> {
         let (lock, spin) = (&self.lock, &self.spin);
         let patience = timeout::of_lock(blocking, timeout)?;
         let (me, thread) = waiting::caller();
+        // Kept until all is said: telling may let go of the interpreter again and again.
+        let mut haste = None;
         let acquired = match patience.deadline() {
             Some(0) => lock.acquire_now(me, thread),
             deadline => {
                 if deadline.is_none() && lock.plain().owner().is_some_and(|owner| is_task(owner, me)) {
                     object.call_method0(intern!(object.py(), "_refuse_wait"))?;
                 }
-                waiting::wait(object.py(), |waiting| lock.acquire(me, thread, deadline, spin, waiting))?
+                waiting::wait(object.py(), |waiting| {
+                    let acquired = lock.acquire(me, thread, deadline, spin, waiting)?;
+                    // Nobody has looked after what it protects since its owner died.
+                    haste = matches!(acquired, Acquired::Abandoned(_)).then(Haste::begin);
+                    Ok(acquired)
+                })?
             }
         };
         settle(object, acquired, || _ = lock.give_back(me, thread))
