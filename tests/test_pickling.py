@@ -465,12 +465,6 @@ class NeedsTwo(Exception):
         super().__init__(f"{one} and {two}")
 
 
-class HoldsLock(Exception):
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.lock = threading.Lock()
-
-
 class ExitsWhenLoaded(Exception):
     def __reduce__(self) -> Any:
         return sys.exit, (3,)
@@ -537,7 +531,6 @@ def test_an_exception_whose_arguments_do_not_make_it_anew_travels() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (HoldsLock("locked"), "HoldsLock('locked')"),
         (ExitsWhenLoaded("x"), "SystemExit"),
         (WithoutErrorInside("x"), "it is pickled as 'not an exception'"),
         (Unspeakable(), "Unspeakable"),

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     # The class, what its nearest builtin base is called with, and its attributes.
     Parts = tuple[type[BaseException], tuple[Any, ...], dict[str, Any]]
 
-__all__ = ["Apart", "from_parts", "loads", "parts_of"]
+__all__ = ["Apart", "Rest", "from_parts", "loads", "parts_of"]
 
 
 def parts_of(error: BaseException) -> Parts | None:
@@ -76,6 +76,40 @@ class Apart:
     def __reduce__(self) -> tuple[object, ...]:
         parts = parts_of(self._error)
         return (_itself, (self._error,)) if parts is None else (from_parts, parts)
+
+
+class Rest:
+    """Pickles as an exception of which some attributes stay behind: they are None, as a note says.
+
+    An argument that stays behind is told in words.
+
+    Args:
+        error: the exception.
+        may_go: ``may_go(object)`` says whether it can be pickled.
+
+    Attributes:
+        lost: the names of what stays behind; none if the exception has no parts.
+    """
+
+    def __init__(self, error: BaseException, may_go: Callable[[object], bool]) -> None:
+        self.lost: list[str] = []
+        parts = parts_of(error)
+        if parts is None or isinstance(error, BaseExceptionGroup):
+            return
+        kind, args, attributes = parts
+        if not all(map(may_go, args)):
+            self.lost.append("args")
+            args = tuple(arg if may_go(arg) else repr(arg) for arg in args)
+        for name, value in attributes.items():
+            if not may_go(value):
+                self.lost.append(name)
+                attributes[name] = None
+        note = f"stayed where it was raised, as it cannot be pickled: {', '.join(self.lost)}"
+        attributes["__notes__"] = [*(attributes.get("__notes__") or ()), note]
+        self._parts = kind, args, attributes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return from_parts, self._parts
 
 
 def _itself(error: BaseException) -> BaseException:

@@ -1,7 +1,8 @@
 """Exceptions on their way from a worker to whoever waits for the task.
 
-The exception itself travels if it can be pickled *and* made anew; if not, an error that tells all
-about it takes its place, so that a future always ends. The worker's traceback goes along as text.
+The exception itself travels, without those of its attributes that cannot be pickled; if it cannot
+be made anew, an error that tells all about it takes its place, so that a future always ends. The
+worker's traceback goes along as text.
 """
 
 from __future__ import annotations
@@ -55,7 +56,22 @@ def _dump(error: BaseException) -> bytes:
     try:
         return _dump_checked(_exception_parts.Apart(error))
     except BaseException:
+        pass
+    try:
         return _dump_checked(error)  # it knows better, or its reason is the one to tell
+    except BaseException:
+        rest = _exception_parts.Rest(error, _can_be_dumped)
+        if not rest.lost:
+            raise
+        return _dump_checked(rest)
+
+
+def _can_be_dumped(obj: object) -> bool:
+    try:
+        _pickling.dumps_in_band(obj)
+    except BaseException:  # its own code runs here
+        return False
+    return True
 
 
 def _dump_checked(error: object) -> bytes:

@@ -1,7 +1,7 @@
-"""`retry_on` goes by what a task raised, also if that cannot be handed over.
+"""`retry_on` goes by what a task raised, also if not all of that can be handed over.
 
 Found by use, with `urllib.error.HTTPError`, which holds an open socket. In a process it was never
-tried again, because the error that took its place was looked at; in a map it was.
+tried again, because an error that took its place was looked at; in a map it was.
 """
 
 from __future__ import annotations
@@ -53,16 +53,14 @@ def test_what_is_of_another_class_is_not(
 ) -> None:
     with mh.ProcessPoolExecutor(1) as pool:
         future = pool.options(retries=2, retry_on=retry_on).submit(fail_twice, tmp_path, kind)
-        error = future.exception()
-        assert type(error) is mh.ManyhandsError
-        assert f"{kind.__qualname__}('" in str(error)
+        assert type(future.exception()) is kind
         assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_demand_to_stop_is_no_exception_to_try_again(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(1) as pool:
         future = pool.options(retries=2).submit(fail_twice, tmp_path, Stop)
-        assert type(future.exception()) is mh.ManyhandsError
+        assert type(future.exception()) is Stop
         assert len(list(tmp_path.iterdir())) == 1
 
 
