@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import itertools
 import json
 import os
@@ -139,16 +140,21 @@ def test_ctrl_c_is_heard_at_any_line_of_a_fetch_and_no_finaliser_complains(
 
         return trace
 
-    with PageServer(0.0) as server:
-        for lines in itertools.count():
-            sys.settrace(lines_before(lines))
-            try:
-                page = manyhands.demo.fetch(f"{server.url}/page/1")
-            except KeyboardInterrupt:
-                continue
-            finally:
-                sys.settrace(None)
-            break
+    gc.collect()
+    gc.disable()  # no finaliser of what other tests have left is to run in between
+    try:
+        with PageServer(0.0) as server:
+            for lines in itertools.count():
+                sys.settrace(lines_before(lines))
+                try:
+                    page = manyhands.demo.fetch(f"{server.url}/page/1")
+                except KeyboardInterrupt:
+                    continue
+                finally:
+                    sys.settrace(None)
+                break
+    finally:
+        gc.enable()
     assert page.status == 200 and lines > 50
     assert complaints == []
 

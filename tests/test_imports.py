@@ -85,3 +85,15 @@ def test_and_so_is_raising_them(mistake: str, error: str) -> None:
 @pytest.mark.parametrize("name", ["WorkerDied", "ProcessPoolExecutor"])
 def test_the_look_sees_what_is_imported(name: str) -> None:
     assert imported(f"mh.{name}") >= {"concurrent.futures", "typing"}
+
+
+def test_a_pool_of_processes_needs_no_other_one() -> None:
+    use = "with mh.ProcessPoolExecutor(1) as pool: assert pool.submit(len, 'two').result() == 3"
+    assert not imported(use) & {"asyncio", "multiprocessing", "pathlib", "tempfile"}
+
+
+def test_a_worker_runs_its_first_task_without_what_costs_its_start() -> None:
+    names = ("enum", "pickle", "re", "signal", "threading", "typing")
+    look = f"[name for name in {names} if name in __import__('sys').modules]"
+    use = f"with mh.ProcessPoolExecutor(1) as pool: assert not pool.submit(eval, {look!r}).result()"
+    imported(use)

@@ -209,7 +209,8 @@ def _home_of(variable: ContextVar[Any]) -> Home | None:
 
 
 def _search(variable: ContextVar[Any]) -> Home | None:
-    modules = list(sys.modules.items())
+    # multiprocessing's other name of `__main__` is none that workers know.
+    modules = [item for item in list(sys.modules.items()) if item[0] != "__mp_main__"]
     # Last, since what a program has imported lives elsewhere, where workers find it, too.
     modules.sort(key=lambda item: item[0] == "__main__")
     short_name = variable.name.rpartition(".")[2]

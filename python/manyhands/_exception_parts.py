@@ -9,6 +9,8 @@ This module is imported when a worker starts: it imports as little as it can.
 
 from __future__ import annotations
 
+import _pickle  # what `pickle` is made of; that itself imports much
+
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,11 +140,9 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
     Raises:
         Exception: as `pickle.loads`.
     """
-    import pickle
-
     buffers = buffers if isinstance(buffers, list | tuple) else list(buffers)
     try:
-        return pickle.loads(data, buffers=buffers)
+        return _pickle.loads(data, buffers=buffers)
     except Exception as error:
         if not _is_of_making_one(error):
             raise

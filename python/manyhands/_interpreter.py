@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["program"]
 
@@ -31,11 +30,18 @@ def program() -> str:
     path = _chosen() or _own()
     if path is None:
         kind = "is frozen" if getattr(sys, "frozen", False) else "has no sys.executable"
-        raise BrokenProcessPool(f"no worker can be started: this program {kind}; {_ADVICE}")
+        _refuse(f"this program {kind}")
     if not os.access(path, os.X_OK):
-        what = "may not be executed" if Path(path).exists() else "does not exist"
-        raise BrokenProcessPool(f"no worker can be started: {path!r} {what}; {_ADVICE}")
+        what = "may not be executed" if os.access(path, os.F_OK) else "does not exist"
+        _refuse(f"{path!r} {what}")
     return path
+
+
+def _refuse(why: str) -> NoReturn:
+    # Not at the top: it imports all of multiprocessing, which takes longer than a worker's start.
+    from concurrent.futures.process import BrokenProcessPool
+
+    raise BrokenProcessPool(f"no worker can be started: {why}; {_ADVICE}")
 
 
 def _chosen() -> str | None:
@@ -49,8 +55,8 @@ def _chosen() -> str | None:
 def _own() -> str | None:
     if getattr(sys, "frozen", False):
         return None  # it would only start itself again, and again
-    if sys.executable and "py" in Path(sys.executable).name:
+    if sys.executable and "py" in sys.executable.rpartition("/")[2]:
         return sys.executable
     version = sys.version_info
-    installed = Path(sys.exec_prefix, "bin", f"python{version.major}.{version.minor}")
-    return str(installed) if os.access(installed, os.X_OK) else sys.executable or None
+    installed = f"{sys.exec_prefix}/bin/python{version.major}.{version.minor}"
+    return installed if os.access(installed, os.X_OK) else sys.executable or None

@@ -37,14 +37,16 @@ if __name__ == "__main__":
 """
 
 
+# multiprocessing gives `__main__` another name when it is imported.
+@pytest.mark.parametrize("first", ["", "import multiprocessing\n"])
 @pytest.mark.parametrize("home", ["__main__", "another module"])
-def test_variables_of_the_functions_module(home: str, tmp_path: Path) -> None:
+def test_variables_of_the_functions_module(home: str, first: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     if home == "__main__":
-        program.write_text(MODULE + PROGRAM)
+        program.write_text(first + MODULE + PROGRAM)
     else:
         (tmp_path / "home_of_variables.py").write_text(MODULE)
-        program.write_text("from home_of_variables import VARIABLE, read\n" + PROGRAM)
+        program.write_text(first + "from home_of_variables import VARIABLE, read\n" + PROGRAM)
     done = subprocess.run(
         [sys.executable, str(program)], capture_output=True, text=True, timeout=50
     )
