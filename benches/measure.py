@@ -66,6 +66,24 @@ class Measure(abc.ABC):
         """
 
 
+# How a measure beside so many processes of others is called, and in words.
+_BESIDE = {1: ("busy", "one CPU-bound process"), 2: ("crowded", "two CPU-bound processes")}
+
+
+def beside(others: int, kind: type[Measure]) -> Measure:
+    """Return a measure of waits that is taken while processes of others keep CPUs busy."""
+    word, load = _BESIDE[others]
+    changed = {
+        "name": f"{kind.name}_{word}",
+        "title": f"{kind.title}, beside {load} of others",
+        "about": f"as `{kind.name}`, beside {load} of others: mean wait",
+        "curve": None,
+        "others": others,
+    }
+    measure: Measure = type(kind.__name__, (kind,), changed)()
+    return measure
+
+
 class PoolMeasure(Measure):
     """A benchmark of pools."""
 

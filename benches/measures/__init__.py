@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benches.measure import beside
 from benches.measures.arrays import ArrayArgument, ArrayResult, ArrayShared
 from benches.measures.backends import GridSearch, OneArray
 from benches.measures.cold import Cold
@@ -15,10 +16,7 @@ from benches.measures.round_trip import (
     Paced,
     PacedSlowly,
     RoundTrip,
-    RoundTripBusy,
-    RoundTripCrowded,
     ThreadRoundTrip,
-    ThreadRoundTripBusy,
 )
 from benches.measures.submit import Submit, ThreadSubmit
 from benches.measures.sync.asynchronous import (
@@ -40,13 +38,9 @@ from benches.measures.sync.owner_death import OwnerDeath, OwnerDeathFallback
 from benches.measures.sync.queues import QueueBatches, QueueInts, QueueLarge, ThreadQueue
 from benches.measures.sync.round_trips import (
     ConditionRoundTrip,
-    ConditionRoundTripBusy,
     EventRoundTrip,
-    EventRoundTripBusy,
     PipeRoundTrip,
-    PipeRoundTripBusy,
     QueueRoundTrip,
-    QueueRoundTripBusy,
 )
 
 if TYPE_CHECKING:
@@ -57,15 +51,15 @@ MEASURES: dict[str, Measure] = {
     for measure in (
         Submit(),
         RoundTrip(),
-        RoundTripBusy(),
-        RoundTripCrowded(),
+        beside(1, RoundTrip),
+        beside(2, RoundTrip),
         ArrayArgument(),
         ArrayShared(),
         ArrayResult(),
         MapInts(),
         ThreadSubmit(),
         ThreadRoundTrip(),
-        ThreadRoundTripBusy(),
+        beside(1, ThreadRoundTrip),
         Paced(),
         PacedSlowly(),
         Recover(),
@@ -81,17 +75,17 @@ MEASURES: dict[str, Measure] = {
         SemaphoreAlone(),
         BoundedSemaphoreAlone(),
         EventRoundTrip(),
-        EventRoundTripBusy(),
+        beside(1, EventRoundTrip),
         ConditionRoundTrip(),
-        ConditionRoundTripBusy(),
+        beside(1, ConditionRoundTrip),
         QueueInts(),
         QueueBatches(),
         ThreadQueue(),
         QueueLarge(),
         QueueRoundTrip(),
-        QueueRoundTripBusy(),
+        beside(1, QueueRoundTrip),
         PipeRoundTrip(),
-        PipeRoundTripBusy(),
+        beside(1, PipeRoundTrip),
         AsyncGet(),
         AsyncPut(),
         AsyncRoundTrip(),

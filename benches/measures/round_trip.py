@@ -56,26 +56,6 @@ class RoundTrip(PoolMeasure):
         return sample_of(waits, meter)
 
 
-class RoundTripBusy(RoundTrip):
-    """The same beside one that computes."""
-
-    name = "round_trip_busy"
-    title = "Round trip through processes, beside one CPU-bound process of others"
-    about = "as `round_trip`, while another process keeps a CPU busy: mean wait"
-    curve = None
-    others = 1
-
-
-class RoundTripCrowded(RoundTrip):
-    """The same beside two that compute."""
-
-    name = "round_trip_crowded"
-    title = "Round trip through processes, beside two CPU-bound processes of others"
-    about = "as `round_trip`, while two other processes keep CPUs busy: mean wait"
-    curve = None
-    others = 2
-
-
 class ThreadRoundTrip(RoundTrip):
     """The same on threads."""
 
@@ -83,15 +63,6 @@ class ThreadRoundTrip(RoundTrip):
     title = "Round trip: one task and its result through threads"
     curve = None
     kind: ClassVar[Kind] = "thread"
-
-
-class ThreadRoundTripBusy(ThreadRoundTrip):
-    """The same on threads, beside one that computes."""
-
-    name = "thread_round_trip_busy"
-    title = "Round trip through threads, beside one CPU-bound process of others"
-    about = "as `thread_round_trip`, while another process keeps a CPU busy: mean wait"
-    others = 1
 
 
 class Paced(RoundTrip):

@@ -99,15 +99,6 @@ class EventRoundTrip(SyncRoundTrip):
         return Sides(call, serve)
 
 
-class EventRoundTripBusy(EventRoundTrip):
-    """The same beside one that computes."""
-
-    name = "event_busy"
-    title = "Event: round trip between two processes, beside one CPU-bound process of others"
-    about = "as `event`, while another process keeps a CPU busy: mean wait"
-    others = 1
-
-
 class ConditionRoundTrip(SyncRoundTrip):
     """One condition and whose turn it is."""
 
@@ -139,15 +130,6 @@ class ConditionRoundTrip(SyncRoundTrip):
         return Sides(call, serve)
 
 
-class ConditionRoundTripBusy(ConditionRoundTrip):
-    """The same beside one that computes."""
-
-    name = "condition_busy"
-    title = "Condition: round trip between two processes, beside one CPU-bound process of others"
-    about = "as `condition`, while another process keeps a CPU busy: mean wait"
-    others = 1
-
-
 class QueueRoundTrip(SyncRoundTrip):
     """Two queues, one for each direction."""
 
@@ -170,15 +152,6 @@ class QueueRoundTrip(SyncRoundTrip):
         return Sides(call, lambda: answer(take()))
 
 
-class QueueRoundTripBusy(QueueRoundTrip):
-    """The same beside one that computes."""
-
-    name = "queue_round_trip_busy"
-    title = "Queue: round trip between two processes, beside one CPU-bound process of others"
-    about = "as `queue_round_trip`, while another process keeps a CPU busy: mean wait"
-    others = 1
-
-
 class PipeRoundTrip(SyncRoundTrip):
     """One pipe, both directions."""
 
@@ -199,12 +172,3 @@ class PipeRoundTrip(SyncRoundTrip):
             return result
 
         return Sides(call, lambda: answer(take()))
-
-
-class PipeRoundTripBusy(PipeRoundTrip):
-    """The same beside one that computes."""
-
-    name = "pipe_round_trip_busy"
-    title = "Pipe: round trip between two processes, beside one CPU-bound process of others"
-    about = "as `pipe_round_trip`, while another process keeps a CPU busy: mean wait"
-    others = 1
