@@ -15,6 +15,7 @@
 //! | [`clock`] | the time that all processes of a machine agree on | `clock_gettime(CLOCK_MONOTONIC)` |
 //! | [`process`] | starting, signalling, reaping; who is who; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `/proc/*/stat` |
 //! | [`fork`] | what is done around every fork | `pthread_atfork` |
+//! | [`finding`] | what is found out once for the whole process | |
 //! | [`ending`] | threads that sleep rather than be ended from within | `pthread_exit` |
 //! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
 //! | [`socket`] | packets with descriptors between two processes; pipes; doors to knock at | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
@@ -28,6 +29,7 @@
 
 pub mod clock;
 pub mod ending;
+pub mod finding;
 pub mod fork;
 pub mod memfd;
 pub mod memory;

@@ -18,8 +18,8 @@ mod trial;
 mod waits;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU8, Ordering};
 
+use manyhands_os::finding::Finding;
 use manyhands_os::{clock, procfs};
 
 use self::machine::Machine;
@@ -136,23 +136,12 @@ impl SpinPolicy {
 
 /// Whether looking can be of use: there is more than one CPU, and the environment variable `MANYHANDS_SPIN` is not `0`.
 fn can_pay() -> bool {
-    // Not a `OnceLock`: a fork while another thread fills that would leave a child that waits for ever.
-    static CAN_PAY: AtomicU8 = AtomicU8::new(UNKNOWN);
-    match CAN_PAY.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let forbidden = std::env::var_os("MANYHANDS_SPIN").is_some_and(|value| value == "0");
-            let can_pay = !forbidden && procfs::cpus() > 1;
-            CAN_PAY.store(if can_pay { YES } else { NO }, Ordering::Relaxed);
-            can_pay
-        }
-        known => known == YES,
-    }
+    static CAN_PAY: Finding = Finding::new();
+    CAN_PAY.get(|| {
+        let forbidden = std::env::var_os("MANYHANDS_SPIN").is_some_and(|value| value == "0");
+        !forbidden && procfs::cpus() > 1
+    })
 }
-
-/// What is known of that: whoever finds it unknown asks, and all get the same answer.
-const UNKNOWN: u8 = 0;
-const YES: u8 = 1;
-const NO: u8 = 2;
 
 impl Default for SpinPolicy {
     fn default() -> Self {

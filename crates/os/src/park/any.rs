@@ -3,10 +3,11 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{Wait, no_wake, wait};
 use crate::clock::{Deadline, SECOND};
+use crate::finding::Finding;
 
 /// The most words that can be slept on at once: the kernel's limit.
 pub const MOST_WORDS: usize = 128;
@@ -36,25 +37,9 @@ pub fn forbid_wait_any(forbid: bool) {
 /// [`forbid_wait_any`] says no.
 #[must_use]
 pub fn can_wait_any() -> bool {
-    // Not a `OnceLock`: a fork while another thread fills that would leave a child that waits for ever.
-    static POSSIBLE: AtomicU8 = AtomicU8::new(UNKNOWN);
-    if FORBIDDEN.load(Ordering::Relaxed) {
-        return false;
-    }
-    match POSSIBLE.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let possible = is_possible();
-            POSSIBLE.store(if possible { YES } else { NO }, Ordering::Relaxed);
-            possible
-        }
-        known => known == YES,
-    }
+    static POSSIBLE: Finding = Finding::new();
+    !FORBIDDEN.load(Ordering::Relaxed) && POSSIBLE.get(is_possible)
 }
-
-/// What is known of the kernel: whoever finds it unknown asks, and all get the same answer.
-const UNKNOWN: u8 = 0;
-const YES: u8 = 1;
-const NO: u8 = 2;
 
 fn is_possible() -> bool {
     if cfg!(miri) || std::env::var_os("MANYHANDS_NO_WAITV").is_some_and(|value| value != "0") {

@@ -4,22 +4,12 @@
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Pidfd;
+use crate::finding::Finding;
 
-/// What is known of `/proc`, for this process.
-///
-/// | value | meaning |
-/// |---|---|
-/// | [`UNKNOWN`] | nobody has looked yet |
-/// | [`OURS`] | it has the numbers that this process uses |
-/// | [`ANOTHER`] | it is that of another namespace, or missing |
-static PROC: AtomicU8 = AtomicU8::new(UNKNOWN);
-
-const UNKNOWN: u8 = 0;
-const OURS: u8 = 1;
-const ANOTHER: u8 = 2;
+/// Whether `/proc` has the numbers that this process uses; not when it is that of another namespace, or missing.
+static OURS: Finding = Finding::new();
 
 /// Which PID namespace this process is in, as a number from 1 to 255 that another namespace is unlikely to have; 0
 /// when that cannot be found out.
@@ -42,21 +32,16 @@ fn number_by_pidfd() -> Option<u64> {
 
 /// Forgets what is known: a child may be in another namespace.
 pub(super) fn forget() {
-    PROC.store(UNKNOWN, Ordering::Relaxed);
+    OURS.forget();
 }
 
 /// Whether `/proc` has the numbers that this process uses.
 fn is_ours() -> bool {
-    match PROC.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let link = fs::read_link("/proc/self");
-            let number = link.ok().and_then(|link| link.to_str()?.parse::<i32>().ok());
-            let ours = number == Some(super::pid());
-            PROC.store(if ours { OURS } else { ANOTHER }, Ordering::Relaxed);
-            ours
-        }
-        known => known == OURS,
-    }
+    OURS.get(|| {
+        let link = fs::read_link("/proc/self");
+        let number = link.ok().and_then(|link| link.to_str()?.parse::<i32>().ok());
+        number == Some(super::pid())
+    })
 }
 
 /// The number that `/proc` has for the process with number `pid`; `None` when it shows no such process.
