@@ -112,25 +112,20 @@ impl SpinPolicy {
             return Ok(value);
         }
         let mut wait = self.waits.begin(clock::now(), WOKE_AT.replace(0), &MACHINE);
-        let mut seen = wait.since();
-        while seen < wait.end() {
-            let found = look_some();
+        let (mut found, mut seen) = (None, wait.since());
+        while found.is_none() && seen < wait.end() && wait.was_present() {
+            found = look_some();
             let now = clock::now();
-            let present = wait.look(seen, now, &MACHINE);
+            wait.look(seen, now);
             seen = now;
-            match found {
-                Some(value) => {
-                    // Who was absent does not know since when it was there.
-                    if present {
-                        self.waits.found(&wait, now, true, &MACHINE);
-                    }
-                    return Ok(value);
-                }
-                None if present => {}
-                None => break,
-            }
         }
-        Err(Spent { learner: Some((&self.waits, wait)) })
+        wait.tell(&MACHINE);
+        let Some(value) = found else { return Err(Spent { learner: Some((&self.waits, wait)) }) };
+        // Who was absent does not know since when it was there.
+        if wait.was_present() {
+            self.waits.found(&wait, seen, true, &MACHINE);
+        }
+        Ok(value)
     }
 }
 

@@ -227,11 +227,16 @@ impl Simulation {
             }
             Doing::Look { end } => {
                 let wait = party.wait.as_mut().expect("begun");
-                let present = wait.look(party.seen, now, &party.machine);
+                wait.look(party.seen, now);
                 party.seen = now;
+                let present = wait.was_present();
+                if !mine && now < *end && present {
+                    return false;
+                }
+                wait.tell(&party.machine);
                 if mine {
                     self.receive(me, present.then_some(true));
-                } else if now >= *end || !present {
+                } else {
                     party.doing = Doing::Retire(CALL);
                 }
             }

@@ -28,6 +28,8 @@ pub(super) struct Wait {
     plan: Plan,
     /// For how long it has looked.
     looked: u64,
+    /// For how long it had lost its CPU meanwhile.
+    absent: u64,
 }
 
 impl Waits {
@@ -42,7 +44,7 @@ impl Waits {
     /// Begins to wait at `now`; `woke_at`: when the waiter last woke somebody, or 0.
     pub(super) fn begin(&self, now: u64, woke_at: u64, machine: &Machine) -> Wait {
         let woke_at = if now < woke_at + LATEST { woke_at } else { 0 };
-        Wait { since: now, woke_at, plan: self.trial(woke_at).plan(machine.prices()), looked: 0 }
+        Wait { since: now, woke_at, plan: self.trial(woke_at).plan(machine.prices()), looked: 0, absent: 0 }
     }
 
     /// What was waited for was there at `now`; the waiter still `looked` when it came, or else it slept.
@@ -70,16 +72,23 @@ impl Wait {
         self.since + u64::from(self.plan.limit)
     }
 
-    /// The waiter has looked from `seen` to `now`; returns whether it had its CPU all the time.
-    pub(super) fn look(&mut self, seen: u64, now: u64, machine: &Machine) -> bool {
+    /// The waiter has looked from `seen` to `now`.
+    pub(super) fn look(&mut self, seen: u64, now: u64) {
         let passed = now - seen;
-        let present = passed < ABSENCE;
-        if present {
+        if passed < ABSENCE {
             self.looked += passed;
-            machine.learn_crowding(passed, 0);
         } else {
-            machine.learn_crowding(0, passed);
+            self.absent += passed;
         }
-        present
+    }
+
+    /// Whether the waiter had its CPU as long as it looked.
+    pub(super) fn was_present(&self) -> bool {
+        self.absent == 0
+    }
+
+    /// The waiter looks no more: what it has seen of the machine.
+    pub(super) fn tell(&self, machine: &Machine) {
+        machine.learn_crowding(self.looked, self.absent);
     }
 }
