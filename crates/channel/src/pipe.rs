@@ -191,7 +191,7 @@ impl End {
         }
         let root = SegmentWords::new(Arc::clone(segment), region.start, HEADING / 8);
         let holders = root::HOLDERS.map(|first| Holders::over(root.part(first, holders::WORDS)));
-        let spin = blocking::budget();
+        let spin = blocking::spin_policy();
         let site = Arc::clone(site);
         Ok(Self { base: region.start, site, side, streams, holders, place: AtomicUsize::new(0), spin })
     }

@@ -194,7 +194,7 @@ impl Queue {
             |offset: usize, count| SegmentWords::new(Arc::clone(segment), region.start + offset, count);
         let (root, consumers) = (part(0, root::WORDS), part(CONSUMERS, Consumers::WORDS));
         let consumers = Consumers::over(consumers);
-        let spin = blocking::budget();
+        let spin = blocking::spin_policy();
         let passed = AtomicBool::new(false);
         Ok(Self { base: region.start, root, body, consumers, options, spin, site, passed })
     }

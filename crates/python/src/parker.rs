@@ -69,14 +69,11 @@ pub(crate) struct Parker {
 
 /// What a waiter knows of the one it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub(crate) enum Expect {
     /// It cannot come while we keep the CPU.
     Nothing,
     /// It may come soon: experience tells.
     Perhaps,
-    /// It is about to come: whoever will call is running now.
-    Soon,
 }
 
 thread_local! {
@@ -109,8 +106,8 @@ impl Parker {
     /// Wakes the thread if it sleeps, or keeps it from falling asleep. Makes no system call unless it sleeps.
     pub(crate) fn call(&self) {
         // pairs with: reset, is_called
-        if self.word.swap(CALLED, Ordering::AcqRel) == ASLEEP && park::wake(&self.word, 1) > 0 {
-            manyhands_sync::note_waking();
+        if self.word.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+            manyhands_sync::wake(&self.word, 1);
         }
     }
 
@@ -124,16 +121,9 @@ impl Parker {
         self.word.load(Ordering::Relaxed) != ASLEEP
     }
 
-    /// How soon one who calls the thread now may expect something of it.
-    pub(crate) fn promptness(&self) -> Expect {
-        if !self.is_awake() {
-            return Expect::Perhaps;
-        }
-        // A thread that spins on the CPU on which we run does not run: it will when we sleep.
-        match self.cpu.load(Ordering::Relaxed) == procfs::current_cpu() {
-            true => Expect::Nothing,
-            false => Expect::Soon,
-        }
+    /// Whether the thread spins on the CPU on which we run: then it does not run, but will when we sleep.
+    pub(crate) fn is_in_our_way(&self) -> bool {
+        self.is_awake() && self.cpu.load(Ordering::Relaxed) == procfs::current_cpu()
     }
 
     /// Waits, detached, until called or until `deadline`; runs Python's signal handlers when signals arrive.

@@ -29,7 +29,7 @@ fn settle() {
 }
 
 /// How long to look for a lock before sleeping, on this machine.
-pub(crate) fn spin_budget() -> SpinPolicy {
+pub(crate) fn spin_policy() -> SpinPolicy {
     SpinPolicy::new().with_pauses(WIDEST)
 }
 

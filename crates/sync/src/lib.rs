@@ -66,4 +66,6 @@ pub mod words;
 
 pub use event_count::{EventCount, Key};
 pub use parking::Wait;
-pub use spin_policy::{Spent, SpinPolicy, note_waking};
+#[cfg(not(loom))]
+pub use parking::wake;
+pub use spin_policy::{Spent, SpinPolicy};

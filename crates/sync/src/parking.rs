@@ -3,12 +3,13 @@
 #[cfg(not(loom))]
 pub(crate) use manyhands_os::park::wait;
 
-/// Wakes up to `count` of those who sleep on `word`; returns how many.
+/// Wakes up to `count` of those who sleep on `word`, and notes that the caller has done so: what it waits for next may take
+/// as long as getting up. Returns how many.
 #[cfg(not(loom))]
-pub(crate) fn wake(word: &crate::atomic::AtomicU32, count: u32) -> usize {
+pub fn wake(word: &crate::atomic::AtomicU32, count: u32) -> usize {
     let woken = manyhands_os::park::wake(word, count);
     if woken > 0 {
-        crate::note_waking();
+        crate::spin_policy::note_waking();
     }
     woken
 }

@@ -32,7 +32,7 @@ const GLIMPSE: u64 = MILLISECOND;
 const WIDEST: u32 = 16;
 
 /// How long to look before sleeping.
-pub(crate) fn budget() -> SpinPolicy {
+pub(crate) fn spin_policy() -> SpinPolicy {
     SpinPolicy::new().with_pauses(WIDEST)
 }
 

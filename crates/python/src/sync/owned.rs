@@ -55,7 +55,7 @@ impl<L: Owned> Placed<L> {
     pub(super) fn open(name: Option<&str>, address: Option<&Bound<'_, PyTuple>>) -> PyResult<Self> {
         let record = home::record(address, L::KIND, name, &[], LOCK_BYTES / 8, |_, _| Ok(()))?;
         let lock = L::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
-        Ok(Self { lock, record, spin: super::spin_budget() })
+        Ok(Self { lock, record, spin: super::spin_policy() })
     }
 
     /// `acquire`, with all the arguments it may have.

@@ -5,7 +5,7 @@
 //! So `fork()`, which runs attached as well, can never catch it locked, and a waiting worker can only be called through
 //! its parker.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
@@ -37,8 +37,8 @@ pub(super) struct Pool {
     kick: AtomicU32,
     /// The CPU on which that was.
     kick_cpu: AtomicUsize,
-    /// What may be expected of the worker that was called last, an `Expect`.
-    promptness: AtomicU32,
+    /// Whether the worker that was called last cannot run as long as the caller keeps its CPU.
+    is_in_our_way: AtomicBool,
     house: OnceLock<House>,
 }
 
@@ -217,12 +217,12 @@ impl Pool {
         match summons {
             Summons::Nobody => Ok(()),
             Summons::Call(worker) => {
-                self.promptness.store(worker.parker().promptness() as u32, Ordering::Relaxed);
+                self.is_in_our_way.store(worker.parker().is_in_our_way(), Ordering::Relaxed);
                 worker.call();
                 Ok(())
             }
             Summons::Start(worker) => {
-                self.promptness.store(Expect::Perhaps as u32, Ordering::Relaxed);
+                self.is_in_our_way.store(false, Ordering::Relaxed);
                 self.start(py, &worker).inspect_err(|_| {
                     let mut inner = self.lock();
                     if worker.arrive() {
@@ -309,7 +309,7 @@ impl Pool {
             let idle_until = idle_until.filter(|_| !stays);
             py.detach(|| {
                 parker::count_detachment();
-                let in_our_way = uncalled.iter().any(|waiter| waiter.promptness() == Expect::Nothing);
+                let in_our_way = uncalled.iter().any(|waiter| waiter.is_in_our_way());
                 call_all(uncalled);
                 let expect = if spin && !in_our_way { Expect::Perhaps } else { Expect::Nothing };
                 if worker.parker().wait_detached(idle_until, expect) {
@@ -329,11 +329,7 @@ impl Pool {
 
     /// How soon a result may be there, as far as we know.
     fn expectation(&self) -> Expect {
-        match self.promptness.load(Ordering::Relaxed) {
-            nothing if nothing == Expect::Nothing as u32 => Expect::Nothing,
-            soon if soon == Expect::Soon as u32 => Expect::Soon,
-            _ => Expect::Perhaps,
-        }
+        if self.is_in_our_way.load(Ordering::Relaxed) { Expect::Nothing } else { Expect::Perhaps }
     }
 
     /// Waits a moment for whoever submitted to let go of the interpreter. Asking for it before costs both of us a
