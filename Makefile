@@ -28,7 +28,7 @@ PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
 FUZZ_S ?= 300
 # What `make test` leaves to targets of their own, or runs beside.
-USUAL := not storm and not faults and not borrowed
+USUAL := not storm and not faults and not borrowed and not benches
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
 
@@ -90,7 +90,7 @@ format: rust python ## Format the Rust and the Python code
 	.venvs/lint/bin/ruff format
 
 .PHONY: test
-test: test-rust loom test-python test-oldest ## Run all tests, on every Python of 3.11 to 3.13 found here
+test: test-rust loom test-python test-oldest test-benches ## Run all tests, on every Python of 3.11 to 3.13 found here
 
 # The newest versions of what the package needs or knows are those of the other tests.
 .PHONY: test-oldest
@@ -126,6 +126,12 @@ test-python: wheel ## Run the Python tests only
 	done 3< target/interpreters; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
 
+# Here, since only their environment has the rivals and what draws the plots.
+.PHONY: test-benches
+test-benches: wheel ## Test that the benchmarks drive every rival, and what they write
+	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
+	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/bench/bin/python -m pytest -p no:cacheprovider -n 2 -m benches $(ARGS)
+
 .PHONY: storm
 storm: wheel ## Kill processes by the thousand for several minutes
 	@$(ENVIRONMENT) .venvs/storm "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
@@ -153,13 +159,13 @@ miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)
 
 .PHONY: bench
 bench: wheel ## Measure against other pools; BENCH_RAY=1 adds Ray
-	@$(ENVIRONMENT) .venvs/bench$(if $(BENCH_RAY),-ray) "$(PYTHON)" requirements/bench.txt \
+	@$(ENVIRONMENT) .venvs/bench$(if $(BENCH_RAY),-ray) "$(PYTHON)" requirements/test.txt requirements/bench.txt \
 	  $(if $(BENCH_RAY),requirements/ray.txt) --wheel $(WHEELS)/*.whl
 	.venvs/bench$(if $(BENCH_RAY),-ray)/bin/python -m benches $(ARGS)
 
 .PHONY: bench-auto
 bench-auto: wheel ## Measure how well workers="auto" chooses, on idle and on busy CPUs
-	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/bench.txt --wheel $(WHEELS)/*.whl
+	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
 	.venvs/bench/bin/python -m benches.auto $(ARGS)
 
 .PHONY: docs

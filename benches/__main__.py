@@ -7,11 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
-from benches import report
+from benches import history, report
 from benches.contender import HEADINGS
 from benches.contenders import NAMES, OURS, installed
 from benches.measures import MEASURES
 from benches.run import ROOT, Results, measured
+from benches.tables import markdown
 
 # What --quick makes of a sample's work.
 QUICK_SCALE = 0.1
@@ -52,6 +53,11 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="measure nothing: write plots, page and README's table from the saved results",
     )
+    parser.add_argument(
+        "--history",
+        action="store_true",
+        help="measure nothing: show how the newest whole runs on this kind of machine compare",
+    )
     parsed = parser.parse_args(words)
     if parsed.rounds is not None and parsed.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -68,6 +74,10 @@ def main(words: list[str] | None = None) -> int:
     options = arguments(words)
     folder: Path | None = options.output
     complete = not (options.only or options.against or options.quick)
+    if options.history:
+        lines = history.read((folder or report.DOCS) / report.HISTORY)
+        print(markdown(history.rows(lines)) if lines else "no whole run is recorded")
+        return 0
     if options.render:
         folder = folder or report.DOCS
         results = Results.from_json((folder / "results.json").read_text())

@@ -1,35 +1,50 @@
-"""The plots: bars per benchmark, two curves, and how far each target is met."""
+"""The plots: all benchmarks of a group, two curves, and how far each target is met.
+
+They are drawn by matplotlib on a transparent background, in colours that keep a contrast of about
+4:1 to white and to near-black: an image on a page cannot know which of the two its reader has.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
+
 from benches import summary
-from benches.contender import HEADINGS
 from benches.contenders import NAMES, OURS
-from benches.measures import MEASURES
-from benches.quantity import digits, shown, tick
-from benches.svg import FAINT, INK, MET, MISSED, Drawing
-from benches.svg import OURS as OUR_BLUE
+from benches.measures import MEASURES, lengths
+from benches.quantity import digits, shown
+from benches.waits import CURVE, DISTRIBUTION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from matplotlib.axes import Axes
+
+    from benches.contender import Group
     from benches.run import Results
-    from benches.summary import Spread
     from benches.targets import Verdict
 
-WIDTH = 760.0
-LEFT = 180.0
-HEAD = 62.0
-ROW = 28.0
-TARGET_ROW = 36.0
-
+# Inches; the plots stand below each other on a page.
+WIDTH = 9.0
+INK = "#727d88"
+FAINT = "#838c96"
+BLUE = "#2f81f7"
+MET = "#2da44e"
+MISSED = "#d1622b"
 _COLOURS = {
-    OURS: OUR_BLUE,
+    OURS: BLUE,
     "stdlib": "#d1622b",
     "mp_pool": "#2da44e",
     "loky": "#a371f7",
@@ -38,259 +53,197 @@ _COLOURS = {
     "mpire": "#1b9aaa",
     "ray": "#9a6b53",
 }
+_STYLE = {
+    "font.size": 9.0,
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "grid.color": FAINT,
+    "grid.alpha": 0.3,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    # Text stays text, and equal results give equal files.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "manyhands",
+}
 
 
 def plots(results: Results, verdicts: Sequence[Verdict]) -> dict[str, str]:
     """Return file name → SVG of everything that the run has samples for."""
-    there = summary.benchmarks(results)
-    found = {f"{name}.svg": bars(results, name) for name in there}
-    if "round_trip" in there:
-        found["latency.svg"] = latency(results)
-    if any("efficiencies" in entry.detail for entry in results.entries):
-        found["efficiency.svg"] = efficiency(results)
-    for group in summary.groups(results):
-        known = [v for v in verdicts if v.measured and MEASURES[v.target.benchmark].group == group]
-        if known:
-            found[f"targets_{group}.svg"] = targets(known, HEADINGS[group])
+    found = {}
+    with matplotlib.rc_context(_STYLE):
+        for group in summary.groups(results):
+            found[f"{group}.svg"] = _svg(benchmarks(results, group))
+            known = [v for v in verdicts if MEASURES[v.target.benchmark].group == group]
+            if any(verdict.measured for verdict in known):
+                found[f"targets_{group}.svg"] = _svg(targets(known))
+        if "round_trip" in summary.benchmarks(results):
+            found["latency.svg"] = _svg(latency(results))
+        if efficiencies(results):
+            found["efficiency.svg"] = _svg(efficiency(results))
     return found
 
 
-def _headed(height: float, title: str, about: str) -> Drawing:
-    drawing = Drawing(WIDTH, height, title)
-    drawing.text(10, 24, title, size=17, bold=True)
-    drawing.text(10, 45, about, size=12.5, fill=FAINT)
-    return drawing
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    # Without the spaces that matplotlib leaves at the ends of lines.
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
-def bars(results: Results, benchmark: str) -> str:
-    """One bar per contender, best first: median, a whisker from the least to the most."""
+def benchmarks(results: Results, group: Group) -> Figure:
+    """Draw a panel for each benchmark of a group: a mean per contender, best first."""
+    names = summary.benchmarks(results, group)
+    rows = -(-len(names) // 2)
+    panels = [names[row * 2 : row * 2 + 2] for row in range(rows)]
+    heights = [2 + max(len(summary.values(results, name)) for name in row) for row in panels]
+    figure = Figure(figsize=(WIDTH, 0.2 * sum(heights) + 0.36 * rows), layout="constrained")
+    figure.get_layout_engine().set(hspace=0.02, h_pad=0.06)
+    grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights)
+    for row, there in zip(grid, panels, strict=True):
+        for axes, name in zip(row, there, strict=False):
+            means(axes, results, name)
+        for axes in row[len(there) :]:
+            axes.set_axis_off()
+    return figure
+
+
+def means(axes: Axes, results: Results, benchmark: str) -> None:
+    """Draw a dot for the mean of each contender, a line from the median to the 99th percentile."""
     measure = MEASURES[benchmark]
     spreads = summary.values(results, benchmark)
     order = sorted(spreads, key=lambda name: spreads[name].median, reverse=measure.higher_is_better)
-    against = {name: summary.ratios(results, benchmark, name) for name in order if name != OURS}
-    drawing = _headed(HEAD + ROW * (len(order) + 1), measure.title, measure.about)
-    better = "longer" if measure.higher_is_better else "shorter"
-    drawing.text(LEFT, HEAD + 8, f"{better} is better", size=11, fill=FAINT)
-    if any(against.values()):
-        end = WIDTH - 10
-        drawing.text(end, HEAD + 8, "manyhands is better by", size=11, anchor="end", fill=FAINT)
-    longest = limit(spreads.values(), measure.higher_is_better)
-    axis = Axis(0.0, longest, LEFT, WIDTH - 190.0, log=False)
+    ends = []
     for row, name in enumerate(order):
-        y = HEAD + 16 + row * ROW
-        _bar(drawing, y, axis, benchmark, name, spreads[name])
-        ratio = against.get(name)
-        if ratio is not None:
-            drawing.text(WIDTH - 10, y + 15.5, f"{digits(ratio.median)}×", anchor="end")
-    return str(drawing)
-
-
-def limit(spreads: Iterable[Spread], higher_is_better: bool) -> float:
-    """Return the value at which the longest bar ends.
-
-    Where shorter is better, one library that waits a hundred times longer than all others would
-    leave nothing to see of these: its bar is cut at four times the median.
-    """
-    known = list(spreads)
-    most = max((spread.high for spread in known), default=1.0)
-    if higher_is_better or not known:
-        return most
-    usual = 4.0 * median(spread.median for spread in known)
-    return min(most, usual)
-
-
-def _bar(drawing: Drawing, y: float, axis: Axis, benchmark: str, name: str, spread: Spread) -> None:
-    """Draw one contender's label, bar, whisker and value; a cut bar shows a gap."""
-    ours = name == OURS
-    ink = OUR_BLUE if ours else INK
-    end, least, most = (axis(value) for value in (spread.median, spread.low, spread.high))
-    drawing.text(
-        LEFT - 10, y + 15, summary.label(benchmark, name), anchor="end", bold=ours, fill=ink
-    )
-    fill, opacity = (OUR_BLUE, 1.0) if ours else (FAINT, 0.6)
-    if spread.median > axis.high:
-        gap = end - 26
-        drawing.bar(LEFT, y + 2, gap - LEFT, 18, fill=fill, opacity=opacity)
-        drawing.bar(gap + 6, y + 2, end - gap - 6, 18, fill=fill, opacity=opacity)
-    else:
-        drawing.bar(LEFT, y + 2, end - LEFT, 18, fill=fill, opacity=opacity)
-        if most - least > 2:
-            drawing.line([(least, y + 11), (most, y + 11)], stroke=INK, width=1.5)
-    words = shown(spread.median, MEASURES[benchmark].unit)
-    drawing.text(max(end, most) + 7, y + 15.5, words, bold=ours, fill=ink)
-
-
-def targets(verdicts: Sequence[Verdict], heading: str) -> str:
-    """One row per bar: how many times over it is met, on a logarithmic axis."""
-    known = [(v, headroom) for v in verdicts if (headroom := v.headroom) is not None]
-    left, right = 395.0, WIDTH - 100.0
-    low = min(0.5, *(headroom.low for _, headroom in known))
-    high = max(2.0, *(headroom.high for _, headroom in known))
-    axis = Axis(low / 1.1, high * 1.1, left, right)
-    bottom = HEAD + 16 + TARGET_ROW * len(known)
-    drawing = _headed(
-        bottom + 28,
-        f"Targets: {heading.lower()}",
-        "measured / wanted: right of the line is met; whisker: least to most",
-    )
-    # Over many powers of ten their multiples would be written over each other.
-    for times in axis.ticks((1.0, 2.0, 5.0) if high < 300.0 * low else (1.0,)):
-        wanted = times == 1.0
-        drawing.line(
-            [(axis(times), HEAD + 4), (axis(times), bottom)],
-            stroke=INK if wanted else FAINT,
-            width=1.5 if wanted else 1.0,
-            opacity=1.0 if wanted else 0.35,
-        )
-        drawing.text(
-            axis(times), bottom + 17, f"{times:g}×", size=11.5, anchor="middle", fill=FAINT
-        )
-    for row, (verdict, headroom) in enumerate(known):
-        y = HEAD + 20 + row * TARGET_ROW
-        colour = MET if verdict.met else MISSED
-        target = verdict.target
-        drawing.text(10, y + 1, target.work.replace("`", ""), size=12.5)
-        drawing.text(10, y + 13, target.wanted, size=10.5, fill=FAINT)
-        drawing.line([(axis(headroom.low), y), (axis(headroom.high), y)], stroke=colour, width=2)
-        drawing.dot(axis(headroom.median), y, 5, colour)
-        drawing.text(WIDTH - 10, y + 4, verdict.words, anchor="end", fill=colour, bold=True)
-    return str(drawing)
-
-
-def efficiency(results: Results) -> str:
-    """Efficiency against the length of a task, a line per contender."""
-    measure = MEASURES["task_length"]
-    lines = {
-        name: [(x, 100 * y) for x, y in points]
-        for name in NAMES
-        if (points := summary.curve(results, "task_length", name, "lengths_s", "efficiencies"))
-    }
-    xs = [x for points in lines.values() for x, _ in points]
-    frame = Frame(
-        x=Axis(min(xs), max(xs), 60, WIDTH - 150),
-        y=Axis(0, 100, 400, HEAD + 10, log=False),
-        x_ticks={10.0**power: tick(10.0**power, "s") for power in range(-6, 0)},
-        y_ticks={float(share): f"{share} %" for share in range(0, 101, 25)},
-        x_name="length of a task",
-    )
-    title = "Cost against task length: share of the ideal throughput"
-    return frame.drawn(title, measure.about, "task_length", lines)
-
-
-def latency(results: Results) -> str:
-    """Draw the distribution of round trips: the wait that a share of all calls stays below."""
-    lines = {
-        name: summary.curve(results, "round_trip", name, "percentiles", "waits")
-        for name in summary.values(results, "round_trip")
-    }
-    ys = [y for points in lines.values() for _, y in points]
-
-    def tail(percent: float) -> float:
-        # Equal steps from 90 to 99 to 99.9 %: what matters of waits is their tail.
-        return 1.0 / (1.0 - percent / 100.0)
-
-    shares = (1.0, 50.0, 90.0, 99.0, 99.9)
-    frame = Frame(
-        x=Axis(tail(1.0), tail(99.9), 60, WIDTH - 150),
-        y=Axis(min(ys) / 1.2, max(ys) * 1.2, 400, HEAD + 10),
-        x_ticks={tail(share): f"{share:g} %" for share in shares},
-        y_ticks={10.0**power: tick(10.0**power, "s") for power in range(-7, 2)},
-        x_name="share of calls that wait no longer",
-    )
-    moved = {name: [(tail(x), y) for x, y in points] for name, points in lines.items()}
-    about = "submit one tiny task, wait for its result, and again: lower is better"
-    return frame.drawn("Round trip through processes: distribution", about, "round_trip", moved)
-
-
-class Axis:
-    """Values → positions, logarithmic unless told otherwise."""
-
-    def __init__(
-        self, low: float, high: float, start: float, end: float, *, log: bool = True
-    ) -> None:
-        self.low, self.high, self.start, self.end = low, high, start, end
-        self._scale: Callable[[float], float] = math.log10 if log else float
-
-    def __call__(self, value: float) -> float:
-        """Return where `value` lies, values outside the axis at its ends."""
-        low, high = self._scale(self.low), self._scale(self.high)
-        inside = min(max(value, self.low), self.high)
-        return self.start + (self.end - self.start) * (self._scale(inside) - low) / (high - low)
-
-    def ticks(self, steps: Sequence[float]) -> list[float]:
-        """Return the multiples `steps` of each power of ten that lie on a logarithmic axis."""
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        candidates = (step * 10.0**power for power in powers for step in steps)
-        return [tick for tick in candidates if self.low <= tick <= self.high]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Two axes, their ticks (value → words), and a line per contender with its name at the end."""
-
-    x: Axis
-    y: Axis
-    x_ticks: Mapping[float, str]
-    y_ticks: Mapping[float, str]
-    x_name: str
-
-    def drawn(
-        self,
-        title: str,
-        about: str,
-        benchmark: str,
-        lines: Mapping[str, Sequence[tuple[float, float]]],
-    ) -> str:
-        """Return the plot as SVG."""
-        drawing = _headed(450, title, about)
-        for value, words in self.y_ticks.items():
-            if self.y.low <= value <= self.y.high:
-                at = self.y(value)
-                drawing.line([(self.x.start, at), (self.x.end, at)], opacity=0.35)
-                drawing.text(self.x.start - 8, at + 4, words, size=11.5, anchor="end", fill=FAINT)
-        for value, words in self.x_ticks.items():
-            if self.x.low <= value * 1.0001 and value <= self.x.high * 1.0001:
-                at = self.x(value)
-                drawing.line([(at, self.y.start), (at, self.y.start + 5)])
-                drawing.text(at, self.y.start + 20, words, size=11.5, anchor="middle", fill=FAINT)
-        middle = (self.x.start + self.x.end) / 2
-        drawing.text(middle, self.y.start + 42, self.x_name, size=12, anchor="middle", fill=FAINT)
-        # Ours last, on top of the others.
-        for name in sorted(lines, key=lambda name: name == OURS):
-            points = [(self.x(x), self.y(y)) for x, y in lines[name]]
-            drawing.line(points, stroke=_COLOURS[name], width=3 if name == OURS else 1.8)
-        ends = {name: self.y(points[-1][1]) for name, points in lines.items()}
-        for name, y in spread_out(ends, 15.0).items():
-            drawing.text(
-                self.x.end + 10,
-                y + 4,
-                summary.label(benchmark, name),
-                size=12.5,
-                fill=_COLOURS[name],
-                bold=name == OURS,
+        colour = BLUE if name == OURS else FAINT
+        mean = spreads[name].median
+        beside = summary.distribution(results, benchmark, name)
+        ends += [mean, *beside.values()]
+        if beside.keys() >= {"p50", "p99"}:
+            axes.plot(
+                [beside["p50"], beside["p99"]], [row, row], color=colour, linewidth=2, alpha=0.6
             )
-        return str(drawing)
+        axes.plot([mean], [row], "o", color=colour, markersize=6)
+        ratio = summary.ratios(results, benchmark, name) if name != OURS else None
+        words = shown(mean, measure.unit) + (f"  ({digits(ratio.median)}×)" if ratio else "")
+        weight = "bold" if name == OURS else "normal"
+        axes.annotate(
+            words, (1.02, row), xycoords=("axes fraction", "data"), va="center",
+            color=BLUE if name == OURS else INK, weight=weight, size=8,
+        )  # fmt: skip
+    axes.set_yticks(range(len(order)), [summary.label(benchmark, name) for name in order])
+    for label, name in zip(axes.get_yticklabels(), order, strict=True):
+        if name == OURS:
+            label.set(color=BLUE, weight="bold")
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    better = "more" if measure.higher_is_better else "less"
+    axes.set_title(f"{benchmark}: {better} is better", weight="bold")
+    _logarithmic(
+        axes, [end for end in ends if end > 0], measure.unit.removesuffix("1/s").removeprefix("x")
+    )
 
 
-def spread_out(places: Mapping[str, float], apart: float) -> dict[str, float]:
-    """Move places so that no two are closer than `apart`, around the middle of each crowd.
+def _logarithmic(axes: Axes, ends: Iterable[float], unit: str) -> None:
+    """Make the x axis of `axes` logarithmic, from below the least to above the most."""
+    known = list(ends) or [1.0]
+    low, high = min(known), max(known)
+    # At least a power of ten: a difference that is nothing has to look like nothing.
+    room = max(1.3, math.sqrt(max(1.0, 10.0 * low / high)))
+    axes.set_xscale("log")
+    axes.set_xlim(low / room, high * room)
+    many = high * room > 100.0 * low / room
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if many else (1.0, 3.0), numticks=6))
+    axes.xaxis.set_major_formatter(EngFormatter(unit))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.grid(visible=False, axis="y")
 
-    >>> spread_out({"a": 10.0, "b": 10.0}, 4.0)
-    {'a': 8.0, 'b': 12.0}
-    """
-    crowds: list[list[str]] = []
-    centres: list[float] = []
-    for name in sorted(places, key=lambda name: places[name]):
-        crowds.append([name])
-        centres.append(places[name])
-        while len(crowds) > 1:
-            reach = apart * (len(crowds[-1]) + len(crowds[-2])) / 2
-            if centres[-1] - centres[-2] >= reach:
-                break
-            crowds[-2:] = [crowds[-2] + crowds[-1]]
-            centres[-2:] = [sum(places[name] for name in crowds[-1]) / len(crowds[-1])]
-    return {
-        name: centre + (place - (len(crowd) - 1) / 2) * apart
-        for crowd, centre in zip(crowds, centres, strict=True)
-        for place, name in enumerate(crowd)
-    }
+
+def targets(verdicts: Sequence[Verdict]) -> Figure:
+    """Draw a row per target: how many times over it is met, on a logarithmic axis."""
+    known = [(v, headroom) for v in verdicts if (headroom := v.headroom) is not None]
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(known)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1.0, color=INK, linewidth=1.5)
+    for row, (verdict, headroom) in enumerate(known):
+        colour = MET if verdict.met else MISSED
+        axes.plot([headroom.low, headroom.high], [row, row], color=colour, linewidth=2)
+        axes.plot([headroom.median], [row], "o", color=colour, markersize=6)
+        axes.annotate(
+            verdict.words, (1.01, row), xycoords=("axes fraction", "data"), va="center",
+            color=colour, weight="bold",
+        )  # fmt: skip
+    words = [f"{v.target.work.replace('`', '')}, {v.target.wanted}" for v, _ in known]
+    axes.set_yticks(range(len(known)), words, fontsize=8)
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    ends = [0.5, 2.0, *(end for _, headroom in known for end in (headroom.low, headroom.high))]
+    _logarithmic(axes, ends, "")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.set_title("measured / wanted: right of the line is met; line: least to most", size=9)
+    return figure
+
+
+def efficiencies(results: Results) -> dict[str, list[tuple[float, float]]]:
+    """Return for each contender the points (length of a task, share of the ideal throughput)."""
+    places = {f"{length:g}": length for length in lengths.LENGTHS}
+    found = {name: summary.curve(results, "task_length", name, places) for name in NAMES}
+    return {name: points for name, points in found.items() if points}
+
+
+def efficiency(results: Results) -> Figure:
+    """Draw efficiency against the length of a task, a line per contender."""
+    figure, axes = _curves(efficiencies(results), "task_length")
+    axes.set_title("Cost against task length: share of the ideal throughput", weight="bold")
+    axes.set_xlabel("length of a task")
+    axes.xaxis.set_major_formatter(EngFormatter("s"))
+    axes.set_ylim(bottom=0.0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+def latency(results: Results) -> Figure:
+    """Draw the distribution of round trips: the wait that a share of all calls stays below."""
+    # Equal steps from 90 to 99 to 99.9 %: what matters of waits is their tail.
+    places = {what: _tail(share) for what, share in {**CURVE, **DISTRIBUTION}.items()}
+    found = {name: summary.curve(results, "round_trip", name, places) for name in NAMES}
+    figure, axes = _curves({name: points for name, points in found.items() if points}, "round_trip")
+    axes.set_title(
+        "Round trip through processes: how waits are spread, less is better", weight="bold"
+    )
+    axes.set_xlabel("share of calls that wait no longer")
+    shares = (1.0, 50.0, 90.0, 99.0, 99.9)
+    axes.set_xticks([_tail(share) for share in shares], [f"{share:g} %" for share in shares])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(EngFormatter("s"))
+    return figure
+
+
+def _tail(percent: float) -> float:
+    return 1.0 / (1.0 - percent / 100.0)
+
+
+def _curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]], benchmark: str
+) -> tuple[Figure, Axes]:
+    """Draw a line per contender, ours last, on top of the others, over a logarithmic x axis."""
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name in sorted(lines, key=lambda name: name == OURS):
+        axes.plot(
+            *zip(*lines[name], strict=True),
+            color=_COLOURS[name],
+            linewidth=2.5 if name == OURS else 1.5,
+            label=summary.label(benchmark, name),
+        )
+    axes.set_xscale("log")
+    figure.legend(loc="outside right center", frameon=False, labelcolor="linecolor", reverse=True)
+    return figure, axes

@@ -66,7 +66,7 @@ EVEN = 1.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """One benchmark: our median, that of the best other library, and the ratios of the rounds."""
+    """One benchmark: our mean, that of the best other library, and the ratios of the rounds."""
 
     benchmark: str
     ours: float
@@ -81,9 +81,15 @@ class Comparison:
         if is_even:
             return "about even"
         if self.ratio.median > 1.0:
-            return f"manyhands, {digits(self.ratio.median)}×"
+            return f"manyhands, {_times(self.ratio)}"
         label = summary.label(self.benchmark, self.rival)
-        return f"**{label}, {digits(1.0 / self.ratio.median)}×**"
+        return f"**{label}, {_times(self.ratio.inverse())}**"
+
+
+def _times(ratio: Spread) -> str:
+    """Return a ratio, and its least and most over the rounds where they differ."""
+    ends = " … ".join(dict.fromkeys((digits(ratio.low), digits(ratio.high))))
+    return f"{digits(ratio.median)}×" + (f" ({ends})" if "…" in ends else "")
 
 
 def compared(results: Results, benchmark: str) -> Comparison | None:
@@ -102,7 +108,7 @@ def compared(results: Results, benchmark: str) -> Comparison | None:
 
 def comparison_rows(results: Results) -> list[list[str]]:
     """Return the head and one row per benchmark of ROWS, and of any that another does better."""
-    rows = [["", "manyhands", "best of the others", "better"]]
+    rows = [["", "manyhands", "p50, p95, p99", "best of the others", "p50, p95, p99", "better"]]
     there = summary.benchmarks(results)
     others = [name for name in there if name not in ROWS]
     for benchmark in [*ROWS, *others]:
@@ -114,5 +120,13 @@ def comparison_rows(results: Results) -> list[list[str]]:
         remark = REMARKS.get((benchmark, found.rival))
         rival += f" ({remark})" if remark else ""
         words = ROWS.get(benchmark, MEASURES[benchmark].title)
-        rows.append([words, shown(found.ours, unit), rival, found.verdict])
+        cells = [shown(found.ours, unit), percentiles(results, benchmark, OURS)]
+        cells += [rival, percentiles(results, benchmark, found.rival)]
+        rows.append([words, *cells, found.verdict])
     return rows
+
+
+def percentiles(results: Results, benchmark: str, name: str) -> str:
+    """Return the percentiles of a contender's calls in one cell; a dash where there are none."""
+    beside = summary.distribution(results, benchmark, name)
+    return ", ".join(shown(value, MEASURES[benchmark].unit) for value in beside.values()) or "-"

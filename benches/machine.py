@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import signal
+import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benches.contenders import distribution
+from benches.measure import ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +25,7 @@ class Machine:
     """A description that stands beside every result."""
 
     date: str
+    commit: str
     cpu: str
     cpus: int
     memory_bytes: int
@@ -37,6 +41,7 @@ def described(names: Iterable[str]) -> Machine:
     distributions = {distribution(name) for name in names} - {None}
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        commit=_commit(),
         cpu=_field("/proc/cpuinfo", "model name") or platform.machine(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -46,6 +51,21 @@ def described(names: Iterable[str]) -> Machine:
         versions={name: _version(name) for name in sorted(filter(None, distributions))},
         load_before=round(os.getloadavg()[0], 2),
     )
+
+
+def _commit() -> str:
+    """Return the commit measured, with a + if files differ from it; "-" outside a repository."""
+    ask = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
+    here = Path(__file__).parent
+    # What ends a run would come between the start of the child and the handle to end it by.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        done = subprocess.run(ask, cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "-"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return done.stdout.strip() or "-"
 
 
 def _version(distribution: str) -> str:

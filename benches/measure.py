@@ -34,7 +34,7 @@ class Sample:
     """
 
     value: float | None
-    detail: dict[str, float | list[float]] = field(default_factory=dict)
+    detail: dict[str, float] = field(default_factory=dict)
 
 
 class Measure(abc.ABC):
@@ -47,7 +47,7 @@ class Measure(abc.ABC):
     higher_is_better: ClassVar[bool] = False
     group: ClassVar[Group]
     kind: ClassVar[Kind]
-    # Processes started per round and contender, their median being the round's value.
+    # Processes started per round and contender, their mean being the round's value.
     repeats: ClassVar[int] = 1
     # A sample that takes longer has hung.
     timeout_s: ClassVar[float] = 90.0

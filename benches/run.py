@@ -14,13 +14,14 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from benches.contenders import contender, of_group
 from benches.machine import Disturbance, Machine, described
 from benches.measure import ENDING
 from benches.measures import MEASURES
+from benches.waits import DISTRIBUTION, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ class Entry:
     benchmark: str
     contender: str
     value: float | None
-    detail: dict[str, Any]
+    detail: dict[str, float]
     error: str | None = None
 
 
@@ -51,16 +52,48 @@ class Results:
     entries: list[Entry]
 
     def to_json(self) -> str:
-        """Return the run as JSON."""
-        return json.dumps(asdict(self), indent=1)
+        """Return the run as JSON: a line for each benchmark and contender, with all rounds."""
+        head = {name: getattr(self, name) for name in ("rounds", "scale", "disturbance")}
+        lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
+        lines.insert(0, f'"machine": {json.dumps(asdict(self.machine))}')
+        of_whom: dict[str, list[Entry]] = {}
+        for entry in sorted(self.entries, key=lambda entry: entry.round):
+            of_whom.setdefault(f"{entry.benchmark}/{entry.contender}", []).append(entry)
+        samples = [f"{json.dumps(who)}: {_columns(found)}" for who, found in of_whom.items()]
+        lines.append('"samples": {\n' + ",\n".join(samples) + "\n}")
+        return "{\n" + ",\n".join(lines) + "\n}"
 
     @classmethod
     def from_json(cls, text: str) -> Results:
         """Return the run that `to_json` wrote."""
         raw = json.loads(text)
-        raw["machine"] = Machine(**raw["machine"])
-        raw["entries"] = [Entry(**entry) for entry in raw["entries"]]
-        return cls(**raw)
+        entries = [
+            Entry(number, *who.split("/"), **_of_round(columns, place))
+            for who, columns in raw.pop("samples").items()
+            for place, number in enumerate(columns["round"])
+        ]
+        return cls(Machine(**raw.pop("machine")), entries=entries, **raw)
+
+
+def _columns(entries: list[Entry]) -> str:
+    """Return one contender's entries of a benchmark as lists with an element for each."""
+    columns: dict[str, list[Any]] = {
+        "round": [entry.round for entry in entries],
+        "value": [entry.value for entry in entries],
+    }
+    for name in dict.fromkeys(name for entry in entries for name in entry.detail):
+        columns[name] = [entry.detail.get(name) for entry in entries]
+    if any(entry.error for entry in entries):
+        columns["error"] = [entry.error for entry in entries]
+    return json.dumps(columns)
+
+
+def _of_round(columns: dict[str, list[Any]], place: int) -> dict[str, Any]:
+    """Return the value, detail and error of one entry from its contender's columns."""
+    there = {name: column[place] for name, column in columns.items() if name != "round"}
+    value, error = there.pop("value"), there.pop("error", None)
+    detail = {name: number for name, number in there.items() if number is not None}
+    return {"value": value, "detail": detail, "error": error}
 
 
 def offered(benchmark: str, names: Sequence[str]) -> list[str]:
@@ -107,19 +140,24 @@ def measured(benchmarks: Sequence[str], names: Sequence[str], rounds: int, scale
 
 
 def taken(number: int, benchmark: str, name: str, scale: float) -> Entry:
-    """Return a round's entry: the median of the benchmark's repeats, each its own process."""
+    """Return a round's entry: the mean of the benchmark's repeats, each its own process."""
     samples: list[dict[str, Any]] = []
     for _ in range(MEASURES[benchmark].repeats):
         outcome = child(benchmark, name, scale, MEASURES[benchmark].timeout_s)
         if isinstance(outcome, str):
             return Entry(number, benchmark, name, None, {}, outcome)
         samples.append(outcome)
-    if len(samples) == 1:
-        return Entry(number, benchmark, name, samples[0]["value"], samples[0]["detail"])
-    samples.sort(key=lambda sample: float(sample["value"]))
-    repeats = [sample["value"] for sample in samples]
-    detail = {**samples[len(samples) // 2]["detail"], "repeats": repeats}
-    return Entry(number, benchmark, name, median(repeats), detail)
+    value, detail = samples[0]["value"], samples[0]["detail"]
+    if len(samples) > 1:
+        repeats = [float(sample["value"]) for sample in samples]
+        value, detail = fmean(repeats), spread(repeats, DISTRIBUTION)
+    detail = {what: _rounded(figure) for what, figure in detail.items()}
+    return Entry(number, benchmark, name, value if value is None else _rounded(value), detail)
+
+
+def _rounded(value: float) -> float:
+    """Return `value` with five significant digits, more than any machine repeats."""
+    return float(f"{value:.5g}")
 
 
 def child(benchmark: str, name: str, scale: float, timeout_s: float) -> dict[str, Any] | str:

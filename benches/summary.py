@@ -1,4 +1,4 @@
-"""What a run's samples say: medians, and ratios taken round by round."""
+"""What a run's rounds say: the middle of their means, and ratios taken round by round."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from benches.contenders import NAMES, OURS, contender
 from benches.measures import MEASURES
+from benches.waits import DISTRIBUTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from benches.contender import Group
     from benches.run import Results
@@ -118,11 +119,18 @@ def errors(results: Results) -> list[str]:
     ]
 
 
-def curve(results: Results, benchmark: str, name: str, x: str, y: str) -> list[tuple[float, float]]:
-    """Return a contender's curve: the x values of its detail, each with its median y."""
-    columns: dict[float, list[float]] = {}
-    for entry in results.entries:
-        if entry.benchmark == benchmark and entry.contender == name and x in entry.detail:
-            for abscissa, ordinate in zip(entry.detail[x], entry.detail[y], strict=True):
-                columns.setdefault(abscissa, []).append(ordinate)
-    return [(abscissa, median(columns[abscissa])) for abscissa in sorted(columns)]
+def curve(
+    results: Results, benchmark: str, name: str, places: Mapping[str, float]
+) -> list[tuple[float, float]]:
+    """Return a contender's curve: for each x of `places` the median of the detail of that name."""
+    return [
+        (x, found.median)
+        for what, x in sorted(places.items(), key=lambda place: place[1])
+        if (found := details(results, benchmark, name, what)) is not None
+    ]
+
+
+def distribution(results: Results, benchmark: str, name: str) -> dict[str, float]:
+    """Return p50, p95 and p99 of a contender's calls, each the median over the rounds."""
+    found = {what: details(results, benchmark, name, what) for what in DISTRIBUTION}
+    return {what: spread.median for what, spread in found.items() if spread is not None}

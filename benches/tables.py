@@ -8,12 +8,14 @@ from benches import summary
 from benches.contenders import OURS, of_group
 from benches.measures import MEASURES
 from benches.quantity import digits, shown
+from benches.waits import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benches.contender import Group
     from benches.run import Results
+    from benches.summary import Spread
     from benches.targets import Verdict
 
 # Others' share of the CPU time up to which a run counts.
@@ -50,7 +52,8 @@ def machine_line(results: Results) -> str:
     return (
         f"{machine.date}, {machine.cpu}, {machine.cpus} CPUs, "
         f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}, Linux {machine.kernel}, "
-        f"{machine.python}; {results.rounds} interleaved rounds; other processes took "
+        f"{machine.python}, manyhands at {machine.commit}; "
+        f"{results.rounds} interleaved rounds; other processes took "
         f"{100 * results.disturbance:.0f} % of the CPU time."
         + (" **The machine was not quiet: these figures prove nothing.**" if busy else "")
         + (" **Shortened work (--quick): a rough look only.**" if results.scale < 1.0 else "")
@@ -59,7 +62,7 @@ def machine_line(results: Results) -> str:
 
 def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
     """Return the head and one row per target: work, bar, measured, spread, met or missed."""
-    rows = [["work", "bar", "measured (median)", "least … most of the rounds", ""]]
+    rows = [["work", "bar", "measured", "least … most of the rounds", ""]]
     for verdict in found:
         spread, target = verdict.measured, verdict.target
         if spread is None:
@@ -75,7 +78,7 @@ def target_rows(found: Sequence[Verdict]) -> list[list[str]]:
 
 
 def value_rows(results: Results, group: Group) -> list[list[str]]:
-    """Return the head and one row per benchmark of a group: every contender's median."""
+    """Return the head and one row per benchmark of a group: every contender's mean."""
     benchmarks = summary.benchmarks(results, group)
     there = {entry.contender for entry in results.entries if entry.benchmark in benchmarks}
     names = [name for name in of_group(group) if name in there]
@@ -89,8 +92,8 @@ def value_rows(results: Results, group: Group) -> list[list[str]]:
 
 
 def detail_rows(results: Results, group: Group) -> list[list[str]]:
-    """Return the head and one row per detail worth showing: its median over the rounds."""
-    rows = [["benchmark", "library", "what", "median"]]
+    """Return the head and one row per detail worth showing."""
+    rows = [["benchmark", "library", "what", ""]]
     for benchmark in summary.benchmarks(results, group):
         for name in summary.values(results, benchmark):
             for what, unit in MEASURES[benchmark].details.items():
@@ -102,24 +105,23 @@ def detail_rows(results: Results, group: Group) -> list[list[str]]:
 
 
 def ratio_rows(results: Results, group: Group) -> list[list[str]]:
-    """Return the head and one row per benchmark and rival of a group: ratio and spread."""
-    rows = [["benchmark", "against", "ours", "theirs", "ratio", "quartiles", "least … most"]]
+    """Return the head and one row per benchmark and library: mean, percentiles, ratio, spread."""
+    rows = [["benchmark", "library", "mean", *DISTRIBUTION, "ratio", "quartiles", "least … most"]]
     for benchmark in summary.benchmarks(results, group):
-        spreads = summary.values(results, benchmark)
         unit = MEASURES[benchmark].unit
-        for rival in spreads:
-            ratio = summary.ratios(results, benchmark, rival)
-            if rival == OURS or ratio is None:
-                continue
-            rows.append(
-                [
-                    benchmark,
-                    summary.label(benchmark, rival),
-                    shown(spreads[OURS].median, unit),
-                    shown(spreads[rival].median, unit),
-                    f"{digits(ratio.median)}×",
-                    f"{digits(ratio.first_quartile)} … {digits(ratio.third_quartile)}",
-                    f"{digits(ratio.low)} … {digits(ratio.high)}",
-                ]
-            )
+        for name, spread in summary.values(results, benchmark).items():
+            beside = summary.distribution(results, benchmark, name)
+            ratio = summary.ratios(results, benchmark, name) if name != OURS else None
+            cells = [shown(beside[what], unit) if what in beside else "-" for what in DISTRIBUTION]
+            cells += ("", "", "") if ratio is None else _ratio_cells(ratio)
+            label = summary.label(benchmark, name)
+            rows.append([benchmark, label, shown(spread.median, unit), *cells])
     return rows
+
+
+def _ratio_cells(ratio: Spread) -> tuple[str, str, str]:
+    return (
+        f"{digits(ratio.median)}×",
+        f"{digits(ratio.first_quartile)} … {digits(ratio.third_quartile)}",
+        f"{digits(ratio.low)} … {digits(ratio.high)}",
+    )

@@ -39,7 +39,7 @@ class Target:
     def unit(self) -> Unit:
         """The unit of ours."""
         measure = MEASURES[self.benchmark]
-        return measure.details[self.detail] if self.detail else measure.unit
+        return measure.details.get(self.detail, measure.unit)
 
     @property
     def wanted(self) -> str:

@@ -1,4 +1,4 @@
-"""How long each of many calls took, and what they cost in CPU time."""
+"""How long each of many calls or repetitions took, and what they cost in CPU time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from benches.measure import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from benches.measure import Unit
 
-PERCENTILES = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9)
+# What a sample keeps of how its calls are spread, beside their mean. A share of so many percent was
+# at least as good: waited no longer, or was at least as fast.
+DISTRIBUTION = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+# The curve of a sample for which one is drawn.
+CURVE = {"p1": 1.0, "p10": 10.0, "p25": 25.0, "p75": 75.0, "p90": 90.0, "p99.9": 99.9}
 
-# What a page shows beside the mean.
-DETAILS: dict[str, Unit] = {"p50": "s", "p95": "s", "p99": "s", "cpu": "s"}
+# What a page shows of a sample besides.
+DETAILS: dict[str, Unit] = {"cpu": "s"}
 
 
 class Meter:
@@ -54,25 +58,37 @@ class Meter:
         return ticks / self._ticks
 
 
-def sample_of(waits: list[float], meter: Meter | None = None) -> Sample:
+def sample_of(waits: list[float], meter: Meter | None = None, *, curve: bool = False) -> Sample:
     """Return the mean of `waits`, and how they are spread: all of them would fill megabytes.
 
     Args:
         waits: seconds, one for each call.
         meter: begun with the first of them; what it says is divided by their number.
+        curve: keep more of the distribution, to draw it.
     """
-    ordered = sorted(waits)
-    detail: dict[str, float | list[float]] = {
-        "percentiles": list(PERCENTILES),
-        "waits": [percentile(ordered, share) for share in PERCENTILES],
-        "p50": percentile(ordered, 50.0),
-        "p95": percentile(ordered, 95.0),
-        "p99": percentile(ordered, 99.0),
-        "calls": float(len(ordered)),
-    }
+    used = meter.seconds() if meter is not None else 0.0
+    detail = spread(waits, {**DISTRIBUTION, **CURVE} if curve else DISTRIBUTION)
     if meter is not None:
-        detail["cpu"] = meter.seconds() / len(ordered)
-    return Sample(fmean(ordered), detail)
+        detail["cpu"] = used / len(waits)
+    return Sample(fmean(waits), detail)
+
+
+def rate_of(items: int, times: list[float]) -> Sample:
+    """Return how many items a second went through in repetitions of `items` items each.
+
+    All of them divided by all the time: a slow repetition weighs what it has cost.
+    """
+    detail = spread(times, DISTRIBUTION)
+    for name in DISTRIBUTION:
+        detail[name] = items / detail[name]
+    return Sample(items / fmean(times), detail)
+
+
+def spread(values: list[float], shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the percentiles of `values` by their names, and how many values there are."""
+    ordered = sorted(values)
+    found = {name: percentile(ordered, share) for name, share in shares.items()}
+    return {**found, "calls": float(len(ordered))}
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import importlib
 import json
 import math
 import os
@@ -13,12 +15,12 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from benches import __main__ as command
-from benches import charts, machine, page, quantity, report, run, summary, tables, waits, work
+from benches import history, machine, page, quantity, report, run, summary, tables, waits, work
 from benches.comparison import comparison_rows
 from benches.contender import HEADINGS, pool_chunk
 from benches.contenders import NAMES, OURS, contender, installed, of_group
@@ -29,9 +31,15 @@ from benches.summary import Spread
 from benches.targets import TARGETS, Target, Verdict, verdicts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from benches.measure import Unit
+
+pytestmark = pytest.mark.benches
+
+with contextlib.suppress(ImportError):
+    import matplotlib.backends.backend_svg  # noqa: F401 - its threads start before a test begins
 
 
 def sample(number: int, benchmark: str, name: str, value: float | None, **detail: Any) -> Entry:
@@ -42,6 +50,7 @@ def sample(number: int, benchmark: str, name: str, value: float | None, **detail
 def results(*entries: Entry) -> Results:
     here = machine.Machine(
         date="2026-11-20 08:00 UTC",
+        commit="abc1234",
         cpu="a CPU",
         cpus=2,
         memory_bytes=24 * 2**30,
@@ -64,20 +73,16 @@ def whole_run() -> Results:
                 best = 1e5 if measure.higher_is_better else 1e-5
                 worse = 1.0 if who == OURS else 10.0 + place
                 value = best / worse if measure.higher_is_better else best * worse
-                detail: dict[str, Any] = {}
+                detail = {what: value * share for what, share in waits.DISTRIBUTION.items()}
                 if name == "round_trip":
-                    shares = list(waits.PERCENTILES)
-                    detail = {"percentiles": shares, "waits": [value * s for s in shares]}
+                    detail |= {what: value * share for what, share in waits.CURVE.items()}
                 if name == "task_length":
-                    detail = {
-                        "lengths_s": list(lengths.LENGTHS),
-                        "efficiencies": [1 / (1 + value / length) for length in lengths.LENGTHS],
-                    }
+                    detail = {f"{length:g}": 1 / (1 + value / length) for length in lengths.LENGTHS}
                 entries.append(sample(number, name, who, value * (1 + number / 10), **detail))
     return results(*entries)
 
 
-@pytest.mark.parametrize("module", [quantity, charts, lengths, waits])
+@pytest.mark.parametrize("module", [quantity, lengths, waits])
 def test_examples_in_docstrings_hold(module: ModuleType) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0
@@ -282,30 +287,98 @@ def test_machine_is_described() -> None:
 
 
 def test_results_survive_json(whole_run: Results) -> None:
-    assert Results.from_json(whole_run.to_json()) == whole_run
+    back = Results.from_json(whole_run.to_json())
+    assert replace(back, entries=[]) == replace(whole_run, entries=[])
+    assert {repr(entry) for entry in back.entries} == {repr(entry) for entry in whole_run.entries}
 
 
-def test_everything_is_written(whole_run: Results, tmp_path: Path) -> None:
+def test_what_failed_survives_json_and_what_was_not_reached() -> None:
+    entries = [
+        sample(0, "submit", OURS, None),
+        sample(1, "submit", OURS, 2.0, p50=1.0),
+        Entry(1, "task_length", "loky", None, {"0.01": 0.25}),
+    ]
+    assert Results.from_json(results(*entries).to_json()).entries == entries
+
+
+def test_results_take_a_line_for_each_library_of_a_benchmark(whole_run: Results) -> None:
+    lines = whole_run.to_json().splitlines()
+    places = {(entry.benchmark, entry.contender) for entry in whole_run.entries}
+    assert len(lines) == len(places) + 8
+    assert '"submit/manyhands": {"round": [0, 1], "value": [' in whole_run.to_json()
+
+
+def test_a_sample_has_the_mean_and_what_part_of_all_calls_was_as_good() -> None:
+    found = waits.sample_of([0.001] * 94 + [0.002] * 5 + [0.1])
+    assert found.value == pytest.approx(0.00204)
+    assert found.detail == {"p50": 0.001, "p95": 0.002, "p99": 0.002, "calls": 100.0}
+
+
+def test_a_rate_is_all_items_in_all_the_time() -> None:
+    found = waits.rate_of(30, [1.0, 1.0, 4.0])
+    assert found.value == pytest.approx(15.0)
+    assert found.detail == {"p50": 30.0, "p95": 7.5, "p99": 7.5, "calls": 3.0}
+
+
+def test_a_round_with_repeats_has_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([0.01, 0.02, 0.06])
+    monkeypatch.setattr(run, "child", lambda *_: {"value": next(found), "detail": {}})
+    entry = run.taken(0, "cold", OURS, 1.0)
+    assert entry.value == pytest.approx(0.03)
+    assert entry.detail == {"p50": 0.02, "p95": 0.06, "p99": 0.06, "calls": 3.0}
+
+
+@pytest.fixture
+def charts() -> Iterator[Any]:
+    """The plots, where there is what draws them."""
+    fonts = pytest.importorskip("matplotlib.font_manager")
+    yield importlib.import_module("benches.charts")
+    fonts._get_font.cache_clear()  # it keeps the fonts' files open
+
+
+def test_whole_runs_are_recorded(tmp_path: Path, charts: Any) -> None:
+    small = results(sample(0, "submit", OURS, 1e6), sample(0, "submit", "stdlib", 1e4))
+    report.write(replace(small, scale=0.1), tmp_path, None)
+    assert "No whole run" in (tmp_path / "README.md").read_text()
+    report.write(small, tmp_path, None)
+    assert [line.ratios for line in history.read(tmp_path / report.HISTORY)] == [{"submit": 100.0}]
+    assert "2026-11-20 abc1234" in (tmp_path / "README.md").read_text()
+
+
+def test_everything_is_written(whole_run: Results, tmp_path: Path, charts: Any) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "of_another_run.svg").write_text("old")
     report.write(whole_run, tmp_path / "docs", readme)
-    wanted = {f"{name}.svg" for name in (*MEASURES, "latency", "efficiency")}
+    wanted = {f"{name}.svg" for name in (*HEADINGS, "latency", "efficiency")}
     wanted |= {f"targets_{group}.svg" for group in HEADINGS}
     assert {path.name for path in (tmp_path / "docs").glob("*.svg")} == wanted
-    for path in (tmp_path / "docs").glob("*.svg"):
-        root = ElementTree.fromstring(path.read_text())
-        words = " ".join(root.itertext())
-        assert "manyhands" in words or path.name.startswith("targets_")
-        assert "nan" not in path.read_text()
     text = (tmp_path / "docs" / "README.md").read_text()
     for path in (tmp_path / "docs").glob("*.svg"):
+        words = " ".join(ElementTree.fromstring(path.read_text()).itertext())
+        assert "nan" not in words
         assert f"({path.name})" in text
+        for benchmark in summary.benchmarks(whole_run, cast(Any, path.stem)):
+            assert f"{benchmark}: " in words
+            for name in summary.values(whole_run, benchmark):
+                assert summary.label(benchmark, name) in words
     head, part, tail = readme.read_text().replace(report.END, report.BEGIN).split(report.BEGIN)
     assert (head, tail) == ("before\n", "\nafter\n")
     assert "\nold\n" not in part
     assert all(line in part for line in tables.markdown(comparison_rows(whole_run)).splitlines())
     for target in TARGETS:
         assert target.wanted in text
+    for name, measure in MEASURES.items():
+        assert f"- `{name}`: {measure.title}" in text
+
+
+def test_equal_results_give_equal_files(tmp_path: Path, charts: Any) -> None:
+    def written() -> dict[str, bytes]:
+        report.write(results(sample(0, "submit", OURS, 1e6, p50=1e6, p99=1e5)), tmp_path, None)
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    assert written() == written()
 
 
 def test_a_missed_target_says_so(whole_run: Results) -> None:
@@ -336,12 +409,13 @@ def test_a_disturbed_or_shortened_run_says_so(whole_run: Results) -> None:
     assert "--quick" in tables.machine_line(replace(whole_run, scale=0.1))
 
 
-def test_a_length_that_was_never_reached_is_a_curve_without_a_value() -> None:
-    detail = {"lengths_s": [1e-6, 1e-5], "efficiencies": [0.1, 0.2]}
+def test_a_length_that_was_never_reached_is_a_curve_without_a_value(charts: Any) -> None:
+    detail = {"1e-06": 0.1, "1e-05": 0.2}
     run_ = results(Entry(0, "task_length", OURS, None, detail))
     assert summary.values(run_, "task_length") == {}
     assert summary.errors(run_) == []
-    assert "manyhands" in charts.efficiency(run_)
+    assert charts.efficiencies(run_) == {OURS: [(1e-6, 0.1), (1e-5, 0.2)]}
+    assert "manyhands" in charts.plots(run_, [])["efficiency.svg"]
 
 
 class Damaging:
@@ -385,17 +459,17 @@ def test_the_page_says_who_is_better(whole_run: Results) -> None:
 
 
 def test_the_page_shows_what_stands_beside_the_values() -> None:
-    detail = {"p50": 2e-4, "most": 8e-4, "waits": [1e-4]}
+    detail = {"mean": 2e-4, "most": 8e-4, "p50": 1e-4}
     rows = tables.detail_rows(
         results(
             sample(0, "owner_death", OURS, 6e-4, **detail),
             sample(1, "owner_death", OURS, None),
-            sample(1, "submit", OURS, 1e5, rates=[1e5]),
+            sample(1, "submit", OURS, 1e5, p50=1e5),
         ),
         "sync",
     )
     assert rows[1:] == [
-        ["owner_death", OURS, "p50", "200 µs"],
+        ["owner_death", OURS, "mean", "200 µs"],
         ["owner_death", OURS, "most", "800 µs"],
     ]
 
@@ -403,12 +477,6 @@ def test_the_page_shows_what_stands_beside_the_values() -> None:
 def test_readme_without_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="benchmarks:begin"):
         report.with_part("no marks here", "part")
-
-
-def test_a_wait_far_beyond_the_others_does_not_hide_them() -> None:
-    spreads = [Spread.of([value]) for value in (1.0, 2.0, 3.0, 1000.0)]
-    assert charts.limit(spreads, higher_is_better=False) == 10.0
-    assert charts.limit(spreads, higher_is_better=True) == 1000.0
 
 
 def test_a_sample_that_fails_tells_why() -> None:
@@ -452,7 +520,7 @@ def test_nonsense_on_the_command_line_is_refused(
 
 
 def test_a_tiny_run_writes_what_it_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], charts: Any
 ) -> None:
     monkeypatch.setattr(command, "QUICK_SCALE", 0.01)
     only = ("submit", "round_trip", "thread_submit", "cold")
@@ -462,9 +530,12 @@ def test_a_tiny_run_writes_what_it_measured(
     assert command.main(words) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / "results.json").read_text())
-    found = {(e["benchmark"], e["contender"]): e["value"] for e in printed["entries"]}
-    assert set(found) == {(name, who) for name in only for who in (OURS, "stdlib")}
-    assert all(value > 0 for value in found.values())
+    found = printed["samples"]
+    assert set(found) == {f"{name}/{who}" for name in only for who in (OURS, "stdlib")}
+    for columns in found.values():
+        assert columns["round"] == [0]
+        assert all(columns[what][0] > 0.0 for what in ("value", "p50", "p95", "p99"))
+    assert not (tmp_path / report.HISTORY).exists()  # nothing to compare whole runs with
     assert (tmp_path / "targets_pools.svg").exists()
     assert not (tmp_path / "targets_sync.svg").exists()
 
@@ -475,7 +546,7 @@ def test_a_benchmark_drives_the_stdlib_and_ours(benchmark: str) -> None:
         entry = run.taken(0, benchmark, name, 0.01)
         assert entry.error is None
         # On a busy machine no length of task may reach one half.
-        assert entry.value is not None or "efficiencies" in entry.detail
+        assert entry.value is not None or "1e-06" in entry.detail
         assert entry.value is None or entry.value > 0
 
 

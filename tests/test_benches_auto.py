@@ -14,6 +14,8 @@ from benches.auto.grid import Cell, Row
 from benches.auto.workloads import WORKLOADS
 from benches.load import busy
 
+pytestmark = pytest.mark.benches
+
 
 def cell(sequential: float, thread: float, process: float, auto: float, again: float) -> Cell:
     seconds = {"sequential": sequential, "thread": thread, "process": process, "auto": auto}

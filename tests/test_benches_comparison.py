@@ -12,7 +12,11 @@ from benches.contenders import OURS
 from benches.measures import MEASURES
 from benches.run import ROOT, Entry, Results
 
-HERE = machine.Machine("today", "a CPU", 2, 2**30, "Debian", "6.1", "CPython 3.11", {}, 0.1)
+pytestmark = pytest.mark.benches
+
+HERE = machine.Machine(
+    "today", "abc1234", "a CPU", 2, 2**30, "Debian", "6.1", "CPython 3.11", {}, 0.1
+)
 
 
 def results(benchmark: str, **values: list[float]) -> Results:
@@ -33,21 +37,34 @@ def row(found: Results) -> list[str]:
 
 def test_the_best_of_the_others_stands_beside_ours() -> None:
     found = results("submit", **{OURS: [1e6] * 3, "stdlib": [1e4] * 3, "mp_pool": [2e4] * 3})
-    assert row(found)[1:] == ["1.00M/s", "20.0k/s, mp.Pool", "manyhands, 50.0×"]
+    assert row(found)[1:] == ["1.00M/s", "-", "20.0k/s, mp.Pool", "-", "manyhands, 50.0×"]
     found = results("array", **{OURS: [0.01] * 3, "stdlib": [0.2] * 3, "joblib": [0.1] * 3})
-    assert row(found)[1:] == ["10.0 ms", "100 ms, joblib", "manyhands, 10.0×"]
+    assert row(found)[1:] == ["10.0 ms", "-", "100 ms, joblib", "-", "manyhands, 10.0×"]
 
 
 def test_another_that_is_better_is_named() -> None:
     found = results("cold", **{OURS: [0.03] * 3, "pebble": [0.005] * 3, "loky": [0.1] * 3})
-    theirs, better = row(found)[2:]
+    theirs, _, better = row(found)[3:]
     assert theirs == "5.00 ms, pebble (forks your program, threads and all)"
     assert better == "**pebble, 6.00×**"
 
 
+def test_percentiles_and_the_spread_of_the_ratio_stand_beside_means() -> None:
+    ours = [Entry(n, "event", OURS, 1e-6, {"p50": 9e-7, "p95": 2e-6, "p99": 3e-6}) for n in (0, 1)]
+    theirs = [Entry(n, "event", "multiprocessing", (n + 1) * 1e-5, {}) for n in (0, 1)]
+    found = Results(HERE, 2, 1.0, 0.0, [*ours, *theirs])
+    assert row(found)[1:] == [
+        "1.00 µs",
+        "900 ns, 2.00 µs, 3.00 µs",
+        "15.0 µs, mp.Event",
+        "-",
+        "manyhands, 15.0× (10.0 … 20.0)",
+    ]
+
+
 @pytest.mark.parametrize("ours", [[0.97, 0.98, 0.99], [0.7, 1.3, 1.4]])
 def test_nobody_is_better_when_it_is_close_or_rounds_disagree(ours: list[float]) -> None:
-    assert row(results("memory", **{OURS: ours, "mp_pool": [1.0] * 3}))[3] == "about even"
+    assert row(results("memory", **{OURS: ours, "mp_pool": [1.0] * 3}))[5] == "about even"
 
 
 def test_a_benchmark_that_is_no_row_has_one_when_another_is_better() -> None:
@@ -69,7 +86,10 @@ def test_every_row_is_a_benchmark() -> None:
     assert set(ROWS) <= set(MEASURES)
 
 
-def test_the_readme_holds_what_was_recorded() -> None:
-    recorded = Results.from_json(Path(report.DOCS, "results.json").read_text())
+def test_the_readme_holds_what_was_recorded_and_nothing_else() -> None:
+    recorded = Path(report.DOCS, "results.json")
+    part = report.UNMEASURED
+    if recorded.exists():
+        part = report.readme_part(Results.from_json(recorded.read_text()))
     readme = Path(ROOT, "README.md").read_text()
-    assert report.with_part(readme, report.readme_part(recorded)) == readme
+    assert report.with_part(readme, part) == readme

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from benches import run, work
 from benches.contenders import contender, of_group
 from benches.measure import WrongResult
 from benches.measures import MEASURES
+
+pytestmark = pytest.mark.benches
 
 pytest.importorskip("joblib")
 pytest.importorskip("numpy")
@@ -25,7 +28,8 @@ def test_an_array_reaches_the_tasks_of_every_backend(name: str) -> None:
 
 @pytest.mark.parametrize("name", of_group("joblib"))
 def test_a_grid_search_ends_on_every_backend(name: str) -> None:
-    pytest.importorskip("sklearn")
+    if importlib.util.find_spec("sklearn") is None:  # importing it here would start threads
+        pytest.skip("scikit-learn is not installed")
     assert run.taken(0, "grid_search", name, 0.01).error is None
 
 

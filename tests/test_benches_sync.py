@@ -22,6 +22,8 @@ from benches.primitives import Primitives, Queue
 if TYPE_CHECKING:
     from benches.contender import Kind
 
+pytestmark = pytest.mark.benches
+
 SYNC = [name for name, measure in MEASURES.items() if measure.group == "sync"]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 import importlib
-from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
 from benches.contenders.backends import JoblibBackend
 from benches.measure import Measure, Sample, Unit, check, repeated, timed
 from benches.measures.arrays import made_array
+from benches.waits import sample_of
 
 if TYPE_CHECKING:
     from benches.contender import Contender, Kind
@@ -69,7 +69,7 @@ class OneArray(BackendMeasure):
 
         wait()
         waits = repeated(wait, 2.0 * scale, at_least=3, at_most=30)
-        return Sample(median(waits), {"waits": waits})
+        return sample_of(waits)
 
 
 class GridSearch(BackendMeasure):
@@ -106,4 +106,4 @@ class GridSearch(BackendMeasure):
 
         wait()
         waits = repeated(wait, 4.0 * scale, at_least=3, at_most=9)
-        return Sample(median(waits), {"waits": waits})
+        return sample_of(waits)

@@ -43,7 +43,8 @@ class TaskLength(PoolMeasure):
                 check(results == counts, "the results are not the arguments in order")
                 efficiencies.append(counts[0] * turn * tasks / self.workers / taken)
         half = half_way(lengths, efficiencies)
-        return Sample(half, {"lengths_s": lengths, "efficiencies": efficiencies})
+        curve = {f"{length:g}": share for length, share in zip(lengths, efficiencies, strict=True)}
+        return Sample(half, curve)
 
 
 def seconds_per_turn() -> float:

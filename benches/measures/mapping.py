@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sysconfig
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import ClassVar
 
 from benches import work
 from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
+from benches.waits import rate_of
 
 
 class MapInts(PoolMeasure):
@@ -21,7 +22,7 @@ class MapInts(PoolMeasure):
     higher_is_better = True
 
     def run(self, make: Make, scale: float) -> Sample:
-        """Return items per second: the median of one second's repetitions."""
+        """Return items per second: those of one second's repetitions."""
         items = range(max(1000, int(1_000_000 * scale)))
         expected = list(items)
         results: list[int] = []
@@ -31,13 +32,13 @@ class MapInts(PoolMeasure):
             def once() -> None:
                 results[:] = pool.map(work.identity, items)
 
-            def rate() -> float:
+            def wait() -> float:
                 taken = timed(once)
                 check(results == expected, "the results are not the arguments in order")
-                return len(items) / taken
+                return taken
 
-            rates = repeated(rate, 1.0 * scale, at_least=1, at_most=9)
-        return Sample(median(rates), {"rates": rates, "items": len(items)})
+            times = repeated(wait, 1.0 * scale, at_least=1, at_most=9)
+        return rate_of(len(items), times)
 
 
 class Scaling(PoolMeasure):
@@ -67,7 +68,7 @@ class Scaling(PoolMeasure):
                         timed(lambda: results.extend(pool.map_long(work.parse, files)))  # noqa: B023
                     )
                     check(results == expected, "the counts differ from a plain loop's")
-        one, two = median(times[1]), median(times[2])
+        one, two = fmean(times[1]), fmean(times[2])
         return Sample(one / two, {"one_s": one, "two_s": two, "loop_s": loop})
 
 

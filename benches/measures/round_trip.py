@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
 from benches.load import busy
 from benches.measure import Make, PoolMeasure, Sample, Unit, check
-from benches.waits import DETAILS, Meter, sample_of
+from benches.waits import DETAILS, Meter, percentile, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ class RoundTrip(PoolMeasure):
 
     def sample_of(self, waits: list[float], meter: Meter) -> Sample:
         """Return what is measured."""
-        return sample_of(waits, meter)
+        return sample_of(waits, meter, curve=self.curve is not None)
 
 
 class ThreadRoundTrip(RoundTrip):
@@ -71,17 +72,14 @@ class Paced(RoundTrip):
     name = "paced"
     title = "CPU time of a call, a thousand calls a second"
     about = "one tiny task through processes each millisecond: CPU time of all processes per call"
-    details: ClassVar[Mapping[str, Unit]] = {"mean": "s", **DETAILS}
+    details: ClassVar[Mapping[str, Unit]] = {"wait": "s", "wait_p99": "s"}
     curve = None
     pause = 1e-3
 
     def sample_of(self, waits: list[float], meter: Meter) -> Sample:
         """Return the CPU time of a call; the detail holds how long they took."""
-        sample = sample_of(waits, meter)
-        assert sample.value is not None
-        cpu = sample.detail["cpu"]
-        assert isinstance(cpu, float)
-        return Sample(cpu, {"mean": sample.value, **sample.detail})
+        cpu = meter.seconds() / len(waits)
+        return Sample(cpu, {"wait": fmean(waits), "wait_p99": percentile(sorted(waits), 99.0)})
 
 
 class PacedSlowly(Paced):

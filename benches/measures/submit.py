@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, ClassVar
 
 from benches import work
 from benches.measure import Make, PoolMeasure, Sample, Unit, check, repeated, timed
+from benches.waits import rate_of
 
 if TYPE_CHECKING:
     from benches.contender import Kind
@@ -22,7 +22,7 @@ class Submit(PoolMeasure):
     higher_is_better = True
 
     def run(self, make: Make, scale: float) -> Sample:
-        """Return tasks per second: the median of one second's repetitions."""
+        """Return tasks per second: those of one second's repetitions."""
         tasks = range(max(100, int(30_000 * scale)))
         expected = list(tasks)
         with make(self.workers) as pool:
@@ -32,13 +32,13 @@ class Submit(PoolMeasure):
             def once() -> None:
                 results[:] = pool.submit_all(work.identity, tasks)
 
-            def rate() -> float:
+            def wait() -> float:
                 taken = timed(once)
                 check(results == expected, "the results are not the arguments in order")
-                return len(tasks) / taken
+                return taken
 
-            rates = repeated(rate, 1.0 * scale, at_least=1, at_most=9)
-        return Sample(median(rates), {"rates": rates, "tasks": len(tasks)})
+            times = repeated(wait, 1.0 * scale, at_least=1, at_most=9)
+        return rate_of(len(tasks), times)
 
 
 class ThreadSubmit(Submit):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check
 from benches.peer import Peer
-from benches.waits import DETAILS, Meter, sample_of
+from benches.waits import DETAILS, Meter, rate_of, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,27 +34,26 @@ class AsyncGet(SyncMeasure):
     kind: ClassVar[Kind] = "async_queue"
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return ints per second: the median of three repetitions after a first, short one."""
+        """Return ints per second: those of three repetitions after a first, short one."""
         queue: AsyncQueue = library.make(self.kind)
         with Peer(lambda number: self.other_side(queue, number)) as peer:
-            rates = asyncio.run(self.rates(queue, peer, scale))
-        return Sample(median(rates), {"rates": rates})
+            return asyncio.run(self.repetitions(queue, peer, scale))
 
-    async def rates(self, queue: AsyncQueue, peer: Peer, scale: float) -> list[float]:
-        """Return items per second, repetition by repetition."""
-        first = await self.rate(queue, peer, WARM_UP)
+    async def repetitions(self, queue: AsyncQueue, peer: Peer, scale: float) -> Sample:
+        """Return items per second."""
+        first = WARM_UP / await self.time(queue, peer, WARM_UP)
         count = max(WARM_UP, min(MOST_ITEMS, int(first * REPETITION_S * scale)))
-        return [await self.rate(queue, peer, count) for _ in range(3)]
+        return rate_of(count, [await self.time(queue, peer, count) for _ in range(3)])
 
-    async def rate(self, queue: AsyncQueue, peer: Peer, count: int) -> float:
-        """Return items per second over `count` of them."""
+    async def time(self, queue: AsyncQueue, peer: Peer, count: int) -> float:
+        """Return the seconds that `count` items take."""
         start = time.perf_counter()
         peer.tell(count)
         got = await self.this_side(queue, count)
         answer = peer.answer()
         taken = time.perf_counter() - start
         check((got or answer) == list(range(count)), "the items are not those put, in order")
-        return count / taken
+        return taken
 
     async def this_side(self, queue: AsyncQueue, count: int) -> list[int] | None:
         """Return what the task got."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import mmap
 import time
 from itertools import repeat
-from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check, repeated, timed
 from benches.peer import Peer
+from benches.waits import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ class LockAlone(SyncMeasure):
     arguments: ClassVar[tuple[Any, ...]] = ()
 
     def run(self, library: Primitives, scale: float) -> Sample:
-        """Return the seconds per pair: the median of half a second's repetitions."""
+        """Return the seconds per pair: the mean of half a second's repetitions."""
         lock = library.make(self.kind, *self.arguments)
         self.pairs(lock, 1000)
         times = repeated(
@@ -42,7 +42,7 @@ class LockAlone(SyncMeasure):
             at_least=3,
             at_most=100,
         )
-        return Sample(median(times), {"times": times})
+        return sample_of(times)
 
     def pairs(self, lock: Any, count: int) -> None:
         """Acquire and release `count` times."""

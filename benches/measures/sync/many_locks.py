@@ -28,8 +28,8 @@ class ManyLocksTime(SyncMeasure):
         """Return seconds per lock. Fails if locks after the first take descriptors."""
         time_each, bytes_each, descriptors = made(library, scale)
         check(descriptors == 0, f"the locks after the first took {descriptors} file descriptors")
-        detail: dict[str, float | list[float]] = {"time": time_each, "bytes": bytes_each}
-        return Sample(self.chosen(time_each, bytes_each), detail)
+        beside = {"time": time_each, "bytes": bytes_each}
+        return Sample(self.chosen(time_each, bytes_each), beside)
 
     def chosen(self, time_each: float, bytes_each: float) -> float:
         """Return the value of the two."""

@@ -6,11 +6,12 @@ import os
 import random
 import signal
 import time
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check
 from benches.peer import Peer
-from benches.waits import percentile
+from benches.waits import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class OwnerDeath(SyncMeasure):
     title = "Death of a lock's owner until a waiter has the lock"
     about = "a process is killed while it holds the lock another one waits for: 99th percentile"
     unit: ClassVar[Unit] = "s"
-    details: ClassVar[Mapping[str, Unit]] = {"p50": "s", "most": "s"}
+    details: ClassVar[Mapping[str, Unit]] = {"mean": "s", "most": "s"}
     kind: ClassVar[Kind] = "lock"
     kills: ClassVar[int] = 200
     # Seconds that the waiter has waited when the owner is killed.
@@ -40,14 +41,9 @@ class OwnerDeath(SyncMeasure):
         with Peer(kill_later) as killer:
             for _ in range(kills):
                 waits.append(takeover(library, killer, chance.uniform(*self.patience)))
-        waits.sort()
-        detail: dict[str, float | list[float]] = {
-            "p50": percentile(waits, 50.0),
-            "p99": percentile(waits, 99.0),
-            "most": waits[-1],
-            "waits": waits,
-        }
-        return Sample(percentile(waits, 99.0), detail)
+        sample = sample_of(waits)
+        beside = {"mean": fmean(waits), "most": max(waits)}
+        return Sample(sample.detail["p99"], {**sample.detail, **beside})
 
 
 class OwnerDeathFallback(OwnerDeath):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from itertools import repeat
-from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benches.measure import Sample, SyncMeasure, Unit, check, repeated, timed
 from benches.peer import Peer
+from benches.waits import rate_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ class Stream(SyncMeasure):
         expected: list[Any],
         scale: float,
     ) -> Sample:
-        """Return items per second: the median of half a second's repetitions after a first one."""
+        """Return items per second: those of half a second's repetitions after a first one."""
         got: list[Any] = []
 
         def all_of_them() -> None:
@@ -50,11 +50,10 @@ class Stream(SyncMeasure):
             taken = timed(all_of_them)
             finish()
             check(got == expected, "the items are not those put, in order")
-            return len(expected) / taken
+            return taken
 
         once()
-        rates = repeated(once, 0.5 * scale, at_least=1, at_most=50)
-        return Sample(median(rates), {"rates": rates, "items": float(len(expected))})
+        return rate_of(len(expected), repeated(once, 0.5 * scale, at_least=1, at_most=50))
 
 
 class QueueInts(Stream):
