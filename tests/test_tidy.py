@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ TOP = (
 )
 TEXT = {".rs", ".py", ".pyi", ".md", ".toml", ".in", ".txt", ".yml", ".sh", ".css"}
 NAMELESS = {"Makefile", "run"}  # text files without a suffix
+MOST_BYTES = 250_000  # of a file in the repository
 MADE = {"__pycache__", "_build", "target", "node_modules"}
 
 
@@ -66,6 +68,39 @@ def without_comments(line: str) -> str:
     return line.split("//", 1)[0]
 
 
+def of_tests(lines: list[str]) -> set[int]:
+    """Returns the numbers of a Rust file's lines that are tests; relies on rustfmt's indentation.
+
+    Of the tests is the item that `#[cfg(test)]` stands over, and not what follows it.
+    """
+    found: set[int] = set()
+    for first, line in enumerate(lines):
+        mark = re.match(r"(\s*)#!?\[cfg\((all\()?test\b", line)
+        if mark is None:
+            continue
+        if line.lstrip().startswith("#!"):
+            return set(range(len(lines)))
+        last = first + 1
+        while lines[last].lstrip().startswith("#["):
+            last += 1
+        # An item of several lines ends with the first one that is indented no more than it.
+        if not lines[last].endswith((";", "}", "},")):
+            last += 1
+            while not lines[last] or lines[last].startswith(mark[1] + " "):
+                last += 1
+        found |= set(range(first, last + 1))
+    return found
+
+
+def code_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yields (number, line without comment) of a Rust file, without its tests."""
+    lines = text.splitlines()
+    tests = of_tests(lines)
+    for number, line in enumerate(lines):
+        if number not in tests:
+            yield number + 1, without_comments(line)
+
+
 def rust_functions(text: str) -> Iterator[tuple[int, int, str]]:
     """Yields (first line, length, name); relies on rustfmt's indentation."""
     lines = text.splitlines()
@@ -97,11 +132,34 @@ def test_files_are_short() -> None:
     for name, text in of_kind(".rs", ".py", ".pyi"):
         lines = text.splitlines()
         is_test = name.startswith(("tests/", "benches/")) or "/tests/" in name
-        marks = (n for n, line in enumerate(lines) if re.match(r"#\[cfg\((all\()?test\b", line))
-        code = next(marks, len(lines))
+        code = len(lines) - (len(of_tests(lines)) if name.endswith(".rs") else 0)
         if code > (800 if is_test else 500) or len(lines) > 800:
             broken.append(f"{name}: {code} lines of code, {len(lines)} in all")
     report(broken, "a file of more than 500 lines (800 with tests) is more than one noun; split it")
+
+
+def test_what_belongs_to_the_tests_of_a_rust_file_is_known() -> None:
+    text = """\
+use a;
+#[cfg(test)]
+mod tests;
+
+fn long() {
+    #[cfg(test)]
+    probe();
+    real();
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "here.rs"]
+mod other {
+
+    fn f() {}
+}
+"""
+    code = [number for number, _ in code_of(text)]
+    assert code == [1, 4, 5, 8, 9, 10]
+    assert not list(code_of("#![cfg(test)]\nfn f() {}"))
 
 
 def test_functions_are_short() -> None:
@@ -144,8 +202,8 @@ def test_crates_above_os_make_no_system_calls() -> None:
         f"{name}:{number}: {line.strip()}"
         for name, text in of_kind(".rs", under="crates/")
         if not name.startswith("crates/os/") and "/tests/" not in name
-        for number, line in enumerate(text.split("#[cfg(test)]")[0].splitlines(), 1)
-        if calls.search(without_comments(line))
+        for number, line in code_of(text)
+        if calls.search(line)
     ]
     report(broken, "time and the system come from crates/os, so that one crate is to be ported")
 
@@ -169,17 +227,59 @@ def test_dependencies_point_down() -> None:
 
 def test_each_release_names_its_acquire() -> None:
     broken = []
-    layers = tuple(f"crates/{crate}/src/" for crate in ("os", "sync", "channel", "pool"))
-    for name, text in of_kind(".rs"):
-        if not name.startswith(layers):
+    for name, text in of_kind(".rs", under="crates/"):
+        if "/tests/" in name:
             continue
-        code = re.split(r"#\[cfg\((?:all\()?test\b", text)[0].splitlines()
-        for number, line in enumerate(code):
-            if re.search(r"\b(Release|AcqRel)\b", without_comments(line)) and "use " not in line:
-                nearby = "\n".join(code[max(0, number - 8) : number + 1])
+        lines = text.splitlines()
+        for number, line in code_of(text):
+            if re.search(r"\b(Release|AcqRel)\b(?!<)", line) and "use " not in line:
+                nearby = "\n".join(lines[max(0, number - 9) : number])
                 if "pairs with" not in nearby:
-                    broken.append(f"{name}:{number + 1}: {line.strip()}")
+                    broken.append(f"{name}:{number}: {line.strip()}")
     report(broken, "a Release means nothing without its Acquire: say `// pairs with: function`")
+
+
+def test_no_rust_file_is_left_out_of_its_crate() -> None:
+    broken = []
+    for name, _ in of_kind(".rs", under="crates/"):
+        path = ROOT / name
+        kind, *inside = path.relative_to(ROOT / "crates").parts[1:]
+        # What cargo finds by itself.
+        if kind not in ("src", "tests") or path.stem in ("lib", "main", "mod"):
+            continue
+        if kind == "tests" and len(inside) == 1:
+            continue
+        parents = [path.parent.with_suffix(".rs")]
+        parents += (path.parent / f"{stem}.rs" for stem in ("lib", "main", "mod"))
+        naming = re.compile(rf"^\s*(?:pub(?:\(.*\))? )?mod {path.stem};", re.MULTILINE)
+        if not any(naming.search(FILES.get(parent, "")) for parent in parents):
+            broken.append(name)
+    report(broken, "no `mod` names it, so nothing compiles it; whoever reads it is misled")
+
+
+def test_no_python_file_is_dead() -> None:
+    words = {path: set(re.findall(r"\w+", text)) for path, text in FILES.items()}
+    broken = []
+    for name, _ in of_kind(".py"):
+        path = ROOT / name
+        # What pytest, Sphinx, `python -m` or a reader finds by itself.
+        if path.stem.startswith("test_") or path.stem in ("conftest", "conf", "__main__"):
+            continue
+        called = path.parent.name if path.stem == "__init__" else path.stem
+        if not any(called in found for other, found in words.items() if other != path):
+            broken.append(name)
+    report(broken, "no other file names it, so nothing runs it")
+
+
+def test_files_are_small() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    broken = []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        size = path.stat().st_size if path.is_file() else 0
+        if size > MOST_BYTES:
+            broken.append(f"{name}: {size / 1000:.0f} kB")
+    report(broken, "git keeps every version of it forever, and everybody downloads them all")
 
 
 def test_nothing_is_left_to_do() -> None:

@@ -1,15 +1,21 @@
 //! What the parent of a pool knows: tasks, slots, seats. Events come in, actions go out; nothing
 //! here waits, reads a clock or makes a system call.
 //!
-//! - this file: tasks - submit, refill, cancel, judge, harvest;
+//! - this file: tasks - submit, refill, cancel;
+//! - `attempt`: whether what has failed is tried again;
+//! - `results`: what workers have finished, until it is harvested;
+//! - `ending`: of the pool, and of the tasks that it still has then;
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
 //! - `put_off`: tasks that are to come later;
 //! - [`plan`]: what the driver is to do next, and when to look again.
 
+mod attempt;
 pub mod backlog;
+mod ending;
 pub mod plan;
 mod put_off;
+mod results;
 pub mod seat;
 mod shortage;
 #[cfg(test)]
@@ -17,18 +23,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use manyhands_channel::arena::{Arena, BlockRef};
+use manyhands_channel::arena::Arena;
 use manyhands_channel::ring::{Entry, Ring};
 use manyhands_channel::words::SegmentWords;
 use slotmap::SlotMap;
 
 use crate::control::{Control, SLOTS};
-use crate::slots::{Encoding, Phase, Slots, flag};
-use crate::task::{
-    Arguments, Finished, Function, Harvest, Kept, Options, Outcome, Place, Speech, Task, Token,
-};
+use crate::slots::{Phase, Slots, flag};
+use crate::task::{Arguments, Function, Harvest, Kept, Options, Place, Task, Token};
 use backlog::Backlog;
 use plan::{Doom, Kill};
 use put_off::PutOff;
@@ -458,220 +462,5 @@ impl<T> State<T> {
             }
         }
         Some(task)
-    }
-
-    /// Collects what workers have finished into the stash and refills the slots.
-    /// True when workers must be woken for newly queued tasks.
-    pub fn collect(&mut self) -> bool {
-        for index in 0..self.seats.len() {
-            self.collect_lane(index);
-        }
-        self.refill()
-    }
-
-    fn collect_lane(&mut self, index: usize) {
-        let lanes = Arc::clone(&self.lanes);
-        let Some(lane) = lanes.get(index) else { return };
-        let mut position = lane.position.load(Ordering::Relaxed);
-        while let Some(slot) = lane.lane.pop(&mut position) {
-            lane.position.store(position, Ordering::Relaxed);
-            if (slot as usize) < SLOTS && self.slots.state(slot).phase == Phase::Done {
-                self.collect_slot(slot, index);
-            }
-        }
-    }
-
-    /// Takes the result out of a slot that is Done.
-    fn collect_slot(&mut self, slot: u32, seat: usize) {
-        self.stillborn = 0;
-        let start = self.stash.bytes.len();
-        let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
-        if head.flags & flag::PRINTED != 0 {
-            self.seats[seat].has_spoken = true;
-        }
-        let outcome = if head.encoding == Encoding::Block {
-            match self.arena.accept(BlockRef::from_bits(block)) {
-                Ok(block) => Outcome::Block(head, block),
-                Err(_) => Outcome::Corrupted,
-            }
-        } else {
-            Outcome::Inline(head, start..self.stash.bytes.len())
-        };
-        // A task cancelled while it ran has no occupant: its result is nobody's.
-        let Some(token) = self.occupants[slot as usize] else {
-            self.free_slot(slot);
-            return;
-        };
-        let raised = head.flags & flag::RAISED != 0;
-        if raised && self.tasks[token].may_retry() {
-            self.tasks[token].place = Place::Judged(slot);
-            self.deliver(Finished { token, ticket: None, outcome });
-            return;
-        }
-        self.free_slot(slot);
-        self.settle(token, outcome, raised);
-    }
-
-    /// Ends a task with its outcome.
-    fn settle(&mut self, token: Token, outcome: Outcome, failed: bool) {
-        let Some(task) = self.remove(token) else { return };
-        if failed {
-            self.counts.failed += 1;
-        } else {
-            self.counts.done += 1;
-        }
-        self.deliver(Finished { token, ticket: Some(task.ticket), outcome });
-    }
-
-    fn deliver(&mut self, finished: Finished<T>) {
-        self.stash.finished.push(finished);
-        // pairs with: Pool::has_news (Acquire)
-        self.stash_filled.store(true, Ordering::Release);
-    }
-
-    /// Adds what a worker said to the stash.
-    pub fn hear(&mut self, speech: Speech) {
-        self.stash.speech.push(speech);
-        // pairs with: Pool::has_news (Acquire)
-        self.stash_filled.store(true, Ordering::Release);
-    }
-
-    /// Seats whose tasks printed something since the last call: their pipes are to be read before
-    /// the results are shown.
-    pub fn take_spoken(&mut self) -> Vec<usize> {
-        let spoken = self.seats.iter_mut().enumerate();
-        spoken.filter_map(|(index, seat)| std::mem::take(&mut seat.has_spoken).then_some(index)).collect()
-    }
-
-    /// Exchanges the stash with an empty harvest.
-    pub fn take(&mut self, harvest: &mut Harvest<T>) {
-        debug_assert!(harvest.is_empty(), "a harvest is delivered before the next one");
-        harvest.clear();
-        std::mem::swap(&mut self.stash, harvest);
-        self.stash_filled.store(false, Ordering::Relaxed);
-    }
-
-    /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
-    /// its ticket back. `None`: it runs again (or was cancelled meanwhile).
-    pub fn judge(&mut self, token: Token, retry: bool) -> Option<T> {
-        let Some(Place::Judged(slot)) = self.tasks.get(token).map(|task| task.place) else {
-            return None;
-        };
-        if retry && self.tries_again() {
-            self.try_again(token, slot);
-            return None;
-        }
-        self.free_slot(slot);
-        self.counts.failed += 1;
-        self.refill();
-        self.remove(token).map(|task| task.ticket)
-    }
-
-    /// Whether anything that has failed may run again.
-    fn tries_again(&self) -> bool {
-        self.openness < Openness::Stopping && self.broken.is_none() && !self.withdrawn
-    }
-
-    /// Queues a task again in the slot that it has, unless its next attempt is to wait.
-    fn try_again(&mut self, token: Token, slot: u32) {
-        self.counts.retried += 1;
-        let task = &mut self.tasks[token];
-        task.attempt += 1;
-        if task.pause() == 0 {
-            self.queue(slot, token);
-            return;
-        }
-        self.keep_outside_slot(token, slot);
-        self.free_slot(slot);
-        self.put_off(token);
-        self.refill();
-    }
-
-    /// A slot whose worker has died before it finished.
-    pub(crate) fn lose(&mut self, slot: u32, death: impl FnOnce(String) -> crate::task::Death) {
-        let Some(token) = self.occupants[slot as usize] else {
-            self.free_slot(slot);
-            return;
-        };
-        let task = &self.tasks[token];
-        let retry = task.may_retry()
-            && task.options.as_ref().is_some_and(|options| options.retry_deaths)
-            && self.tries_again();
-        if retry {
-            self.try_again(token, slot);
-        } else {
-            let death = death(task.name().to_owned());
-            self.free_slot(slot);
-            self.settle(token, Outcome::Died(Box::new(death)), true);
-        }
-    }
-
-    /// No task can run any more: all that are known fail with `reason`.
-    pub fn break_down(&mut self, reason: &str) {
-        if self.broken.is_some() {
-            return;
-        }
-        let reason: Arc<str> = reason.into();
-        self.broken = Some(Arc::clone(&reason));
-        let tokens: Vec<Token> = self.tasks.keys().collect();
-        for token in tokens {
-            if let Place::Slot(slot) | Place::Judged(slot) = self.tasks[token].place {
-                self.occupants[slot as usize] = None;
-                if self.slots.withdraw(self.entry(slot)) {
-                    self.free_slot(slot);
-                }
-            }
-            self.settle(token, Outcome::Broken(Arc::clone(&reason)), true);
-        }
-        self.backlog = Backlog::default();
-    }
-
-    /// Takes no more tasks; the pool ends when those it has are done.
-    pub fn close(&mut self) {
-        if self.openness == Openness::Open {
-            self.openness = Openness::Closing;
-        }
-    }
-
-    /// Withdraws every task that has not begun; their tickets. What fails from now on is not begun again.
-    pub fn withdraw_all(&mut self) -> Vec<T> {
-        self.withdrawn = true;
-        self.cancel_all(false, 0)
-    }
-
-    /// Takes no more tasks, withdraws those that have not begun and asks the others to stop; the pool ends when they
-    /// have, or have been killed. Tickets of all.
-    pub fn stop(&mut self, now: u64) -> Vec<T> {
-        if self.openness >= Openness::Stopping {
-            return Vec::new();
-        }
-        self.openness = Openness::Stopping;
-        self.cancel_all(true, now)
-    }
-
-    fn cancel_all(&mut self, running: bool, now: u64) -> Vec<T> {
-        // Those without a slot first: otherwise they would move into the slots of those that are withdrawn, and begin.
-        let (waiting, placed): (Vec<Token>, Vec<Token>) =
-            self.tasks.keys().partition(|token| self.tasks[*token].place == Place::Backlog);
-        let mut tickets = Vec::new();
-        for token in waiting.into_iter().chain(placed) {
-            match self.cancel(token, running, now) {
-                Cancelled::Withdrawn(ticket) | Cancelled::Ending(ticket) => tickets.push(ticket),
-                Cancelled::TooLate => {}
-            }
-        }
-        tickets
-    }
-
-    /// Ends the pool at once: gives the tickets of all unfinished tasks; workers will be killed.
-    pub fn terminate(&mut self) -> Vec<T> {
-        if self.openness == Openness::Ended {
-            return Vec::new();
-        }
-        self.openness = Openness::Terminating;
-        let tokens: Vec<Token> = self.tasks.keys().collect();
-        self.occupants.fill(None);
-        self.backlog = Backlog::default();
-        tokens.into_iter().filter_map(|token| self.forget(token)).collect()
     }
 }

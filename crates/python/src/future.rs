@@ -268,6 +268,7 @@ impl FutureBase {
         let condition = cells.condition.take();
         let callbacks = cells.callbacks.take();
         cells.exception = Some(error.into_any());
+        // pairs with: state (Acquire): whoever sees the end sees the exception
         this.state.store(State::Finished as u32, Ordering::Release);
         drop(cells);
         drop((condition, callbacks));
@@ -353,6 +354,7 @@ impl FutureBase {
                 }
                 None => {}
             }
+            // pairs with: state (Acquire): whoever sees the end sees the outcome
             this.state.store(after as u32, Ordering::Release);
             if matches!(after, State::Finished | State::CancelledAndNotified) {
                 waiters = cells.waiters.as_ref().map(|waiters| waiters.clone_ref(py));

@@ -164,6 +164,7 @@ impl Parker {
                 }
             }
         };
+        // pairs with: call (AcqRel): what was written before a call is seen after it
         if self.word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return true;
         }
@@ -177,7 +178,7 @@ impl Parker {
                 spent.inspect(|spent| spent.end());
             }
             if matches!(roused, park::Wait::TimedOut | park::Wait::Interrupted) {
-                // Back to AWAKE, unless a call came in at the last moment.
+                // Back to AWAKE, unless a call came in at the last moment. pairs with: call (AcqRel)
                 return self
                     .word
                     .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire)

@@ -26,6 +26,7 @@ fn play(turn: &AtomicU32, parity: u32, spin: &SpinPolicy, mine: &Words, theirs: 
     for _ in 0..TURNS / 2 {
         let my_turn = || (turn.load(Ordering::Acquire) % 2 == parity).then_some(());
         while mine.events().wait_for(spin, None, my_turn).is_err() {}
+        // pairs with: my_turn of the other side (Acquire)
         turn.fetch_add(1, Ordering::Release);
         theirs.events().notify(1);
     }

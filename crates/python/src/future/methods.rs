@@ -230,6 +230,7 @@ impl FutureBase {
             return Err(PyValueError::new_err(format!("{name:?} is not the state of a future")));
         };
         let mut cells = self.lock();
+        // pairs with: Future::state (Acquire)
         self.state.store(state as u32, Ordering::Release);
         let parked = std::mem::take(&mut cells.parked);
         drop(cells);

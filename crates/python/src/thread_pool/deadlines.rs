@@ -114,6 +114,7 @@ pub(super) fn end(key: Key) {
 pub(super) fn stop(py: Python<'_>) {
     let watch = lock().as_mut().and_then(|table| table.watch.take());
     let Some(watch) = watch else { return };
+    // pairs with: the thread's looks at `stop` (Acquire)
     watch.shared.stop.store(true, Ordering::Release);
     watch.shared.parker.call();
     // Detached: the thread may be waiting for the interpreter. That it panicked has been said already.

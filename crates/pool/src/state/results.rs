@@ -1,0 +1,104 @@
+//! What workers have finished and printed: collected from their lanes into a stash, and taken from there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use manyhands_channel::arena::BlockRef;
+
+use super::State;
+use crate::control::SLOTS;
+use crate::slots::{Encoding, Phase, flag};
+use crate::task::{Finished, Harvest, Outcome, Place, Speech, Token};
+
+impl<T> State<T> {
+    /// Collects what workers have finished into the stash and refills the slots.
+    /// True when workers must be woken for newly queued tasks.
+    pub fn collect(&mut self) -> bool {
+        for index in 0..self.seats.len() {
+            self.collect_lane(index);
+        }
+        self.refill()
+    }
+
+    pub(super) fn collect_lane(&mut self, index: usize) {
+        let lanes = Arc::clone(&self.lanes);
+        let Some(lane) = lanes.get(index) else { return };
+        let mut position = lane.position.load(Ordering::Relaxed);
+        while let Some(slot) = lane.lane.pop(&mut position) {
+            lane.position.store(position, Ordering::Relaxed);
+            if (slot as usize) < SLOTS && self.slots.state(slot).phase == Phase::Done {
+                self.collect_slot(slot, index);
+            }
+        }
+    }
+
+    /// Takes the result out of a slot that is Done.
+    pub(super) fn collect_slot(&mut self, slot: u32, seat: usize) {
+        self.stillborn = 0;
+        let start = self.stash.bytes.len();
+        let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
+        if head.flags & flag::PRINTED != 0 {
+            self.seats[seat].has_spoken = true;
+        }
+        let outcome = if head.encoding == Encoding::Block {
+            match self.arena.accept(BlockRef::from_bits(block)) {
+                Ok(block) => Outcome::Block(head, block),
+                Err(_) => Outcome::Corrupted,
+            }
+        } else {
+            Outcome::Inline(head, start..self.stash.bytes.len())
+        };
+        // A task cancelled while it ran has no occupant: its result is nobody's.
+        let Some(token) = self.occupants[slot as usize] else {
+            self.free_slot(slot);
+            return;
+        };
+        let raised = head.flags & flag::RAISED != 0;
+        if raised && self.tasks[token].may_retry() {
+            self.tasks[token].place = Place::Judged(slot);
+            self.deliver(Finished { token, ticket: None, outcome });
+            return;
+        }
+        self.free_slot(slot);
+        self.settle(token, outcome, raised);
+    }
+
+    /// Ends a task with its outcome.
+    pub(super) fn settle(&mut self, token: Token, outcome: Outcome, failed: bool) {
+        let Some(task) = self.remove(token) else { return };
+        if failed {
+            self.counts.failed += 1;
+        } else {
+            self.counts.done += 1;
+        }
+        self.deliver(Finished { token, ticket: Some(task.ticket), outcome });
+    }
+
+    fn deliver(&mut self, finished: Finished<T>) {
+        self.stash.finished.push(finished);
+        // pairs with: Pool::has_news (Acquire)
+        self.stash_filled.store(true, Ordering::Release);
+    }
+
+    /// Adds what a worker said to the stash.
+    pub fn hear(&mut self, speech: Speech) {
+        self.stash.speech.push(speech);
+        // pairs with: Pool::has_news (Acquire)
+        self.stash_filled.store(true, Ordering::Release);
+    }
+
+    /// Seats whose tasks printed something since the last call: their pipes are to be read before
+    /// the results are shown.
+    pub fn take_spoken(&mut self) -> Vec<usize> {
+        let spoken = self.seats.iter_mut().enumerate();
+        spoken.filter_map(|(index, seat)| std::mem::take(&mut seat.has_spoken).then_some(index)).collect()
+    }
+
+    /// Exchanges the stash with an empty harvest.
+    pub fn take(&mut self, harvest: &mut Harvest<T>) {
+        debug_assert!(harvest.is_empty(), "a harvest is delivered before the next one");
+        harvest.clear();
+        std::mem::swap(&mut self.stash, harvest);
+        self.stash_filled.store(false, Ordering::Relaxed);
+    }
+}
