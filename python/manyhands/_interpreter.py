@@ -1,4 +1,4 @@
-"""Which program workers are started with: a Python like this one, whatever runs this one."""
+"""How workers are started: by a Python like this one, whatever runs this one, told the same."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import os
 import sys
 from typing import NoReturn
 
-__all__ = ["program"]
+__all__ = ["flags", "program"]
 
 _ADVICE = (
     "name a Python interpreter like this one, by multiprocessing.set_executable(path), "
     "or use threads"
+)
+
+# What is seldom set; the standard library knows how that is said.
+_RARE = (
+    "bytes_warning",
+    "debug",
+    "ignore_environment",
+    "isolated",
+    "no_site",
+    "no_user_site",
+    "quiet",
+    "safe_path",
+    "verbose",
 )
 
 
@@ -35,6 +48,28 @@ def program() -> str:
         what = "may not be executed" if os.access(path, os.F_OK) else "does not exist"
         _refuse(f"{path!r} {what}")
     return path
+
+
+def flags() -> list[str]:
+    """Return the options by which an interpreter is told what this one was told.
+
+    Example:
+        >>> flags()  # of ``python -B -O``
+        ['-O', '-B']
+    """
+    told = sys.flags
+    if (
+        sys.warnoptions
+        or sys._xoptions
+        or told.dev_mode
+        or any(getattr(told, name) for name in _RARE)
+    ):
+        # Not at the top: to import it takes half as long as a worker needs to start.
+        import subprocess
+
+        return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    optimize = ["-" + "O" * told.optimize] if told.optimize else []
+    return optimize + ["-B"] * told.dont_write_bytecode
 
 
 def _refuse(why: str) -> NoReturn:

@@ -260,7 +260,7 @@ class ProcessPoolExecutor(Executor):
         return _native.ProcessEngine(
             program=_interpreter.program(),
             # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
-            arguments=[*_interpreter_flags(), "-P", "-c", code],
+            arguments=[*_interpreter.flags(), "-P", "-c", code],
             environment=list(environment.items()),
             set_up=pickle.dumps(settings, pickle.HIGHEST_PROTOCOL),
             descriptors=inherit,
@@ -400,12 +400,6 @@ def _seconds(name: str, value: float | None) -> float | None:
     if not value >= 0:
         raise ValueError(f"{name} must be >= 0, not {value}")
     return min(float(value), 1e9)
-
-
-def _interpreter_flags() -> list[str]:
-    import subprocess
-
-    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
 
 
 _is_exiting = False

@@ -36,7 +36,8 @@ class Settings(TypedDict):
     preload: list[str]
     logging: _log_set_up.LogSetUp
     faulthandler: bool  # is to show the stacks of a worker that crashes
-    # Pickle of `warnings.filters`: of each the module of its category, and its own pickle.
+    # Pickle of `warnings.filters`: of each the module of its category, and its own pickle, with one
+    # of the category in it.
     warning_filters: bytes | None
     authkey: bytes  # multiprocessing's
     tracker_fd: int | None  # of multiprocessing's resource tracker
@@ -119,10 +120,18 @@ def _warning_filters() -> bytes | None:
     filters = []
     for item in warnings.filters:
         try:
-            filters.append((item[2].__module__, _pickling.dumps_in_band(item)))
+            filters.append((item[2].__module__, _dump_filter(item)))
         except Exception:
             continue  # a category that cannot travel: no task can raise it either
     return pickle.dumps(filters, _pickling.PROTOCOL)
+
+
+def _dump_filter(item: tuple[Any, ...]) -> bytes:
+    # Its class apart: the usual filters name ``__main__`` in a text, and where that stands in a
+    # pickle, it is taken for one of code, to be made anew by value, for which much is imported.
+    action, message, category, module, line = item
+    parts = (action, message, _pickling.dumps_in_band(category), module, line)
+    return pickle.dumps(parts, _pickling.PROTOCOL)
 
 
 def _authkey() -> bytes:

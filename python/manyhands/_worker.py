@@ -196,7 +196,8 @@ def _use_warning_filters(pickled: bytes | None) -> None:
             module, item = sent[index]
             if taken[index] is None and module in sys.modules:
                 try:
-                    taken[index] = pickle.loads(item)
+                    action, message, category, about, line = pickle.loads(item)
+                    taken[index] = (action, message, pickle.loads(category), about, line)
                 except Exception:
                     continue  # half imported, or it cannot be made here: no task can raise it
                 filters.insert(place, taken[index])
