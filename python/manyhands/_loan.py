@@ -19,7 +19,7 @@ class Loan(AbstractContextManager["Loan"]):
     """Lends executors: the shared ones, or larger ones, which end with the loan.
 
     Args:
-        wait: whether the end waits for what its own executors still do.
+        wait: whether the end waits until its own executors have ended.
         timeout: that of the tasks, or None. A thread may go on after it: nobody waits for that.
     """
 
@@ -48,15 +48,16 @@ class Loan(AbstractContextManager["Loan"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # After Ctrl-C, whoever pressed it does not want to wait.
-        is_interrupted = kind is not None and not issubclass(kind, Exception)
-        self.close(self._wait and not is_interrupted, kind is not None)
+        # After a failure, what runs goes on to its end, and nobody waits for it: be it here, or in
+        # the shared executors, where other callers' tasks run as well.
+        failed = kind is not None
+        self.close(self._wait and not failed, failed)
 
     def close(self, wait: bool = False, cancel: bool = True) -> None:
         """Give everything back, and end what only this loan has.
 
         Args:
-            wait: whether to wait for what the loan's own executors still do.
+            wait: whether to wait until the loan's own executors have ended.
             cancel: whether to withdraw what they have not begun.
         """
         while self._own:

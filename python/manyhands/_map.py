@@ -95,7 +95,8 @@ def map(  # noqa: A001 - the name users expect
         WorkerDied: the process that ran an item died.
         ValueError, TypeError: an argument makes no sense.
         Exception: what ``fn`` raised for the first item, in order, that failed; a note in it tells
-            which item that was. Items that have not been started by then never are.
+            which item that was. Items that have not been started by then never are; those that run
+            go on to their end, which is not waited for.
 
     Example:
         >>> mh.map(pow, [2, 3, 4], [10, 4, 3])
