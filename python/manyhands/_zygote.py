@@ -37,6 +37,7 @@ from manyhands import _hash_seed
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Callable
     from typing import NoReturn
 
@@ -55,6 +56,8 @@ _WARM_AFTER_MS = 30
 # Seconds between tries to tell the parent something, doubled each time.
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.3
+# How often a worker is looked at for whose end there is no descriptor yet.
+_LOOK_MS = 20
 # How long workers that have been killed may take to die, on a busy machine.
 _DYING_MS = 500
 # What functions of ``__main__``, exceptions and cancelled tasks need.
@@ -106,11 +109,11 @@ class _Child:
 
     __slots__ = ("generation", "participant", "pid", "pidfd")
 
-    def __init__(self, participant: int, generation: int, pid: int, pidfd: int) -> None:
+    def __init__(self, participant: int, generation: int, pid: int) -> None:
         self.participant = participant
         self.generation = generation
         self.pid = pid
-        self.pidfd = pidfd
+        self.pidfd = -1
 
 
 class Zygote:
@@ -138,6 +141,8 @@ class Zygote:
         self._kill = kill
         self._settings: Settings | None = None
         self._children: dict[int, _Child] = {}  # by pidfd
+        # There was no descriptor for these. They run, and may have tasks: they are kept.
+        self._unwatched: list[_Child] = []
         self._quitting = False
         self._is_warm = False
         self._pid = os.getpid()
@@ -154,9 +159,12 @@ class Zygote:
             The exit code for the process: 0, or 1 if the set-up has failed.
         """
         control_fd = self._control.fileno()
-        while not (self._quitting and not self._children):
-            ready = self._poll.poll(None if self._is_warm else _WARM_AFTER_MS)
-            if not ready and self._settings is not None:
+        while not (self._quitting and not self._children and not self._unwatched):
+            waits_for_requests = None if self._is_warm else _WARM_AFTER_MS
+            ready = self._poll.poll(_LOOK_MS if self._unwatched else waits_for_requests)
+            if self._unwatched:
+                self._look_after_unwatched()
+            elif not ready and self._settings is not None:
                 self._warm_up()
             for descriptor, _ in ready:
                 if descriptor == control_fd:
@@ -247,16 +255,28 @@ class Zygote:
                     os.close(pipe)
         if pid == 0:
             self._become_worker(assignment)
+        child = _Child(participant, generation, pid)
+        if not self._watch(child):
+            self._unwatched.append(child)
+        self._send(b"W" + _STARTED.pack(participant, generation, pid))
+
+    def _watch(self, child: _Child) -> bool:
+        """Has the end of a worker noticed; False if there is no descriptor for it now."""
         try:
-            child = _Child(participant, generation, pid, os.pidfd_open(pid))
-        except OSError as error:  # nobody could see to its end
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            self._tell_not_forked(participant, generation, error.errno or errno.EMFILE)
-            return
+            child.pidfd = os.pidfd_open(child.pid)
+        except OSError:
+            return False
         self._children[child.pidfd] = child
         self._poll.register(child.pidfd, select.POLLIN)
-        self._send(b"W" + _STARTED.pack(participant, generation, pid))
+        return True
+
+    def _look_after_unwatched(self) -> None:
+        for child in self._unwatched.copy():
+            if self._watch(child):
+                self._unwatched.remove(child)
+            elif (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+                self._unwatched.remove(child)
+                self._tell_ended(child, ended)
 
     def _tell_not_forked(self, participant: int, generation: int, reason: int) -> None:
         self._send(b"N" + _STARTED.pack(participant, generation, reason))
@@ -277,6 +297,7 @@ class Zygote:
             for pidfd in self._children:
                 os.close(pidfd)
             self._children.clear()
+            self._unwatched.clear()
             gc.enable()
             if self._settings is None:
                 raise RuntimeError("the zygote was asked for a worker before it got its settings")
@@ -290,7 +311,7 @@ class Zygote:
             os._exit(code)
 
     def _signal(self, participant: int, generation: int, number: int) -> None:
-        for child in self._children.values():
+        for child in self._all_children():
             if (child.participant, child.generation) == (participant, generation):
                 if number == signal.SIGKILL:
                     self._kill([child.pid])
@@ -300,15 +321,21 @@ class Zygote:
         self._poll.unregister(child.pidfd)
         del self._children[child.pidfd]
         os.close(child.pidfd)
-        _, status, usage = os.wait4(child.pid, 0)
+        self._tell_ended(child, os.wait4(child.pid, 0))
+
+    def _tell_ended(self, child: _Child, ended: tuple[int, int, resource.struct_rusage]) -> None:
+        _, status, usage = ended
         resident = usage.ru_maxrss * 1024  # the kernel counts in KiB
         self._send(
             b"X" + _ENDED.pack(child.participant, child.generation, child.pid, status, resident)
         )
 
+    def _all_children(self) -> list[_Child]:
+        return [*self._children.values(), *self._unwatched]
+
     def _kill_all(self) -> None:
-        self._kill([child.pid for child in self._children.values()])
-        for child in self._children.values():
+        self._kill([child.pid for child in self._all_children()])
+        for child in self._all_children():
             _send_signal(child, signal.SIGKILL)  # again: that needed descriptors of its own
         self._poll.unregister(self._control)
         self._poll.unregister(self._parent)
