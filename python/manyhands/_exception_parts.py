@@ -81,33 +81,45 @@ class Apart:
 
 
 class Rest:
-    """Pickles as an exception of which some attributes stay behind: they are None, as a note says.
+    """Pickles as an exception of which something stays behind.
 
-    An argument that stays behind is told in words.
+    An attribute that does is None, as a note says; an argument is told in words; a group has other
+    members in the place of those that cannot go.
 
     Args:
         error: the exception.
         may_go: ``may_go(object)`` says whether it can be pickled.
+        form_of: ``form_of(error)`` is what a member of a group is pickled as.
 
     Attributes:
         lost: the names of what stays behind; none if the exception has no parts.
     """
 
-    def __init__(self, error: BaseException, may_go: Callable[[object], bool]) -> None:
+    def __init__(
+        self,
+        error: BaseException,
+        may_go: Callable[[object], bool],
+        form_of: Callable[[BaseException], object],
+    ) -> None:
         self.lost: list[str] = []
         parts = parts_of(error)
-        if parts is None or isinstance(error, BaseExceptionGroup):
+        if parts is None:
             return
         kind, args, attributes = parts
-        if not all(map(may_go, args)):
+        if isinstance(error, BaseExceptionGroup):
+            args = (args[0], [form_of(each) for each in error.exceptions])
+        elif not all(map(may_go, args)):
             self.lost.append("args")
             args = tuple(arg if may_go(arg) else repr(arg) for arg in args)
         for name, value in attributes.items():
             if not may_go(value):
                 self.lost.append(name)
                 attributes[name] = None
-        note = f"stayed where it was raised, as it cannot be pickled: {', '.join(self.lost)}"
-        attributes["__notes__"] = [*(attributes.get("__notes__") or ()), note]
+        if self.lost:
+            note = f"stayed where it was raised, as it cannot be pickled: {', '.join(self.lost)}"
+            attributes["__notes__"] = [*(attributes.get("__notes__") or ()), note]
+        if isinstance(error, BaseExceptionGroup):
+            self.lost.append("exceptions")  # their own notes say what of them
         self._parts = kind, args, attributes
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -53,17 +53,34 @@ def dump_exception(error: BaseException, task: str, problem: BaseException | Non
 def _dump(error: BaseException) -> bytes:
     if _is_plain(error):
         return _pickling.dumps_in_band(error)
+    return _in_form(error)[1]
+
+
+def _in_form(error: BaseException) -> tuple[object, bytes]:
+    """The first form of an exception that arrives as an exception, and the pickle of it."""
+    form: object = _exception_parts.Apart(error)
     try:
-        return _dump_checked(_exception_parts.Apart(error))
-    except BaseException:
+        return form, _dump_checked(form)
+    except BaseException:  # its own code runs here
         pass
     try:
-        return _dump_checked(error)  # it knows better, or its reason is the one to tell
+        return error, _dump_checked(error)  # it knows better, or its reason is the one to tell
     except BaseException:
-        rest = _exception_parts.Rest(error, _can_be_dumped)
-        if not rest.lost:
+        form = _exception_parts.Rest(error, _can_be_dumped, _form_of_member)
+        if not form.lost:
             raise
-        return _dump_checked(rest)
+        return form, _dump_checked(form)
+
+
+def _form_of_member(error: BaseException) -> object:
+    """What a member of a group is pickled as; something that tells of it, if it cannot be."""
+    try:
+        return _in_form(error)[0]
+    except BaseException as problem:
+        from manyhands._errors import ManyhandsError
+
+        reason = f"{type(problem).__name__}: {_str(problem)}"
+        return ManyhandsError(_in_words(_name_of(type(error)), _repr(error), reason))
 
 
 def _can_be_dumped(obj: object) -> bool:
@@ -131,9 +148,13 @@ def _stand_in(task: str, kind: str, shown: str, reason: str) -> BaseException:
     from manyhands._errors import ManyhandsError
 
     return ManyhandsError(
-        f"task {task!r} raised {kind}, which cannot be handed over ({reason}): {shown}; "
+        f"task {task!r} raised {_in_words(kind, shown, reason)}; "
         "the worker's traceback is this error's __cause__"
     )
+
+
+def _in_words(kind: str, shown: str, reason: str) -> str:
+    return f"{kind}, which cannot be handed over ({reason}): {shown}"
 
 
 def _is_plain(error: BaseException) -> bool:

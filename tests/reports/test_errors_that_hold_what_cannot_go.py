@@ -59,6 +59,23 @@ def fail_to_reduce() -> None:
     raise Reduced("it")
 
 
+class Several(ExceptionGroup[Exception]):
+    """A group with something of its own."""
+
+    lock: Any = None
+
+
+def fail_several_times() -> None:
+    inner = ExceptionGroup("inner", [Holding(threading.Lock(), 3), Reduced("it"), KeyError("k")])
+    error = Several("outer", [Busy(), inner, OSError(2, "gone", "file")])
+    error.lock = threading.Lock()
+    raise error
+
+
+def fail_in_every_way() -> None:
+    raise BaseExceptionGroup("both", [KeyboardInterrupt(), Reduced("it")])
+
+
 def test_an_http_error_is_one() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -97,3 +114,44 @@ def test_a_class_that_says_how_it_is_pickled_is_not_taken_apart() -> None:
         error = pool.submit(fail_to_reduce).exception()
     assert type(error) is mh.ManyhandsError
     assert "Reduced('it')" in str(error)
+
+
+def test_members_of_a_group_arrive_as_single_exceptions_do() -> None:
+    with mh.ProcessPoolExecutor(1) as pool:
+        error = pool.submit(fail_several_times).exception()
+    assert type(error) is Several
+    assert (error.message, error.lock) == ("outer", None)
+    assert error.__notes__ == ["stayed where it was raised, as it cannot be pickled: lock"]
+    busy, inner, gone = error.exceptions
+    assert type(busy) is Busy and (busy.lock, busy.tries) == (None, 3)
+    assert busy.__notes__ == ["stayed where it was raised, as it cannot be pickled: lock"]
+    assert type(gone) is FileNotFoundError and gone.filename == "file"
+    assert type(inner) is ExceptionGroup and inner.message == "inner"
+    assert not hasattr(inner, "__notes__")
+    holding, reduced, key = inner.exceptions
+    assert type(holding) is Holding and holding.args[1] == 3
+    assert type(reduced) is mh.ManyhandsError
+    assert "Reduced, which cannot be handed over (TypeError: cannot pickle" in str(reduced)
+    assert type(key) is KeyError and key.args == ("k",)
+    assert "in fail_several_times" in str(error.__cause__)
+
+
+def test_a_group_can_be_taken_apart_by_its_members() -> None:
+    caught: list[type[Exception]] = []
+    with mh.ProcessPoolExecutor(1) as pool:
+        try:
+            pool.submit(fail_several_times).result()
+        except* Busy as group:
+            caught += map(type, group.exceptions)
+        except* KeyError as group:
+            caught += map(type, group.exceptions)
+        except* Exception as group:
+            caught += map(type, group.exceptions)
+    assert caught == [Busy, ExceptionGroup, ExceptionGroup, FileNotFoundError]
+
+
+def test_a_group_of_what_is_no_exception_stays_one() -> None:
+    with mh.ProcessPoolExecutor(1) as pool:
+        error = pool.submit(fail_in_every_way).exception()
+    assert type(error) is BaseExceptionGroup
+    assert [type(each) for each in error.exceptions] == [KeyboardInterrupt, mh.ManyhandsError]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eventually import eventually
 
 import manyhands as mh
+from eventually import eventually
 
 
 class Refused(Exception):

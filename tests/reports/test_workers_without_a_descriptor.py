@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from eventually import begun, eventually, let_go
-from tasks import hold
 
 import manyhands as mh
+from eventually import begun, eventually, let_go
+from tasks import hold
 
 # Takes descriptors from the zygote: `pidfd_open` fails, at first when the worker has a task.
 MODULE = """
