@@ -59,12 +59,17 @@ wheel: rust python
 	@.venv/bin/maturin build --release --locked --strip --out $(WHEELS) --interpreter .venv/bin/python
 	@$(ENVIRONMENT) .venv "$(PYTHON)" requirements/build.txt --wheel $(WHEELS)/*.whl
 
+# One for each family of interpreters, as far as there are such: the tests of each need its own.
+.PHONY: wheels
+wheels: wheel ## Build every wheel that the interpreters found here allow
+	@"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS)
+
 .PHONY: demo
 demo: wheel ## Build, and run the main job on this machine's own Python library
 	@.venv/bin/manyhands demo $(ARGS)
 
 .PHONY: dist
-dist: wheel ## Build the wheel and the source archive into dist/
+dist: wheels ## Build the wheels and the source archive into dist/
 	@mkdir -p dist
 	@cp $(WHEELS)/*.whl dist/
 	@.venv/bin/maturin sdist --out dist

@@ -1,4 +1,4 @@
-"""What the Makefile leans on: finding interpreters, and knowing when a wheel has changed."""
+"""What the Makefile leans on: finding interpreters, making environments, building wheels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import environment  # noqa: E402 - found by the line above
+from tools import environment, interpreters, wheels  # noqa: E402 - found by the line above
+
+MINOR = f"3.{sys.version_info.minor}" + "t" * ("t" in sys.abiflags)
 
 
 def found(*minors: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +27,7 @@ def test_every_listed_interpreter_is_what_it_is_listed_as() -> None:
     assert lines
     assert len({minor for minor, _ in lines}) == len(lines)
     for minor, python in lines:
-        ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+        ask = "import sys; print('%d.%d' % sys.version_info[:2] + 't' * ('t' in sys.abiflags))"
         answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
         assert answer.stdout.strip() == minor
 
@@ -32,6 +36,51 @@ def test_no_interpreter_is_an_error_that_says_so() -> None:
     done = found("3.99")
     assert done.returncode == 1
     assert "no CPython of 3.99 found" in done.stderr
+
+
+def test_an_interpreter_that_the_user_names_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "bin" / f"python{MINOR}"
+    mine.parent.mkdir()
+    mine.write_text(
+        f"#!/bin/sh\necho '{MINOR}\t0\t{mine}\t0\t0\t0'\n"  # the least complete of all
+    )
+    mine.chmod(0o755)
+    for named in (mine, mine.parent, tmp_path):
+        monkeypatch.setenv("MANYHANDS_PYTHONS", f"/nowhere:{named}")
+        assert interpreters.best(MINOR) == str(mine)
+    monkeypatch.setenv("MANYHANDS_PYTHONS", "/nowhere")
+    assert interpreters.best(MINOR) not in (None, str(mine))
+
+
+def test_each_supported_python_has_a_wheel() -> None:
+    """By the rules of the stable ABIs, which pip follows."""
+    for minor in interpreters.SUPPORTED:
+        version, free = int(minor.rstrip("t").partition(".")[2]), minor.endswith("t")
+        fitting = [
+            kind.tags
+            for kind in wheels.KINDS
+            if kind.tags == f"cp3{version}-cp3{version}t" * free
+            or (kind.tags.endswith("-abi3t") and version >= int(kind.tags[3:5]))
+            or (kind.tags.endswith("-abi3") and not free and version >= int(kind.tags[3:5]))
+        ]
+        assert fitting, minor
+
+
+def test_wheels_that_cannot_be_built_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "package-1-cp311-abi3-manylinux_2_34_x86_64.whl").touch()
+    built = []
+    monkeypatch.setattr(interpreters, "best", lambda minor: {"3.15t": "there"}.get(minor))
+    monkeypatch.setattr(wheels, "build", lambda _, python, kind, __: built.append((python, kind)))
+    monkeypatch.setattr(sys, "argv", ["wheels", "maturin", str(tmp_path)])
+    wheels.main()
+    assert built == [("there", wheels.KINDS[2])]
+    assert capsys.readouterr().err.splitlines() == [
+        "left out: cp314-cp314t, for free-threaded CPython 3.14: no python3.14t was found"
+    ]
 
 
 def wheel(path: Path, text: str, serial: str) -> Path:
@@ -46,3 +95,25 @@ def test_a_wheel_has_changed_when_its_files_have(tmp_path: Path) -> None:
     one = environment.contents(wheel(path, "x = 1", serial="a"))
     assert environment.contents(wheel(path, "x = 1", serial="b")) == one
     assert environment.contents(wheel(path, "x = 2", serial="a")) != one
+
+
+def test_an_environment_gets_pip_where_python_brings_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where ensurepip is there, but the file that it would install is not."""
+    ran: list[tuple[str, ...]] = []
+
+    def run(*command: str | Path) -> None:
+        ran.append(tuple(map(str, command)))
+        if "download" in command:
+            place = Path(command[command.index("--dest") + 1])
+            (place / "pip-99-py3-none-any.whl").touch()
+
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(environment, "answers", lambda *command: command[:3] == ("it", "-m", "pip"))
+    environment.create(tmp_path / "new", "it")
+    assert [command[1:3] for command in ran[:2]] == [("-m", "venv"), ("-m", "pip")]
+    assert "--without-pip" in ran[0]
+    # Run by the new Python: the one that has fetched it may be too old for that.
+    assert ran[2][0] == str(tmp_path / "new/bin/python")
+    assert ran[2][1].endswith("/pip-99-py3-none-any.whl/pip")

@@ -1,9 +1,9 @@
 """Creates or updates one private Python environment, and does nothing when it is up to date.
 
-Usage: ``python tools/environment.py FOLDER PYTHON [REQUIREMENTS.txt ...] [--wheel FILE]``
+Usage: ``python tools/environment.py FOLDER PYTHON [REQUIREMENTS.txt ...] [--wheel FILE ...]``
 
-Works where ``ensurepip`` is missing, as on a Debian without python3-venv: it borrows the pip of
-any interpreter that has one, and installs the Debian package if it may.
+Works where ``ensurepip`` is missing, as on a Debian without python3-venv: it has the pip of
+any interpreter fetch one, and installs the Debian package if it may.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -35,10 +36,9 @@ def answers(*command: str | Path) -> bool:
 
 
 def lender(python: str) -> list[str] | None:
-    """Returns a command that is a pip able to serve another interpreter, or None."""
+    """Returns a command that is a pip of some interpreter, or None."""
     for each in (python, sys.executable, "python3", "/usr/bin/python3"):
-        # --python came with pip 22.3.
-        if answers(each, "-m", "pip", "--python", python, "--version"):
+        if answers(each, "-m", "pip", "--version"):
             return [each, "-m", "pip"]
     return None
 
@@ -47,14 +47,21 @@ def create(folder: Path, python: str) -> None:
     """Makes an empty environment with pip in it; replaces what stands there."""
     if folder.exists():
         shutil.rmtree(folder)
-    if not answers(python, "-c", "import ensurepip"):
-        pip = lender(python)
-        if pip is not None:
-            run(python, "-m", "venv", "--without-pip", folder)
-            run(*pip, "--python", folder / "bin/python", "install", "--quiet", "pip")
-            return
+    inside = folder / "bin/python"
+    # Some have an ensurepip without the pip that it installs, or with one too old for them.
+    if answers(python, "-m", "venv", folder) and answers(inside, "-m", "pip", "--version"):
+        return
+    pip = lender(python)
+    if pip is None:
         install_ensurepip(python)
-    run(python, "-m", "venv", folder)
+        run(python, "-m", "venv", "--clear", folder)
+        return
+    run(python, "-m", "venv", "--clear", "--without-pip", folder)
+    # Downloaded, and then run by the Python that it is for: the lender's own may be too old for it.
+    with tempfile.TemporaryDirectory() as place:
+        run(*pip, "download", "--quiet", "--no-deps", "--dest", place, "pip")
+        (wheel,) = Path(place).glob("pip-*.whl")
+        run(inside, wheel / "pip", "install", "--quiet", "--no-index", wheel)
 
 
 def install_ensurepip(python: str) -> None:
@@ -82,12 +89,31 @@ def stamp(python: str, files: list[Path]) -> str:
     return f"{python} {digest.hexdigest()}\n"
 
 
-def contents(wheel: Path) -> str:
-    """Returns a line that changes whenever the files of a wheel do, but not with its build date."""
-    with zipfile.ZipFile(wheel) as archive:
-        files = [each for each in archive.infolist() if ".dist-info/sboms/" not in each.filename]
-        sums = {each.filename: each.CRC for each in files if not each.filename.endswith("RECORD")}
-    return hashlib.sha256(repr((wheel.name, sums)).encode()).hexdigest()
+def contents(*wheels: Path) -> str:
+    """Returns a line that changes when the files of wheels do, but not with their build date."""
+    found = []
+    for wheel in sorted(wheels):
+        with zipfile.ZipFile(wheel) as archive:
+            files = [each for each in archive.infolist() if "/sboms/" not in each.filename]
+            found.append(
+                (
+                    wheel.name,
+                    {
+                        each.filename: each.CRC
+                        for each in files
+                        if not each.filename.endswith("RECORD")
+                    },
+                )
+            )
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def install(python: Path, wheels: list[Path]) -> None:
+    """Installs that one of the wheels of a package which pip would choose for this Python."""
+    package, version, *_ = wheels[0].name.split("-")
+    options = ["--quiet", "--force-reinstall", "--no-deps", "--no-index"]
+    folders = {f"--find-links={each.parent.resolve()}" for each in wheels}
+    run(python, "-m", "pip", "install", *options, *sorted(folders), f"{package}=={version}")
 
 
 def main() -> None:
@@ -95,7 +121,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("python")
     parser.add_argument("requirements", type=Path, nargs="*")
-    parser.add_argument("--wheel", type=Path, help="a wheel to install without its dependencies")
+    parser.add_argument(
+        "--wheel",
+        type=Path,
+        nargs="+",
+        help="wheels of one package, of which the fitting one is installed without dependencies",
+    )
     wanted = parser.parse_args()
     folder: Path = wanted.folder
     inside = folder / "bin/python"
@@ -110,10 +141,9 @@ def main() -> None:
 
     if wanted.wheel is not None:
         installed = folder / ".wheel"
-        line = contents(wanted.wheel)
+        line = contents(*wanted.wheel)
         if not (installed.exists() and installed.read_text() == line):
-            options = ("--quiet", "--force-reinstall", "--no-deps", "--no-index")
-            run(inside, "-m", "pip", "install", *options, wanted.wheel)
+            install(inside, wanted.wheel)
             installed.write_text(line)
 
 

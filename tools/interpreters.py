@@ -1,10 +1,12 @@
-"""Lists the CPythons on this machine that the tests run on, one per minor version.
+"""Lists the CPythons on this machine that the tests run on, one per minor version and build.
 
-Prints one line for each: the version and the path of the executable. Looks into pyenv's folder,
-``/usr/bin``, ``/usr/local/bin`` and ``PATH``. Of several with the same minor version it takes the
-one whose ``test`` package is complete, because part of the tests comes from there.
+Prints one line for each: the version, with a ``t`` for a free-threaded build, and the path of the
+executable. Looks at what ``MANYHANDS_PYTHONS`` names (executables or folders, with colons between),
+into pyenv's folder, ``/usr/bin``, ``/usr/local/bin``, ``/opt/*/bin`` and ``PATH``. Of several with
+the same version it takes one that ``MANYHANDS_PYTHONS`` names, else the one whose ``test`` package
+is complete, because part of the tests comes from there.
 
-Usage: ``python tools/interpreters.py [3.11 3.12 ...]``
+Usage: ``python tools/interpreters.py [3.11 3.14t ...]``
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-SUPPORTED = ("3.11", "3.12", "3.13")
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
 
 # Runs in the candidate: a pyenv shim exists for versions that are not active and then fails,
 # so only an answer counts.
@@ -27,37 +29,57 @@ def has(name):
     except ImportError:
         return False
 assert sys.implementation.name == "cpython"
-print("%d.%d" % sys.version_info[:2], sys.version_info[2], sys.executable,
-      int(has("test.test_concurrent_futures")), int(has("test.test_asyncio")),
+print("%d.%d" % sys.version_info[:2] + "t" * ("t" in sys.abiflags), sys.version_info[2],
+      sys.executable, int(has("test.test_concurrent_futures")), int(has("test.test_asyncio")),
       int(has("ensurepip")), sep="\\t")
 """
 
 
+def named(minor: str) -> Iterator[Path]:
+    """Yields what MANYHANDS_PYTHONS names and may be a CPython of this version."""
+    for entry in filter(None, os.environ.get("MANYHANDS_PYTHONS", "").split(os.pathsep)):
+        path = Path(entry).expanduser()
+        if path.is_dir():
+            names = (f"python{minor}", "python3", f"bin/python{minor}", "bin/python3")
+            yield from (path / name for name in names if (path / name).exists())
+        else:
+            yield path
+
+
 def candidates(minor: str) -> Iterator[Path]:
-    """Yields every file that may be a CPython of this minor version, best known places first."""
+    """Yields every other file that may be a CPython of this version, best known places first."""
     name = f"python{minor}"
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    yield from sorted(pyenv.glob(f"versions/{minor}.*/bin/{name}"))
-    folders = ["/usr/bin", "/usr/local/bin", *os.environ.get("PATH", "").split(os.pathsep)]
-    for folder in folders:
+    yield from sorted(pyenv.glob(f"versions/{minor.rstrip('t')}*/bin/{name}"))
+    folders = ["/usr/bin", "/usr/local/bin", *sorted(map(str, Path("/opt").glob("*/bin")))]
+    for folder in [*folders, *os.environ.get("PATH", "").split(os.pathsep)]:
         path = Path(folder, name)
         if folder and path.exists():
             yield path
 
 
-def best(minor: str) -> str | None:
-    """Returns the executable to test this minor version with, or None where there is none."""
-    found: list[tuple[tuple[int, ...], str]] = []
-    for path in dict.fromkeys(candidates(minor)):
-        answer = subprocess.run(
+def answer(path: Path, minor: str) -> tuple[tuple[int, ...], str] | None:
+    """Returns how complete a CPython is, and its executable; None if it is not of this version."""
+    try:
+        done = subprocess.run(
             [path, "-I", "-c", _QUESTION], capture_output=True, text=True, timeout=60, check=False
         )
-        fields = answer.stdout.strip().split("\t")
-        if answer.returncode != 0 or len(fields) != 6 or fields[0] != minor:
-            continue
-        _, patch, executable, *has = fields
-        found.append((tuple(int(each) for each in [*has, patch]), executable))
-    return max(found)[1] if found else None
+    except OSError:
+        return None
+    fields = done.stdout.strip().split("\t")
+    if done.returncode != 0 or len(fields) != 6 or fields[0] != minor:
+        return None
+    _, patch, executable, *has = fields
+    return tuple(int(each) for each in [*has, patch]), executable
+
+
+def best(minor: str) -> str | None:
+    """Returns the executable to test this version with, or None where there is none."""
+    for places in (named(minor), candidates(minor)):
+        found = [answer(path, minor) for path in dict.fromkeys(places)]
+        if any(found):
+            return max(each for each in found if each is not None)[1]
+    return None
 
 
 def main() -> int:
