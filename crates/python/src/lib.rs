@@ -8,6 +8,7 @@ mod codec;
 mod command;
 mod ending;
 mod ffi;
+mod free_threading;
 mod future;
 mod home;
 mod imports;

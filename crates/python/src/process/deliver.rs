@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyType};
 use super::engine::{Core, Ticket};
 use super::payload;
 use crate::codec::Decoder;
+use crate::free_threading::free_what_others_dropped;
 use crate::future::{self, FutureBase};
 use crate::{ending, imports, spare};
 
@@ -82,6 +83,7 @@ impl Core {
             for (future, aftermath) in self.take_callbacks() {
                 FutureBase::conclude(future.bind(py), aftermath);
             }
+            free_what_others_dropped(py);
             if roused == Roused::Ended {
                 return;
             }

@@ -11,6 +11,7 @@ use super::deadlines;
 use super::pool::Pool;
 use super::seat::Seat;
 use super::task::Task;
+use crate::free_threading::free_what_others_dropped;
 use crate::future::{FutureBase, Outcome};
 use crate::parker::Parker;
 use crate::{ending, imports};
@@ -134,6 +135,7 @@ impl Worker {
         let mut uncalled = Vec::new();
         while let Some(task) = self.pool.next(py, self, &mut uncalled) {
             self.execute(py, task, &mut uncalled);
+            free_what_others_dropped(py);
         }
         for parker in uncalled {
             parker.call();
