@@ -119,6 +119,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
+    if name == "_native":
+        return _load_native()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -127,6 +129,29 @@ def __getattr__(name: str) -> object:
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
+
+
+def _load_native() -> object:
+    """Import the native half; every module here that needs it comes by at first.
+
+    Raises:
+        ImportError: this is a sub-interpreter, or the file does not fit this Python.
+    """
+    import sys
+
+    name = f"{__name__}._native"
+    try:
+        __import__(name)
+    except ImportError as error:
+        if "interpreter" not in str(error):
+            raise
+        raise ImportError(
+            "manyhands works in a program's main interpreter only, and this is a sub-interpreter: "
+            "import it in the main one, and hand the work over to that (under mod_wsgi, set "
+            "WSGIApplicationGroup %{GLOBAL})",
+            name=name,
+        ) from error
+    return sys.modules[name]
 
 
 def __dir__() -> list[str]:

@@ -100,6 +100,14 @@ pub(crate) fn is_collectable_kind(object: &Bound<'_, PyAny>) -> bool {
     flags & ffi::Py_TPFLAGS_HAVE_GC != 0
 }
 
+/// Whether the calling thread is attached to the interpreter that the program began with.
+pub(crate) fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: we are attached (`_py`).
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: the interpreter that runs us.
+    unsafe { ffi::PyInterpreterState_GetID(interpreter) == 0 }
+}
+
 /// Sets or deletes an attribute as `object` itself would.
 pub(crate) fn set_plain_attribute(
     object: &Bound<'_, PyAny>,

@@ -20,11 +20,16 @@ mod spare;
 mod sync;
 mod thread_pool;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 /// The native half of `manyhands`; its Python half lives in `python/manyhands`.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    if !ffi::is_main_interpreter(module.py()) {
+        // Python's half says what to do.
+        return Err(PyImportError::new_err("manyhands._native does not support sub-interpreters"));
+    }
     module.add_class::<beginning::Beginning>()?;
     command::register(module)?;
     ending::register(module)?;
