@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import pickle
 import threading
@@ -332,3 +333,32 @@ def test_names() -> None:
         mh.Event(name="test-names")
     del first, second
     assert mh.Event(name="test-names").is_set() is False
+
+
+@pytest.mark.parametrize("make", [mh.Lock, mh.RLock])
+def test_a_condition_says_whether_its_lock_is_taken(make: Callable[[], Any]) -> None:
+    condition = mh.Condition(make())
+    assert not condition.locked()
+    with condition:
+        assert condition.locked()
+    assert not condition.locked()
+
+
+def test_no_number_is_no_time_to_wait_for_a_condition() -> None:
+    condition = mh.Condition()
+    with condition, pytest.raises(ValueError, match="NaN"):
+        condition.wait_for(lambda: False, math.nan)
+
+    async def wait() -> None:
+        async with condition:
+            await condition.async_wait_for(lambda: False, math.nan)
+
+    with pytest.raises(ValueError, match="NaN"):
+        asyncio.run(wait())
+
+
+def test_an_rlock_shows_how_often_it_is_acquired() -> None:
+    lock = mh.RLock()
+    assert " count=0 " in repr(lock)
+    with lock, lock:
+        assert " count=2 " in repr(lock)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import signal
 import threading
 import weakref
 from collections import Counter
@@ -583,6 +584,28 @@ def test_terminate_ends_what_runs(tmp_path: Path) -> None:
     for future in futures:
         with pytest.raises(CancelledError):
             future.result()
+
+
+@pytest.mark.parametrize(
+    ("how", "number"), [("terminate_workers", signal.SIGTERM), ("kill_workers", signal.SIGKILL)]
+)
+def test_workers_are_ended_as_they_are(how: str, number: int, tmp_path: Path) -> None:
+    executor = mh.ProcessPoolExecutor(max_workers=1)
+    running = executor.options(retries=3).submit(tasks.hold, tmp_path)
+    queued = executor.submit(tasks.pid)
+    worker = executor._processes[begun(tmp_path)]
+    getattr(executor, how)()
+    with pytest.raises(mh.WorkerDied):
+        running.result()
+    assert queued.cancelled()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(tasks.pid)
+    worker.join()
+    assert worker.exitcode == -number
+    executor.shutdown()
+    # Neither without workers, nor twice, is it an error.
+    getattr(executor, how)()
+    getattr(mh.ProcessPoolExecutor(), how)()
 
 
 def test_a_pool_that_nobody_keeps_ends_when_its_tasks_are_done(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ class Condition(_native.ConditionBase, Primitive):
     async def __aexit__(self, *error: object) -> None:
         await self._lock.__aexit__(*error)
 
+    def locked(self) -> bool:
+        """Say whether anybody has acquired its lock."""
+        locked: bool = self._lock.locked()
+        return locked
+
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
         kind = type(self).__name__
@@ -172,6 +177,10 @@ class Condition(_native.ConditionBase, Primitive):
 
         Returns:
             what `predicate` returned last.
+
+        Raises:
+            RuntimeError: the lock is not acquired.
+            ValueError: `timeout` is not a number.
         """
         looks = _Looks(predicate, timeout)
         while looks.in_vain():
@@ -253,6 +262,10 @@ class Condition(_native.ConditionBase, Primitive):
 
         Returns:
             what `predicate` returned last.
+
+        Raises:
+            RuntimeError: the lock is not acquired.
+            ValueError: `timeout` is not a number.
         """
         looks = _Looks(predicate, timeout)
         while looks.in_vain():
@@ -279,7 +292,8 @@ class _Looks:
             return False
         if self._deadline is not None:
             self.left = self._deadline - time.monotonic()
-        return self.left is None or self.left > 0
+        # What is not a number is refused by the wait.
+        return self.left is None or not self.left <= 0
 
 
 def _let_go(lock: Any) -> Callable[[], object]:

@@ -13,6 +13,7 @@ from manyhands import _hash_seed, _interpreter, _native, _settings
 from manyhands._executor import Executor
 from manyhands._forward import Forwarder
 from manyhands._future import Future  # noqa: TC001 - registers the class of futures
+from manyhands._living import Living
 from manyhands._options import check_workers
 from manyhands._portrait import portrait
 from manyhands._running import Running, ending, stop_all, terminate_all
@@ -44,7 +45,7 @@ _THREAD_VARIABLES: Final = (
     "NUMEXPR_NUM_THREADS",
 )
 
-_executors: weakref.WeakSet[ProcessPoolExecutor] = weakref.WeakSet()
+_executors: Living[ProcessPoolExecutor] = Living()
 
 
 class ProcessPoolExecutor(Executor):
@@ -333,6 +334,47 @@ class ProcessPoolExecutor(Executor):
         """End at once: kill the workers, cancel every unfinished future."""
         terminate_all(self._close_to_tasks(cancel_announced=True))
 
+    def terminate_workers(self) -> None:
+        """Take no more tasks, and end the workers by SIGTERM, without waiting until they have.
+
+        What a worker runs fails with `WorkerDied`, or goes on if it handles that signal; it is not
+        tried again. What no worker has begun is cancelled. Ending a pool by `terminate` waits.
+
+        Example:
+            >>> ex = mh.ProcessPoolExecutor()
+            >>> sleeper = ex.submit(time.sleep, 60)
+            >>> ex.terminate_workers()
+        """
+        self._force_shutdown("terminate")
+
+    def kill_workers(self) -> None:
+        """Take no more tasks, and end the workers by SIGKILL, without waiting until they have.
+
+        What a worker runs fails with `WorkerDied`; it is not tried again. What no worker has begun
+        is cancelled. Ending a pool by `terminate` waits.
+
+        Example:
+            >>> ex = mh.ProcessPoolExecutor()
+            >>> sleeper = ex.submit(time.sleep, 60)
+            >>> ex.kill_workers()
+        """
+        self._force_shutdown("kill")
+
+    def _force_shutdown(self, operation: str) -> None:
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
+        started = self._started()
+        self.shutdown(wait=False, cancel_futures=True)
+        from manyhands._worker_process import processes_of
+
+        for running in started:
+            told: set[int] = set()
+            # Once more, for those that have started meanwhile.
+            while new := [p for pid, p in processes_of(running.engine).items() if pid not in told]:
+                for process in new:
+                    getattr(process, operation)()
+                    told.add(process.pid)
+
     def _close_to_tasks(self, cancel_announced: bool) -> list[Running]:
         """Take no more tasks; return what has been started, and has to be ended."""
         with self._start_lock:
@@ -410,7 +452,7 @@ def _at_exit() -> None:
     global _is_exiting
     _is_exiting = True
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-    for executor in list(_executors):
+    for executor in _executors:
         if executor._running is not None:
             ending.add(executor._running)
     for running in list(ending):
@@ -427,7 +469,7 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for executor in list(_executors):
+    for executor in _executors:
         executor._after_fork_in_child()
     for running in list(ending):
         running.engine.abandon()

@@ -313,5 +313,6 @@ def checked_bound(name: str, value: int | None) -> int | None:
         kind = type(value).__name__
         raise TypeError(f"{name} must be an integer or None, not {kind}") from None
     if number < 1:
-        raise ValueError(f"{name} must be >= 1.")
+        # In the standard library's words.
+        raise ValueError(f"{name} must be " + (">= 1." if name == "chunksize" else "None or > 0"))
     return number

@@ -203,7 +203,7 @@ impl LockBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        slf.get().placed.describe(slf)
+        slf.get().placed.describe(slf, "")
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

@@ -133,14 +133,14 @@ impl<L: Owned> Placed<L> {
 
     /// Its text, in the form of `threading`; with its key, which is the same in all processes, and what a DeadlockError
     /// calls it.
-    pub(super) fn describe(&self, object: &Bound<'_, PyAny>) -> PyResult<String> {
+    pub(super) fn describe(&self, object: &Bound<'_, PyAny>, more: &str) -> PyResult<String> {
         let class = object.get_type().name()?;
         let name = self.record.label();
         let plain = self.lock.plain();
         let state = if plain.is_locked() { "locked" } else { "unlocked" };
         let owner = plain.owner();
         let owner = owner.map_or(String::new(), |(owner, thread)| format!(" owner={}/{thread}", owner.pid()));
-        Ok(format!("<{state} manyhands.{class} object{name}{owner} at {:#x}>", self.record.key()))
+        Ok(format!("<{state} manyhands.{class} object{name}{owner}{more} at {:#x}>", self.record.key()))
     }
 }
 

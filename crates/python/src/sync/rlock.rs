@@ -227,7 +227,8 @@ impl RLockBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        slf.get().placed.describe(slf)
+        let placed = &slf.get().placed;
+        placed.describe(slf, &format!(" count={}", placed.lock.count()))
     }
 
     fn _address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
