@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -46,6 +47,20 @@ def test_computing_under_the_gil_goes_to_processes() -> None:
     )  # fmt: skip
     assert chosen.kind == "process"
     assert chosen.reason == ("items compute 5 ms each under the GIL (2 threads: 1.0×)")
+
+
+def test_computing_without_a_gil_goes_to_threads() -> None:
+    free = replace(TWO_CPUS, gil=False)
+    work: dict[str, Any] = {"item_seconds": 0.005, "cpu_seconds": 0.005, "payload_seconds": 1e-5}
+    chosen = choice(1000, free, **work)
+    assert chosen.kind == "thread"
+    assert chosen.reason == "items compute 5 ms each, and this Python has no GIL"
+    # Unless they were seen to hold each other up by something else.
+    chosen = choice(1000, free, **work, thread_speedup=1.0)
+    assert chosen.kind == "process"
+    assert chosen.reason == (
+        "items compute 5 ms each, and hold each other up as threads (2 threads: 1.0×)"
+    )
 
 
 def test_a_choice_does_not_claim_what_was_not_found_out() -> None:
@@ -306,7 +321,8 @@ def test_a_choice_belongs_to_its_context() -> None:
     thread = threading.Thread(target=other)
     thread.start()
     thread.join()
-    assert seen[0] is None
+    # Where a thread begins with a copy of its maker's context, it knows that one's choice.
+    assert seen[0] is (mine if getattr(sys.flags, "thread_inherit_context", 0) else None)
     assert seen[1] is not None
     assert seen[1].kind == "thread"
     assert mh.last_choice() is mine

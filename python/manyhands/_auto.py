@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from manyhands._choice import MOST_THREADS, Choice, Resources, remember
 from manyhands._chunk import Outcome, is_returnable, not_the_end, run_chunk
 from manyhands._course import Course
+from manyhands._interpreter import has_gil
 from manyhands._item_note import note_items, sketch
 from manyhands._loan import Loan
 from manyhands._native import check_cancelled
@@ -56,6 +57,7 @@ def _resources(work: Work[T]) -> Resources:
         process_workers=available if most is None else most,
         process_start=0.0 if is_warm("process") else COLD_START,
         enforce_timeout=work.options.timeout is not None,
+        gil=has_gil(),
     )
 
 

@@ -107,6 +107,7 @@ class Resources:
         enforce_timeout: whether items have a timeout, which the caller itself cannot enforce.
         memory: bytes that items under way may hold together.
         others: threads of other programs that want these CPUs at any moment.
+        gil: whether this Python has a GIL, which threads that compute may take turns with.
     """
 
     cpus: int
@@ -116,6 +117,7 @@ class Resources:
     enforce_timeout: bool = False
     memory: float = float("inf")
     others: float = 0.0
+    gil: bool = True
 
     def computed(self, threads: float) -> float:
         """Return the CPU seconds that so many threads of ours get in a second.
@@ -172,7 +174,9 @@ _last: ContextVar[Choice | list[Choice] | None] = ContextVar("manyhands_last_cho
 def last_choice() -> Choice | None:
     """Return what the latest ``workers="auto"`` map of this context chose, None if there was none.
 
-    Each thread and each asyncio task has a context of its own.
+    Each thread and each asyncio task has a context of its own. Where threads inherit the context
+    of whoever starts them (``sys.flags.thread_inherit_context``, as on free-threaded Python), that
+    one begins with what was chosen before.
 
     Example:
         >>> mh.map(abs, [-1, 2])
@@ -231,7 +235,7 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     alone = count * (wait + cpu / have.computed(1))
     if not have.enforce_timeout:
         predicted["sequential"] = alone
-    held = count * _seconds_under_gil(cpu, measured.thread_speedup)
+    held = count * _seconds_under_gil(cpu, measured.thread_speedup, have.gil)
     threads = max(1, min(count, threads_for(measured, have)))
     got = have.computed(threads)
     shared = max(
@@ -264,10 +268,10 @@ def _rounds(count: float, workers: float) -> float:
     return -(-count // workers) if count < 16 * workers else count / workers
 
 
-def _seconds_under_gil(cpu: float, speedup: float | None) -> float:
+def _seconds_under_gil(cpu: float, speedup: float | None, gil: bool) -> float:
     """Estimate for how much of an item's CPU time no other thread can compute."""
     if speedup is None:
-        return cpu
+        return cpu if gil else 0.0
     if speedup >= FREE_SPEEDUP:
         return 0.0
     # Two items of `cpu` seconds each took 2 * cpu / speedup: the held parts, one after the other.
@@ -323,13 +327,15 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
         return "there are no items"
     each = _time(measured.item_seconds)
     if kind == "process":
-        return f"items compute {each} each{_under_gil(measured)}{_threads_tried(measured)}"
+        return f"items compute {each} each{_under_gil(measured, have)}{_threads_tried(measured)}"
     if kind == "thread":
         if measured.waiting > 0.5:
             threads = threads_for(measured, have)
             return f"items wait for {measured.waiting:.0%} of their {each}: {threads} threads"
         if measured.thread_speedup is not None and measured.thread_speedup > TURNS:
             return f"items compute {each} each without the GIL{_threads_tried(measured)}"
+        if measured.thread_speedup is None and not have.gil and have.cpus > 1:
+            return f"items compute {each} each, and this Python has no GIL"
         if measured.thread_speedup is None and measured.waiting < 0.2 and have.cpus > 1:
             return f"items compute {each} each, and threads may help"
         if measured.unpicklable is not None:
@@ -346,7 +352,8 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
     if have.cpus == 1:
         return f"items compute, {each} each, and there is one CPU"
     if measured.unpicklable is not None:
-        return f"items hold the GIL and cannot go to a process: {measured.unpicklable}"
+        why = "hold the GIL" if have.gil else "hold each other up"
+        return f"items {why} and cannot go to a process: {measured.unpicklable}"
     payload = measured.payload_seconds or 0.0
     if payload > 0.25 * measured.item_seconds:
         return f"pickling an item and its result takes {_time(payload)}, computing it {each}"
@@ -357,7 +364,9 @@ def _reason(kind: Kind, measured: Measurements, remaining: int | None, have: Res
     )
 
 
-def _under_gil(measured: Measurements) -> str:
+def _under_gil(measured: Measurements, have: Resources) -> str:
+    if not have.gil:
+        return "" if measured.thread_speedup is None else ", and hold each other up as threads"
     if measured.thread_speedup is None:
         return ", perhaps under the GIL"
     return " under the GIL" if measured.thread_speedup < 1.3 else ", in part under the GIL"

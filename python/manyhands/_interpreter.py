@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["flags", "program"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["flags", "has_gil", "program"]
 
 _ADVICE = (
     "name a Python interpreter like this one, by multiprocessing.set_executable(path), "
@@ -25,6 +28,15 @@ _RARE = (
     "safe_path",
     "verbose",
 )
+
+
+def has_gil() -> bool:
+    """Say whether threads of this program take turns with the interpreter.
+
+    Free-threaded builds have no GIL, unless an extension module or ``PYTHON_GIL=1`` wants one.
+    """
+    enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return enabled is None or enabled()
 
 
 def program() -> str:
@@ -93,5 +105,7 @@ def _own() -> str | None:
     if sys.executable and "py" in sys.executable.rpartition("/")[2]:
         return sys.executable
     version = sys.version_info
-    installed = f"{sys.exec_prefix}/bin/python{version.major}.{version.minor}"
+    # A free-threaded one has a t behind its version.
+    name = f"python{version.major}.{version.minor}{sys.abiflags}"
+    installed = f"{sys.exec_prefix}/bin/{name}"
     return installed if os.access(installed, os.X_OK) else sys.executable or None

@@ -296,7 +296,8 @@ class Pilot(Generic[T]):
             choice = choose(measured, self._left_to_do(), self.have)
             if ended or not self._more():
                 return choice
-            free = (measured.thread_speedup or 1.0) > TURNS or self._threads_will_do()
+            unknown = 1.0 if self.have.gil else 2.0
+            free = (measured.thread_speedup or unknown) > TURNS or self._threads_will_do()
             if waits <= 0.5 and (choice.kind == "process" or (choice.kind == "thread" and free)):
                 return choice
             if not crowd.computing:
