@@ -161,6 +161,34 @@ def test_warnings_that_are_errors() -> None:
                 executor.submit(tasks.warn, "an error here").result()
 
 
+FILTERS = """
+import sys, warnings
+import manyhands as mh
+
+def warn():
+    warnings.warn("careful", DeprecationWarning, stacklevel=1)
+
+assert sys.flags.context_aware_warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("error", DeprecationWarning)
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert isinstance(pool.submit(warn).exception(), DeprecationWarning)
+    # The shared pool's workers follow.
+    try:
+        mh.map(lambda _: warn(), range(3), workers="process")
+    except DeprecationWarning:
+        pass
+    else:
+        raise AssertionError("no error")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="filters are the whole program's")
+def test_filters_of_a_context_hold_in_workers() -> None:
+    command = [sys.executable, "-X", "context_aware_warnings=1", "-c", FILTERS]
+    subprocess.run(command, check=True)
+
+
 def test_a_filter_does_not_make_workers_import_what_it_is_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

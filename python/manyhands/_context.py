@@ -15,6 +15,7 @@ from contextvars import Context, ContextVar, copy_context
 
 from manyhands import _own_settings, _pickling
 from manyhands._constants import is_constant
+from manyhands._warning_filters import is_their_context
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ __all__ = [
 Home = tuple[str, str]
 
 _homes: dict[ContextVar[Any], Home | None] = {}
+# Those of variables that no module holds.
+_given: dict[ContextVar[Any], Home] = {}
 # What could not be pickled: finding that out takes too long to be done for every task.
 _refused: set[tuple[ContextVar[Any], type]] = set()
 # Who lives in a home that no module provides: the variable itself, or in a worker one made for it.
@@ -73,6 +76,8 @@ def dump_context() -> bytes:
     settings: list[_own_settings.Sent] = []
     constant = True
     for variable, value in context.items():
+        if is_their_context(variable):
+            continue
         if _own_settings.is_setting(variable):
             constant = False
             setting = _own_settings.dump(variable, value)
@@ -162,7 +167,8 @@ def reduce_variable(
         _last_dumped = None  # made when nobody could have used this variable
         from uuid import uuid4
 
-        home = ("", f"{variable.name}-{uuid4()}")
+        # In one step: threads that do this at the same time get one home.
+        home = _given.setdefault(variable, ("", f"{variable.name}-{uuid4()}"))
         _homes[variable] = home
         _settled[home] = variable  # where the function comes back to, it finds this very variable
     try:
@@ -193,8 +199,9 @@ def _settle(home: Home, name: str, *default: Any) -> ContextVar[Any]:
             return found
     variable = variable_at(home)
     if variable is None:
-        variable = ContextVar(name, default=default[0]) if default else ContextVar(name)
-        _settled[home] = variable
+        made = ContextVar(name, default=default[0]) if default else ContextVar(name)
+        # In one step: two threads that load such functions at the same time share one variable.
+        variable = _settled.setdefault(home, made)
         _homes[variable] = home
     return variable
 
@@ -203,9 +210,7 @@ def _home_of(variable: ContextVar[Any]) -> Home | None:
     """Where the variable lives; looked for once, since it means walking over all modules."""
     if variable in _homes:
         return _homes[variable]
-    home = _search(variable)
-    _homes[variable] = home
-    return home
+    return _homes.setdefault(variable, _search(variable))
 
 
 def _search(variable: ContextVar[Any]) -> Home | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from manyhands import _import_watch, _log_set_up, _pickling
 from manyhands._directory import working_directory
+from manyhands._warning_filters import effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "collect"]
 
 
-_chosen_key: bytes | None = None
+_chosen_key: dict[str, bytes] = {}
 
 
 class Settings(TypedDict):
@@ -36,8 +37,8 @@ class Settings(TypedDict):
     preload: list[str]
     logging: _log_set_up.LogSetUp
     faulthandler: bool  # is to show the stacks of a worker that crashes
-    # Pickle of `warnings.filters`: of each the module of its category, and its own pickle, with one
-    # of the category in it.
+    # Pickle of the warning filters: of each the module of its category, and its own pickle, with
+    # one of the category in it.
     warning_filters: bytes | None
     authkey: bytes  # multiprocessing's
     tracker_fd: int | None  # of multiprocessing's resource tracker
@@ -114,11 +115,10 @@ def collect(
 
 
 def _warning_filters() -> bytes | None:
-    warnings = sys.modules.get("warnings")
-    if warnings is None:
+    if "warnings" not in sys.modules:
         return None
     filters = []
-    for item in warnings.filters:
+    for item in effective():
         try:
             filters.append((item[2].__module__, _dump_filter(item)))
         except Exception:
@@ -139,18 +139,19 @@ def _authkey() -> bytes:
 
     If multiprocessing has not been imported yet, it is given a key now, for when it will be.
     """
-    global _chosen_key
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         return bytes(process.current_process().authkey)
-    if _chosen_key is None:
-        _chosen_key = os.urandom(32)
+    made = os.urandom(32)
+    # In one step: pools that threads start at the same time have the same key.
+    key = _chosen_key.setdefault("key", made)
+    if key is made:
         _import_watch.after_import("multiprocessing.process", _use_chosen_key)
-    return _chosen_key
+    return key
 
 
 def _use_chosen_key() -> None:
-    sys.modules["multiprocessing.process"].current_process().authkey = _chosen_key
+    sys.modules["multiprocessing.process"].current_process().authkey = _chosen_key["key"]
 
 
 def _tracker_fd() -> int | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from manyhands import _log_set_up
 from manyhands._directory import working_directory
 from manyhands._import_watch import NewModules
+from manyhands._warning_filters import effective
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -33,7 +34,7 @@ class StartState(NamedTuple):
         directory: the working directory, or None if it has been removed.
         environment: the environment variables, encoded.
         modules: specifications of the program's own modules, by name; reloading one makes another.
-        warning_filters: ``warnings.filters``.
+        warning_filters: those that counted then.
         logging: levels, their names and the class of loggers.
     """
 
@@ -57,7 +58,7 @@ class StartState(NamedTuple):
             working_directory(),
             _environment(),
             _modules(),
-            _warning_filters(),
+            effective(),
             _log_set_up.state(),
         )
 
@@ -71,7 +72,7 @@ class StartState(NamedTuple):
             return False
         if working_directory() != self.directory:
             return False
-        if not _let_through(self.warning_filters, _warning_filters()):
+        if not _let_through(self.warning_filters, effective()):
             return False
         if _log_set_up.state() != self.logging:
             return False
@@ -80,11 +81,6 @@ class StartState(NamedTuple):
             return False
         self.modules.update(now)
         return True
-
-
-def _warning_filters() -> list[Any]:
-    warnings = sys.modules.get("warnings")
-    return [] if warnings is None else list(warnings.filters)
 
 
 def _let_through(started: list[Any], now: list[Any]) -> bool:
