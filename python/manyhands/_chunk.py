@@ -187,7 +187,7 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
     buffers = [each.copy() for each in shipped.buffers]
     fn = cast("Callable[..., T]", loads(data, buffers))
     with _unpacked_lock:
-        _unpacked[shipped.key] = fn
+        fn = _unpacked.setdefault(shipped.key, fn)  # another thread may have been faster
         if len(_unpacked) > _UNPACKED_LIMIT:
             _unpacked.popitem(last=False)
     return fn

@@ -59,9 +59,11 @@ def unregister_by_value(module: ModuleType) -> None:
         ValueError: it was not registered.
     """
     name = _checked_name(module)
-    if name not in _registered:
-        raise ValueError(f"module {name!r} is not registered: see mh.register_by_value")
-    _registered.remove(name)
+    try:
+        _registered.remove(name)
+    except KeyError:
+        text = f"module {name!r} is not registered: see mh.register_by_value"
+        raise ValueError(text) from None
     _native.forget_functions()
 
 

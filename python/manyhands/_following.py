@@ -13,9 +13,9 @@ from concurrent.futures import InvalidStateError
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakSet
 
 from manyhands._future import Future
+from manyhands._living import Living
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,11 +33,11 @@ _DEEPEST: Final = 16
 
 
 # Those that are made here; the ones that are not done are looked at after a fork.
-_made: WeakSet[Future[Any]] = WeakSet()
+_made: Living[Future[Any]] = Living()
 
 
 def _after_fork_in_child() -> None:
-    for future in list(_made):
+    for future in _made:
         future._orphan_in_child()
 
 

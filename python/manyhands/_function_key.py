@@ -88,7 +88,7 @@ def _collect(fn: FunctionType, collected: list[tuple[object, str, object]], seen
     ]
     carried: list[object] = list(fn.__defaults__ or ())
     for names in (fn.__kwdefaults__ or {}, fn.__dict__):
-        for name, value in names.items():
+        for name, value in list(names.items()):  # other threads may set attributes meanwhile
             found.append((names, name, value))
             carried.append(value)
     for cell in fn.__closure__ or ():

@@ -12,7 +12,7 @@ import os
 __all__ = ["adopt", "chosen", "for_workers"]
 
 _VARIABLE = "PYTHONHASHSEED"
-_chosen: str | None = None
+_chosen: dict[str, str] = {}
 
 
 def chosen() -> str | None:
@@ -22,13 +22,15 @@ def chosen() -> str | None:
         >>> chosen() == chosen()
         True
     """
-    global _chosen
     if os.environ.get(_VARIABLE, "random") != "random":
         return None
-    if _chosen is None:
-        # Not 0, which is no seed; and nobody outside is to guess it, as with Python's own.
-        _chosen = str(1 + int.from_bytes(os.urandom(4), "little") % 0xFFFF_FFFF)
-    return _chosen
+    seed = _chosen.get("seed")
+    if seed is None:
+        # Not 0, which is no seed; and nobody outside is to guess it, as with Python's own. In one
+        # step: pools that threads start at the same time have the same seed.
+        made = str(1 + int.from_bytes(os.urandom(4), "little") % 0xFFFF_FFFF)
+        seed = _chosen.setdefault("seed", made)
+    return seed
 
 
 def for_workers() -> dict[str, str | None]:
@@ -39,6 +41,5 @@ def for_workers() -> dict[str, str | None]:
 
 def adopt(seed: str) -> None:
     """Use a parent's seed for the pools of this process, and hide it from what tasks start."""
-    global _chosen
-    _chosen = seed
+    _chosen["seed"] = seed
     os.environ.pop(_VARIABLE, None)

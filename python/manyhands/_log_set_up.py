@@ -44,7 +44,8 @@ def state() -> tuple[dict[str, int], int, dict[int, str], type | None]:
         level = getattr(logger, "level", 0)  # a placeholder has none
         if level:
             levels[name] = level
-    names = dict(logging._levelToName.items() - _USUAL.items())
+    # A copy first: other threads may name levels meanwhile.
+    names = dict(dict(logging._levelToName).items() - _USUAL.items())
     made_of = logging.getLoggerClass()
     disabled = logging.root.manager.disable
     return levels, disabled, names, None if made_of is logging.Logger else made_of

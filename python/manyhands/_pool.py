@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
-from weakref import WeakSet
 
 from manyhands._feed import Feed
 from manyhands._item_note import small
+from manyhands._living import Living
 from manyhands._options import NO_OPTIONS
 from manyhands._pace import LARGEST, Pace
 from manyhands._pool_result import AsyncResult, MapResult, PoolIterator
@@ -96,7 +96,7 @@ class Pool:
             )
         self._processes = processes
         # Those whose input has not been read to its end: `join` waits for all of it.
-        self._iterators: WeakSet[PoolIterator[Any]] = WeakSet()
+        self._iterators: Living[PoolIterator[Any]] = Living()
         self._state = "RUN"
 
     def __repr__(self) -> str:
@@ -295,6 +295,6 @@ class Pool:
         if self._state == "RUN":
             raise ValueError("Pool is still running")
         if self._state == "CLOSE":
-            for iterator in list(self._iterators):
+            for iterator in self._iterators:
                 iterator.submit_rest()
         self._executor.shutdown(wait=True)

@@ -10,11 +10,12 @@ from contextvars import Context
 from itertools import count
 from math import isnan
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
-from weakref import WeakSet, ref
+from weakref import ref
 
 from manyhands import _future as _future  # Rust makes its futures, once this is imported
 from manyhands import _native, _own_place
 from manyhands._executor import Executor
+from manyhands._living import Living
 from manyhands._options import TaskOptions, check_workers
 from manyhands._portrait import portrait
 from manyhands._sure_thread import SureThread
@@ -119,19 +120,19 @@ def _tear_down(crew: _Crew) -> None:
 
 
 _next_number = count().__next__
-_crews: WeakSet[_Crew] = WeakSet()
+_crews: Living[_Crew] = Living()
 
 
 def _at_exit() -> None:
     # Nothing more can be submitted; what is queued is done first, as in the standard library.
     _native.close_thread_pools()
-    for crew in list(_crews):
+    for crew in _crews:
         crew.join()
     _native.stop_deadlines()
 
 
 def _after_fork_in_child() -> None:
-    for crew in list(_crews):
+    for crew in _crews:
         crew.threads.clear()
     _native.restart_thread_pools()
 

@@ -207,7 +207,7 @@ def _placed_type(kind: Any) -> Any:
     if placed is None:
         # The name stays, so that messages and `Synchronized<name>` read as usual.
         placed = type(kind)(kind.__name__, (_Placed, kind), {"__module__": kind.__module__})
-        _placed_types[kind] = placed
+        placed = _placed_types.setdefault(kind, placed)  # another thread may have been faster
     return placed
 
 
@@ -314,5 +314,6 @@ def _synchronized(made: Any, lock: Any) -> Any:
     if guarded is None:
         fields = {field[0]: _field(field[0]) for field in kind._fields_}
         bases = (_Guarded, sharedctypes.SynchronizedBase)
-        guarded = _structures[kind] = type("Synchronized" + kind.__name__, bases, fields)
+        guarded = type("Synchronized" + kind.__name__, bases, fields)
+        guarded = _structures.setdefault(kind, guarded)  # another thread may have been faster
     return guarded(made, lock)
