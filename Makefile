@@ -28,7 +28,7 @@ PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
 FUZZ_S ?= 300
 # What `make test` leaves to targets of their own, or runs beside.
-USUAL := not storm and not faults and not borrowed and not benches
+USUAL := not storm and not faults and not borrowed and not benches and not dist
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
 
@@ -95,7 +95,12 @@ format: rust python ## Format the Rust and the Python code
 	.venvs/lint/bin/ruff format
 
 .PHONY: test
-test: test-rust loom test-python test-oldest test-benches ## Run all tests, on every Python of 3.11 to 3.13 found here
+test: test-rust loom test-python test-oldest test-benches test-dist ## Run all tests, on every Python of 3.11 to 3.13 found here
+
+# With what compiles everything once more: the source archive, the crates, the oldest Rust.
+.PHONY: test-all
+test-all: SLOW :=
+test-all: test msrv ## Run all tests, and build the source archive, the crates, and with the oldest Rust
 
 # The newest versions of what the package needs or knows are those of the other tests.
 .PHONY: test-oldest
@@ -107,6 +112,13 @@ test-oldest: wheel ## Test what depends on other packages with their oldest vers
 .PHONY: test-rust
 test-rust: rust ## Run the Rust tests only
 	timeout --kill-after=20 $(RUST_LIMIT_S) $(CARGO_TEST) --quiet
+
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+.PHONY: msrv
+msrv: rust ## Compile with the oldest Rust that Cargo.toml names (needs rustup)
+	@cargo +$(MSRV) --version >/dev/null 2>&1 || { \
+	  echo 'Rust $(MSRV) is missing: rustup toolchain install $(MSRV) --profile minimal' >&2; exit 1; }
+	CARGO_TARGET_DIR=target/msrv cargo +$(MSRV) check --locked --workspace --all-targets --quiet
 
 .PHONY: loom
 loom: rust ## Check the lock-free protocols in every interleaving
@@ -136,6 +148,13 @@ test-python: wheel ## Run the Python tests only
 test-benches: wheel ## Test that the benchmarks drive every rival, and what they write
 	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
 	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/bench/bin/python -m pytest -p no:cacheprovider -n 2 -m benches $(ARGS)
+
+# Without the compilations, which `make test-all` adds.
+SLOW := and not slow
+.PHONY: test-dist
+test-dist: wheel ## Test the wheel in a clean environment, its tags and its metadata
+	@$(ENVIRONMENT) .venvs/dist "$(PYTHON)" requirements/build.txt requirements/test.txt requirements/dist.txt --wheel $(WHEELS)/*.whl
+	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/dist/bin/python -m pytest -p no:cacheprovider -m 'dist $(SLOW)' $(ARGS)
 
 .PHONY: storm
 storm: wheel ## Kill processes by the thousand for several minutes
@@ -183,7 +202,7 @@ docs: wheel ## Build the documentation into docs/_build/html
 pins: python ## Choose the newest versions for requirements/*.txt
 	@$(ENVIRONMENT) .venvs/pins "$(PYTHON)"
 	@.venvs/pins/bin/python -m pip install --quiet pip-tools
-	@for file in build test oldest lint docs bench ray; do \
+	@for file in build test oldest lint docs bench ray dist; do \
 	  .venvs/pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
 	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	    --annotation-style=line --output-file requirements/$$file.txt requirements/$$file.in; \

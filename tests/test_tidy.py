@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import json
 import re
 import subprocess
 import tomllib
@@ -223,6 +224,21 @@ def test_dependencies_point_down() -> None:
         wrong = {name for name in ours if (ROOT / "crates" / name).is_dir()} - below
         broken += [f"crates/{crate} depends on crates/{name}" for name in sorted(wrong)]
     report(broken, "a layer that knows the one above cannot be understood, or tested, alone")
+
+
+def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:
+    allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"}
+    ask = ["cargo", "metadata", "--locked", "--format-version", "1"]
+    answer = subprocess.run(ask, cwd=ROOT, capture_output=True, check=True).stdout
+    broken = []
+    for crate in json.loads(answer)["packages"]:
+        named = f"{crate['name']} {crate['version']}"
+        parts = re.sub(r"[()]", "", crate["license"] or "none").split(" AND ")
+        if not all(allowed & {*re.split(r" OR |/", part)} for part in parts):
+            broken.append(f"{named}: licence {crate['license']}")
+        if crate["source"] not in (None, "registry+https://github.com/rust-lang/crates.io-index"):
+            broken.append(f"{named}: from {crate['source']}")
+    report(broken, "whoever ships our wheel ships these, and must be allowed to")
 
 
 def test_each_release_names_its_acquire() -> None:
