@@ -93,6 +93,7 @@ def test_the_metadata_is_whole(wheel: Path, sdist: Path) -> None:
         assert (sdist / place).is_file()
 
 
+@pytest.mark.timeout(300)  # pip makes an environment and looks at the index
 def test_the_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clean"
     environment.create(folder, sys._base_executable)  # type: ignore[attr-defined]
