@@ -28,6 +28,7 @@ PYTEST_LIMIT_S ?= 1800
 RUST_LIMIT_S ?= 1200
 FUZZ_S ?= 300
 # What `make test` leaves to targets of their own, or runs beside.
+ONCE := and not once
 USUAL := not storm and not faults and not borrowed and not benches and not dist
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
@@ -95,12 +96,13 @@ format: rust python ## Format the Rust and the Python code
 	.venvs/lint/bin/ruff format
 
 .PHONY: test
-test: test-rust loom test-python test-oldest test-benches test-dist ## Run all tests, on every Python of 3.11 to 3.13 found here
+test: test-rust loom test-python test-benches test-dist ## Run all tests, and on each further Python found what can differ there
 
 # With what compiles everything once more: the source archive, the crates, the oldest Rust.
 .PHONY: test-all
 test-all: SLOW :=
-test-all: test msrv ## Run all tests, and build the source archive, the crates, and with the oldest Rust
+test-all: ONCE :=
+test-all: test test-oldest msrv ## Run all tests on every Python, with the oldest packages and the oldest Rust
 
 # The newest versions of what the package needs or knows are those of the other tests.
 .PHONY: test-oldest
@@ -128,16 +130,19 @@ loom: rust ## Check the lock-free protocols in every interleaving
 # Every Python gets its own environment and the same wheel; the tests import what was installed,
 # not this folder. Tests mostly wait, so two run at a time, and the suites borrowed from CPython and
 # joblib beside them.
+# All of them run on the Python of the demo, and on the others those that can differ there.
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
 	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; \
+	first=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	while read -r minor python <&3; do \
 	  echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 2 --dist loadfile -m '$(USUAL)' || test $$? = 5 || failed="$$failed $$minor"; \
+	  marks='$(USUAL)'; test "$$minor" = "$$first" || marks="$$marks $(ONCE)"; \
+	  $$limited -n 2 --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	done 3< target/interpreters; \

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,45 @@ PAUSE_S = 0.01
 
 # The stdlib keeps these two for the life of the process, and says so.
 STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+
+# What runs on one Python only, by the file's name, and why it cannot differ on another. The rule is
+# in CONTRIBUTING.md; test_once.py checks it.
+ONCE = {
+    "test_conftest": "tests the tests",
+    "test_narrow_address_space": "the limits are the kernel's, what meets them is Rust",
+    "test_sync_storm": "deaths by the thousand: who notices them is Rust, and the kernel",
+    "test_tools": "tests what the Makefile calls",
+    "test_top": "the command and its screens are Rust",
+    "test_top_screen": "the command and its screens are Rust",
+}
+# A run that takes longer tells where the time went. Seconds.
+LONG_S = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs on one Python only."""
+    for item in items:
+        if item.path.stem in ONCE:
+            item.add_marker("once")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says of a long run in which files and folders the time went."""
+    files: dict[str, float] = defaultdict(float)
+    reports = (each for kind in terminalreporter.stats.values() for each in kind)
+    for report in reports:
+        if isinstance(report, pytest.TestReport):
+            files[report.nodeid.partition("::")[0]] += report.duration
+    if sum(files.values()) < LONG_S:
+        return
+    folders: dict[str, float] = defaultdict(float)
+    for name, seconds in files.items():
+        folders[str(Path(name).parent)] += seconds
+    for title, found in (("folders", folders), ("slowest 20 files", files)):
+        terminalreporter.section(f"time by {title}")
+        for name, seconds in sorted(found.items(), key=lambda each: -each[1])[:20]:
+            terminalreporter.write_line(f"{seconds:7.1f} s  {name}")
 
 
 @dataclass
