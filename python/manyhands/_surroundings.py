@@ -8,7 +8,7 @@ Left alone, because code rightly keeps it from task to task: imported modules an
 Looking at all of that after each task would cost more than a small task does. So the functions
 that change it are wrapped to leave a mark, and only after a task that left one is everything
 looked at. What happens behind Python's back (C code that calls ``chdir`` or closes descriptor 1)
-leaves none; the worker looks once more whenever it runs out of tasks.
+leaves none; the worker looks once more when it has had no task for a moment.
 """
 
 from __future__ import annotations

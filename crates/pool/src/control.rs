@@ -6,7 +6,7 @@
 //! | 128, 192 | *leader*: event for the thread that waits for a result (sequence, sleepers) | workers and driver notify |
 //! | 256, 320 | *collector*: event for the collector thread (sequence, sleepers) | workers and driver notify |
 //! | 384 | flags: [`STOP`] | parent |
-//! | 448 | leader present: 1 while a thread leads | parent |
+//! | 448 | lead: [`PRESENT`] while a thread leads, [`EXPECTED`] while results are mostly collected by one | parent |
 //! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
 //! | 576 | account: [`MARK`], then the words of [`Account`], then the crew: a bit for each participant that is one of the pool's workers | parent, for whoever looks from outside |
 //! | 1024 | ring | |
@@ -35,7 +35,7 @@ const WORK: usize = 0;
 const LEADER: usize = 128;
 const COLLECTOR: usize = 256;
 const FLAGS: usize = 384;
-const LEADER_PRESENT: usize = 448;
+const LEAD: usize = 448;
 const HUNGRY: usize = 512;
 const ACCOUNT: usize = 576;
 const RING: usize = 1024;
@@ -51,6 +51,11 @@ const _: () = assert!(ACCOUNT + 8 * (CREW + CREW_WORDS) <= RING);
 
 /// Flag: workers end as soon as they have no task.
 pub const STOP: u32 = 1;
+
+/// A thread leads.
+const PRESENT: u32 = 1;
+/// The last results were collected by a leader: there will be one for the next, too.
+const EXPECTED: u32 = 2;
 
 /// What a pool says about itself to whoever looks from outside. Each number is right by itself; two that are read one
 /// after the other may belong to different moments.
@@ -211,8 +216,8 @@ impl Control {
         self.segment.word32(self.offset + HUNGRY)
     }
 
-    fn leader_present(&self) -> &AtomicU32 {
-        self.segment.word32(self.offset + LEADER_PRESENT)
+    fn lead_word(&self) -> &AtomicU32 {
+        self.segment.word32(self.offset + LEAD)
     }
 
     /// Tells the parent that something has finished: the leader if there is one, else the collector.
@@ -221,22 +226,45 @@ impl Control {
     /// [`Control::leave`], and both sides have a full fence between, so one of them sees the other.
     pub fn announce(&self) {
         fence(Ordering::SeqCst);
-        if self.leader_present().load(Ordering::Relaxed) != 0 {
+        if self.lead_word().load(Ordering::Relaxed) & PRESENT != 0 {
             self.leader().notify(1);
         } else {
             self.collector().notify(1);
         }
     }
 
+    /// As [`announce`](Self::announce), unless nobody leads but somebody soon should, who will look by itself: then
+    /// nothing is said, and the caller must say it a moment later if what finished is still there. Returns whether
+    /// the parent has been told.
+    #[must_use]
+    pub fn announce_unless_expected(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let expected = self.lead_word().load(Ordering::Relaxed) == EXPECTED;
+        if !expected {
+            self.announce();
+        }
+        !expected
+    }
+
     /// Parent: a thread takes the lead.
     pub fn lead(&self) {
-        self.leader_present().store(1, Ordering::SeqCst);
+        self.lead_word().store(PRESENT | EXPECTED, Ordering::SeqCst);
     }
 
     /// Parent: the leader goes; it must look for finished tasks once more after this.
     pub fn leave(&self) {
-        self.leader_present().store(0, Ordering::SeqCst);
+        self.lead_word().store(EXPECTED, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+    }
+
+    /// Parent: whether there should be a leader soon, or is one.
+    pub fn is_leader_expected(&self) -> bool {
+        self.lead_word().load(Ordering::Relaxed) & EXPECTED != 0
+    }
+
+    /// Parent: the collector had to collect, so nobody should be waited for who may not come.
+    pub fn expect_no_leader(&self) {
+        self.lead_word().fetch_and(!EXPECTED, Ordering::Relaxed);
     }
 
     /// The order of queued slots.

@@ -10,7 +10,7 @@ use manyhands_channel::ring::{Entry, Ring};
 use manyhands_channel::words::SegmentWords;
 use manyhands_os::clock;
 use manyhands_os::memory::Segment;
-use manyhands_sync::atomic::Ordering;
+use manyhands_sync::atomic::{AtomicU64, Ordering};
 use manyhands_sync::{Spent, SpinPolicy, Wait};
 
 use crate::control::{Control, SLOTS, STOP, SeatRecord};
@@ -19,6 +19,10 @@ use crate::slots::{Finish, Phase, SlotState, Slots};
 /// How long loading a timed task, which may import much, does not count as its run, in nanoseconds. Longer than any
 /// import takes that comes to an end.
 pub const LOADING: u64 = 60 * clock::SECOND;
+
+/// How long a result may lie there before the collector is told of it, if a leader is expected: so many looks at the
+/// ring, some 20 microseconds.
+const DEFERRAL: u32 = 512;
 
 /// What there is for a worker to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,9 @@ pub struct WorkerSide {
     lane: Lane<SegmentWords>,
     participant: u16,
     spin: SpinPolicy,
+    /// The task whose end the parent has not been told of: `generation << 32 | slot + 1`, or 0. Only the worker's own
+    /// thread uses it.
+    deferred: AtomicU64,
 }
 
 impl WorkerSide {
@@ -58,6 +65,7 @@ impl WorkerSide {
             record,
             participant,
             spin: SpinPolicy::new(),
+            deferred: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +91,7 @@ impl WorkerSide {
     #[must_use]
     pub fn try_next(&self) -> Option<Next> {
         if self.is_over() {
+            self.announce_deferred();
             return Some(Next::End);
         }
         self.claim().map(Next::Task)
@@ -93,12 +102,20 @@ impl WorkerSide {
     /// # Errors
     /// When it is time to sleep; see [`wait_next`](Self::wait_next).
     pub fn spin_next(&self) -> Result<Next, Spent<'_>> {
-        self.spin.look(|| self.try_next())
+        let mut looks = 0;
+        self.spin.look(|| {
+            looks += 1;
+            if looks == DEFERRAL {
+                self.announce_deferred();
+            }
+            self.try_next()
+        })
     }
 
     /// Sleeps until there is a task, and claims it; or for `nanoseconds`, if given.
     #[must_use]
     pub fn wait_next(&self, spent: Spent<'_>, nanoseconds: Option<u64>) -> Next {
+        self.announce_deferred();
         let deadline = nanoseconds.map(|length| clock::now() + length);
         let found = self.control.work().wait_for(&SpinPolicy::none(), deadline, || self.try_next());
         found
@@ -109,13 +126,13 @@ impl WorkerSide {
     /// Notes that the worker has this task from now on, and loads it: what it is to call, and with what. `timed`: the
     /// parent wants to know since when it runs.
     pub fn begin(&self, entry: Entry, timed: bool) {
+        self.announce_deferred();
         let now = clock::now();
         self.slots.write_begun(entry.slot, now);
         let started = if timed { now.saturating_add(LOADING) } else { 0 };
         self.record.started().store(started, Ordering::Relaxed);
-        let current = u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1);
         // Release: the start time. pairs with: State::timed_task (Acquire)
-        self.record.current().store(current, Ordering::Release);
+        self.record.current().store(as_word(entry), Ordering::Release);
     }
 
     /// Notes that a timed task has been loaded, and runs from now on.
@@ -133,9 +150,27 @@ impl WorkerSide {
             let done = self.record.tasks_done();
             done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             self.lane.push(entry.slot);
-            self.control.announce();
+            if !self.control.announce_unless_expected() {
+                self.deferred.store(as_word(entry), Ordering::Relaxed);
+            }
         }
         finish
+    }
+
+    /// Tells the parent of the last result if it has not been told, and has not looked by itself either. Call it before
+    /// anything that takes time.
+    pub fn announce_deferred(&self) {
+        let word = self.deferred.load(Ordering::Relaxed);
+        if word == 0 {
+            return;
+        }
+        self.deferred.store(0, Ordering::Relaxed);
+        #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
+        let (slot, generation) = ((word as u32) - 1, (word >> 32) as u32);
+        let done = SlotState { generation, participant: self.participant, phase: Phase::Done };
+        if self.slots.state(slot) == done {
+            self.control.announce();
+        }
     }
 
     /// Whether the parent has asked this task to stop.
@@ -162,4 +197,9 @@ impl WorkerSide {
     pub fn tasks_done(&self) -> u64 {
         self.record.tasks_done().load(Ordering::Relaxed)
     }
+}
+
+/// One word for a task in its slot, never 0.
+fn as_word(entry: Entry) -> u64 {
+    u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1)
 }

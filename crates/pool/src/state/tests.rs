@@ -1,5 +1,6 @@
 //! The state machine with workers played by the test: no process, no clock.
 
+mod announcements;
 mod crew;
 mod index;
 mod put_off;

@@ -24,6 +24,11 @@ use crate::{codec, ffi, imports, spare};
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
 
+/// For so many nanoseconds a worker without tasks only waits: looking at what a task may have changed takes longer than a
+/// small task, and whoever calls one after another would wait for it where both have one CPU. Longer than a tick of the
+/// system's clock: to have a timer set for a time before the next one takes microseconds on a virtual machine.
+const MOMENT: u64 = 20 * clock::MILLISECOND;
+
 /// Freed shared memory that an idle worker keeps for its next results.
 const KEPT_BYTES: usize = 16 << 20;
 
@@ -111,10 +116,7 @@ impl WorkerLoop {
             let soon = self.side.try_next().map_or_else(|| py.detach(|| self.side.spin_next()), Ok);
             let next = match soon {
                 Ok(next) => next,
-                Err(spent) => {
-                    hooks.idle.call0()?;
-                    self.rest(py, &hooks, spent)
-                }
+                Err(spent) => self.rest(py, &hooks, spent)?,
             };
             match next {
                 Next::End => return Ok(()),
@@ -122,6 +124,7 @@ impl WorkerLoop {
                 Next::Task(entry) => {
                     self.run_task(py, &mut hooks, entry);
                     if self.is_spent() {
+                        self.side.announce_deferred();
                         return Ok(());
                     }
                 }
@@ -131,21 +134,25 @@ impl WorkerLoop {
 }
 
 impl WorkerLoop {
-    /// Sleeps until there is a task. Once it has had nothing to do for a while, it imports what it will need on bad days,
-    /// and gives back the memory of its own results, which only this worker can.
-    fn rest(&self, py: Python<'_>, hooks: &Hooks<'_>, spent: Spent<'_>) -> Next {
-        match py.detach(|| self.side.wait_next(spent, Some(clock::SECOND))) {
-            Next::Nothing => {
-                if let Err(error) = hooks.get_ready.call0() {
-                    error.write_unraisable(py, None);
-                }
-                py.detach(|| {
-                    self.arena.trim(KEPT_BYTES);
-                    self.side.wait_next(spent, None)
-                })
-            }
-            next => next,
+    /// Sleeps until there is a task. Once there has been none for a moment, it looks at what the last one may have
+    /// changed; once there has been none for longer, it imports what it will need on bad days, and gives back the memory
+    /// of its own results, which only this worker can.
+    fn rest(&self, py: Python<'_>, hooks: &Hooks<'_>, spent: Spent<'_>) -> PyResult<Next> {
+        let sleep = |nanoseconds| py.detach(|| self.side.wait_next(spent, nanoseconds));
+        let next = sleep(Some(MOMENT));
+        if !matches!(next, Next::Nothing) {
+            return Ok(next);
         }
+        hooks.idle.call0()?;
+        let next = sleep(Some(clock::SECOND));
+        if !matches!(next, Next::Nothing) {
+            return Ok(next);
+        }
+        if let Err(error) = hooks.get_ready.call0() {
+            error.write_unraisable(py, None);
+        }
+        py.detach(|| self.arena.trim(KEPT_BYTES));
+        Ok(sleep(None))
     }
 
     fn is_spent(&self) -> bool {
