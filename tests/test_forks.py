@@ -221,6 +221,10 @@ def test_a_forking_server(tmp_path: Path) -> None:
     assert server.served.value == requests
 
 
+@pytest.mark.skipif(
+    "t" in sys.abiflags and sys.version_info < (3, 15),
+    reason="asyncio itself hangs in a forked child that unwinds",
+)
 def test_a_child_that_unwinds_takes_no_coroutine_off_the_list() -> None:
     code = """
 import asyncio

@@ -86,6 +86,8 @@ os._exit(0)
 
 @pytest.mark.parametrize("kind", LOCKS, ids=name_of)
 def test_an_interrupt_before_the_block_begins_leaves_the_lock_free(kind: Any) -> None:
+    if kind is mh.Lock and sys.version_info[:2] == (3, 14):
+        pytest.skip("CPython 3.14 runs handlers there: threading.Lock fails this, too")
     assert run(INTERRUPTED, name_of(kind)) == "ok\n"
 
 
