@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands import _pilot
+from manyhands import _auto, _pilot
 from manyhands._choice import Choice, Measurements, Resources, choose, predict
 from manyhands._interpreter import has_gil
 from manyhands._meter import Meter, Overlap, Pair, Reading, overlap
@@ -110,6 +110,17 @@ def test_a_pool_that_has_to_start_first_needs_more_work() -> None:
     assert choose(work, 10, TWO_CPUS).kind == "sequential"
     assert choose(work, 10, warm).kind == "process"
     assert choose(work, 100, TWO_CPUS).kind == "process"
+
+
+def test_a_start_takes_longer_in_a_large_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = dict.fromkeys(map(str, range(_auto.USUAL_MODULES)))
+    monkeypatch.setattr(sys, "modules", usual)
+    assert _auto._cold_start() == _auto.COLD_START
+    # As many as NumPy has: it takes a tenth of a second to import where others are at work.
+    monkeypatch.setattr(sys, "modules", usual | dict.fromkeys(map(str, range(1000, 1100))))
+    assert _auto._cold_start() == pytest.approx(_auto.COLD_START + 0.05)
+    monkeypatch.setattr(sys, "modules", usual | dict.fromkeys(map(str, range(1000, 9000))))
+    assert _auto._cold_start() == _auto.LONGEST_START
 
 
 def test_one_cpu_computes_in_the_caller_but_still_waits_on_threads() -> None:
