@@ -107,7 +107,7 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="Invalid return condition: 'SOON'"):
         mh.wait([], return_when="SOON")
     with pytest.raises(AttributeError):
-        mh.wait([5])  # type: ignore[arg-type]
+        mh.wait([5])  # type: ignore[type-var]
 
 
 def test_foreign_futures_are_welcome() -> None:

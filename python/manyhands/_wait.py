@@ -7,7 +7,7 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from concurrent.futures._base import DoneAndNotDoneFutures
 from contextlib import nullcontext
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from manyhands import _native
 
@@ -23,9 +23,18 @@ T = TypeVar("T")
 Awaited = TypeVar("Awaited", bound="Future[Any]")
 
 
+if TYPE_CHECKING:
+
+    class Waited(NamedTuple, Generic[Awaited]):
+        """The standard library's `DoneAndNotDoneFutures`, which knows its own futures only."""
+
+        done: set[Awaited]
+        not_done: set[Awaited]
+
+
 def wait(
-    fs: Iterable[Future[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
-) -> DoneAndNotDoneFutures[T]:
+    fs: Iterable[Awaited], timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> Waited[Awaited]:
     """Wait for futures, as `concurrent.futures.wait` does.
 
     In a task that waits for tasks of its own thread pool, one more thread of the pool may run
@@ -52,14 +61,15 @@ def wait(
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         raise ValueError(f"Invalid return condition: {return_when!r}")
     with _blocked(futures):
-        if not _all_ours(futures):
-            return concurrent.futures.wait(futures, timeout, return_when)
-        return _wait(futures, timeout, return_when)
+        waited: Any
+        if _all_ours(futures):
+            waited = _wait(futures, timeout, return_when)
+        else:
+            waited = concurrent.futures.wait(futures, timeout, return_when)
+        return waited  # type: ignore[no-any-return]
 
 
-def _wait(
-    futures: set[Future[T]], timeout: float | None, return_when: str
-) -> DoneAndNotDoneFutures[T]:
+def _wait(futures: set[Any], timeout: float | None, return_when: str) -> DoneAndNotDoneFutures[T]:
     deadline = None if timeout is None else timeout + monotonic()
     tray = _native.Tray(futures)
     done: set[Future[T]] = set()

@@ -133,3 +133,16 @@ def test_futures_come_as_what_they_are() -> None:
         for theirs in mh.as_completed([foreign.submit(whole, "1")]):
             assert_type(theirs, futures.Future[int])
             assert theirs.result() == 1
+
+
+def test_what_has_been_waited_for_keeps_its_type() -> None:
+    with mh.ThreadPoolExecutor(1) as pool:
+        ready = mh.wait([pool.submit(whole, "4")])
+        assert_type(ready.done, set[mh.Future[int]])
+        done, not_done = ready
+        assert_type(not_done, set[mh.Future[int]])
+        assert [future.then(twice).result() for future in done] == [8.0]
+    with futures.ThreadPoolExecutor(1) as other:
+        of_the_library = mh.wait([other.submit(whole, "4")])
+        assert_type(of_the_library.done, set[futures.Future[int]])
+        assert [future.result() for future in of_the_library.done] == [4]
