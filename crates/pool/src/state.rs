@@ -7,6 +7,7 @@
 //! - `ending`: of the pool, and of the tasks that it still has then;
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
+//! - `stillborn`: what if workers die before they have done anything;
 //! - `put_off`: tasks that are to come later;
 //! - [`plan`]: what the driver is to do next, and when to look again.
 
@@ -18,6 +19,7 @@ mod put_off;
 mod results;
 pub mod seat;
 mod shortage;
+mod stillborn;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,7 @@ use plan::{Doom, Kill};
 use put_off::PutOff;
 use seat::{LaneTable, Seat};
 use shortage::Shortage;
+use stillborn::Stillborn;
 
 /// Why a task was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +132,7 @@ pub struct State<T> {
     // When a stopping pool, of whose tasks none runs any more, kills the workers that are left.
     end_by: Option<u64>,
     pub(crate) zygote: plan::Zygote,
-    stillborn: usize,
+    stillborn: Stillborn,
     shortage: Option<Shortage>,
     // The newest task when the driver last found none unfinished, and when that was.
     quiet: Option<(u64, u64)>,
@@ -175,7 +178,7 @@ impl<T> State<T> {
             kills: Vec::new(),
             end_by: None,
             zygote: plan::Zygote::None,
-            stillborn: 0,
+            stillborn: Stillborn::default(),
             shortage: None,
             quiet: None,
         }

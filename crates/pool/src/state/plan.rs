@@ -64,9 +64,6 @@ pub(crate) struct Kill {
 /// How long a worker takes at most to die of SIGKILL, in nanoseconds: on a busy machine, with much memory.
 const DYING: u64 = 5_000_000_000;
 
-/// Deaths of workers that never finished a task after which the pool gives up, per worker.
-const STILLBORN_PER_WORKER: usize = 3;
-
 impl<T> State<T> {
     /// Decides what is to be done now; the second value is when to look again at the latest.
     pub fn plan(&mut self, now: u64) -> (Vec<Action>, Option<u64>) {
@@ -77,8 +74,8 @@ impl<T> State<T> {
         let mut next = self.check_timeouts(now);
         next = earliest(next, self.bring_back(now, &mut actions));
         next = earliest(next, self.carry_out_dooms(now, &mut actions));
-        if self.stillborn > STILLBORN_PER_WORKER * self.settings.workers + 2 {
-            self.break_down("its workers die as soon as they start; see what they print");
+        if let Some(reason) = self.stillborn.give_up(self.settings.workers, now) {
+            self.break_down(reason);
         }
         if self.openness == Openness::Stopping && self.dooms.is_empty() {
             let end_by = *self.end_by.get_or_insert(now.saturating_add(self.settings.grace));

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use manyhands_channel::arena::BlockRef;
 
 use super::State;
+use super::stillborn::Stillborn;
 use crate::control::SLOTS;
 use crate::slots::{Encoding, Phase, flag};
 use crate::task::{Finished, Harvest, Outcome, Place, Speech, Token};
@@ -34,7 +35,7 @@ impl<T> State<T> {
 
     /// Takes the result out of a slot that is Done.
     pub(super) fn collect_slot(&mut self, slot: u32, seat: usize) {
-        self.stillborn = 0;
+        self.stillborn = Stillborn::default();
         let start = self.stash.bytes.len();
         let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
         if head.flags & flag::PRINTED != 0 {

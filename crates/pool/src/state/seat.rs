@@ -196,7 +196,7 @@ impl<T> State<T> {
             seat.note_end(pid, wait_status.unwrap_or(KILLED));
         }
         if !worked && !lost && !retired {
-            self.stillborn += 1;
+            self.stillborn.count(wait_status.unwrap_or(KILLED) == KILLED);
         }
         self.note_workers();
     }

@@ -388,7 +388,9 @@ fn a_pool_whose_workers_die_at_birth_gives_up() {
     bench.submit(0);
     for _ in 0..20 {
         let (actors, _) = bench.plan(0);
-        actors.iter().for_each(|actor| bench.bury(actor));
+        for actor in &actors {
+            bench.state.worker_gone(actor.seat, actor.generation, Some(256), None);
+        }
     }
     assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
     assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));

@@ -61,3 +61,26 @@ fn a_worker_that_was_not_forked_leaves_its_seat_free() {
     assert!(!bench.state.withdraw_all().is_empty());
     assert_eq!(bench.state.plan(4).0, [Action::QuitZygote], "nobody waits for a worker that never was");
 }
+
+#[test]
+fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
+    let mut bench = Bench::new(1);
+    bench.submit(0);
+    for _ in 0..100 {
+        let (actors, _) = bench.plan(SECOND);
+        actors.iter().for_each(|actor| bench.bury(actor));
+    }
+    let (actors, _) = bench.plan(10 * SECOND);
+    assert_eq!(actors[0].work(), Some(0), "whoever lives does its task");
+    assert_eq!(bench.tickets(), [0]);
+    bench.bury(&actors[0]);
+    // The time is counted anew.
+    bench.submit(1);
+    for second in 11..=21 {
+        assert_eq!(bench.state.check_open(), Ok(()));
+        let (actors, _) = bench.plan(second * SECOND);
+        actors.iter().for_each(|actor| bench.bury(actor));
+    }
+    bench.plan(22 * SECOND);
+    assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
+}

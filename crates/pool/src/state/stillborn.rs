@@ -1,0 +1,48 @@
+//! What becomes of a pool whose workers die before they have done anything.
+//!
+//! Those that end by themselves will do so again: the pool gives up soon. Those that are killed, as for want of memory, may live
+//! the next time, and who kills at random hits one that starts as easily as another: such a pool goes on trying for a while.
+
+use manyhands_os::clock::SECOND;
+
+/// Deaths, per worker of the pool, after which it gives up.
+const PER_WORKER: usize = 3;
+/// How long workers have to have been killed without any having done a task.
+const PATIENCE: u64 = 10 * SECOND;
+
+/// The workers that have died since the last task was done, without a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stillborn {
+    ended: usize,
+    killed: usize,
+    /// When it was first seen that some were killed, in nanoseconds of the clock.
+    since: Option<u64>,
+}
+
+impl Stillborn {
+    /// One more has died; whether it was killed.
+    pub(super) fn count(&mut self, killed: bool) {
+        if killed {
+            self.killed += 1;
+        } else {
+            self.ended += 1;
+        }
+    }
+
+    /// Why a pool with so many workers is to give up, if it is.
+    pub(super) fn give_up(&mut self, workers: usize, now: u64) -> Option<&'static str> {
+        let most = PER_WORKER * workers + 2;
+        if self.ended > most {
+            return Some("its workers die as soon as they start; see what they print");
+        }
+        if self.killed == 0 {
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let lasts = now.saturating_sub(since) >= PATIENCE;
+        (lasts && self.killed > most).then_some(
+            "its workers are killed as soon as they start, for 10 s now: by the system, if there is too little memory for them, \
+             or by another program",
+        )
+    }
+}
