@@ -21,9 +21,15 @@ use crate::clock::{Deadline, to_timespec, until};
 /// assert_eq!(bell.drain(), 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A program may close descriptors that are not its own, as daemons do when they start, and its next file gets the number.
+/// That is noticed: nothing is written to a file of the program, read from it, or closed.
 #[derive(Debug)]
 pub struct EventFd {
-    fd: OwnedFd,
+    /// Always there, but while it is dropped.
+    fd: Option<OwnedFd>,
+    /// Device and inode, which all descriptors without a file share, and no file, pipe or socket has.
+    identity: (u64, u64),
 }
 
 impl EventFd {
@@ -33,7 +39,9 @@ impl EventFd {
     /// When descriptors run out.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self { fd: rustix::event::eventfd(0, flags)? })
+        let fd = rustix::event::eventfd(0, flags)?;
+        let identity = identity_of(&fd)?;
+        Ok(Self { fd: Some(fd), identity })
     }
 
     /// Adds one. Never blocks: a counter that is full is readable, which is all that matters.
@@ -41,23 +49,32 @@ impl EventFd {
     /// # Errors
     /// When somebody else has closed the descriptor.
     pub fn signal(&self) -> io::Result<()> {
-        match rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &1u64.to_ne_bytes())) {
+        if !self.is_open() {
+            return Err(Errno::BADF.into());
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::write(self, &1u64.to_ne_bytes())) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// False when somebody else has closed the descriptor.
+    /// False when somebody else has closed the descriptor, be it that its number is in use again.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !matches!(rustix::io::fcntl_getfd(&self.fd), Err(Errno::BADF))
+        match identity_of(self) {
+            Ok(identity) => identity == self.identity,
+            Err(error) => error != Errno::BADF,
+        }
     }
 
     /// Sets the counter back to zero; returns what it was.
     #[expect(clippy::must_use_candidate, reason = "mostly called to make the descriptor unreadable")]
     pub fn drain(&self) -> u64 {
         let mut count = [0; 8];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut count)) {
+        if !self.is_open() {
+            return 0;
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(self, &mut count)) {
             Ok(8) => u64::from_ne_bytes(count),
             _ => 0,
         }
@@ -66,8 +83,22 @@ impl EventFd {
 
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("there until it is dropped").as_fd()
     }
+}
+
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        if !self.is_open() {
+            // The number is not ours to close.
+            std::mem::forget(self.fd.take());
+        }
+    }
+}
+
+fn identity_of(fd: impl AsFd) -> rustix::io::Result<(u64, u64)> {
+    let status = rustix::fs::fstat(fd)?;
+    Ok((status.st_dev, status.st_ino))
 }
 
 /// What a descriptor is ready for.
@@ -201,6 +232,8 @@ fn whole_milliseconds(nanoseconds: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use crate::clock;
 
@@ -225,6 +258,21 @@ mod tests {
         drop(writer);
         let events = poller.wait(None).expect("waited");
         assert!(events[0].0 == 1 && events[0].1.readable && events[0].1.closed);
+    }
+
+    #[test]
+    fn a_bell_whose_number_is_a_file_of_the_program_leaves_that_alone() {
+        let mut bell = EventFd::new().expect("a bell");
+        let (reader, writer) = crate::socket::pipe().expect("a pipe");
+        rustix::io::dup2(&writer, bell.fd.as_mut().expect("there")).expect("replaced");
+        let number = bell.as_fd().as_raw_fd();
+        assert!(!bell.is_open());
+        assert!(bell.signal().is_err());
+        assert_eq!(bell.drain(), 0);
+        drop(bell);
+        assert_eq!(rustix::io::ioctl_fionread(&reader).expect("a pipe"), 0, "something was written");
+        let file = std::fs::read_link(format!("/proc/self/fd/{number}")).expect("still open");
+        assert!(file.to_string_lossy().starts_with("pipe:"), "{file:?}");
     }
 
     #[test]
