@@ -125,10 +125,12 @@ _crews: Living[_Crew] = Living()
 
 def _at_exit() -> None:
     # Nothing more can be submitted; what is queued is done first, as in the standard library.
-    _native.close_thread_pools()
-    for crew in _crews:
-        crew.join()
-    _native.stop_deadlines()
+    try:
+        _native.close_thread_pools()
+    finally:  # a signal handler may raise
+        for crew in _crews:
+            crew.join()
+        _native.stop_deadlines()
 
 
 def _after_fork_in_child() -> None:

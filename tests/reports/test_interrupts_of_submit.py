@@ -75,3 +75,30 @@ def test_a_thread_that_is_refused_is_done_without(monkeypatch: pytest.MonkeyPatc
         second = pool.submit(abs, -1)
         gate.set()
         assert (first.result(), second.result()) == (True, 1)
+
+
+@pytest.mark.parametrize("thread", [Interrupted, Refused])
+def test_what_is_raised_while_a_closing_pool_starts_a_thread(
+    thread: type[SureThread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It needs one for the task that waits for another pool's.
+    gate = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with mh.ThreadPoolExecutor(1) as other:
+            first = other.submit(gate.wait, 30)
+            pool = mh.ThreadPoolExecutor(1)
+            second = pool.options(wait_for_futures=True).submit(bool, first)
+            with monkeypatch.context() as patch:
+                patch.setattr(_thread, "SureThread", thread)
+                if thread is Interrupted:
+                    with pytest.raises(KeyboardInterrupt):
+                        pool.shutdown(wait=False)
+                else:
+                    pool.shutdown(wait=False)
+            gate.set()
+            assert second.result(30) is True
+            pool.shutdown()
+    finally:
+        gate.set()
+        signal.signal(signal.SIGINT, before)

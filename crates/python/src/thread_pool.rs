@@ -83,12 +83,14 @@ fn thread_cpu_s(thread_id: i32) -> Option<f64> {
 
 /// Closes every pool: the interpreter is going down, and what is queued is still done.
 #[pyfunction]
-fn close_thread_pools(py: Python<'_>) {
+fn close_thread_pools(py: Python<'_>) -> PyResult<()> {
     EXITING.store(true, Ordering::Relaxed);
+    let mut raised = Ok(());
     for pool in pools() {
         pool.close();
-        pool.stay(py);
+        raised = raised.and(pool.stay(py));
     }
+    raised
 }
 
 /// Stops the thread that watches deadlines, once all workers have ended.
@@ -239,7 +241,7 @@ impl ThreadPoolBase {
     }
 
     /// Take no more tasks; cancel what is queued if `cancel_futures`.
-    fn _close(&self, py: Python<'_>, cancel_futures: bool) {
+    fn _close(&self, py: Python<'_>, cancel_futures: bool) -> PyResult<()> {
         self.pool.close();
         if cancel_futures {
             for task in self.pool.withdraw_all() {
@@ -248,7 +250,7 @@ impl ThreadPoolBase {
                 }
             }
         }
-        self.pool.stay(py);
+        self.pool.stay(py)
     }
 
     /// Ask what runs to stop.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::deadlines::{self, Key};
 use super::pool::{Inner, Pool};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, is_of_a_start};
 use super::task::Task;
 use crate::future::{FutureBase, Source};
 
@@ -96,14 +96,21 @@ impl Pool {
 
     /// Sees to it that a pool which has been closed has a worker for what is expected: whoever waits for its threads
     /// waits for that, too.
-    pub(super) fn stay(self: &Arc<Self>, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// What a signal handler raises meanwhile.
+    pub(super) fn stay(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let mut inner = self.lock();
         if inner.workers.is_empty() && inner.closing && !inner.expected.is_empty() {
             let summons = inner.hire(self);
             drop(inner);
-            // If that fails now, it will be tried again when the task is there.
-            _ = self.obey(py, summons);
+            return match self.obey(py, summons) {
+                // For want of something: it will be tried again when the task is there.
+                Err(error) if is_of_a_start(py, &error) => Ok(()),
+                done => done,
+            };
         }
+        Ok(())
     }
 
     /// The task that was announced has been submitted, or will never be.

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
 use manyhands_os::procfs;
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::ThreadWorker;
 use super::backlog::Backlog;
 use super::blocked::Blocked;
 use super::expected::Expected;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, is_of_a_start};
 use super::task::Task;
 use super::worker::{Counts, Worker};
 use crate::future::{CancelAnswer, FutureBase, Source, State};
@@ -201,10 +201,7 @@ impl Pool {
         drop(inner);
         let Err(error) = self.obey(py, summons) else { return Ok(()) };
         let mut inner = self.lock();
-        // Ctrl-C, and what else a handler raises, is not about threads: whoever submits is to hear of it.
-        let is_refused =
-            error.is_instance_of::<PyRuntimeError>(py) || error.is_instance_of::<PyMemoryError>(py);
-        if is_refused && !inner.workers.is_empty() {
+        if is_of_a_start(py, &error) && !inner.workers.is_empty() {
             return Ok(());
         }
         let withdrawn = inner.backlog.take(token).or_else(|| inner.backlog.take_retry(token));

@@ -1,6 +1,6 @@
 //! Why a pool of threads takes no more tasks.
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::imports;
@@ -20,4 +20,10 @@ impl Refusal {
         };
         PyRuntimeError::new_err(text)
     }
+}
+
+/// Whether an error is that of a thread which could not be started. Ctrl-C, and what else a signal handler raises, is not about
+/// threads: whoever has called is to hear of it.
+pub(super) fn is_of_a_start(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyRuntimeError>(py) || error.is_instance_of::<PyMemoryError>(py)
 }
