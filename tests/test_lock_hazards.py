@@ -317,3 +317,64 @@ def test_a_dead_owners_lock_does_not_wait_for_a_thread_that_computes() -> None:
     # Older Pythons do not look before the interval is over; after that, they do.
     intervals = 0 if sys.version_info >= (3, 13) else 1
     assert float(run(TAKES_OVER)) < intervals + 0.7
+
+
+# The fork happens while a thread of the parent takes over. Prints for how long the main thread
+# of the child could not compute.
+TAKES_OVER_IN_A_FORK = """
+import os, signal, sys, threading, time
+import manyhands as mh
+
+def hand_over(told):
+    # The pause of this thread, which computes, until the other one has the lock.
+    lock = mh.Lock(on_owner_died=told)
+    readable, writable = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        lock.acquire()
+        os.write(writable, b".")
+        signal.pause()
+    os.read(readable, 1)
+    done = threading.Event()
+    def wait():
+        lock.acquire()
+        lock.recover()
+        lock.release()
+        done.set()
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.1)
+    os.kill(owner, signal.SIGKILL)
+    pause, end, last = 0.0, time.monotonic() + 10.0, time.monotonic()
+    while not done.is_set():
+        now = time.monotonic()
+        pause, last = max(pause, now - last), now
+        assert now < end, "never"
+        if told is not passed and telling.is_set():
+            child = os.fork()
+            if child == 0:
+                print(min(hand_over(passed) for _ in range(8)), flush=True)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            forked.set()
+            done.wait()
+    waiter.join()
+    os.waitpid(owner, 0)
+    return max(pause, time.monotonic() - last) if told is passed else 0.0
+
+def passed(_):
+    pass
+
+def kept(_):
+    telling.set()
+    forked.wait()
+
+telling, forked = threading.Event(), threading.Event()
+sys.setswitchinterval(0.001)
+hand_over(kept)
+"""
+
+
+def test_a_fork_leaves_its_parents_haste_behind() -> None:
+    # With it, the main thread would stand aside for 50 ms each time.
+    assert float(run(TAKES_OVER_IN_A_FORK)) < 0.04

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use manyhands_channel::arena::Block;
 use manyhands_os::clock::{self, MILLISECOND};
@@ -21,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::future::FutureBase;
+use crate::hasty;
 use crate::home::Record;
 use crate::shared_block::SharedBlock;
 
@@ -451,9 +451,6 @@ fn ordinary<S: Shortcut>(
 /// look). For a thread that needs the interpreter at once, and seldom does.
 pub(crate) struct Haste;
 
-/// How many threads are in haste.
-static HASTES: AtomicU32 = AtomicU32::new(0);
-
 /// How long the main thread stands aside at most, in nanoseconds: where CPUs are scarce, the other one is not there at once.
 const ASIDE: u64 = 50 * MILLISECOND;
 /// And between two looks.
@@ -462,7 +459,7 @@ const STEP: u64 = 20_000;
 impl Haste {
     /// To be called by a thread that is about to attach. Dropping it says that it needs the interpreter no more.
     pub(crate) fn begin() -> Self {
-        HASTES.fetch_add(1, Ordering::Relaxed);
+        hasty::one_more();
         // SAFETY: may be called by any thread, attached or not. Its list may be full: then it is the interval, after all.
         _ = unsafe { ffi::Py_AddPendingCall(Some(stand_aside), std::ptr::null_mut()) };
         Self
@@ -471,17 +468,17 @@ impl Haste {
 
 impl Drop for Haste {
     fn drop(&mut self) {
-        HASTES.fetch_sub(1, Ordering::Relaxed);
+        hasty::one_less();
     }
 }
 
 extern "C" fn stand_aside(_: *mut c_void) -> c_int {
-    if HASTES.load(Ordering::Relaxed) > 0 {
+    if hasty::is_any() {
         // SAFETY: Python calls this between two instructions of a thread that is attached.
         let thread = unsafe { ffi::PyEval_SaveThread() };
         let end = clock::now() + ASIDE;
         // Whoever attaches again at once, does so before those who have to be woken.
-        while HASTES.load(Ordering::Relaxed) > 0 && clock::now() < end {
+        while hasty::is_any() && clock::now() < end {
             clock::sleep_until(clock::now() + STEP);
         }
         // SAFETY: as it was before.

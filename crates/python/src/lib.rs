@@ -10,6 +10,7 @@ mod ending;
 mod ffi;
 mod free_threading;
 mod future;
+mod hasty;
 mod home;
 mod imports;
 mod parker;
