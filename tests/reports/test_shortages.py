@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+
+import manyhands as mh
 
 WITHOUT_DESCRIPTORS = """
 import logging, os, resource, threading
@@ -125,3 +128,13 @@ def test_a_pool_outlives_a_shortage_of_descriptors(program: str) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+def test_an_environment_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MH_LARGE", 200_000 * "x")
+    with mh.ProcessPoolExecutor(1) as pool:
+        with pytest.raises(BrokenProcessPool, match=r"shorten or remove some of os\.environ"):
+            pool.submit(abs, -1).result()
+    monkeypatch.delenv("MH_LARGE")
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1

@@ -34,6 +34,8 @@ const SIGKILL: u8 = 9;
 /// What waiting on a descriptor says that was closed by somebody else, or closed and then used for something else.
 const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
+/// What is said of a new program whose arguments and environment are too long.
+const E2BIG: i32 = 7;
 /// How long a zygote whose parent's end has closed may take to kill its workers and exit.
 const ZYGOTE_GRACE: u64 = clock::SECOND;
 
@@ -94,6 +96,17 @@ fn was_hung_up(error: &io::Error) -> bool {
 /// Whether what `error` says is missing may be there again in a moment.
 fn passes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(process::is_shortage)
+}
+
+/// What the system says of a program that cannot be started, so that it tells what to do.
+fn in_other_words(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(E2BIG) {
+        return error;
+    }
+    io::Error::other(
+        "the environment variables are more than the system gives to a new program: shorten or remove some of os.environ (one \
+         may have 128 KiB, and all together a quarter of what `ulimit -s` says)",
+    )
 }
 
 impl Launch {
@@ -274,7 +287,8 @@ impl<T: Send + 'static> Driver<T> {
             fds: &fds,
         });
         drop(inherited);
-        let zygote = self.zygote.insert(ZygoteHandle { process: started?, control });
+        let process = started.map_err(in_other_words)?;
+        let zygote = self.zygote.insert(ZygoteHandle { process, control });
         self.shared.poller.add(&zygote.control, CONTROL, Interest::Readable)?;
         self.send(&zygote::set_up(self.shared.launch.set_up.reference().to_bits()))
     }
