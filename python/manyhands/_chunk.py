@@ -302,13 +302,13 @@ def _call_each(
     """Append the result of each call to `results`, up to the first call that fails."""
     if isinstance(function, _PythonFunction):
         # A loop in C would take a StopIteration that the function raises for the end of the items.
-        append = results.append
+        # Written out, `results.append` is an instruction of its own; as a variable it is a call.
         if star:
             for item in items:
-                append(function(*item))
+                results.append(function(*item))
         else:
             for item in items:
-                append(function(item))
+                results.append(function(item))
         return
     # Twice as fast for what is written in C, which leaves no traceback that could be lost.
     before = len(results)

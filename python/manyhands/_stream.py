@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands._feed import Feed
 from manyhands._item_note import NO_ITEM, small
+from manyhands._native import holds_little
 from manyhands._pace import Pace, ramp
 from manyhands._pieces import Pieces
 from manyhands._progress import label_of, open_progress
@@ -89,7 +90,9 @@ class Results(chain[T]):
 
 
 def drained(results: list[T]) -> Iterator[T]:
-    """Iterate over `results`, letting go of each as it is taken."""
+    """Iterate over `results`, letting go of each as it is taken, unless they are small anyway."""
+    if holds_little(results):
+        return iter(results)
     results.reverse()
     return map(list.pop, repeat(results, len(results)))
 

@@ -127,7 +127,7 @@ pub enum Encoding {
     Compact = 0,
     /// A pickle; in the slot.
     Pickle = 1,
-    /// A block of shared memory.
+    /// A block of shared memory; [`flag::COMPACT`] says what is in it.
     Block = 2,
 }
 
@@ -143,6 +143,8 @@ pub mod flag {
     pub const RAISED: u8 = 16;
     /// The task printed something that must be shown before its result.
     pub const PRINTED: u8 = 32;
+    /// What lies in a block is the compact code, and no pickle.
+    pub const COMPACT: u8 = 64;
 }
 
 /// Encoding, flags and length of arguments or a result.

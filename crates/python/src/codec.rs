@@ -1,14 +1,19 @@
 //! The compact code: small immutable values as a few bytes, without pickle.
 //!
-//! It knows None, bool, int (64 bits), float, str, bytes and tuples of these, by exact type: whatever
+//! It knows None, bool, int (64 bits), float, str, bytes, range and tuples of these, by exact type: whatever
 //! else is met makes the whole value a matter for pickle. Mutable things stay out on purpose, since
-//! two references to one list must stay one list.
+//! two references to one list must stay one list. A single [list of scalars](list) is no such matter: nothing else in
+//! the value can refer to it.
 //!
 //! Numbers are in the machine's byte order: both ends are on one machine. They may be different versions of this library, so
 //! a change here needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`).
 
+pub(crate) mod list;
+
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyRange, PyRangeMethods, PyString, PyTuple,
+};
 
 const NONE: u8 = 0;
 const TRUE: u8 = 1;
@@ -20,66 +25,108 @@ const BYTES: u8 = 6;
 const TUPLE: u8 = 7;
 // An int of one byte, signed.
 const SMALL: u8 = 8;
+const LIST: u8 = 9;
+const RANGE: u8 = 10;
 
 /// Tuples in tuples are followed this far.
 const DEEPEST: usize = 4;
 
-/// Appends `value`; false when it is not of the compact kind or `bytes` would grow beyond `most`. Then
-/// `bytes` holds a part of it.
-pub(crate) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize) -> bool {
-    encode_nested(value, bytes, most, DEEPEST) && bytes.len() <= most
+/// With a list there may be this many bytes: it is written twice, here and where it goes to.
+pub(crate) const LONGEST: usize = 512 << 10;
+
+/// Appends `value`; false when it is not of the compact kind, `bytes` would grow beyond `most` without the items of
+/// a list, or beyond `longest` with them. Then `bytes` holds a part of it.
+pub(crate) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize, longest: usize) -> bool {
+    let mut encoder = Encoder { bytes, most, list: None };
+    encoder.value(value, DEEPEST) && encoder.finish(longest)
 }
 
-fn encode_nested(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize, depth: usize) -> bool {
-    if value.is_none() {
-        bytes.push(NONE);
-    } else if let Ok(value) = value.cast_exact::<PyInt>() {
-        return encode_int(value, bytes);
-    } else if let Ok(value) = value.cast_exact::<PyString>() {
-        // Text with lone surrogates has no UTF-8: pickle knows what to do.
-        let Ok(text) = value.to_str() else { return false };
-        return encode_bytes(STR, text.as_bytes(), bytes, most);
-    } else if let Ok(value) = value.cast_exact::<PyFloat>() {
-        bytes.push(FLOAT);
-        bytes.extend(value.value().to_ne_bytes());
-    } else if let Ok(value) = value.cast_exact::<PyBool>() {
-        bytes.push(if value.is_true() { TRUE } else { FALSE });
-    } else if let Ok(value) = value.cast_exact::<PyTuple>() {
-        return depth > 0 && encode_tuple(value, bytes, most, depth - 1);
-    } else if let Ok(value) = value.cast_exact::<PyBytes>() {
-        return encode_bytes(BYTES, value.as_bytes(), bytes, most);
-    } else {
-        return false;
+/// Writes one value, or the arguments of one call.
+struct Encoder<'b, 'py> {
+    bytes: &'b mut Vec<u8>,
+    most: usize,
+    /// The list, and where its items belong: they are looked at when nothing else can be in vain any more.
+    list: Option<(usize, Bound<'py, PyList>)>,
+}
+
+impl<'py> Encoder<'_, 'py> {
+    fn value(&mut self, value: &Bound<'py, PyAny>, depth: usize) -> bool {
+        if value.is_none() {
+            self.bytes.push(NONE);
+        } else if let Ok(value) = value.cast_exact::<PyInt>() {
+            return self.int(value);
+        } else if let Ok(value) = value.cast_exact::<PyString>() {
+            // Text with lone surrogates has no UTF-8: pickle knows what to do.
+            let Ok(text) = value.to_str() else { return false };
+            return self.content(STR, text.as_bytes());
+        } else if let Ok(value) = value.cast_exact::<PyFloat>() {
+            self.bytes.push(FLOAT);
+            self.bytes.extend(value.value().to_ne_bytes());
+        } else if let Ok(value) = value.cast_exact::<PyBool>() {
+            self.bytes.push(if value.is_true() { TRUE } else { FALSE });
+        } else if let Ok(value) = value.cast_exact::<PyTuple>() {
+            return depth > 0 && self.tuple(value, depth - 1);
+        } else if let Ok(value) = value.cast_exact::<PyBytes>() {
+            return self.content(BYTES, value.as_bytes());
+        } else if let Ok(value) = value.cast_exact::<PyList>() {
+            self.bytes.push(LIST);
+            return self.list.replace((self.bytes.len(), value.clone())).is_none();
+        } else if let Ok(value) = value.cast_exact::<PyRange>() {
+            return self.range(value);
+        } else {
+            return false;
+        }
+        true
     }
-    true
-}
 
-fn encode_int(value: &Bound<'_, PyInt>, bytes: &mut Vec<u8>) -> bool {
-    let Ok(number) = value.extract::<i64>() else { return false };
-    if let Ok(small) = i8::try_from(number) {
-        bytes.extend([SMALL, small.cast_unsigned()]);
-    } else {
-        bytes.push(INT);
-        bytes.extend(number.to_ne_bytes());
+    fn int(&mut self, value: &Bound<'_, PyInt>) -> bool {
+        let Ok(number) = value.extract::<i64>() else { return false };
+        if let Ok(small) = i8::try_from(number) {
+            self.bytes.extend([SMALL, small.cast_unsigned()]);
+        } else {
+            self.bytes.push(INT);
+            self.bytes.extend(number.to_ne_bytes());
+        }
+        true
     }
-    true
-}
 
-fn encode_bytes(tag: u8, content: &[u8], bytes: &mut Vec<u8>, most: usize) -> bool {
-    let Ok(length) = u16::try_from(content.len()) else { return false };
-    if bytes.len() + content.len() + 3 > most {
-        return false;
+    fn content(&mut self, tag: u8, content: &[u8]) -> bool {
+        let Ok(length) = u16::try_from(content.len()) else { return false };
+        if self.bytes.len() + content.len() + 3 > self.most {
+            return false;
+        }
+        self.bytes.push(tag);
+        self.bytes.extend(length.to_ne_bytes());
+        self.bytes.extend(content);
+        true
     }
-    bytes.push(tag);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(content);
-    true
-}
 
-fn encode_tuple(value: &Bound<'_, PyTuple>, bytes: &mut Vec<u8>, most: usize, depth: usize) -> bool {
-    let Ok(length) = u8::try_from(value.len()) else { return false };
-    bytes.extend([TUPLE, length]);
-    value.iter_borrowed().all(|item| bytes.len() < most && encode_nested(&item, bytes, most, depth))
+    fn tuple(&mut self, value: &Bound<'py, PyTuple>, depth: usize) -> bool {
+        let Ok(length) = u8::try_from(value.len()) else { return false };
+        self.bytes.extend([TUPLE, length]);
+        value.iter_borrowed().all(|item| self.bytes.len() < self.most && self.value(&item, depth))
+    }
+
+    fn range(&mut self, value: &Bound<'_, PyRange>) -> bool {
+        self.bytes.push(RANGE);
+        [value.start(), value.stop(), value.step()].into_iter().all(|bound| {
+            let Ok(bound) = bound else { return false };
+            self.bytes.extend((bound as i64).to_ne_bytes());
+            true
+        })
+    }
+
+    /// Puts the list's items in their place.
+    fn finish(self, longest: usize) -> bool {
+        if self.bytes.len() > self.most {
+            return false;
+        }
+        let Some((at, list)) = self.list else { return true };
+        let rest = self.bytes.split_off(at);
+        let is_written = list::encode(&list, self.bytes, longest.saturating_sub(rest.len()));
+        self.bytes.extend(rest);
+        is_written
+    }
 }
 
 /// The most bytes of a scalar.
@@ -124,24 +171,25 @@ pub(crate) fn is_scalar(bytes: &[u8]) -> bool {
 
 /// Appends a short text.
 pub(crate) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
-    _ = encode_bytes(STR, text.as_bytes(), bytes, usize::MAX);
+    _ = Encoder { bytes, most: usize::MAX, list: None }.content(STR, text.as_bytes());
 }
 
 /// Appends positional and keyword arguments; as [`encode`].
-pub(crate) fn encode_call(
-    args: &Bound<'_, PyTuple>,
-    kwargs: Option<&Bound<'_, PyDict>>,
+pub(crate) fn encode_call<'py>(
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
     bytes: &mut Vec<u8>,
     most: usize,
+    longest: usize,
 ) -> bool {
     let named = kwargs.map_or(0, |kwargs| kwargs.len());
     let (Ok(count), Ok(named)) = (u8::try_from(args.len()), u8::try_from(named)) else { return false };
     bytes.extend([count, named]);
-    if !args.iter_borrowed().all(|value| encode(&value, bytes, most)) {
-        return false;
-    }
-    let Some(kwargs) = kwargs else { return true };
-    kwargs.iter().all(|(name, value)| encode(&name, bytes, most) && encode(&value, bytes, most))
+    let mut encoder = Encoder { bytes, most, list: None };
+    let mut add = |value: &Bound<'py, PyAny>| encoder.value(value, DEEPEST) && encoder.bytes.len() <= most;
+    let are_plain = args.iter_borrowed().all(|value| add(&value))
+        && kwargs.is_none_or(|kwargs| kwargs.iter().all(|(name, value)| add(&name) && add(&value)));
+    are_plain && encoder.finish(longest)
 }
 
 /// Reads values that [`encode`] wrote.
@@ -180,12 +228,6 @@ impl<'b> Decoder<'b> {
 
     fn nested<'py>(&mut self, py: Python<'py>, depth: usize) -> Option<Bound<'py, PyAny>> {
         Some(match self.byte()? {
-            NONE => py.None().into_bound(py),
-            TRUE => PyBool::new(py, true).to_owned().into_any(),
-            FALSE => PyBool::new(py, false).to_owned().into_any(),
-            SMALL => self.byte()?.cast_signed().into_pyobject(py).ok()?.into_any(),
-            INT => i64::from_ne_bytes(self.eight()?).into_pyobject(py).ok()?.into_any(),
-            FLOAT => PyFloat::new(py, f64::from_ne_bytes(self.eight()?)).into_any(),
             STR => PyString::new(py, std::str::from_utf8(self.content()?).ok()?).into_any(),
             BYTES => PyBytes::new(py, self.content()?).into_any(),
             TUPLE => {
@@ -194,8 +236,31 @@ impl<'b> Decoder<'b> {
                 let items: Option<Vec<_>> = (0..length).map(|_| self.nested(py, depth)).collect();
                 PyTuple::new(py, items?).ok()?.into_any()
             }
+            LIST => list::decode(py, self)?.into_any(),
+            RANGE => {
+                let (start, stop, step) = (self.bound()?, self.bound()?, self.bound()?);
+                PyRange::new_with_step(py, start, stop, step).ok()?.into_any()
+            }
+            tag => return self.scalar(py, tag),
+        })
+    }
+
+    /// The rest of a scalar with this tag.
+    #[inline]
+    fn scalar<'py>(&mut self, py: Python<'py>, tag: u8) -> Option<Bound<'py, PyAny>> {
+        Some(match tag {
+            NONE => py.None().into_bound(py),
+            TRUE => PyBool::new(py, true).to_owned().into_any(),
+            FALSE => PyBool::new(py, false).to_owned().into_any(),
+            SMALL => self.byte()?.cast_signed().into_pyobject(py).ok()?.into_any(),
+            INT => i64::from_ne_bytes(self.eight()?).into_pyobject(py).ok()?.into_any(),
+            FLOAT => PyFloat::new(py, f64::from_ne_bytes(self.eight()?)).into_any(),
             _ => return None,
         })
+    }
+
+    fn bound(&mut self) -> Option<isize> {
+        isize::try_from(i64::from_ne_bytes(self.eight()?)).ok()
     }
 
     /// Arguments that [`encode_call`] wrote.

@@ -24,6 +24,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::ffi::BlockBuffer>()?;
     module.add_function(wrap_pyfunction!(functions::holds, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::codec::list::holds_little, module)?)?;
     module.add_function(wrap_pyfunction!(crate::spare::lend_descriptor, module)?)?;
     module.add_function(wrap_pyfunction!(ground::attach, module)?)?;
     module.add_function(wrap_pyfunction!(ground::read_block, module)?)?;

@@ -271,6 +271,9 @@ fn try_decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> PyResult<futur
         Outcome::Inline(head, range) => {
             decode_inline(py, *head, bytes.get(range.clone()).unwrap_or_default())
         }
+        Outcome::Block(head, block) if head.flags & flag::COMPACT != 0 => {
+            decode_compact(py, *head, &payload::read_compact(block))
+        }
         Outcome::Block(head, block) => {
             let loads =
                 if head.flags & flag::RAISED == 0 { imports::loads(py)? } else { imports::load_raised(py)? };
@@ -301,20 +304,24 @@ fn try_decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> PyResult<futur
 
 fn decode_inline(py: Python<'_>, head: Head, bytes: &[u8]) -> PyResult<future::Outcome> {
     if head.encoding == Encoding::Compact {
-        let value = Decoder::new(bytes).value(py).ok_or_else(|| {
-            PyRuntimeError::new_err("the result of this task was overwritten in shared memory")
-        })?;
-        if head.flags & flag::RAISED != 0 {
-            // The worker had no memory for anything but this text.
-            return Ok(Err(PyMemoryError::new_err(value.unbind()).into_value(py)));
-        }
-        return Ok(Ok(value.unbind()));
+        return decode_compact(py, head, bytes);
     }
     let data = PyBytes::new(py, bytes);
     if head.flags & flag::RAISED == 0 {
         return sort(head, imports::loads(py)?.call1((data,))?);
     }
     sort(head, imports::load_exception(py)?.call1((data,))?)
+}
+
+fn decode_compact(py: Python<'_>, head: Head, bytes: &[u8]) -> PyResult<future::Outcome> {
+    let value = Decoder::new(bytes)
+        .value(py)
+        .ok_or_else(|| PyRuntimeError::new_err("the result of this task was overwritten in shared memory"))?;
+    if head.flags & flag::RAISED != 0 {
+        // The worker had no memory for anything but this text.
+        return Ok(Err(PyMemoryError::new_err(value.unbind()).into_value(py)));
+    }
+    Ok(Ok(value.unbind()))
 }
 
 fn sort(head: Head, value: Bound<'_, PyAny>) -> PyResult<future::Outcome> {

@@ -20,7 +20,7 @@ use slotmap::{Key, KeyData};
 
 use super::functions::{Functions, name_of};
 use super::ground;
-use super::payload::Pickled;
+use super::payload::{Content, Pickled};
 use super::speech::Said;
 use crate::ffi::FutureClass;
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source};
@@ -163,9 +163,13 @@ impl Core {
         let mut shared = Vec::new();
         let pickled;
         let mut flags = 0;
-        let compact = sent.is_none() && codec::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE);
-        let arguments = if compact {
+        let compact =
+            sent.is_none() && codec::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE, codec::LONGEST);
+        let arguments = if compact && bytes.len() <= ARGUMENTS_INLINE {
             Arguments::Inline(Encoding::Compact, &bytes)
+        } else if compact {
+            flags |= flag::COMPACT;
+            Arguments::Block(self.write_waiting(py, Content::Compact(&bytes))?)
         } else {
             if sent.is_some() {
                 flags |= flag::CONTEXT;
@@ -177,7 +181,7 @@ impl Core {
             if pickled.fits(ARGUMENTS_INLINE) {
                 Arguments::Inline(Encoding::Pickle, pickled.data.as_bytes())
             } else {
-                Arguments::Block(self.write_waiting(py, &pickled)?)
+                Arguments::Block(self.write_waiting(py, Content::Pickled(&pickled))?)
             }
         };
         let expected = future.is_some();
@@ -220,14 +224,14 @@ impl Core {
     }
 
     /// Writes a call into shared memory; waits while that is full and running tasks will make room.
-    fn write_waiting(&self, py: Python<'_>, pickled: &Pickled<'_>) -> PyResult<Block> {
+    fn write_waiting(&self, py: Python<'_>, content: Content<'_, '_>) -> PyResult<Block> {
         let arena = self.pool.ground().arena();
         loop {
-            let error = match pickled.write(py, arena) {
+            let error = match content.write(py, arena) {
                 Ok(block) => return Ok(block),
                 Err(error) => error,
             };
-            let hopeless = pickled.size() > arena.limit() || self.pool.unfinished() == 0;
+            let hopeless = content.size() > arena.limit() || self.pool.unfinished() == 0;
             if hopeless || !error.is_instance_of::<PyMemoryError>(py) {
                 return Err(error);
             }

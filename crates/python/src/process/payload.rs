@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 
 use crate::ffi::{self, BlockBuffer};
-use crate::imports;
+use crate::{codec, imports};
 
 const ALIGNMENT: usize = 64;
 const WORD: usize = 8;
@@ -77,13 +77,10 @@ impl<'py> Pickled<'py> {
     }
 
     /// Copies everything into a new block.
-    pub(super) fn write(&self, py: Python<'py>, arena: &Arena) -> PyResult<Block> {
-        let size = self.size();
-        let block = arena.allocate(size).map_err(|full| {
-            let wanted = self.data.as_bytes().len()
-                + self.buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>();
-            PyMemoryError::new_err(format!("no shared memory for {wanted} bytes: {full}"))
-        })?;
+    pub(super) fn write(&self, py: Python<'_>, arena: &Arena) -> PyResult<Block> {
+        let wanted =
+            self.data.as_bytes().len() + self.buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>();
+        let block = allocate(arena, self.size(), wanted)?;
         let (offsets, _) = self.layout(block.offset());
         let data = self.data.as_bytes();
         let mut head = Vec::with_capacity(WORD * (2 + 3 * self.buffers.len()));
@@ -101,6 +98,50 @@ impl<'py> Pickled<'py> {
         }
         Ok(block)
     }
+}
+
+/// A new block of `size` bytes, for `wanted` bytes of somebody's.
+fn allocate(arena: &Arena, size: usize, wanted: usize) -> PyResult<Block> {
+    arena
+        .allocate(size)
+        .map_err(|full| PyMemoryError::new_err(format!("no shared memory for {wanted} bytes: {full}")))
+}
+
+/// What goes into a block.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a, 'py> {
+    Compact(&'a [u8]),
+    Pickled(&'a Pickled<'py>),
+}
+
+impl Content<'_, '_> {
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::Compact(bytes) => bytes.len(),
+            Self::Pickled(pickled) => pickled.size(),
+        }
+    }
+
+    pub(super) fn write(self, py: Python<'_>, arena: &Arena) -> PyResult<Block> {
+        match self {
+            Self::Compact(bytes) => write_compact(arena, bytes),
+            Self::Pickled(pickled) => pickled.write(py, arena),
+        }
+    }
+}
+
+/// Copies [compact code](crate::codec) into a new block.
+pub(super) fn write_compact(arena: &Arena, bytes: &[u8]) -> PyResult<Block> {
+    let block = allocate(arena, bytes.len(), bytes.len())?;
+    block.write(0, bytes);
+    Ok(block)
+}
+
+/// What [`write_compact`] wrote: a copy, which nobody else can change while it is read.
+pub(super) fn read_compact(block: &Block) -> Vec<u8> {
+    let mut bytes = vec![0; block.len().min(codec::LONGEST)];
+    block.read(0, &mut bytes);
+    bytes
 }
 
 /// Loads what [`Pickled::write`] wrote: `loads(data, buffers)` over views of the block.

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use manyhands_channel::arena::{Arena, BlockRef};
+use manyhands_channel::arena::{Arena, Block, BlockRef};
 use manyhands_channel::ring::Entry;
 use manyhands_os::{clock, process, procfs, socket};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
@@ -242,18 +242,24 @@ impl WorkerLoop {
         block: u64,
         bytes: &[u8],
     ) -> PyResult<Call<'py>> {
-        if head.encoding == Encoding::Compact {
-            let decoded = codec::Decoder::new(bytes).call(py);
+        let block = match head.encoding {
+            Encoding::Block => Some(self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?),
+            Encoding::Compact | Encoding::Pickle => None,
+        };
+        let compact = match &block {
+            Some(block) if head.flags & flag::COMPACT != 0 => Some(payload::read_compact(block)),
+            _ => None,
+        };
+        if head.encoding == Encoding::Compact || compact.is_some() {
+            let decoded = codec::Decoder::new(compact.as_deref().unwrap_or(bytes)).call(py);
             let (args, kwargs) = decoded
                 .ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
             let context = hooks.fresh_context.call0()?;
             return Ok(Call { function, args, kwargs, context });
         }
-        let loaded = if head.encoding == Encoding::Pickle {
-            hooks.loads.call1((PyBytes::new(py, bytes),))?
-        } else {
-            let block = self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?;
-            payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?
+        let loaded = match block {
+            Some(block) => payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?,
+            None => hooks.loads.call1((PyBytes::new(py, bytes),))?,
         };
         let (args, kwargs, sent) =
             loaded
@@ -323,8 +329,12 @@ impl WorkerLoop {
         flags: u8,
     ) -> PyResult<()> {
         let mut bytes = Vec::with_capacity(RESULT_INLINE);
-        if codec::encode(value, &mut bytes, RESULT_INLINE) {
-            self.side.slots().write_result(entry.slot, Encoding::Compact, flags, &bytes);
+        if codec::encode(value, &mut bytes, RESULT_INLINE, codec::LONGEST) {
+            if bytes.len() <= RESULT_INLINE {
+                self.side.slots().write_result(entry.slot, Encoding::Compact, flags, &bytes);
+            } else {
+                self.write_block(entry, payload::write_compact(&self.arena, &bytes)?, flags | flag::COMPACT);
+            }
             return Ok(());
         }
         let pickled = Pickled::from_dumps(&hooks.dumps.call1((value, "the result"))?)?;
@@ -360,11 +370,14 @@ impl WorkerLoop {
             let bytes = pickled.data.as_bytes();
             self.side.slots().write_result(entry.slot, Encoding::Pickle, flags, bytes);
         } else {
-            let block = pickled.write(py, &self.arena)?;
-            let reference = block.hand_over(0_u16.into());
-            self.side.slots().write_result_block(entry.slot, flags, reference.to_bits());
+            self.write_block(entry, pickled.write(py, &self.arena)?, flags);
         }
         Ok(())
+    }
+
+    fn write_block(&self, entry: Entry, block: Block, flags: u8) {
+        let reference = block.hand_over(0_u16.into());
+        self.side.slots().write_result_block(entry.slot, flags, reference.to_bits());
     }
 
     /// There is no memory even for an exception: its text, cut to what a slot holds, as a plain string

@@ -59,7 +59,7 @@ pub(super) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Encoded<'py>> {
         return Ok(Encoded { tag: BYTES, content: Content::Object(bytes.clone()) });
     }
     let mut coded = Vec::new();
-    if codec::encode(value, &mut coded, COMPACT_MOST) {
+    if codec::encode(value, &mut coded, COMPACT_MOST, COMPACT_MOST) {
         return Ok(Encoded { tag: COMPACT, content: Content::Coded(coded) });
     }
     pickled(value)

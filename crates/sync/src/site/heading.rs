@@ -51,7 +51,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
 /// Changes with every change of what two processes have to agree on: here, in a body, or in how the bindings write
 /// values into one (`crates/python/src/codec.rs`, `crates/python/src/queue/message.rs`).
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The version of this library, for people.
 const LIBRARY: &str = env!("CARGO_PKG_VERSION");
