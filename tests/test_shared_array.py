@@ -182,6 +182,28 @@ def test_a_read_only_view_stays_so() -> None:
         other[0] = 1
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("?", "i1", "q", "L", "e", "g", "F", ">i4", ">c16", "S5", "U3", "V3"),
+        *("M8[ns]", "m8[25s]", [("a", "i1"), ("b", "f8")], ("i4", (2, 3))),
+        np.dtype("i4", metadata={"unit": "m"}),
+        np.dtype({"names": ["b", "a"], "formats": ["i4", "i4"], "offsets": [4, 0]}),
+        np.dtype([("a", "i1"), ("b", "f8")], align=True),
+    ],
+    ids=repr,
+)
+def test_a_pickle_keeps_all_of_the_type(dtype: Any) -> None:
+    array = mh.SharedArray((2, 2), dtype)
+    for view in (array, array[1:], array[:, 1], array.T[::-1]):
+        other = pickle.loads(pickle.dumps(view))
+        # What a pickle of the type itself brings, which is more than being equal.
+        expected = pickle.loads(pickle.dumps(view.dtype))
+        assert (repr(other.dtype), other.dtype.metadata) == (repr(expected), expected.metadata)
+        assert other.dtype == view.dtype and other.dtype.str == view.dtype.str
+        assert (other.shape, other.strides) == (view.shape, view.strides)
+
+
 def test_its_memory_is_given_back() -> None:
     with mh.ProcessPoolExecutor(1) as pool:
         # What a pool needs for itself is there before, and the memory of tasks kept at hand.

@@ -125,7 +125,8 @@ class SharedArray(np.ndarray[Any, Any]):
         if block is not None:
             offset = _offset_in(block, self)
             if offset is not None:
-                layout = (self.shape, self.strides, self.dtype, bool(self.flags.writeable))
+                element = _named_element(self.dtype)
+                layout = (self.shape, self.strides, element, bool(self.flags.writeable))
                 return (_open, (block.address, block.length, offset, *layout))
         return np.asarray(self).__reduce_ex__(protocol)
 
@@ -150,7 +151,7 @@ def _array_over(
     offset: int,
     shape: tuple[int, ...],
     strides: tuple[int, ...] | None,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | str,
     writable: bool,
     kind: Any = SharedArray,
 ) -> Any:
@@ -180,6 +181,14 @@ def _open(address: tuple[Any, ...], length: int, offset: int, *layout: Any) -> A
 def _offset_in(block: _native.SharedBlock, array: np.ndarray[Any, Any]) -> int | None:
     """Where in the block the array's first element lies; None if it lies elsewhere."""
     start = block.start
-    first = array.__array_interface__["data"][0]
-    low, high = byte_bounds(array)
+    low = first = array.__array_interface__["data"][0]
+    if array.flags.c_contiguous:
+        high = first + array.nbytes  # as `byte_bounds` has it, which asks for the interface again
+    else:
+        low, high = byte_bounds(array)
     return first - start if start <= low and high <= start + block.length else None
+
+
+def _named_element(dtype: np.dtype[Any]) -> np.dtype[Any] | str:
+    """Return a dtype by its name if that says all of it: pickling one takes as long as all else."""
+    return dtype.str if dtype.isbuiltin == 1 and dtype.metadata is None else dtype
