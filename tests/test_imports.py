@@ -5,10 +5,14 @@ Importing these takes longer than importing all that a lock needs.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import manyhands as mh
 
 HEAVY = {
     "asyncio",
@@ -94,7 +98,21 @@ def test_a_pool_of_processes_needs_no_other_one() -> None:
 
 
 def test_a_worker_runs_its_first_task_without_what_costs_its_start() -> None:
-    names = ("enum", "pickle", "re", "signal", "threading", "typing")
+    names = ("_pickle", "collections", "enum", "functools", "re", "signal", "threading", "typing")
     look = f"[name for name in {names} if name in __import__('sys').modules]"
     use = f"with mh.ProcessPoolExecutor(1) as pool: assert not pool.submit(eval, {look!r}).result()"
     imported(use)
+
+
+def test_later_workers_have_from_the_zygote_what_the_first_one_did_without(tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    with mh.ProcessPoolExecutor(2) as pool:
+        first = pool.submit(eval, f"open({gate!r}).read()")
+        second = pool.submit(eval, "'manyhands._pickling' in __import__('sys').modules")
+        try:
+            assert second.result(60)
+        finally:
+            with open(gate, "w") as opened:
+                opened.write("open")
+        assert first.result(60) == "open"

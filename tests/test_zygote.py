@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import marshal
 import os
-import pickle
 import signal
 import struct
 import subprocess
@@ -121,9 +121,9 @@ def test_a_preload_that_fails_says_why(start: Callable[..., ZygoteProcess]) -> N
 
 
 def test_unreadable_settings_say_why(start: Callable[..., ZygoteProcess]) -> None:
-    zygote = start(b"no pickle")
+    zygote = start(b"no settings")
     assert zygote.ready[:1] == b"E"
-    assert b"UnpicklingError" in zygote.ready
+    assert b"bad marshal data" in zygote.ready
     assert zygote.process.wait(30) == 1
 
 
@@ -149,9 +149,10 @@ def test_start_up_imports_nothing_it_could_do_without() -> None:
     source = """
 import sys, os
 sys.path[:0] = [sys.argv[1]]
-from manyhands import _zygote, _worker
-heavy = "asyncio concurrent dataclasses enum inspect logging multiprocessing pathlib pickle re"
-print([name for name in (heavy + " signal subprocess tempfile threading traceback typing").split()
+from manyhands import _zygote, _native, _worker
+heavy = "_pickle asyncio collections concurrent contextvars dataclasses enum functools inspect"
+more = "logging multiprocessing pathlib pickle re signal struct subprocess tempfile threading"
+print([name for name in (heavy + " traceback typing " + more).split()
        if name in sys.modules])
 """
     told = subprocess.run(
@@ -305,7 +306,21 @@ def test_descriptors_of_a_lock_are_to_be_inherited() -> None:
     assert settings["cwd"] == str(Path.cwd())
     assert "json" in settings["preload"]
     assert all(isinstance(number, int) for number in descriptors)
-    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert marshal.loads(_settings.dump(settings)) == settings
+
+
+def test_settings_may_be_of_classes_of_the_programs_own(
+    start: Callable[..., ZygoteProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def __reduce__(self) -> tuple[object, ...]:
+            return str, (str(self),)
+
+    monkeypatch.setattr(sys, "argv", [Text("program"), "--option"])
+    worker = start().fork()
+    assert worker.run(eval, "__import__('sys').argv") == ["program", "--option"]
 
 
 def test_an_unpicklable_initializer_is_refused_at_once() -> None:

@@ -109,7 +109,7 @@ class ZygoteProcess:
         inherit: list[int] = []
         if settings is None:
             described, inherit = _settings.collect(**collected)
-            settings = pickle.dumps(described)
+            settings = _settings.dump(described)
         (directory / "7").write_bytes(settings)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(directory / "tasks"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from manyhands import _native
+from manyhands import _native, _own_place
 from manyhands._import_watch import NewModules
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["is_found", "names_by_value", "register_by_value", "trust_all", "unregister_by_value"]
+__all__ = ["is_found", "names_by_value", "register_by_value", "unregister_by_value"]
 
 # Names of modules that were registered, and of those that others do not find.
 _registered: set[str] = set()
 _missing: set[str] = set()
 # Those that were being imported when this process last looked.
 _unfinished: set[str] = set()
-# Whether this process is a worker, where the parent decides.
-_trusts_all = False
 
 
 def register_by_value(module: ModuleType) -> None:
@@ -78,12 +76,6 @@ def _checked_name(module: ModuleType) -> str:
     return name
 
 
-def trust_all() -> None:
-    """Take every module for findable: this process is a worker, and answers its parent."""
-    global _trusts_all
-    _trusts_all = True
-
-
 def is_found(module: str) -> bool:
     """Say whether others find a module of this name, and are to take it from there."""
     _look()
@@ -111,8 +103,8 @@ def _look() -> None:
 
 def _judge(names: set[str], modules: dict[str, ModuleType]) -> None:
     _unfinished.update(name for name in names if _is_unfinished(modules[name]))
-    if _trusts_all:
-        return
+    if _own_place.process_index is not None:
+        return  # a worker answers its parent, which decides
     folders = set(sys.path)
     for name in names:
         in_place = name == "__main__" or _is_in_place(modules, name, folders)

@@ -15,6 +15,8 @@ __all__ = ["WorkerState", "be_worker", "worker_index", "worker_state"]
 
 # Of a worker process; None in any other.
 process_index: int | None = None
+# The globals of its ``__main__``.
+main_globals: dict[str, Any] | None = None
 
 # What this process keeps, unless the calling thread is a worker itself.
 _process_state: dict[str, Any] = {}

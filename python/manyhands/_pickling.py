@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["dumps", "dumps_for_spawn", "dumps_in_band", "loads"]
+__all__ = ["advise", "dumps", "dumps_for_spawn", "dumps_in_band", "loads"]
 
 PROTOCOL = 5
 
@@ -90,12 +90,17 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
     try:
         return _exception_parts.loads(data, buffers)
     except ModuleNotFoundError as error:
-        error.add_note(
-            f"an object from another process needs the module {error.name!r}, which is not found "
-            "here: make it importable (by PYTHONPATH, say), or have it sent along, with "
-            f"mh.register_by_value({error.name})"
-        )
+        advise(error)
         raise
+
+
+def advise(error: ModuleNotFoundError) -> None:
+    """Adds to the error of an object from another process what can be done about it."""
+    error.add_note(
+        f"an object from another process needs the module {error.name!r}, which is not found "
+        "here: make it importable (by PYTHONPATH, say), or have it sent along, with "
+        f"mh.register_by_value({error.name})"
+    )
 
 
 def _holds_for_others(data: bytes) -> bool:

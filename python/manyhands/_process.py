@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 import weakref
@@ -263,7 +262,7 @@ class ProcessPoolExecutor(Executor):
             # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
             arguments=[*_interpreter.flags(), "-P", "-c", code],
             environment=list(environment.items()),
-            set_up=pickle.dumps(settings, pickle.HIGHEST_PROTOCOL),
+            set_up=_settings.dump(settings),
             descriptors=inherit,
             workers=self._max_workers,
             idle_timeout=self._idle_timeout,

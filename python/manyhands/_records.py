@@ -13,12 +13,11 @@ The parent itself adds ``S``, UTF-8 text: it cannot start workers at present.
 
 from __future__ import annotations
 
-import _pickle as pickle  # what `pickle` is made of; that itself imports much
 import os
 import sys
 from _thread import allocate_lock
 
-from manyhands import _import_watch, _log_set_up, _pickling, _remote_error
+from manyhands import _import_watch, _late
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _install_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
             except Exception:
                 self.handleError(record)
 
-    _log_set_up.apply(set_up)
+    _late.module("manyhands._log_set_up").apply(set_up)
     root = logging.getLogger()
     root.handlers.clear()
     root.addHandler(ForwardHandler())
@@ -130,12 +129,22 @@ def pickle_record(record: logging.LogRecord, label: str) -> bytes:
     error = record.exc_info[1] if record.exc_info else None
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    fields["exc_info"] = None if error is None else _remote_error.dump_exception(error, label)
+    fields["exc_info"] = None if error is None else _dump_exception(error, label)
     try:
-        return pickle.dumps(fields, 5)
+        return _dumps(fields)
     except Exception:
         # Something a caller has put in `extra`; it is shown as text.
-        return pickle.dumps({name: _plain(value) for name, value in fields.items()}, 5)
+        return _dumps({name: _plain(value) for name, value in fields.items()})
+
+
+def _dump_exception(error: BaseException, label: str) -> bytes:
+    data: bytes = _late.module("manyhands._remote_error").dump_exception(error, label)
+    return data
+
+
+def _dumps(plain: object) -> bytes:
+    data: bytes = _late.module("_pickle").dumps(plain, 5)
+    return data
 
 
 def _plain(value: object) -> object:
@@ -159,9 +168,9 @@ def forward_warnings(pipe: RecordPipe) -> None:
         if file is None:
             told = (str(message), category, filename, lineno, _module_of(filename))
             try:
-                payload = _pickling.dumps_in_band(told)
+                payload = _late.module("manyhands._pickling").dumps_in_band(told)
             except Exception:  # a category that only this worker knows
-                payload = pickle.dumps((told[0], UserWarning, *told[2:]), 5)
+                payload = _dumps((told[0], UserWarning, *told[2:]))
             if pipe.send(WARNING, payload):
                 return
         show_here(message, category, filename, lineno, file, line)

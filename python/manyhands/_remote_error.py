@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _pickle as pickle  # what `pickle` is made of; that itself imports much
 
-from manyhands import _exception_parts, _native, _pickling
+from manyhands import _exception_parts, _late, _native, _pickling
 from manyhands._constants import is_constant
 
 __all__ = ["dump_exception", "load_exception", "load_raised", "traceback_text"]
@@ -179,9 +179,7 @@ def traceback_text(error: BaseException) -> str:
 
 
 def _format(error: BaseException) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(error))
+    return "".join(_late.module("traceback").format_exception(error))
 
 
 def _plain_traceback(error: BaseException, problem: BaseException) -> str:

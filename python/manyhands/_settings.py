@@ -1,13 +1,15 @@
 """What a worker has to know about the parent; collected there, applied in zygote and worker.
 
-The settings are one plain pickled dict of builtin types, so that the zygote can load them without
-importing anything of the user's. What needs user code to load - the initializer - is a pickle
-within the pickle, which only workers open.
+The settings are one plain dict of builtin types, so that the zygote can load them without importing
+anything of the user's; by `marshal`, so that it need not import `_pickle` either. What needs user
+code to load - the initializer - is a pickle within, which only workers open.
 """
 
 from __future__ import annotations
 
+import builtins
 import faulthandler
+import marshal
 import os
 import pickle
 import sys
@@ -20,8 +22,15 @@ from manyhands._warning_filters import effective
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Settings", "collect"]
+__all__ = ["Filter", "Settings", "collect", "dump"]
 
+# One of `warnings.filters`: action, message, name of a builtin category, module, line.
+Filter = tuple[str, str | None, str, str | None, int]
+
+# Also another version of Python reads this one, and it has no back references, for which objects
+# would have to be looked up.
+_MARSHAL_VERSION = 2
+_PLAIN = {str, type(None)}
 
 _chosen_key: dict[str, bytes] = {}
 
@@ -37,9 +46,9 @@ class Settings(TypedDict):
     preload: list[str]
     logging: _log_set_up.LogSetUp
     faulthandler: bool  # is to show the stacks of a worker that crashes
-    # Pickle of the warning filters: of each the module of its category, and its own pickle, with
-    # one of the category in it.
-    warning_filters: bytes | None
+    # Of each the module of its category, and itself; one that is not plain as a pickle, with one of
+    # the category in it.
+    warning_filters: list[tuple[str, Filter | bytes]] | None
     authkey: bytes  # multiprocessing's
     tracker_fd: int | None  # of multiprocessing's resource tracker
     setup: bytes | None  # pickle of (initializer, initargs, finalizer)
@@ -72,7 +81,7 @@ def collect(
             memory, in bytes; None: never.
 
     Returns:
-        The settings, to be pickled plainly, and the file descriptors that the zygote must inherit
+        The settings, for `dump`, and the file descriptors that the zygote must inherit
         under the same numbers.
 
     Raises:
@@ -114,22 +123,38 @@ def collect(
     return settings, sorted(set(inherit))
 
 
-def _warning_filters() -> bytes | None:
+def dump(settings: Settings) -> bytes:
+    """Write settings for the zygote.
+
+    Example:
+        >>> marshal.loads(dump(collect()[0])) == collect()[0]
+        True
+    """
+    try:
+        return marshal.dumps(dict(settings), _MARSHAL_VERSION)
+    except ValueError:  # a path in ``sys.path``, say, that is more than a text
+        return pickle.dumps(settings, _pickling.PROTOCOL)
+
+
+def _warning_filters() -> list[tuple[str, Filter | bytes]] | None:
     if "warnings" not in sys.modules:
         return None
-    filters = []
+    filters: list[tuple[str, Filter | bytes]] = []
     for item in effective():
         try:
             filters.append((item[2].__module__, _dump_filter(item)))
         except Exception:
             continue  # a category that cannot travel: no task can raise it either
-    return pickle.dumps(filters, _pickling.PROTOCOL)
+    return filters
 
 
-def _dump_filter(item: tuple[Any, ...]) -> bytes:
+def _dump_filter(item: tuple[Any, ...]) -> Filter | bytes:
+    action, message, category, module, line = item
+    name = category.__name__
+    if getattr(builtins, name, None) is category and {type(message), type(module)} <= _PLAIN:
+        return action, message, name, module, line
     # Its class apart: the usual filters name ``__main__`` in a text, and where that stands in a
     # pickle, it is taken for one of code, to be made anew by value, for which much is imported.
-    action, message, category, module, line = item
     parts = (action, message, _pickling.dumps_in_band(category), module, line)
     return pickle.dumps(parts, _pickling.PROTOCOL)
 

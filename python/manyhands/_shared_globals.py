@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from _thread import _local
 
-from manyhands import _exception_parts
+from manyhands import _exception_parts, _own_place
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     # changed each time, pickle, buffers.
     Entry = tuple[str, str, int, int | None, bytes, list[Any]]
 
-__all__ = ["has_strangers", "load", "made", "namespace", "share"]
+__all__ = ["has_strangers", "load", "made", "namespace"]
 
 # In a worker: its namespaces, and the version and hash of what was set last under each name.
-_namespaces: dict[str, dict[str, Any]] | None = None
+_namespaces: dict[str, dict[str, Any]] = {}
 _set: dict[tuple[str, str], tuple[int, int | None]] = {}
 # Modules, other than ``__main__``, whose functions or classes this process was sent by value.
 _strangers: set[str] = set()
@@ -37,19 +37,14 @@ _strangers: set[str] = set()
 _loading = _local()
 
 
-def share() -> None:
-    """Make this process a worker: all that it loads from now on shares namespaces."""
-    global _namespaces
-    _namespaces = {"__main__": sys.modules["__main__"].__dict__}
-
-
 def namespace(module: str) -> dict[str, Any]:
     """Return the globals for functions of `module`."""
-    namespaces = _namespaces
-    if namespaces is None:
-        namespaces = getattr(_loading, "namespaces", {})
+    main_globals = _own_place.main_globals
     if module != "__main__":
         _strangers.add(module)
+    elif main_globals is not None:
+        return main_globals
+    namespaces = getattr(_loading, "namespaces", {}) if main_globals is None else _namespaces
     return namespaces.setdefault(module, {"__name__": module})
 
 
@@ -69,7 +64,7 @@ def has_strangers() -> bool:
 
 def load(entries: Iterable[Entry], data: bytes, buffers: Iterable[Any]) -> Any:
     """Set globals as `entries` say, then load an object whose functions need them."""
-    if _namespaces is not None:
+    if _own_place.main_globals is not None:
         for module, name, version, digest, value, value_buffers in entries:
             before = _set.get((module, name))
             if before is not None and before[0] >= version:

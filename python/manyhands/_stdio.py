@@ -6,6 +6,7 @@ Descriptors 1 and 2 themselves are the pipes, so that C code and subprocesses ar
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import sys
@@ -154,8 +155,6 @@ class _LineWriter(io.TextIOWrapper):
 
 
 def _put_away(descriptor: int) -> int:
-    import fcntl
-
     try:
         copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
     except OSError:  # a process limit below that number

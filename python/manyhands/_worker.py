@@ -6,25 +6,15 @@ here only for what Python knows best, through the hooks of ``Hooks``.
 
 from __future__ import annotations
 
-import _pickle as pickle  # what `pickle` is made of; that itself imports much
-import _signal as signal  # type: ignore[import-not-found]  # the same
+import _signal as signal  # type: ignore[import-not-found]  # what `signal` is made of
+import builtins
 import os
 import sys
-from contextvars import Context, copy_context
+from _contextvars import Context, copy_context  # the same
 
-from manyhands import (
-    _carry,
-    _context,
-    _findable,
-    _import_watch,
-    _own_place,
-    _pickling,
-    _records,
-    _remote_error,
-    _shared_globals,
-    _stdio,
-)
+from manyhands import _by_name, _carry, _import_watch, _late, _own_place, _records, _stdio
 from manyhands._surroundings import Surroundings
+from manyhands._task_cancelled import TaskCancelled
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -32,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
-    from manyhands._settings import Settings
+    from manyhands._settings import Filter, Settings
     from manyhands._zygote import Assignment
 
 __all__ = ["Hooks", "main"]
@@ -41,13 +31,51 @@ __all__ = ["Hooks", "main"]
 _FLUSH_LIMIT = 1.0
 
 
+# What imports `_pickle`, and so comes after the first task where that can do without.
+_CONTEXT = "manyhands._context"
+_PICKLING = "manyhands._pickling"
+_REMOTE_ERROR = "manyhands._remote_error"
+# `_pickling.loads`, once it has been needed.
+_loads: Callable[[bytes | memoryview, Iterable[Any]], Any] | None = None
+
+
 def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+    global _loads
     try:
-        return _pickling.loads(data, buffers)
+        if _loads is None:
+            named = _load_named(bytes(data))
+            if named is not None:
+                return named
+            _loads = _late.module(_PICKLING).loads
+        return _loads(data, buffers)
     except Exception as error:
         # The task's code is not in the traceback, for it has not begun.
         error.add_note("manyhands: raised while what the task was sent was unpickled in its worker")
         raise
+
+
+def _load_named(data: bytes) -> Any:
+    try:
+        return _by_name.find(data)
+    except ModuleNotFoundError as error:
+        _late.module(_PICKLING).advise(error)
+        raise
+
+
+def _load(data: bytes) -> Any:
+    return _late.module("_pickle").loads(data)
+
+
+def _dumps(result: object, place: str = "") -> Any:
+    return _late.module(_PICKLING).dumps(result, place)
+
+
+def _dump_exception(error: BaseException, task: str, problem: BaseException | None = None) -> Any:
+    return _late.module(_REMOTE_ERROR).dump_exception(error, task, problem)
+
+
+def _apply_context(data: bytes) -> Any:
+    return _late.module(_CONTEXT).apply_context(data)
 
 
 class Hooks:
@@ -65,17 +93,20 @@ class Hooks:
     """
 
     loads = staticmethod(_load_sent)
-    dumps = staticmethod(_pickling.dumps)
-    dump_exception = staticmethod(_remote_error.dump_exception)
+    dumps = staticmethod(_dumps)
+    dump_exception = staticmethod(_dump_exception)
     carry = staticmethod(_carry.carry)
-    apply_context = staticmethod(_context.apply_context)
+    apply_context = staticmethod(_apply_context)
 
     def __init__(self, surroundings: Surroundings, settings: Settings) -> None:
         self.settings = settings
         self._surroundings = surroundings
+        self.fresh_context: Callable[[], Context] = Context
         base = copy_context()
-        _context.use_base(base)
-        self.fresh_context = _context.fresh_context if base else Context
+        if base:
+            context = _late.module(_CONTEXT)
+            context.use_base(base)
+            self.fresh_context = context.fresh_context
 
     def finish_task(self, error: BaseException | None = None) -> bool:
         """Puts right what the task has changed; call it before its result is handed over.
@@ -102,10 +133,8 @@ class Hooks:
 
         On a bad day there may be neither descriptors nor memory for it.
         """
-        import linecache
-        import traceback
-
-        del linecache, traceback
+        for name in (_REMOTE_ERROR, _CONTEXT, "linecache", "traceback"):
+            _late.module(name)
 
     def idle(self) -> None:
         """Looks at everything that a task may have changed; call it when there are no tasks."""
@@ -174,7 +203,7 @@ def _set_up(
     return pipe
 
 
-def _use_warning_filters(pickled: bytes | None) -> None:
+def _use_warning_filters(sent: list[tuple[str, Filter | bytes]] | None) -> None:
     """Makes the parent's filters the worker's; each as soon as the module of its category is there.
 
     Importing the module for it could take longer than all else that a worker does to start, and
@@ -182,9 +211,8 @@ def _use_warning_filters(pickled: bytes | None) -> None:
     """
     import warnings
 
-    if pickled is None:
+    if sent is None:
         return
-    sent: list[tuple[str, bytes]] = pickle.loads(pickled)
     taken: list[object] = [None] * len(sent)
     filters: list[object] = warnings.filters  # type: ignore[assignment]
     filters.clear()
@@ -196,8 +224,7 @@ def _use_warning_filters(pickled: bytes | None) -> None:
             module, item = sent[index]
             if taken[index] is None and module in sys.modules:
                 try:
-                    action, message, category, about, line = pickle.loads(item)
-                    taken[index] = (action, message, pickle.loads(category), about, line)
+                    taken[index] = _made_filter(item)
                 except Exception:
                     continue  # half imported, or it cannot be made here: no task can raise it
                 filters.insert(place, taken[index])
@@ -208,6 +235,15 @@ def _use_warning_filters(pickled: bytes | None) -> None:
     take()
     for module in {module for module, _ in sent if module not in sys.modules}:
         _import_watch.after_import(module, take)
+
+
+def _made_filter(sent: Filter | bytes) -> object:
+    if isinstance(sent, tuple):
+        action, message, name, about, line = sent
+        return action, message, getattr(builtins, name), about, line
+    _late.module("re")  # it is for a pattern, mostly, that a filter is not plain
+    action, message, category, about, line = _load(sent)
+    return action, message, _load(category), about, line
 
 
 def _join_multiprocessing(settings: Settings, label: str) -> None:
@@ -232,13 +268,10 @@ def _make_main() -> None:
     module = type(sys)("__main__")
     module.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = module
-    _shared_globals.share()
-    _findable.trust_all()
+    _own_place.main_globals = module.__dict__
 
 
 def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
-    from manyhands._task_cancelled import TaskCancelled
-
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         # Without a condemned task it is a Ctrl-C on the terminal, which is the parent's business.
         if cancel_requested():
@@ -254,11 +287,11 @@ def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], 
         return None
     finalizer: Callable[[], object] | None
     try:
-        initializer, initargs, finalizer = pickle.loads(setup)
+        initializer, initargs, finalizer = _load(setup)
         if initializer is not None:
             initializer(*initargs)
     except BaseException as error:
-        text = _remote_error.traceback_text(error)
+        text = _late.module(_REMOTE_ERROR).traceback_text(error)
         try:
             _log_failure()
         except BaseException:

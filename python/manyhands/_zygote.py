@@ -21,14 +21,14 @@ This module is imported in a fresh interpreter for every pool: it imports as lit
 
 from __future__ import annotations
 
-import _pickle as pickle  # what `pickle` is made of; that itself imports much
-import _signal as signal  # type: ignore[import-not-found]  # the same
+import _signal as signal  # type: ignore[import-not-found]  # what `signal` is made of
 import _socket
+import _struct as struct  # the same
 import errno
 import gc
+import marshal
 import os
 import select
-import struct
 import sys
 import time
 import warnings
@@ -50,6 +50,7 @@ _FORK = struct.Struct("<IIQQI")
 _SIGNAL = struct.Struct("<III")
 _STARTED = struct.Struct("<IIi")
 _ENDED = struct.Struct("<IIiiQ")
+_PICKLED = b"\x80"  # how a pickle begins, and nothing of marshal's
 _PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
 _FORK_FDS = 3
 _WARM_AFTER_MS = 30
@@ -60,8 +61,10 @@ _LONGEST_PAUSE = 0.3
 _LOOK_MS = 20
 # How long workers that have been killed may take to die, on a busy machine.
 _DYING_MS = 500
-# What functions of ``__main__``, exceptions and cancelled tasks need.
-_WARM = ("cloudpickle", "traceback", "fcntl", "manyhands._by_value", "manyhands._task_cancelled")
+# What each worker imports at the latest when it has nothing to do, but needs for few first tasks.
+_SOON = ("manyhands._context", "manyhands._remote_error", "linecache", "traceback")
+# What functions of ``__main__`` need.
+_WARM = ("manyhands._log_set_up", "cloudpickle", "manyhands._by_value")
 
 
 class Assignment:
@@ -144,6 +147,8 @@ class Zygote:
         # There was no descriptor for these. They run, and may have tasks: they are kept.
         self._unwatched: list[_Child] = []
         self._quitting = False
+        self._has_forked = False
+        self._has_more = False
         self._is_warm = False
         self._pid = os.getpid()
         self._poll = select.poll()
@@ -183,12 +188,15 @@ class Zygote:
         Not before the first workers have been forked: they are waited for.
         """
         self._is_warm = True
-        try:
-            for name in _WARM:
-                __import__(name)
-        except Exception:
-            pass  # then the worker that needs it will tell
-        gc.freeze()
+        self._import_soon()
+        _import_early(__import__, _WARM)
+
+    def _import_soon(self) -> None:
+        if not self._has_more:
+            from manyhands import _late
+
+            self._has_more = True
+            _import_early(_late.module, _SOON)
 
     def _answer(self) -> bool:
         """Does what one packet asks for; False when there is nothing more to do."""
@@ -221,7 +229,7 @@ class Zygote:
 
     def _set_up(self, reference: int) -> bool:
         try:
-            settings: Settings = pickle.loads(self._read_block(reference))
+            settings = _load(self._read_block(reference))
             apply(settings)
         except BaseException as error:  # a preloaded module may raise anything, also SystemExit
             from manyhands._remote_error import traceback_text
@@ -242,6 +250,11 @@ class Zygote:
             assignment = Assignment(
                 participant, generation, control_offset, record_offset, index, pipes
             )
+            if self._has_forked:
+                # The first worker's task was waited for. The others share the memory of this: more
+                # than half of what a worker would otherwise have for itself.
+                self._import_soon()
+            self._has_forked = True
             pid = self._fork_quietly()
         except OSError as error:
             self._tell_not_forked(participant, generation, error.errno or errno.EAGAIN)
@@ -360,6 +373,24 @@ class Zygote:
             pause *= 2
 
 
+def _import_early(load: Callable[[str], object], names: tuple[str, ...]) -> None:
+    """Imports modules that workers forked from now on will need."""
+    try:
+        for name in names:
+            load(name)
+    except Exception:
+        pass  # then the worker that needs it will tell
+    gc.freeze()
+
+
+def _load(data: bytes) -> Settings:
+    """Loads settings as `_settings.dump` has written them."""
+    loads: Callable[[bytes], Settings] = marshal.loads
+    if data.startswith(_PICKLED):
+        from _pickle import loads
+    return loads(data)
+
+
 def _send_signal(child: _Child, number: int) -> None:
     try:
         signal.pidfd_send_signal(child.pidfd, number)
@@ -418,7 +449,10 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
         inherited: descriptors that objects of the parent refer to by number: the number here of
             each, and the number that it has in the parent and is to have here.
     """
-    control_fd, segment_fd = _arrange(control_fd, segment_fd, inherited)
+    if inherited:
+        from manyhands._inherited import arrange
+
+        control_fd, segment_fd = arrange(control_fd, segment_fd, inherited)
     prepare()
     from manyhands import _native, _worker
 
@@ -454,29 +488,6 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
         traceback.print_exc()
     finally:
         os._exit(code)
-
-
-def _arrange(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> tuple[int, int]:
-    """Moves inherited descriptors to the numbers that their objects know them by.
-
-    Returns:
-        The new numbers of the control socket and the segment, out of the way of all the others.
-    """
-    if not inherited:
-        return control_fd, segment_fd
-    import fcntl
-
-    above = max(control_fd, segment_fd, *inherited, *inherited.values()) + 1
-    moved = {
-        number: fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, above)
-        for number in (control_fd, segment_fd, *inherited)
-    }
-    for number in moved:
-        os.close(number)
-    for number, wanted in inherited.items():
-        os.dup2(moved[number], wanted, inheritable=False)
-        os.close(moved[number])
-    return moved[control_fd], moved[segment_fd]
 
 
 def _descriptors(attached: list[tuple[int, int, bytes]]) -> list[int]:

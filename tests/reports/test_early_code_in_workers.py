@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,22 @@ def test_pools_of_one_program_share_no_number() -> None:
         assert first.submit(abs, -1).result() == second.submit(abs, -1).result() == 1
         check_pool(first)
         check_pool(second)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_called_like_standard_modules_do_not_take_their_place(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("copyreg", "functools", "keyword", "linecache", "traceback", "types"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the program')")
+    monkeypatch.syspath_prepend(tmp_path)
+    total: Any = sum
+    with mh.ProcessPoolExecutor(workers) as pool:
+        # Neither lists nor errors go without modules that a worker does not import at its start.
+        sums = [pool.submit(total, [n, time.sleep]) for n in range(workers)]
+        sums += [pool.submit(total, [n, 1]) for n in range(workers)]
+        for each in sums[:workers]:
+            error = each.exception()
+            assert isinstance(error, TypeError)
+            assert "cut short" not in str(error.__cause__)
+        assert [each.result() for each in sums[workers:]] == [n + 1 for n in range(workers)]
