@@ -7,10 +7,12 @@ import os
 import random
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,3 +176,26 @@ def test_a_storm_over_the_zygote() -> None:
         assert [future.result() for future in futures] == [number**2 for number in range(400)]
         statistics = executor.statistics()
     assert statistics["done"] + statistics["failed"] == 400 + 1 + 5
+
+
+def kill_the_newborn(zygote: int, kills: int) -> None:
+    """Kills workers as they start; for less time than a pool goes on trying."""
+    children = Path(f"/proc/{zygote}/task/{zygote}/children")
+    end = time.monotonic() + 6.0
+    while kills and time.monotonic() < end and children.exists():
+        for pid in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+                kills -= 1
+        time.sleep(0.0002)
+
+
+def test_a_storm_over_workers_that_start() -> None:
+    with storm_pool(1) as executor:
+        zygote = parent_of(executor.submit(os.getpid).result())
+        view = executor.options(retries=1_000)
+        killer = threading.Thread(target=kill_the_newborn, args=(zygote, 200))
+        killer.start()
+        futures = [view.submit(tasks.square_slowly, number, 0.1) for number in range(10)]
+        killer.join()
+        assert [future.result() for future in futures] == [number**2 for number in range(10)]

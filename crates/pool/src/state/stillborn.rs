@@ -17,11 +17,14 @@ pub(super) struct Stillborn {
     killed: usize,
     /// When it was first seen that some were killed, in nanoseconds of the clock.
     since: Option<u64>,
+    /// Whether there is a death that has not been looked at: whoever lives now may be at work for long.
+    is_news: bool,
 }
 
 impl Stillborn {
     /// One more has died; whether it was killed.
     pub(super) fn count(&mut self, killed: bool) {
+        self.is_news = true;
         if killed {
             self.killed += 1;
         } else {
@@ -31,6 +34,9 @@ impl Stillborn {
 
     /// Why a pool with so many workers is to give up, if it is.
     pub(super) fn give_up(&mut self, workers: usize, now: u64) -> Option<&'static str> {
+        if !std::mem::take(&mut self.is_news) {
+            return None;
+        }
         let most = PER_WORKER * workers + 2;
         if self.ended > most {
             return Some("its workers die as soon as they start; see what they print");

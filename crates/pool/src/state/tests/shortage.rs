@@ -84,3 +84,19 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     bench.plan(22 * SECOND);
     assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
 }
+
+#[test]
+fn who_lives_after_many_kills_may_work_for_long() {
+    let mut bench = Bench::new(1);
+    bench.submit(0);
+    for _ in 0..20 {
+        let (actors, _) = bench.plan(SECOND);
+        actors.iter().for_each(|actor| bench.bury(actor));
+    }
+    let (actors, _) = bench.plan(2 * SECOND);
+    let entry = actors[0].claim().expect("its task");
+    bench.plan(60 * SECOND);
+    assert_eq!(bench.state.check_open(), Ok(()));
+    assert_eq!(actors[0].finish(entry, 0), Finish::Published);
+    assert_eq!(bench.tickets(), [0]);
+}
