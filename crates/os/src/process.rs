@@ -17,11 +17,13 @@ use crate::refused;
 mod descendants;
 mod identity;
 mod namespace;
+mod signals_sent;
 mod stat;
 
 pub use descendants::{descendants, kill_with_descendants};
 pub use identity::{Identity, identity, is_gone, thread_id};
 pub use namespace::number_in_proc;
+pub use signals_sent::wait_for_signals_sent;
 pub(crate) use stat::Stat;
 
 /// A process, held by descriptor: unlike a number it can never come to mean another process. Readable (for a

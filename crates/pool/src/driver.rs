@@ -443,10 +443,18 @@ impl<T: Send + 'static> Driver<T> {
         }
         // The kernel kills them with the zygote, but not in the same instant: until they are dead they
         // may write to what is about to be reclaimed.
+        let mut is_held = !self.shared.lock().is_starting();
         for (_, worker) in self.workers.drain() {
-            let Ok(process) = worker.process() else { continue };
+            let Ok(process) = worker.process() else {
+                is_held = false;
+                continue;
+            };
             let _ = process.send_signal(SIGKILL.into());
             wait_for_end(process, u64::MAX);
+        }
+        if !is_held {
+            // Who was forked and not yet announced, or came without a descriptor, cannot be waited for.
+            process::wait_for_signals_sent();
         }
         let mut heard = Vec::new();
         let mut voices = self.shared.voices();

@@ -225,8 +225,12 @@ impl<T> State<T> {
     #[must_use]
     pub fn is_staffing(&self) -> bool {
         let is_able = self.broken.is_none() && self.openness < Openness::Stopping;
-        let starting = self.seats.iter().any(|seat| seat.life == Life::Starting);
-        is_able && (starting || self.is_short_of_hands())
+        is_able && (self.is_starting() || self.is_short_of_hands())
+    }
+
+    /// Whether there may be workers that nobody knows yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.seats.iter().any(|seat| seat.life == Life::Starting)
     }
 
     /// As `waitpid` gave it, how the worker with this process id has ended; `None` when it has not, or
