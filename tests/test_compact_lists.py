@@ -117,6 +117,16 @@ def test_one_other_item_anywhere(queue: mh.Queue[Any], plain: object) -> None:
             assert same(queue.get(), values)
 
 
+def test_plain_lists_after_one_that_is_not(queue: mh.Queue[Any]) -> None:
+    odd: list[Any] = [*range(200)]
+    odd[107] = "text"
+    for _ in range(2):
+        # Some of them are left to pickle, and then none.
+        for values in (odd, *([number, *range(50)] for number in range(40))):
+            queue.put(values)
+            assert same(queue.get(), values)
+
+
 def test_a_list_stands_where_it_stood(pool: mh.ProcessPoolExecutor) -> None:
     values = [*range(200)]
     for several in ((1, values, "x"), (values,), ((("a", values), None), 2.5, "x" * 40)):

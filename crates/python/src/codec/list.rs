@@ -3,6 +3,8 @@
 //! After the number of items (u32) comes how they are written (a byte), then the items: ints in as many bytes as the
 //! longest one takes, floats in eight, and others each with its own tag.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString};
 
@@ -21,16 +23,35 @@ const HEAD: usize = 5;
 /// whatever is written in vain is time lost before pickle has begun.
 const LOOKS: usize = 16;
 
+/// After a long list that was written in vain this many are left to pickle at once, for where there is one such there
+/// are more: all together then cost little more than without this code.
+const MOST_LEFT_OUT: u32 = 15;
+static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
+
 /// Appends the items of a list; false when some are not scalars, or `bytes` would grow beyond `most`.
 pub(super) fn encode(list: &Bound<'_, PyList>, bytes: &mut Vec<u8>, most: usize) -> bool {
     let length = list.len();
     let room = most.saturating_sub(bytes.len() + HEAD);
     // Each takes one byte at least.
     let (true, Ok(count)) = (length <= room, u32::try_from(length)) else { return false };
-    if length > LOOKS && !is_likely(list, length, room) {
+    let is_long = length > LOOKS;
+    if is_long && (!is_likely(list, length, room) || is_left_out()) {
         return false;
     }
     bytes.extend(count.to_ne_bytes());
+    let is_written = encode_items(list, length, bytes, room);
+    if is_long && !is_written {
+        LEFT_OUT.store(MOST_LEFT_OUT, Ordering::Relaxed);
+    }
+    is_written
+}
+
+/// Whether this list is one of those to be left to pickle; counts them.
+fn is_left_out() -> bool {
+    LEFT_OUT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+fn encode_items(list: &Bound<'_, PyList>, length: usize, bytes: &mut Vec<u8>, room: usize) -> bool {
     let Ok(first) = list.get_item(0) else {
         bytes.push(MIXED);
         return length == 0;
