@@ -214,8 +214,9 @@ def test_dependencies_point_down() -> None:
         "os": set(),
         "sync": {"os"},
         "channel": {"os", "sync"},
-        "pool": {"os", "sync", "channel"},
-        "cli": {"os", "sync", "channel", "pool"},
+        "memory": {"os", "sync", "channel"},
+        "pool": {"os", "sync", "channel", "memory"},
+        "cli": {"os", "sync", "channel", "memory", "pool"},
     }
     broken = []
     for crate, below in allowed.items():

@@ -11,18 +11,13 @@
 //! - [`driver`]: the thread that does the I/O for [`state`]: it forks through the zygote, hears of
 //!   deaths, keeps deadlines, reads what workers print. It never needs the interpreter, so a parent
 //!   busy elsewhere still keeps its promises.
-//! - [`ground`]: the one shared segment of a process; [`home`]: all that it has mapped; `heir`: as whom a child takes
-//!   part; `latecomers`: those without a lease; [`voices`]: what workers print and report;
+//! - [`voices`]: what workers print and report;
 //! - [`zygote`]: the packets to and from the process that forks workers.
 //! - [`pool`]: the handle that ties them together.
 #![forbid(unsafe_code)]
 
 pub mod control;
 pub mod driver;
-pub mod ground;
-mod heir;
-pub mod home;
-mod latecomers;
 pub mod pool;
 pub mod slots;
 pub mod state;

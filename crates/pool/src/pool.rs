@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_channel::arena::Block;
+use manyhands_memory::ground::Ground;
 use manyhands_os::clock;
 use manyhands_os::poll::{EventFd, Interest, Poller};
 use manyhands_os::process::{self, identity};
@@ -14,7 +15,6 @@ use manyhands_sync::{SpinPolicy, Wait};
 
 use crate::control::Control;
 use crate::driver::{BELL, FIRST_VOICE, Launch};
-use crate::ground::Ground;
 use crate::state::seat::LaneTable;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;

@@ -6,18 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use manyhands_channel::arena::Block;
+use manyhands_memory::home::Received;
 use manyhands_os::clock::{self, MILLISECOND};
-use manyhands_pool::home::Received;
 use manyhands_sync::words::Words;
-use pyo3::PyClass;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PySystemError;
-use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{PyClass, ffi};
 
 use crate::future::FutureBase;
 use crate::hasty;

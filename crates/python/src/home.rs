@@ -2,16 +2,16 @@
 //!
 //! An unnamed primitive is a [`Record`] in this process's ground; a named one, and every queue and pipe, is a segment of
 //! its own ([`Mapped`]). Both are pickled by address. Nothing is to be done about forks here, see
-//! [`manyhands_pool::home`].
+//! [`manyhands_memory::home`].
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use manyhands_channel::arena::BlockRef;
+use manyhands_memory::home::{self, Place, RecordError};
 use manyhands_os::memory::{self, Segment};
 use manyhands_os::process;
-use manyhands_pool::home::{self, Place, RecordError};
 use manyhands_sync::names::{self, Kind, NameError, Wanted};
 
 pub(crate) use manyhands_sync::names::ANY;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use manyhands_channel::arena::Arena;
 use manyhands_channel::queue::Queue as SharedQueue;
+use manyhands_memory::layout;
 use manyhands_os::process::Identity;
 use manyhands_os::{clock, procfs};
 use manyhands_pool::control::Control;
-use manyhands_pool::ground;
 use manyhands_pool::slots::RunningTask;
 use manyhands_sync::names::{self, Entry, Kind, NameError};
 use manyhands_sync::site::{self, SITE_BYTES, Site, WaitKind};
@@ -135,10 +135,10 @@ impl Survey {
 
     fn pools(&mut self, inode: u64, site: &Arc<Site>) {
         let segment = site.segment();
-        let Some(creator) = site.creator().filter(|_| ground::region(segment).start < segment.len()) else {
+        let Some(creator) = site.creator().filter(|_| layout::region(segment).start < segment.len()) else {
             return;
         };
-        for control in ground::pools(segment).into_iter().filter_map(|at| Control::find(segment, at)) {
+        for control in layout::pools(segment).into_iter().filter_map(|at| Control::find(segment, at)) {
             let (account, running) = (control.account(), control.running());
             let pool = Pool {
                 place: (inode, control.offset() as u64),
@@ -247,7 +247,7 @@ impl Survey {
 /// What the records of a ground are, by where they are.
 fn kinds_in(site: &Site) -> BTreeMap<u64, Kind> {
     let segment = site.segment();
-    let blocks = Arena::tagged(segment, ground::region(segment)).into_iter();
+    let blocks = Arena::tagged(segment, layout::region(segment)).into_iter();
     blocks.filter_map(|block| Some((block.offset as u64, Kind::from_number(block.tag.into())?))).collect()
 }
 

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use manyhands_channel::ring::Entry;
+use manyhands_memory::ground::Ground;
 
 use super::plan::Action;
 use super::seat::LaneTable;
 use super::{Cancelled, Openness, Refused, Settings, State};
 use crate::control::{Control, SLOTS};
-use crate::ground::Ground;
 use crate::slots::{Encoding, Finish, Slots, flag};
 use crate::task::{Arguments, Finished, Function, Harvest, Options, Outcome, Token};
 use crate::worker::{Next, WorkerSide};

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use manyhands_channel::arena::{Arena, BlockRef};
+use manyhands_memory::ground::{Ground, SMALLEST_LIMIT, ZYGOTE};
+use manyhands_memory::home::Place;
+use manyhands_memory::layout::region;
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{self, Pidfd};
-use manyhands_pool::ground::{Ground, SMALLEST_LIMIT, ZYGOTE, region};
-use manyhands_pool::home::Place;
 use manyhands_sync::site::Site;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use child::{Child, News};
+use manyhands_memory::ground::Ground;
+use manyhands_memory::home::Record;
 use manyhands_os::process::Identity;
-use manyhands_pool::ground::Ground;
-use manyhands_pool::home::Record;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::MOST_LEASES;
 

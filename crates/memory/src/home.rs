@@ -28,9 +28,10 @@ use manyhands_sync::words::SegmentWords;
 use self::received::Pages;
 pub use self::received::Received;
 pub use self::record_error::RecordError;
-use crate::ground;
 use crate::heir::Heir;
 use crate::latecomers::{self, LATECOMERS};
+use crate::layout;
+use crate::sweep::sweep;
 
 mod received;
 mod record_error;
@@ -221,7 +222,7 @@ fn is_watched(site: &Site) -> bool {
 /// The arena behind `site`, as `participant` sees it.
 fn attach(site: &Arc<Site>, participant: u16) -> io::Result<Arena> {
     let segment = site.segment();
-    Arena::attach(Arc::clone(segment), ground::region(segment), participant.into())
+    Arena::attach(Arc::clone(segment), layout::region(segment), participant.into())
 }
 
 /// The tag of a block that holds a record of this kind.
@@ -350,7 +351,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let own = home().let_go(&self.place, self.reference).filter(|_| self.len >= LARGE);
         if let Some(arena) = own {
-            ground::sweep(self.place.site(), &arena);
+            sweep(self.place.site(), &arena);
         }
     }
 }
@@ -417,7 +418,7 @@ fn sweep_at_times() {
             .collect()
     };
     for (place, arena) in own {
-        ground::sweep(place.site(), &arena);
+        sweep(place.site(), &arena);
     }
 }
 

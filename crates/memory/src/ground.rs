@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manyhands_channel::arena::{Arena, Block, Participant};
+use manyhands_channel::arena::{Arena, Block};
 use manyhands_os::memory::{self, Segment};
-use manyhands_os::process::identity;
 use manyhands_os::procfs;
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::{MOST_LEASES, PARAMETERS, SITE_BYTES, Site};
+use manyhands_sync::site::{MOST_LEASES, PARAMETERS, Site};
 
 use crate::home::{Place, Record, RecordError};
-use crate::latecomers::{self, LATECOMERS};
+use crate::latecomers::LATECOMERS;
+use crate::layout::{LIST, TABLE, region, table};
+use crate::sweep::sweep;
 
 /// As whom zygotes read their set-up; nobody else gets this number.
 pub const ZYGOTE: u16 = MOST_LEASES as u16 - 1;
@@ -29,34 +29,6 @@ const COUNTED: usize = 1024;
 /// The least that a ground's arena can be limited to, in bytes.
 pub const SMALLEST_LIMIT: usize = 16 << 20;
 
-/// Where the table of pools is, right behind the site: a word for each, the offset of its control block; zero for none.
-const TABLE: usize = SITE_BYTES;
-const TABLE_BYTES: usize = 4096;
-
-/// Where the list of latecomers is.
-pub(crate) const LIST: Range<usize> = TABLE + TABLE_BYTES..TABLE + TABLE_BYTES + 4096;
-
-/// The part of a ground's segment that is its arena.
-#[must_use]
-pub fn region(segment: &Segment) -> Range<usize> {
-    LIST.end..segment.len()
-}
-
-/// The words of the table of pools in `segment`.
-fn table(segment: &Segment) -> impl Iterator<Item = &AtomicU64> {
-    let words = if segment.len() < TABLE + TABLE_BYTES { 0 } else { TABLE_BYTES / 8 };
-    (0..words).map(|index| segment.word64(TABLE + 8 * index))
-}
-
-/// The offsets of the control blocks of the pools that stand on the ground in `segment`, for whoever looks at it from
-/// outside.
-#[must_use]
-pub fn pools(segment: &Segment) -> Vec<usize> {
-    // pairs with: announce_pool (Release)
-    let offsets = table(segment).map(|word| word.load(Ordering::Acquire) as usize);
-    offsets.filter(|offset| *offset != 0).collect()
-}
-
 /// The shared memory of a process and its workers.
 pub struct Ground {
     place: Arc<Place>,
@@ -65,20 +37,6 @@ pub struct Ground {
     unswept: AtomicUsize,
     /// The numbers of workers that have not been dismissed.
     enrolled: Mutex<BTreeSet<u16>>,
-}
-
-/// Puts right what others left behind in this process's own ground who took part and are dead, other than the workers of
-/// pools, which see to that themselves. Does nothing in another process's ground.
-pub(crate) fn sweep(site: &Site, arena: &Arena) {
-    if site.creator() != Some(identity()) {
-        return;
-    }
-    site.sweep(|numbers| {
-        let participants = numbers.iter().filter(|number| (1..LATECOMERS).contains(number));
-        let dead: Vec<Participant> = participants.map(|number| Participant::from(*number)).collect();
-        arena.reclaim_all(&dead);
-    });
-    latecomers::sweep(site, arena);
 }
 
 impl Ground {

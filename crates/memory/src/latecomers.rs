@@ -15,7 +15,7 @@ use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::site::Site;
 
-use crate::ground::LIST;
+use crate::layout::LIST;
 
 /// As whom they take part.
 pub(crate) const LATECOMERS: u16 = 510;

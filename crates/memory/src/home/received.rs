@@ -13,7 +13,7 @@ use manyhands_channel::arena::{Block, BlockRef};
 use manyhands_os::memory::{Segment, page_size};
 
 use super::{Hold, Place, Standing, home};
-use crate::ground;
+use crate::sweep::sweep;
 
 /// Whole pages of a block that are this process's own, as long as this value lives.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Drop for Received {
         drop(home);
         // A child that had it, too, may be dead by now.
         if let Some(arena) = own.filter(|_| pages.is_some()) {
-            ground::sweep(self.place.site(), &arena);
+            sweep(self.place.site(), &arena);
         }
     }
 }

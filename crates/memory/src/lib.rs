@@ -1,0 +1,17 @@
+//! The shared memory of a process: the segment that everything unnamed lies in, which segments of others it has mapped,
+//! and what becomes of all that when it forks or dies.
+//!
+//! This crate knows no pools and no Python; a lock between two programs needs nothing more.
+//!
+//! - [`ground`]: the one shared segment of a process, its arena, and who takes part in it;
+//! - [`home`]: all that a process has mapped, and its records;
+//! - [`layout`]: where what is in a ground's segment;
+//! - `heir`: as whom a child takes part; `latecomers`: those without a lease; `sweep`: what the dead have left.
+#![forbid(unsafe_code)]
+
+pub mod ground;
+mod heir;
+pub mod home;
+mod latecomers;
+pub mod layout;
+mod sweep;
