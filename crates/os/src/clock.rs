@@ -67,19 +67,6 @@ pub fn until(deadline: Deadline) -> u64 {
     deadline.saturating_sub(now())
 }
 
-/// Sleeps until `deadline`, or until a signal handler has run: returns whether the deadline was reached.
-pub fn sleep_until(deadline: Deadline) -> bool {
-    // A futex that nobody else knows: sleeps with an absolute deadline, like every other wait here.
-    let word = std::sync::atomic::AtomicU32::new(0);
-    loop {
-        match crate::park::wait(&word, 0, Some(deadline)) {
-            crate::park::Wait::TimedOut => return true,
-            crate::park::Wait::Interrupted => return false,
-            crate::park::Wait::Woken | crate::park::Wait::Changed => {}
-        }
-    }
-}
-
 /// A moment as the kernel writes it.
 pub(crate) fn to_timespec(nanoseconds: u64) -> Timespec {
     Timespec { tv_sec: (nanoseconds / SECOND) as i64, tv_nsec: (nanoseconds % SECOND) as i64 }
@@ -99,13 +86,5 @@ mod tests {
         assert_eq!(after(1e30), None);
         assert!(after(-1.0).is_some_and(|deadline| deadline <= now()));
         assert!(after(f64::NAN).is_some_and(|deadline| deadline <= now()));
-    }
-
-    #[test]
-    fn sleeping_reaches_the_deadline() {
-        let deadline = now() + 2 * MILLISECOND;
-        while !sleep_until(deadline) {}
-        assert!(now() >= deadline);
-        assert_eq!(until(deadline), 0);
     }
 }

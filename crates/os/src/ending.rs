@@ -100,7 +100,7 @@ mod glibc {
         // SAFETY: `push` has made it of such a function.
         let when: fn() -> bool = unsafe { std::mem::transmute(when) };
         while when() {
-            clock::sleep_until(clock::now() + clock::SECOND);
+            crate::park::sleep_until(clock::now() + clock::SECOND);
         }
     }
 }

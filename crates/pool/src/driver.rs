@@ -6,28 +6,20 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use manyhands_channel::arena::{Block, DEFAULT_KEEP};
+use manyhands_channel::arena::DEFAULT_KEEP;
 use manyhands_os::poll::Interest;
 use manyhands_os::process::{self, Pidfd, Spawn};
-use manyhands_os::{clock, socket};
+use manyhands_os::{clock, park, socket};
 
 use crate::control::SeatRecord;
-use crate::pool::{Pool, Shared};
+use crate::shared::{BELL, CONTROL, DESCRIPTORS_CLOSED, Shared};
 use crate::state::plan::Action;
 use crate::state::seat::Life;
 use crate::zygote::{self, News};
-
-/// Key of the bell.
-pub(crate) const BELL: u64 = 0;
-const CONTROL: u64 = 1;
-/// Keys from here on belong to [`crate::voices::Voices`].
-pub(crate) const FIRST_VOICE: u64 = 2;
 
 const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
@@ -38,21 +30,6 @@ const EINVAL: i32 = 22;
 const E2BIG: i32 = 7;
 /// How long a zygote whose parent's end has closed may take to kill its workers and exit.
 const ZYGOTE_GRACE: u64 = clock::SECOND;
-
-/// How the zygote is started.
-pub struct Launch {
-    /// The interpreter.
-    pub program: OsString,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-    /// Changes to its environment.
-    pub environment: Vec<(OsString, Option<OsString>)>,
-    /// What the zygote and its workers need to know, in a block.
-    pub set_up: Block,
-    /// Descriptors it inherits after the control socket and the segment. Closed when the pool has
-    /// ended, since their other ends may be waiting for just that.
-    pub descriptors: Mutex<Vec<OwnedFd>>,
-}
 
 /// The zygote as the driver holds it.
 struct ZygoteHandle {
@@ -109,66 +86,6 @@ fn in_other_words(error: io::Error) -> io::Error {
     )
 }
 
-impl Launch {
-    fn descriptors(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a pool has no driver any more whose descriptors are not its own.
-const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: what closes all descriptors, as a daemon does \
-    when it starts, has to come before the first use of a pool";
-
-impl<T: Send + 'static> Pool<T> {
-    fn start_driver(&self) -> io::Result<()> {
-        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever joins takes the handle: after the end there is none, and must be none again.
-        if driver.is_none() && !self.has_ended() {
-            let worker = Driver::new(Arc::clone(&self.shared));
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name("manyhands-pool".into());
-            *driver = Some(thread.spawn(move || {
-                // The zygote ends with the driver's end of its socket, and the workers with it.
-                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                    shared.fall("its driver thread has panicked; see what it printed");
-                }
-            })?);
-        }
-        Ok(())
-    }
-
-    /// Has the driver look at the state again; starts it if it is not there.
-    pub(crate) fn rouse_driver(&self) {
-        match self.start_driver() {
-            Ok(()) => self.ring(),
-            Err(error) => self.shared.fall(&format!("no driver thread can be started: {error}")),
-        }
-    }
-
-    /// Has the driver look at the state again, if it is there.
-    pub(crate) fn ring(&self) {
-        if self.shared.bell.signal().is_err() {
-            self.leave_driver();
-        }
-    }
-
-    /// Fails the pool if its driver sleeps for good, which it cannot tell itself. Said when a task comes after a rest, and
-    /// from time to time while somebody waits for one.
-    pub(crate) fn look_after_driver(&self) {
-        if !self.shared.bell.is_open() {
-            self.leave_driver();
-        }
-    }
-
-    fn leave_driver(&self) {
-        // It sleeps on a descriptor that nobody can get at any more, so it must not be waited for.
-        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if !self.has_ended() {
-            self.shared.fall(DESCRIPTORS_CLOSED);
-        }
-    }
-}
-
 impl<T: Send + 'static> Driver<T> {
     pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
         Self { shared, zygote: None, workers: HashMap::new() }
@@ -201,7 +118,7 @@ impl<T: Send + 'static> Driver<T> {
                 }
                 // It is for a shortage, and passes.
                 Err(_) => {
-                    clock::sleep_until(clock::now() + clock::MILLISECOND);
+                    park::sleep_until(clock::now() + clock::MILLISECOND);
                     Vec::new()
                 }
             };
@@ -478,6 +395,6 @@ fn wait_or_kill(zygote: &Pidfd) {
 
 fn wait_for_end(process: &Pidfd, deadline: u64) {
     while !process.has_ended() && clock::now() < deadline {
-        clock::sleep_until(clock::now() + clock::MILLISECOND);
+        park::sleep_until(clock::now() + clock::MILLISECOND);
     }
 }

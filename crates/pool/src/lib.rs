@@ -13,12 +13,15 @@
 //!   busy elsewhere still keeps its promises.
 //! - [`voices`]: what workers print and report;
 //! - [`zygote`]: the packets to and from the process that forks workers.
+//! - [`launch`]: how a zygote is started; `shared`: what handle and driver have in common;
 //! - [`pool`]: the handle that ties them together.
 #![forbid(unsafe_code)]
 
 pub mod control;
 pub mod driver;
+pub mod launch;
 pub mod pool;
+mod shared;
 pub mod slots;
 pub mod state;
 pub mod statistics;

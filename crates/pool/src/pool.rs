@@ -2,108 +2,26 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use manyhands_channel::arena::Block;
 use manyhands_memory::ground::Ground;
 use manyhands_os::clock;
 use manyhands_os::poll::{EventFd, Interest, Poller};
-use manyhands_os::process::{self, identity};
+use manyhands_os::process::{self};
 use manyhands_sync::{SpinPolicy, Wait};
 
 use crate::control::Control;
-use crate::driver::{BELL, FIRST_VOICE, Launch};
+use crate::driver::Driver;
+use crate::launch::Launch;
+use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_VOICE, Shared};
 use crate::state::seat::LaneTable;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
-use crate::task::{Arguments, Function, Harvest, Options, Speech, Stream, Token};
-use crate::voices::{Voices, kind};
-
-/// What the handle and its driver share.
-pub(crate) struct Shared<T> {
-    pub(crate) ground: Arc<Ground>,
-    pub(crate) control: Control,
-    _control_block: Block,
-    pub(crate) launch: Launch,
-    pub(crate) bell: EventFd,
-    pub(crate) poller: Poller,
-    state: Mutex<State<T>>,
-    voices: Mutex<Voices>,
-    lanes: Arc<LaneTable>,
-    stash_filled: Arc<AtomicBool>,
-    has_ended: Mutex<bool>,
-    end: Condvar,
-}
-
-impl<T> Shared<T> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Taken before the state's lock, never after it.
-    pub(crate) fn voices(&self) -> MutexGuard<'_, Voices> {
-        self.voices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn has_news(&self) -> bool {
-        // pairs with: State::deliver, State::hear (Release)
-        self.stash_filled.load(Ordering::Acquire) || self.lanes.has_news()
-    }
-
-    /// Passes on what workers said, and acts on what is meant for the pool itself. The caller still has
-    /// the lock of the voices, so that nothing that is said later is passed on earlier.
-    pub(crate) fn take_in(&self, heard: Vec<Speech>) {
-        let mut state = self.lock();
-        for speech in heard {
-            match (speech.stream, speech.bytes.first()) {
-                (Stream::Records, Some(&kind::HUNGRY)) => {
-                    if state.collect() {
-                        self.control.work().notify_all();
-                    }
-                }
-                (Stream::Records, Some(&kind::BROKEN)) => {
-                    let text = String::from_utf8_lossy(&speech.bytes[1..]).into_owned();
-                    // Heard first: the caller tells of it before futures fail.
-                    state.hear(speech);
-                    state.break_down(&format!("the initializer failed, so this pool runs no tasks:\n{text}"));
-                }
-                _ => state.hear(speech),
-            }
-        }
-    }
-
-    /// No driver can do anything more: what is unfinished fails with `reason`, and the pool has ended.
-    pub(crate) fn fall(&self, reason: &str) {
-        self.lock().break_down(reason);
-        self.ended();
-    }
-
-    pub(crate) fn ended(&self) {
-        let mut has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *has_ended, true) {
-            return;
-        }
-        for seat in &self.lock().seats {
-            self.ground.dismiss(seat.participant);
-        }
-        self.ground.withdraw_pool(self.control.offset());
-        drop(has_ended);
-        self.end.notify_all();
-        self.control.announce();
-        self.control.collector().notify_all();
-    }
-}
-
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        // A forked child has a copy; the pool is the parent's.
-        if self.ground.place().site().creator() == Some(identity()) {
-            self.ground.withdraw_pool(self.control.offset());
-        }
-    }
-}
+use crate::task::{Arguments, Function, Harvest, Options, Token};
+use crate::voices::Voices;
 
 /// Why a wait for news returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -486,5 +404,55 @@ impl<T: Send + 'static> Pool<T> {
     #[must_use]
     pub fn ground(&self) -> &Arc<Ground> {
         &self.shared.ground
+    }
+}
+
+impl<T: Send + 'static> Pool<T> {
+    fn start_driver(&self) -> io::Result<()> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever joins takes the handle: after the end there is none, and must be none again.
+        if driver.is_none() && !self.has_ended() {
+            let worker = Driver::new(Arc::clone(&self.shared));
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("manyhands-pool".into());
+            *driver = Some(thread.spawn(move || {
+                // The zygote ends with the driver's end of its socket, and the workers with it.
+                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    shared.fall("its driver thread has panicked; see what it printed");
+                }
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Has the driver look at the state again; starts it if it is not there.
+    pub(crate) fn rouse_driver(&self) {
+        match self.start_driver() {
+            Ok(()) => self.ring(),
+            Err(error) => self.shared.fall(&format!("no driver thread can be started: {error}")),
+        }
+    }
+
+    /// Has the driver look at the state again, if it is there.
+    pub(crate) fn ring(&self) {
+        if self.shared.bell.signal().is_err() {
+            self.leave_driver();
+        }
+    }
+
+    /// Fails the pool if its driver sleeps for good, which it cannot tell itself. Said when a task comes after a rest, and
+    /// from time to time while somebody waits for one.
+    pub(crate) fn look_after_driver(&self) {
+        if !self.shared.bell.is_open() {
+            self.leave_driver();
+        }
+    }
+
+    fn leave_driver(&self) {
+        // It sleeps on a descriptor that nobody can get at any more, so it must not be waited for.
+        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if !self.has_ended() {
+            self.shared.fall(DESCRIPTORS_CLOSED);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use manyhands_os::clock;
+use manyhands_os::{clock, park};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -31,7 +31,7 @@ impl Beginning {
         let Err(error) = self.run.call0(py) else { return };
         _ = self.failure.set(error.into_value(py));
         while self.tell.call0(py).is_err() {
-            py.detach(|| clock::sleep_until(clock::now() + PAUSE));
+            py.detach(|| park::sleep_until(clock::now() + PAUSE));
         }
     }
 

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use manyhands_channel::arena::Block;
 use manyhands_memory::home::Received;
 use manyhands_os::clock::{self, MILLISECOND};
+use manyhands_os::park;
 use manyhands_sync::words::Words;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PySystemError;
@@ -478,7 +479,7 @@ extern "C" fn stand_aside(_: *mut c_void) -> c_int {
         let end = clock::now() + ASIDE;
         // Whoever attaches again at once, does so before those who have to be woken.
         while hasty::is_any() && clock::now() < end {
-            clock::sleep_until(clock::now() + STEP);
+            park::sleep_until(clock::now() + STEP);
         }
         // SAFETY: as it was before.
         unsafe { ffi::PyEval_RestoreThread(thread) };

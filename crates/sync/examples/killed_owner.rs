@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use manyhands_os::clock::{self, MILLISECOND};
+use manyhands_os::park;
 use manyhands_os::process::{self, ExitStatus, Spawn, identity, thread_id};
 use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
@@ -25,7 +26,7 @@ fn own(name: &str) -> Result<(), Box<dyn Error>> {
     let lock = lock(name)?;
     assert!(lock.try_acquire(identity(), thread_id()), "nobody else has it");
     loop {
-        clock::sleep_until(clock::now() + 1000 * MILLISECOND);
+        park::sleep_until(clock::now() + 1000 * MILLISECOND);
     }
 }
 
@@ -51,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::thread::yield_now();
         }
         // Asleep by now, most probably.
-        clock::sleep_until(clock::now() + MILLISECOND);
+        park::sleep_until(clock::now() + MILLISECOND);
         let killed = clock::now();
         other.send_signal(9)?;
         let (acquired, at) = waiter.join().expect("a patient waiter does not panic");

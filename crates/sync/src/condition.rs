@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering;
 
 use manyhands_os::process::Identity;
 
-use crate::site::{AsyncTicket, Listed, Site, SiteError, WaitKind};
+use crate::site::{AsyncTicket, Listed, Site, WaitKind};
+use crate::site_error::SiteError;
 use crate::waiting::{Owners, Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
 use crate::{EventCount, SpinPolicy};

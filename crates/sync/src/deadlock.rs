@@ -35,7 +35,7 @@ use std::sync::Arc;
 use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::process::Identity;
 
-use crate::lock::owner_in;
+use crate::lock_record::owner_in;
 use crate::names;
 use crate::site::{Entry, Site, WaitKind, registry};
 

@@ -48,15 +48,24 @@ pub mod call;
 pub mod condition;
 #[cfg(not(loom))]
 pub mod deadlock;
+#[cfg(not(loom))]
+mod directory;
 pub mod event;
 mod event_count;
+#[cfg(not(loom))]
+mod kind;
 pub mod lock;
+#[cfg(not(loom))]
+mod lock_record;
+mod lock_word;
 #[cfg(not(loom))]
 pub mod names;
 mod parking;
 pub mod semaphore;
 #[cfg(not(loom))]
 pub mod site;
+#[cfg(not(loom))]
+mod site_error;
 mod spin_policy;
 #[cfg(not(loom))]
 pub mod waiting;

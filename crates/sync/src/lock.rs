@@ -3,9 +3,7 @@
 //! [`Lock`] may be released by any thread, [`RLock`] only by the thread that has it, which may also acquire it again. Both
 //! are the same word underneath ([`LockWord`]).
 
-mod word;
-
-pub use word::{Acquired, Attempt, LockWord, NotLocked};
+pub use crate::lock_word::{Acquired, Attempt, LockWord, NotLocked};
 
 #[cfg(not(loom))]
 mod plain;
@@ -13,8 +11,8 @@ mod plain;
 mod reentrant;
 
 #[cfg(not(loom))]
-pub(crate) use plain::owner_in;
+pub use crate::lock_record::LOCK_BYTES;
 #[cfg(not(loom))]
-pub use plain::{LOCK_BYTES, Lock};
+pub use plain::Lock;
 #[cfg(not(loom))]
 pub use reentrant::{NotOwner, RLock};

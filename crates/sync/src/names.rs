@@ -29,11 +29,7 @@
 //! in this way and lets go of it before the other has its row, can keep a segment whose name means a new one. [`list`], too,
 //! has segments open for a moment without a row; who asks for a name in that moment gets a new one.
 
-mod directory;
-mod error;
-mod kind;
 mod own;
-mod turn;
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -43,32 +39,26 @@ use std::sync::Arc;
 
 use manyhands_os::memfd::{self, Memfd};
 use manyhands_os::memory::Segment;
-use manyhands_os::{clock, process};
+use manyhands_os::process;
 
-use crate::site::{PARAMETERS, SITE_BYTES, Site, SiteError, registry};
+use crate::site::{PARAMETERS, SITE_BYTES, Site, registry};
+use crate::site_error::SiteError;
 
-pub use error::NameError;
-pub use kind::Kind;
+pub use crate::directory::error::{LONGEST_NAME, NameError};
+use crate::directory::turn::moving;
+pub(crate) use crate::directory::turn::try_looking;
+pub use crate::directory::turn::{Still, hold_still};
+pub use crate::kind::Kind;
 pub use own::inherit;
-use turn::moving;
-pub(crate) use turn::try_looking;
-pub use turn::{Still, hold_still};
 
-pub(crate) use directory::Directory;
-use directory::{Claimed, Row};
+pub(crate) use crate::directory::Directory;
+use crate::directory::{Claimed, Row};
 
 /// What all names of our memfds begin with.
 const PREFIX: &str = "manyhands:";
 
-/// The most bytes that a name may have.
-pub const LONGEST_NAME: usize = 200;
-
 /// A parameter of whatever value. With one, a segment can be opened, but not made.
 pub const ANY: u64 = u64::MAX;
-
-/// How long the making of a segment by another process is waited for, which takes it microseconds unless it is stopped,
-/// in nanoseconds.
-const PATIENCE: u64 = 10 * clock::SECOND;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -127,13 +117,13 @@ pub fn make_or_open(
     if let Some(site) = known {
         if site.directory().is_some_and(|directory| !directory.is_current()) {
             // This process has changed its user since; that one's other processes are not to make another one.
-            let directory = directory::current()?;
+            let directory = crate::directory::current()?;
             let _claimed = directory.claim(name)?;
             own::note(name, &site, directory);
         }
         return opened(name, site, wanted);
     }
-    let directory = directory::current()?;
+    let directory = crate::directory::current()?;
     let claimed = directory.claim(name)?;
     // Another thread may have opened it meanwhile.
     let there = own::find(name)?;
@@ -157,13 +147,6 @@ fn check(name: &str) -> Result<(), NameError> {
         _ if name.contains('\0') => Err(NameError::Nul { name: name.to_owned() }),
         _ => Ok(()),
     }
-}
-
-/// FNV-1a: the same in every build, which the hash of the standard library does not promise.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn make(wanted: &Wanted<'_>, lay_out: impl FnOnce(&Arc<Site>) -> io::Result<()>) -> Result<Found, NameError> {
@@ -382,7 +365,7 @@ pub fn open(pid: i32, fd: i32, inode: u64) -> Result<Arc<Site>, NameError> {
     if let Some(name) = name {
         let _moving = moving();
         // Without it, others find the name only as long as whoever has told us the address has it, too.
-        if let Ok(directory) = directory::current() {
+        if let Ok(directory) = crate::directory::current() {
             own::note(&name, &site, directory);
         }
     }

@@ -7,10 +7,9 @@
 //! None of it is a lock, and nothing in it must be whole for the primitives to be right: who owns something is written
 //! in the primitive's own words.
 
-use std::io;
-use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::{io, ptr};
 
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, fork_count, identity};
@@ -23,8 +22,9 @@ mod leases;
 pub(crate) mod registry;
 mod waiters;
 
+pub use crate::site_error::SiteError;
 pub use doors::AsyncTicket;
-pub use heading::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES, SiteError};
+pub use heading::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES};
 pub use leases::Lease;
 pub(crate) use leases::Watch;
 pub use waiters::{Entry, Listed, WaitKind};

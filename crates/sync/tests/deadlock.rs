@@ -15,6 +15,7 @@ use child::{Child, News};
 use ground::{await_that, site};
 use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::memory::Segment;
+use manyhands_os::park;
 use manyhands_os::process::{identity, thread_id};
 use manyhands_sync::SpinPolicy;
 use manyhands_sync::deadlock::Member;
@@ -211,7 +212,7 @@ fn stacks_are_waited_for_but_not_for_ever() {
     older.has_stack.store(false, Ordering::Relaxed);
     let has_stack = Arc::clone(&older.has_stack);
     let soon = std::thread::spawn(move || {
-        while !clock::sleep_until(clock::now() + 100 * MILLISECOND) {}
+        while !park::sleep_until(clock::now() + 100 * MILLISECOND) {}
         has_stack.store(true, Ordering::Relaxed);
     });
     let (_, told) = cycle_of(&mut older, &mut younger);

@@ -8,7 +8,7 @@ use manyhands_channel::arena::Arena;
 use manyhands_channel::queue::Queue as SharedQueue;
 use manyhands_memory::layout;
 use manyhands_os::process::Identity;
-use manyhands_os::{clock, procfs};
+use manyhands_os::{clock, park, procfs};
 use manyhands_pool::control::Control;
 use manyhands_pool::slots::RunningTask;
 use manyhands_sync::names::{self, Entry, Kind, NameError};
@@ -57,7 +57,7 @@ fn open_made(inode: u64, entry: &Entry) -> Result<Arc<Site>, NameError> {
     for _ in 0..LOOKS {
         match open(inode, entry) {
             Err(NameError::Unusable { error: site::SiteError::NotASite, .. }) => {
-                clock::sleep_until(clock::now() + PAUSE);
+                park::sleep_until(clock::now() + PAUSE);
             }
             found => return found,
         }

@@ -20,6 +20,6 @@ pub fn wait_for_signals_sent() {
     let outcome = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
     if outcome != 0 {
         // A sandbox may refuse it, and so do kernels whose CPUs run without a tick.
-        clock::sleep_until(clock::now() + INSTEAD);
+        crate::park::sleep_until(clock::now() + INSTEAD);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use manyhands_os::clock::{self, Deadline};
+use manyhands_os::park;
 use manyhands_pool::pool::Roused;
 use manyhands_pool::slots::{Encoding, Head, flag};
 use manyhands_pool::task::{Finished, Harvest, Outcome, Speech, Stream};
@@ -215,7 +216,7 @@ fn decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> future::Outcome {
         if made.is_ok() {
             break;
         }
-        py.detach(|| clock::sleep_until(clock::now() + pause));
+        py.detach(|| park::sleep_until(clock::now() + pause));
         made = spare::retry(|| try_decode(py, outcome, bytes));
     }
     made.unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))

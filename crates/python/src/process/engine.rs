@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use manyhands_channel::arena::Block;
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
 use manyhands_os::process;
-use manyhands_pool::driver::Launch;
+use manyhands_pool::launch::Launch;
 use manyhands_pool::pool::{Pool, Roused};
 use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
 use manyhands_pool::state::{Cancelled, Refused, Settings};

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use manyhands_channel::arena::{Arena, Block, BlockRef};
 use manyhands_channel::ring::Entry;
-use manyhands_os::{clock, process, procfs, socket};
+use manyhands_os::{clock, park, process, procfs, socket};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
 use manyhands_pool::voices::kind;
 use manyhands_pool::worker::{Next, WorkerSide};
@@ -171,7 +171,7 @@ impl WorkerLoop {
         self.answer(py, hooks, entry, result, name.as_ref());
         if self.side.finish(entry) == Finish::Killed {
             // The parent's SIGKILL is on its way; nothing more may come from this worker. If it is refused, it ends so.
-            py.detach(|| clock::sleep_until(clock::now() + clock::SECOND));
+            py.detach(|| park::sleep_until(clock::now() + clock::SECOND));
             self.exit(py);
         }
         if self.side.takes_hunger() {

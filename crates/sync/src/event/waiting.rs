@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{Flag, Turn};
-use crate::site::{Site, SiteError, WaitKind};
+use crate::site::{Site, WaitKind};
+use crate::site_error::SiteError;
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::SegmentWords;
 use crate::{EventCount, SpinPolicy};

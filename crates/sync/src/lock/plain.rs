@@ -7,14 +7,12 @@ use std::sync::atomic::Ordering;
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::Identity;
 
-use super::word::{Acquired, Attempt, LockWord, NotLocked, OWNER, RESERVED_AT, STATE, THREAD, WORDS};
 use crate::SpinPolicy;
+use crate::lock_record::words_at;
+use crate::lock_word::{Acquired, Attempt, LockWord, NotLocked, OWNER, RESERVED_AT, STATE, THREAD};
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
-
-/// Bytes of a lock's record, at a multiple of 64: a cache line of its own.
-pub const LOCK_BYTES: usize = WORDS * 8;
 
 /// How long a waiter that has slept lets others go first, in nanoseconds.
 const PATIENCE: u64 = MILLISECOND;
@@ -56,21 +54,6 @@ pub struct Lock {
     word: LockWord<SegmentWords>,
     site: Arc<Site>,
     key: u64,
-}
-
-/// The words of a record at byte `offset` of a site's body.
-pub(super) fn words_at(site: &Site, offset: usize) -> io::Result<SegmentWords> {
-    let inside = offset.checked_add(LOCK_BYTES).is_some_and(|end| end <= site.segment().len());
-    if !inside || offset < crate::site::SITE_BYTES || !offset.is_multiple_of(64) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("there is no lock at byte {offset}")));
-    }
-    Ok(SegmentWords::new(Arc::clone(site.segment()), offset, WORDS))
-}
-
-/// Who has the lock whose record `key` names, as far as the segment says.
-pub(crate) fn owner_in(site: &Site, key: u64) -> Option<(Identity, u32)> {
-    let words = words_at(site, usize::try_from(key).ok()?).ok()?;
-    LockWord::new(words).owner()
 }
 
 impl Lock {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use manyhands_os::process::Identity;
 
 use super::plain::Lock;
-use super::word::{Acquired, Attempt, DEPTH};
 use crate::SpinPolicy;
+use crate::lock_word::{Acquired, Attempt, DEPTH};
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Waiting};
 use crate::words::Words;

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
-use super::turn::names_of;
-use super::{Directory, NameError, if_it_has};
-use crate::site::Site;
 use manyhands_os::process::fork_count;
+
+use super::{Directory, if_it_has};
+use crate::directory::error::NameError;
+use crate::directory::turn::GENERATIONS;
+use crate::site::Site;
 
 /// By name. Some are gone; those are taken out from time to time.
 #[derive(Debug)]
@@ -32,6 +34,14 @@ impl Names {
         }
         self.sites.insert(name.into(), Arc::downgrade(site));
     }
+}
+
+/// By generation of forks: a child has another one than its parent, whose own may have been locked when it forked. Locked,
+/// for a moment, by who has read-locked `still`.
+static NAMES: [Own; GENERATIONS] = [const { Mutex::new(Names::new()) }; GENERATIONS];
+
+fn names_of(forks: u32) -> &'static Own {
+    &NAMES[forks as usize % GENERATIONS]
 }
 
 fn names() -> MutexGuard<'static, Names> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use manyhands_os::process::{Identity, identity};
 
 use super::{Permits, ReleasedTooOften};
-use crate::site::{Site, SiteError, WaitKind};
+use crate::site::{Site, WaitKind};
+use crate::site_error::SiteError;
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;

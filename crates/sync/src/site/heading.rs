@@ -8,12 +8,13 @@
 //! Only the pages that are in use cost memory: the first of each table at once, later ones when an entry on them is
 //! first claimed.
 
-use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, identity};
+
+use crate::site_error::{LIBRARY, SiteError};
 
 /// How many words of parameters a heading has.
 pub const PARAMETERS: usize = 16;
@@ -52,9 +53,6 @@ const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 /// Changes with every change of what two processes have to agree on: here, in a body, or in how the bindings write
 /// values into one (`crates/python/src/codec.rs`, `crates/python/src/queue/message.rs`).
 const FORMAT: u32 = 4;
-
-/// The version of this library, for people.
-const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 
 /// Byte offsets of the words.
 ///
@@ -101,62 +99,6 @@ pub(super) fn waiter(index: usize) -> usize {
 /// Where the stack's text for the waiter's entry with this index is; `None` when there is no room for one.
 pub(super) fn stack(index: usize) -> Option<usize> {
     (index < MOST_STACKS).then(|| STACKS + index * STACK_BYTES)
-}
-
-/// Why a segment cannot be attached to as a site.
-#[derive(Debug)]
-pub enum SiteError {
-    /// It does not begin with a site.
-    NotASite,
-    /// Its creator has not published it yet, or died before it did.
-    NotReady,
-    /// It was made by another version of this library, with which this one cannot share it.
-    Version {
-        /// The version of that library; `None` for one that did not say so.
-        library: Option<String>,
-        /// The format of the segment.
-        found: u32,
-        /// The format of this library.
-        ours: u32,
-    },
-    /// Its length is not the one it was made with.
-    Length {
-        /// The segment's length in bytes.
-        found: usize,
-        /// The length in its heading, in bytes.
-        written: u64,
-    },
-    /// What it says about itself is impossible.
-    Corrupt(&'static str),
-}
-
-impl fmt::Display for SiteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotASite => write!(f, "the segment is none of manyhands'"),
-            Self::NotReady => write!(f, "the segment is still being made, or its maker died over it"),
-            Self::Version { library, found, ours } => {
-                let theirs = library.as_deref().unwrap_or("of an earlier version");
-                write!(
-                    f,
-                    "it was made by manyhands {theirs} (format {found}), and this is manyhands {LIBRARY} (format \
-                     {ours}): programs that share objects need versions of the same format"
-                )
-            }
-            Self::Length { found, written } => {
-                write!(f, "the segment has {found} bytes and says {written}")
-            }
-            Self::Corrupt(what) => write!(f, "the segment is damaged: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for SiteError {}
-
-impl From<SiteError> for io::Error {
-    fn from(error: SiteError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
 }
 
 /// Writes the heading of a new site, not ready yet. The segment is zero as far as the body.

@@ -2,8 +2,11 @@
 
 use std::{fmt, io};
 
-use super::{Kind, LONGEST_NAME};
-use crate::site::SiteError;
+use crate::kind::Kind;
+use crate::site_error::SiteError;
+
+/// The most bytes that a name may have.
+pub const LONGEST_NAME: usize = 200;
 
 /// Why a segment can be neither made nor opened.
 #[derive(Debug)]

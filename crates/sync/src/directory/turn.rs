@@ -4,29 +4,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use manyhands_os::process;
 
-use super::own::{Names, Own};
-
 struct Turn {
     /// Read by who has a claim, or opens what others may close; written by who forks.
     still: RwLock<()>,
     /// Locked by who looks for a deadlock.
     look: Mutex<()>,
-    /// Locked, for a moment, by who has read-locked `still`.
-    names: Own,
 }
+
+/// How many generations of forks have a turn of their own.
+pub(crate) const GENERATIONS: usize = 64;
 
 /// A forked child has another one than its parent: who forked without holding still may have left the parent's locked
 /// for ever.
-static TURNS: [Turn; 64] =
-    [const { Turn { still: RwLock::new(()), look: Mutex::new(()), names: Mutex::new(Names::new()) } }; 64];
+static TURNS: [Turn; GENERATIONS] =
+    [const { Turn { still: RwLock::new(()), look: Mutex::new(()) } }; GENERATIONS];
 
 fn turn() -> &'static Turn {
     &TURNS[process::fork_count() as usize % TURNS.len()]
-}
-
-/// The names of the process in this generation of forks.
-pub(super) fn names_of(forks: u32) -> &'static Own {
-    &TURNS[forks as usize % TURNS.len()].names
 }
 
 /// Says that nobody makes or opens segments by name or looks for deadlocks in this process, see [`hold_still`].
@@ -46,11 +40,11 @@ pub fn hold_still() -> Still {
 /// Keeps this process from forking: while it has a claim, or something open that the child is not to have.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Moving {
+pub(crate) struct Moving {
     _guard: RwLockReadGuard<'static, ()>,
 }
 
-pub(super) fn moving() -> Moving {
+pub(crate) fn moving() -> Moving {
     Moving { _guard: turn().still.read().unwrap_or_else(PoisonError::into_inner) }
 }
 

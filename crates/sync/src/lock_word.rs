@@ -7,7 +7,7 @@ use crate::atomic::Ordering;
 use crate::words::Words;
 
 /// How many words a lock has.
-pub(super) const WORDS: usize = 8;
+pub(crate) const WORDS: usize = 8;
 
 /// Indices of the words.
 ///
@@ -19,25 +19,25 @@ pub(super) const WORDS: usize = 8;
 /// | state | 61 | [`ABANDONED`]: taken over from a dead owner | who takes over; cleared by recovering and by releasing |
 /// | state | 62 | [`STARVING`]: somebody waits too long; hand over instead of freeing | that waiter; cleared with releasing |
 /// | state | 63 | [`WAITERS`]: somebody may be asleep | who goes to sleep, and who has slept and acquires; cleared with releasing |
-/// | thread | 0-31 | kernel's number of the owner's thread: for [`RLock`](super::RLock) the truth while the process owns the lock, else information | the owner |
+/// | thread | 0-31 | kernel's number of the owner's thread: for [`RLock`](super::lock::RLock) the truth while the process owns the lock, else information | the owner |
 /// | sequence, sleepers | | an event count | as there |
 /// | depth | | how many more times the owner has acquired an `RLock` | the owner |
 /// | reserved at | | when it was reserved, nanoseconds of the clock | who is about to hand over |
-pub(super) const STATE: usize = 0;
-pub(super) const THREAD: usize = 1;
+pub(crate) const STATE: usize = 0;
+pub(crate) const THREAD: usize = 1;
 const SEQUENCE: usize = 2;
 const SLEEPERS: usize = 3;
 #[cfg(not(loom))]
-pub(super) const DEPTH: usize = 4;
+pub(crate) const DEPTH: usize = 4;
 #[cfg(not(loom))]
-pub(super) const RESERVED_AT: usize = 5;
+pub(crate) const RESERVED_AT: usize = 5;
 
 const WAITERS: u64 = 1 << 63;
 const STARVING: u64 = 1 << 62;
 const ABANDONED: u64 = 1 << 61;
 const POISONED: u64 = 1 << 60;
 const RESERVED: u64 = 1 << 59;
-pub(super) const OWNER: u64 = Identity::MASK;
+pub(crate) const OWNER: u64 = Identity::MASK;
 
 /// In what state somebody got a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl<W: Words> LockWord<W> {
 
     /// Its words.
     #[cfg(not(loom))]
-    pub(super) fn words(&self) -> &W {
+    pub(crate) fn words(&self) -> &W {
         &self.words
     }
 

@@ -6,17 +6,23 @@
 //! only the last makes it count, and names the process in the first; so whatever a killed process leaves behind is a row
 //! that nobody is behind.
 
-use std::io;
-use std::ptr;
+pub(crate) mod error;
+pub(crate) mod turn;
+
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::{io, ptr};
 
 use manyhands_os::process::{Identity, identity};
 use manyhands_os::sysv::{Claim, Common, Outcome};
-use manyhands_os::{clock, memfd};
+use manyhands_os::{clock, memfd, park};
 
-use super::turn::{Moving, moving};
-use super::{NameError, PATIENCE, fingerprint};
-use crate::site::SiteError;
+use self::error::NameError;
+use self::turn::{Moving, moving};
+use crate::site_error::SiteError;
+
+/// How long the making of a segment by another process is waited for, which takes it microseconds unless it is stopped,
+/// in nanoseconds.
+pub(crate) const PATIENCE: u64 = 10 * clock::SECOND;
 
 /// Length of a bucket in bytes. Not the machine's page size: the layout is the same everywhere.
 const PAGE: usize = 4096;
@@ -89,15 +95,15 @@ static CURRENT: AtomicPtr<Directory> = AtomicPtr::new(ptr::null_mut());
 
 /// Who has a segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) holder: Identity,
-    pub(super) fd: i32,
-    pub(super) inode: u64,
+pub(crate) struct Row {
+    pub(crate) holder: Identity,
+    pub(crate) fd: i32,
+    pub(crate) inode: u64,
     at: usize,
 }
 
 /// That of the user in whose name this process makes and opens files now.
-pub(super) fn current() -> Result<&'static Directory, NameError> {
+pub(crate) fn current() -> Result<&'static Directory, NameError> {
     // Acquire: what it points to. pairs with: the exchange below (Release)
     let known = CURRENT.load(Ordering::Acquire);
     // SAFETY: null, or from `Box::into_raw` and never freed.
@@ -121,7 +127,7 @@ pub(super) fn current() -> Result<&'static Directory, NameError> {
 
 impl Directory {
     /// Whether it is that of the user whom this process is now.
-    pub(super) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.user == memfd::user()
     }
 
@@ -167,7 +173,7 @@ impl Directory {
     }
 
     /// Has nobody else make or open this name, nor this process fork, while the value lives.
-    pub(super) fn claim(&'static self, name: &str) -> Result<Claimed, NameError> {
+    pub(crate) fn claim(&'static self, name: &str) -> Result<Claimed, NameError> {
         let start = self.bucket(fingerprint(name.as_bytes()))?;
         let deadline = clock::now() + PATIENCE;
         let mut pause = clock::MILLISECOND / 20;
@@ -189,7 +195,7 @@ impl Directory {
             if clock::now() > deadline {
                 return Err(NameError::Busy { name: name.to_owned() });
             }
-            clock::sleep_until(clock::now() + pause);
+            park::sleep_until(clock::now() + pause);
             // Short: there is no order among those who wait, so who asks seldom comes late.
             pause = (2 * pause).min(2 * clock::MILLISECOND);
         }
@@ -249,7 +255,7 @@ fn rows_of(start: usize) -> impl Iterator<Item = usize> {
 
 /// The right to make or open a name. Others of the same bucket wait for it, too.
 #[must_use]
-pub(super) struct Claimed {
+pub(crate) struct Claimed {
     directory: &'static Directory,
     start: usize,
     _moving: Moving,
@@ -257,7 +263,7 @@ pub(super) struct Claimed {
 
 impl Claimed {
     /// Who has a segment of this name.
-    pub(super) fn rows(&self, name: &str) -> Vec<Row> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<Row> {
         let name = fingerprint(name.as_bytes());
         let read = |at: usize| {
             let word = |offset| self.directory.common.word64(at + offset);
@@ -273,12 +279,12 @@ impl Claimed {
     }
 
     /// Whether somebody may have a name of this bucket without a row.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         self.directory.common.word64(self.start + CROWDED).load(Ordering::Relaxed) != 0
     }
 
     /// Strikes a row of a process that has died, or has let go.
-    pub(super) fn strike(&self, row: &Row) {
+    pub(crate) fn strike(&self, row: &Row) {
         self.directory.free(row.at, row.holder);
     }
 }
@@ -308,7 +314,7 @@ fn claim_all() -> Result<Vec<Claim>, NameError> {
                     return Err(NameError::Busy { name: "the directory of names".to_owned() });
                 }
                 Outcome::Busy => {
-                    clock::sleep_until(clock::now() + clock::MILLISECOND / 10);
+                    park::sleep_until(clock::now() + clock::MILLISECOND / 10);
                 }
             }
         }
@@ -325,4 +331,11 @@ fn claim_all() -> Result<Vec<Claim>, NameError> {
 fn refused(error: io::Error) -> NameError {
     let text = format!("objects with names need System V shared memory, which the system refuses ({error})");
     io::Error::new(error.kind(), text).into()
+}
+
+/// FNV-1a: the same in every build, which the hash of the standard library does not promise.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

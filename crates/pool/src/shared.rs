@@ -1,0 +1,110 @@
+//! What the handle of a pool and its driver share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use manyhands_channel::arena::Block;
+use manyhands_memory::ground::Ground;
+use manyhands_os::poll::{EventFd, Poller};
+use manyhands_os::process::identity;
+
+use crate::control::Control;
+use crate::launch::Launch;
+use crate::state::State;
+use crate::state::seat::LaneTable;
+use crate::task::{Speech, Stream};
+use crate::voices::{Voices, kind};
+
+/// Key of the bell.
+pub(crate) const BELL: u64 = 0;
+pub(crate) const CONTROL: u64 = 1;
+/// Keys from here on belong to [`crate::voices::Voices`].
+pub(crate) const FIRST_VOICE: u64 = 2;
+
+/// Why a pool has no driver any more whose descriptors are not its own.
+pub(crate) const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: what closes all descriptors, as a daemon does \
+    when it starts, has to come before the first use of a pool";
+
+/// What the handle and its driver share.
+pub(crate) struct Shared<T> {
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) control: Control,
+    pub(crate) _control_block: Block,
+    pub(crate) launch: Launch,
+    pub(crate) bell: EventFd,
+    pub(crate) poller: Poller,
+    pub(crate) state: Mutex<State<T>>,
+    pub(crate) voices: Mutex<Voices>,
+    pub(crate) lanes: Arc<LaneTable>,
+    pub(crate) stash_filled: Arc<AtomicBool>,
+    pub(crate) has_ended: Mutex<bool>,
+    pub(crate) end: Condvar,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Taken before the state's lock, never after it.
+    pub(crate) fn voices(&self) -> MutexGuard<'_, Voices> {
+        self.voices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        // pairs with: State::deliver, State::hear (Release)
+        self.stash_filled.load(Ordering::Acquire) || self.lanes.has_news()
+    }
+
+    /// Passes on what workers said, and acts on what is meant for the pool itself. The caller still has
+    /// the lock of the voices, so that nothing that is said later is passed on earlier.
+    pub(crate) fn take_in(&self, heard: Vec<Speech>) {
+        let mut state = self.lock();
+        for speech in heard {
+            match (speech.stream, speech.bytes.first()) {
+                (Stream::Records, Some(&kind::HUNGRY)) => {
+                    if state.collect() {
+                        self.control.work().notify_all();
+                    }
+                }
+                (Stream::Records, Some(&kind::BROKEN)) => {
+                    let text = String::from_utf8_lossy(&speech.bytes[1..]).into_owned();
+                    // Heard first: the caller tells of it before futures fail.
+                    state.hear(speech);
+                    state.break_down(&format!("the initializer failed, so this pool runs no tasks:\n{text}"));
+                }
+                _ => state.hear(speech),
+            }
+        }
+    }
+
+    /// No driver can do anything more: what is unfinished fails with `reason`, and the pool has ended.
+    pub(crate) fn fall(&self, reason: &str) {
+        self.lock().break_down(reason);
+        self.ended();
+    }
+
+    pub(crate) fn ended(&self) {
+        let mut has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *has_ended, true) {
+            return;
+        }
+        for seat in &self.lock().seats {
+            self.ground.dismiss(seat.participant);
+        }
+        self.ground.withdraw_pool(self.control.offset());
+        drop(has_ended);
+        self.end.notify_all();
+        self.control.announce();
+        self.control.collector().notify_all();
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // A forked child has a copy; the pool is the parent's.
+        if self.ground.place().site().creator() == Some(identity()) {
+            self.ground.withdraw_pool(self.control.offset());
+        }
+    }
+}
