@@ -185,14 +185,19 @@ def test_files_are_named_for_what_they_hold() -> None:
 
 
 def test_unsafe_code_stays_where_it_is_looked_for() -> None:
-    homes = ("crates/os/", "crates/sync/", "crates/channel/", "crates/python/src/ffi.rs")
+    homes = ("crates/os/", "crates/sync/", "crates/channel/")
+    files = "crates/python/src/*/ffi.rs"
     broken = [
         f"{name}:{number}: {line.strip()}"
         for name, text in of_kind(".rs")
         for number, line in enumerate(text.splitlines(), 1)
-        if re.search(r"\bunsafe\b", without_comments(line)) and not name.startswith(homes)
+        if re.search(r"\bunsafe\b", without_comments(line))
+        and not name.startswith(homes)
+        and not fnmatch.fnmatch(name, files)
     ]
-    report(broken, f"unsafe code is reviewed in {', '.join(homes)}; nobody looks elsewhere")
+    report(
+        broken, f"unsafe code is reviewed in {', '.join([*homes, files])}; nobody looks elsewhere"
+    )
 
 
 def test_crates_above_os_make_no_system_calls() -> None:

@@ -23,16 +23,17 @@ use pyo3::types::{PyList, PyType};
 
 mod aftermath;
 mod awaited;
+pub(crate) mod ffi;
 mod methods;
 mod tray;
 
 pub(crate) use self::aftermath::Aftermath;
 use self::aftermath::log_callback_error;
+use self::ffi::FutureClass;
 use self::tray::{Board, Tray};
-use crate::ffi::{self, FutureClass};
-use crate::parker::{Expect, Parker, Roused};
-use crate::thread_pool::Waiting;
-use crate::{ending, imports};
+use crate::interpreter::asked::Waiting;
+use crate::interpreter::parker::{Expect, Parker, Roused};
+use crate::interpreter::{ending, imports};
 
 /// Adds the native half of futures to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

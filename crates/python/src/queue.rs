@@ -19,7 +19,6 @@ mod message;
 mod open;
 mod queue_base;
 mod quick;
-mod waiters;
 
 use pyo3::prelude::*;
 

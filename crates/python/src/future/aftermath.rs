@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::FutureBase;
-use crate::imports;
-use crate::parker::Parker;
+use crate::interpreter::imports;
+use crate::interpreter::parker::Parker;
 
 /// What is left to do, outside of all locks, once a future is done.
 #[must_use]

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::FutureBase;
-use crate::parker::Expect;
-use crate::thread_pool;
+use crate::interpreter::asked;
+use crate::interpreter::parker::Expect;
 
 /// How often a worker that waits for such a future looks what it could help with now.
 const SLICE: u64 = 50 * MILLISECOND;
@@ -43,7 +43,7 @@ impl FutureBase {
 
     /// Waits for a future that no pool works for.
     pub(super) fn wait_without_source(future: &Bound<'_, Self>, deadline: Option<Deadline>) -> PyResult<()> {
-        if !thread_pool::is_worker() || !future.get().is_following() {
+        if !asked::is_worker() || !future.get().is_following() {
             return Self::park(future, deadline, Expect::Perhaps).map(drop);
         }
         let slice = clock::now() + SLICE;

@@ -11,7 +11,8 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::aftermath::run_callback;
 use super::{CancelAnswer, Cells, Ended, FutureBase, Source, State};
-use crate::{ffi, imports};
+use crate::future::ffi;
+use crate::interpreter::imports;
 
 #[pymethods]
 impl FutureBase {

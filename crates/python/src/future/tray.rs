@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{FutureBase, State};
-use crate::parker::{Expect, Parker, Roused};
-use crate::thread_pool::Waiting;
+use crate::interpreter::asked::Waiting;
+use crate::interpreter::parker::{Expect, Parker, Roused};
 
 /// What the futures hold on to, weakly: a tray that nobody waits at any more is no trouble to them.
 #[derive(Default)]

@@ -18,9 +18,9 @@ use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, Parcel, RAW, Taken};
 use super::open::{GLANCE, waits};
-use crate::ffi;
-use crate::home;
-use crate::imports;
+use crate::interpreter::imports;
+use crate::memory::ffi::bytes_of_buffer;
+use crate::memory::objects;
 use crate::sync::door::{Enlisted, Sleepers};
 use crate::sync::timeout::{self, Patience};
 use crate::sync::waiting::detached;
@@ -184,7 +184,7 @@ impl ConnectionBase {
             1 => Side::Second,
             _ => return Err(PyValueError::new_err("a pipe has two ends, 0 and 1")),
         };
-        let mapped = home::open_segment(address, Kind::Pipe)?;
+        let mapped = objects::open_segment(address, Kind::Pipe)?;
         Ok(Self::over(Handle::open(&mapped, side, reservation)?))
     }
 
@@ -274,7 +274,7 @@ impl ConnectionBase {
     }
 
     fn _send_bytes(&self, py: Python<'_>, bytes: PyBuffer<u8>) -> PyResult<()> {
-        self.send_parts(py, RAW, &[ffi::bytes_of_buffer(&bytes)], Patience::Endless)?;
+        self.send_parts(py, RAW, &[bytes_of_buffer(&bytes)], Patience::Endless)?;
         Ok(())
     }
 
@@ -365,7 +365,7 @@ impl ConnectionBase {
 /// Keeps a pipe from vanishing while the address of an end is on its way.
 #[pyclass(frozen, module = "manyhands._native")]
 pub(crate) struct PipeSegment {
-    _mapped: home::Mapped,
+    _mapped: objects::Mapped,
 }
 
 /// How coroutines wait at an end.
@@ -409,7 +409,7 @@ pub(super) fn make_pipe(
     name: Option<&str>,
 ) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
     let mut ends = None;
-    let mapped = home::roomy_segment(Kind::Pipe, name, &[u64::from(duplex)], LENGTHS, |site| {
+    let mapped = objects::roomy_segment(Kind::Pipe, name, &[u64::from(duplex)], LENGTHS, |site| {
         let region = SITE_BYTES..site.segment().len();
         ends = Some(End::pair(site, region, duplex).map_err(|error| attach_error(&error))?);
         Ok(())

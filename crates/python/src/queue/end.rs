@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::errors::attach_error;
-use crate::home::Mapped;
-use crate::process::ground;
+use crate::memory::ground;
+use crate::memory::objects::Mapped;
 
 /// How long a hold is kept for a child that is being forked, in seconds: should it be killed before it takes the hold,
 /// the other end notices after this time. One that is slower takes a new hold.

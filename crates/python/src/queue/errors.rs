@@ -4,7 +4,7 @@ use manyhands_channel::queue::{AttachError, GetError, PutError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::imports;
+use crate::interpreter::imports;
 
 /// The queue could not be made or opened.
 pub(super) fn attach_error(error: &AttachError) -> PyErr {

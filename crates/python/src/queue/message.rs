@@ -2,7 +2,7 @@
 //!
 //! | tag | content |
 //! |---|---|
-//! | [`COMPACT`] | what the [compact code](crate::codec) makes of a small plain value |
+//! | [`COMPACT`] | what the [compact code](crate::codec::compact) makes of a small plain value |
 //! | [`BYTES`] | the bytes of a bytes object |
 //! | [`PICKLE`] | a pickle |
 //! | [`APART`] | a pickle and the buffers that were kept out of it; see `manyhands/_message.py` |
@@ -17,8 +17,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 
-use crate::codec::{self, Decoder};
-use crate::{ffi, imports};
+use crate::codec::compact::{self, Decoder};
+use crate::interpreter::imports;
+use crate::memory::ffi::bytes_of_buffer;
 
 pub(super) const COMPACT: u16 = 0;
 pub(super) const BYTES: u16 = 1;
@@ -40,7 +41,7 @@ pub(super) struct Encoded<'py> {
 }
 
 enum Content<'py> {
-    Scalar([u8; codec::SCALAR], usize),
+    Scalar([u8; compact::SCALAR], usize),
     Coded(Vec<u8>),
     Object(Bound<'py, PyBytes>),
     Apart { head: Vec<u8>, pickle: Bound<'py, PyBytes>, buffers: Vec<PyBuffer<u8>> },
@@ -51,15 +52,15 @@ enum Content<'py> {
 /// # Errors
 /// What pickle raises.
 pub(super) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Encoded<'py>> {
-    let mut scalar = [0; codec::SCALAR];
-    if let Some(length) = codec::encode_scalar(value, &mut scalar) {
+    let mut scalar = [0; compact::SCALAR];
+    if let Some(length) = compact::encode_scalar(value, &mut scalar) {
         return Ok(Encoded { tag: COMPACT, content: Content::Scalar(scalar, length) });
     }
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         return Ok(Encoded { tag: BYTES, content: Content::Object(bytes.clone()) });
     }
     let mut coded = Vec::new();
-    if codec::encode(value, &mut coded, COMPACT_MOST, COMPACT_MOST) {
+    if compact::encode(value, &mut coded, COMPACT_MOST, COMPACT_MOST) {
         return Ok(Encoded { tag: COMPACT, content: Content::Coded(coded) });
     }
     pickled(value)
@@ -110,7 +111,7 @@ impl Encoded<'_> {
             Content::Object(bytes) => send(Message { tag, priority, parts: &[bytes.as_bytes()] }),
             Content::Apart { head, pickle, buffers } => {
                 let mut parts = vec![head.as_slice(), pickle.as_bytes()];
-                parts.extend(buffers.iter().map(ffi::bytes_of_buffer));
+                parts.extend(buffers.iter().map(bytes_of_buffer));
                 send(Message { tag, priority, parts: &parts })
             }
         }

@@ -8,7 +8,7 @@ use pyo3::types::{PyFloat, PyInt, PyTuple};
 
 use super::errors::{get_error, put_error};
 use super::message::{self, Encoded, Long, Taken};
-use crate::home::Mapped;
+use crate::memory::objects::Mapped;
 use crate::sync::timeout::Patience;
 use crate::sync::waiting::detached;
 

@@ -1,5 +1,7 @@
 //! The native half of all queues.
 
+mod waiters;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -11,13 +13,13 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
+use self::waiters::{Point, enlist};
 use super::batch;
 use super::errors::attach_error;
 use super::message::{self, Parcel};
 use super::open::{GLANCE, Open};
-use super::waiters::{Point, enlist};
-use crate::home::{self, Mapped};
-use crate::imports;
+use crate::interpreter::imports;
+use crate::memory::objects::{self, Mapped};
 use crate::sync::door::Enlisted;
 use crate::sync::timeout::{self, Flag, Patience};
 use crate::sync::waiting::detached;
@@ -115,7 +117,7 @@ impl QueueBase {
         };
         let options = Options { kind, maxsize: most, joinable };
         let make = || {
-            home::roomy_segment(segment_kind, name, &[u64::from(most)], sizes, |site| {
+            objects::roomy_segment(segment_kind, name, &[u64::from(most)], sizes, |site| {
                 let region = SITE_BYTES..site.segment().len();
                 Queue::create(Arc::clone(site), region, options).map_err(|error| attach_error(&error))?;
                 Ok(())
@@ -123,7 +125,7 @@ impl QueueBase {
         };
         self.attach_to(match (name, maxsize) {
             (Some(name), None) => {
-                home::open_or_make(|| home::named_segment(segment_kind, name, &[home::ANY]), make)?
+                objects::open_or_make(|| objects::named_segment(segment_kind, name, &[objects::ANY]), make)?
             }
             _ => make()?,
         })
@@ -133,7 +135,7 @@ impl QueueBase {
     fn _attach(&self, class: &str, address: &Bound<'_, PyTuple>) -> PyResult<()> {
         let (segment_kind, ..) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
-        self.attach_to(home::open_segment(address, segment_kind)?)
+        self.attach_to(objects::open_segment(address, segment_kind)?)
     }
 
     /// For pickling: where the queue is.

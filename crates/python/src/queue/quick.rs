@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use super::message::COMPACT;
 use super::open::Open;
 use super::queue_base::QueueBase;
-use crate::codec::{self, Decoder, SCALAR};
-use crate::ffi::{Arguments, Shortcut, add_shortcut};
+use crate::codec::compact::{self, Decoder, SCALAR};
+use crate::interpreter::ffi::{Arguments, Shortcut, add_shortcut};
 
 /// Adds both to the class.
 pub(super) fn register(py: Python<'_>) -> PyResult<()> {
@@ -36,7 +36,7 @@ impl Shortcut for Put {
         }
         let item = arguments.get(0)?;
         let mut bytes = [0; SCALAR];
-        let length = codec::encode_scalar(&item, &mut bytes)?;
+        let length = compact::encode_scalar(&item, &mut bytes)?;
         let message = Message { tag: COMPACT, priority: 0, parts: &[&bytes[..length]] };
         open.queue.try_put(&message).ok()?;
         Some(py.None().into_bound(py))
@@ -73,7 +73,7 @@ fn take_scalar(open: &Open) -> Option<([u8; SCALAR], usize)> {
         }
         let mut bytes = [0; SCALAR];
         item.read(&mut bytes[..length]);
-        if codec::is_scalar(&bytes[..length]) { Ok((bytes, length)) } else { Err(()) }
+        if compact::is_scalar(&bytes[..length]) { Ok((bytes, length)) } else { Err(()) }
     };
     open.queue.try_get(take).ok()?.ok()
 }

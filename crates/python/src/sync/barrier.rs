@@ -13,8 +13,8 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
 use super::{timeout, waiting};
-use crate::home::{self, Record};
-use crate::imports;
+use crate::interpreter::imports;
+use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BarrierBase", module.py().get_type::<BarrierBase>())?;
@@ -68,9 +68,9 @@ impl BarrierBase {
             let parties = usize::try_from(parties).ok().filter(|parties| *parties <= Barrier::MOST)?;
             Some(Barrier::words_for(parties))
         };
-        match home::named_record(Kind::Barrier, name, &[home::ANY], words)? {
+        match objects::named_record(Kind::Barrier, name, &[objects::ANY], words)? {
             Some(record) => Self::over(record),
-            None => Err(home::nothing_named(name, "Barrier", "parties")),
+            None => Err(objects::nothing_named(name, "Barrier", "parties")),
         }
     }
 }
@@ -96,10 +96,11 @@ impl BarrierBase {
             return Err(PyValueError::new_err(format!("parties must be > 0 and at most {most}")));
         };
         let words = Barrier::words_for(count);
-        let record = home::record(_address, Kind::Barrier, name, &[count as u64], words, |site, words| {
-            drop(Barrier::create(Arc::clone(site), words.clone(), count));
-            Ok(())
-        })?;
+        let record =
+            objects::record(_address, Kind::Barrier, name, &[count as u64], words, |site, words| {
+                drop(Barrier::create(Arc::clone(site), words.clone(), count));
+                Ok(())
+            })?;
         Self::over(record)
     }
 

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::lock::LockBase;
 use super::rlock::RLockBase;
 use super::{timeout, waiting};
-use crate::home::{self, Record};
+use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ConditionBase", module.py().get_type::<ConditionBase>())?;
@@ -38,7 +38,7 @@ impl ConditionBase {
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let words = Condition::WORDS;
-        let record = home::record(_address, Kind::Condition, name, &[], words, |_, _| Ok(()))?;
+        let record = objects::record(_address, Kind::Condition, name, &[], words, |_, _| Ok(()))?;
         let condition = Condition::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { condition, record })
@@ -58,7 +58,7 @@ impl ConditionBase {
         let_go: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        crate::ending::outlast();
+        crate::interpreter::ending::outlast();
         self.wait_between(py, timeout, || let_go.call0(), |_| Ok(()))
     }
 

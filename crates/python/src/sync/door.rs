@@ -1,7 +1,6 @@
 //! How an event loop waits for a primitive: enlisted there, with a door to be knocked at.
 
-use std::os::fd::AsRawFd;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_os::process::{Identity, identity};
@@ -12,7 +11,7 @@ use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 
-use crate::home::Record;
+use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Door>()?;

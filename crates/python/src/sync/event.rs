@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
 use super::{owned, timeout, waiting};
-use crate::home::{self, Record};
+use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EventBase", module.py().get_type::<EventBase>())
@@ -47,7 +47,7 @@ impl EventBase {
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let record = home::record(_address, Kind::Event, name, &[], Event::WORDS, |_, _| Ok(()))?;
+        let record = objects::record(_address, Kind::Event, name, &[], Event::WORDS, |_, _| Ok(()))?;
         let event = Event::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { event, record })

@@ -13,11 +13,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::door::{Awaited, Enlisted};
-use super::owned::{Owned, Placed};
+use super::owned::{self, Owned, Placed};
 use super::quick::{Quick, add_quick_methods};
 use super::timeout::Flag;
-use super::{owned, waiting};
-use crate::home::Record;
+use super::waiting;
+use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LockBase", module.py().get_type::<LockBase>())?;

@@ -15,9 +15,9 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::timeout::{self, Flag};
 use super::waiting;
-use crate::ffi::Haste;
-use crate::home::{self, Record};
-use crate::imports;
+use crate::interpreter::ffi::Haste;
+use crate::interpreter::imports;
+use crate::memory::objects::{self, Record};
 
 /// A lock that has an owner.
 pub(super) trait Owned: Send + Sync + Sized {
@@ -53,7 +53,7 @@ pub(super) struct Placed<L> {
 
 impl<L: Owned> Placed<L> {
     pub(super) fn open(name: Option<&str>, address: Option<&Bound<'_, PyTuple>>) -> PyResult<Self> {
-        let record = home::record(address, L::KIND, name, &[], LOCK_BYTES / 8, |_, _| Ok(()))?;
+        let record = objects::record(address, L::KIND, name, &[], LOCK_BYTES / 8, |_, _| Ok(()))?;
         let lock = L::at(Arc::clone(record.site()), usize::try_from(record.key())?)?;
         Ok(Self { lock, record, spin: super::spin_policy() })
     }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyBool;
 
-use crate::ffi::{Arguments, Shortcut, add_shortcut};
+use crate::interpreter::ffi::{Arguments, Shortcut, add_shortcut};
 
 /// A class that can be acquired and released. Besides these it has `_acquire` and `_release`, which take all the arguments
 /// there may be, and `_enter`.

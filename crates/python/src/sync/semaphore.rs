@@ -15,7 +15,7 @@ use super::door::{Awaited, Enlisted};
 use super::quick::{Quick, add_quick_methods};
 use super::timeout::{self, Flag};
 use super::{owned, waiting};
-use crate::home::{self, Record};
+use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SemaphoreBase", module.py().get_type::<SemaphoreBase>())?;
@@ -84,7 +84,7 @@ impl SemaphoreBase {
         let initial = initial_value(value.unwrap_or(1))?;
         let make = || {
             let words = Semaphore::words_for(initial);
-            home::record(_address, kind, name, &[initial], words, |site, words| {
+            objects::record(_address, kind, name, &[initial], words, |site, words| {
                 drop(Semaphore::create(Arc::clone(site), words.clone(), initial, bounded));
                 Ok(())
             })
@@ -96,7 +96,7 @@ impl SemaphoreBase {
         let record = match (name, value, _address) {
             // As it is, if somebody has made it.
             (Some(name), None, None) => {
-                home::open_or_make(|| home::named_record(kind, name, &[home::ANY], words), make)?
+                objects::open_or_make(|| objects::named_record(kind, name, &[objects::ANY], words), make)?
             }
             _ => make()?,
         };

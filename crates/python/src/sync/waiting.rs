@@ -12,9 +12,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::ending::is_ending;
-use crate::imports;
-use crate::thread_pool::{is_asked, stop_if_asked};
+use crate::interpreter::asked::{is_asked, stop_if_asked};
+use crate::interpreter::ending::is_ending;
+use crate::interpreter::imports;
 
 /// The waiting thread.
 #[derive(Default)]
@@ -84,7 +84,7 @@ pub(crate) fn wait<T: Send>(
 ) -> PyResult<Option<T>> {
     let mut thread = Thread::default();
     let outcome = py.detach(|| {
-        crate::parker::count_detachment();
+        crate::interpreter::parker::count_detachment();
         wait(&mut thread)
     });
     match outcome {
@@ -134,7 +134,7 @@ pub(crate) fn wait_through<T: Send>(
 ) -> PyResult<(Option<T>, Option<PyErr>)> {
     let mut thread = Steadfast::default();
     let outcome = py.detach(|| {
-        crate::parker::count_detachment();
+        crate::interpreter::parker::count_detachment();
         wait(&mut thread)
     });
     match outcome {
@@ -154,7 +154,7 @@ pub(crate) fn detached<T: Send>(
 ) -> PyResult<T> {
     let mut thread = Thread::default();
     let outcome = py.detach(|| {
-        crate::parker::count_detachment();
+        crate::interpreter::parker::count_detachment();
         wait(&mut thread)
     });
     thread.error.map_or(Ok(outcome), Err)

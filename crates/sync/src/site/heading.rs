@@ -51,7 +51,7 @@ const _: () = assert!(SITE_BYTES.is_multiple_of(PAGE));
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
 /// Changes with every change of what two processes have to agree on: here, in a body, or in how the bindings write
-/// values into one (`crates/python/src/codec.rs`, `crates/python/src/queue/message.rs`).
+/// values into one (`crates/python/src/codec/compact.rs`, `crates/python/src/queue/message.rs`).
 const FORMAT: u32 = 4;
 
 /// Byte offsets of the words.

@@ -1,0 +1,11 @@
+//! What all of this crate needs of the interpreter: its objects by name, its end, waiting without it, and what PyO3 has not.
+
+pub(crate) mod asked;
+pub(crate) mod beginning;
+pub(crate) mod ending;
+pub(crate) mod ffi;
+pub(crate) mod free_threading;
+pub(crate) mod hasty;
+pub(crate) mod imports;
+pub(crate) mod parker;
+pub(crate) mod spare;

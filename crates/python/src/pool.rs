@@ -1,0 +1,4 @@
+//! Who runs what: pools of processes, and pools of threads.
+
+pub(crate) mod process;
+pub(crate) mod thread;

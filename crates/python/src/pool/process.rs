@@ -1,0 +1,33 @@
+//! Pools of worker processes: the parent's engine, the worker's loop, and how values travel between.
+//!
+//! - [`payload`]: values that are not [small and plain](crate::codec::compact), their big buffers apart;
+//! - [`functions`]: which function a worker knows already;
+//! - [`engine`]: submit, wait, deliver, cancel - the parent;
+//! - [`runner`]: claim, call, answer - the worker;
+//! - [`speech`]: what workers print, in order;
+//! - [`ground`]: the shared memory both stand on.
+
+mod engine;
+mod functions;
+mod runner;
+mod speech;
+
+use pyo3::prelude::*;
+
+/// Adds everything about processes to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<engine::ProcessEngine>()?;
+    module.add_class::<runner::WorkerLoop>()?;
+    module.add_class::<crate::memory::ffi::BlockBuffer>()?;
+    module.add_function(wrap_pyfunction!(functions::holds, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::codec::compact::list::holds_little, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::interpreter::spare::lend_descriptor, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::attach, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::read_block, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::set_parent_death_signal, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::kill_with_descendants, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::set_shared_memory_limit, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::ground::shared_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)
+}
