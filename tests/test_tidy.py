@@ -214,24 +214,6 @@ def test_crates_above_os_make_no_system_calls() -> None:
     report(broken, "time and the system come from crates/os, so that one crate is to be ported")
 
 
-def test_dependencies_point_down() -> None:
-    allowed = {
-        "os": set(),
-        "sync": {"os"},
-        "channel": {"os", "sync"},
-        "memory": {"os", "sync", "channel"},
-        "pool": {"os", "sync", "channel", "memory"},
-        "cli": {"os", "sync", "channel", "memory", "pool"},
-    }
-    broken = []
-    for crate, below in allowed.items():
-        table = tomllib.loads((ROOT / "crates" / crate / "Cargo.toml").read_text())
-        ours = {name.removeprefix("manyhands-") for name in table.get("dependencies", {})}
-        wrong = {name for name in ours if (ROOT / "crates" / name).is_dir()} - below
-        broken += [f"crates/{crate} depends on crates/{name}" for name in sorted(wrong)]
-    report(broken, "a layer that knows the one above cannot be understood, or tested, alone")
-
-
 def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:
     allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"}
     ask = ["cargo", "metadata", "--locked", "--format-version", "1"]
