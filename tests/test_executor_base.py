@@ -247,7 +247,7 @@ def test_nonsense_sizes_are_refused(executor: Executor, method: str) -> None:
         work(double, [], chunksize=0)
     with pytest.raises(TypeError, match="chunksize must be an integer or None, not str"):
         work(double, [], chunksize="3")
-    with pytest.raises(ValueError, match="buffersize must be >= 1"):
+    with pytest.raises(ValueError, match="buffersize must be None or > 0"):
         work(double, [], buffersize=-1)
     with pytest.raises(TypeError, match="needs a callable, got int"):
         work(3, [1])

@@ -1,4 +1,4 @@
-"""Modules that a worker imports when it first needs them: its first task is waited for."""
+"""Modules that are imported when they are first needed: a first task is waited for."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import _pickle as pickle  # what `pickle` is made of; that itself imports much
 
-from manyhands import _exception_parts, _findable, _shared_globals
+from manyhands import _exception_parts, _findable, _late, _shared_globals
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
@@ -135,10 +135,9 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
     else:
         if data and _holds_for_others(data):
             return data
-    from manyhands import _by_value
-
     try:
-        return _by_value.dumps_in_band(obj)
+        data_in_band: bytes = _late.module("manyhands._by_value").dumps_in_band(obj)
+        return data_in_band
     except Exception as error:
         from manyhands import _pickling_error
 
@@ -146,10 +145,11 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
 
 
 def _dumps_by_value(obj: object, place: str) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    from manyhands import _by_value
-
     try:
-        return _by_value.dumps(obj)
+        # Where a program runs out of descriptors, this may be what it needs to hear of it.
+        kept_apart: tuple[bytes, list[pickle.PickleBuffer]]
+        kept_apart = _late.module("manyhands._by_value").dumps(obj)
+        return kept_apart
     except Exception as error:
         from manyhands import _pickling_error
 

@@ -71,7 +71,7 @@ def test_what_is_written_into_a_queue_is_what_the_format_says(name: str) -> None
     queue.put((None, True, -3, 70_000, 0.5, "ä", b"b", ()))
     with open(memory_of(name), "rb") as file:
         file.seek(12)
-        assert int.from_bytes(file.read(4), "little") == 3
+        assert int.from_bytes(file.read(4), "little") == 4
         content = file.read(8 << 20)
     code = (
         b"\x07\x08\x00\x01\x08\xfd\x03\x70\x11\x01\0\0\0\0\0"
