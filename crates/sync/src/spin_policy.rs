@@ -37,6 +37,7 @@ thread_local! {
 }
 
 /// To be said by who has just woken a thread that slept.
+#[cfg(not(loom))]
 pub(crate) fn note_waking() {
     WOKE_AT.set(clock::now());
 }
