@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ LONGEST: Final = 60.0
 MOST: Final = 32
 # Tasks that fail together must not all come back together.
 JITTER: Final = (0.75, 1.25)
-
-# Not the module's own generator, which programs seed to get the same numbers each time.
-_random = Random()
 
 
 def check_backoff(backoff: Any) -> None:
@@ -55,7 +51,12 @@ def pauses_of(backoff: float | Callable[[int], float] | None, retries: int) -> l
     first = float(backoff)
     longest = max(first, LONGEST)
     doubled = (min(first * 2**attempt, longest) for attempt in range(count))
-    return [seconds * _random.uniform(*JITTER) for seconds in doubled]
+    # Imported here, since a program's first pool would start later. Not the module's own generator,
+    # which programs seed to get the same numbers each time.
+    from random import Random
+
+    uniform = Random().uniform
+    return [seconds * uniform(*JITTER) for seconds in doubled]
 
 
 def _checked(seconds: Any) -> float:

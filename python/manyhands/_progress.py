@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from html import escape
-from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO, TypeAlias
 
@@ -91,6 +89,9 @@ class _Terminal:
         self._draw(state, "\n")
 
     def _draw(self, state: State, end: str) -> None:
+        # Imported here, since a program's first pool would start later.
+        from shutil import get_terminal_size
+
         columns = get_terminal_size().columns - 1
         line = f"{state.label} {_bar(state)} {state.figures()}"
         if len(line) > columns:
@@ -130,6 +131,8 @@ class _Notebook:
         self.show(state)
 
     def show(self, state: State) -> None:
+        from html import escape
+
         picture = _Markup(
             f'{escape(state.label)} <progress max="1" value="{state.share:.3f}"></progress> '
             f"{escape(state.figures())}",
