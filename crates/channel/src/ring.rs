@@ -32,6 +32,25 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One word that names it, for who notes what it is at: never 0, which can stand for none.
+    ///
+    /// ```
+    /// use manyhands_channel::ring::Entry;
+    /// let entry = Entry { slot: 0, generation: 3 };
+    /// assert_eq!(Entry::from_note(entry.to_note()), Some(entry));
+    /// assert_eq!(Entry::from_note(0), None);
+    /// ```
+    #[must_use]
+    pub fn to_note(self) -> u64 {
+        self.pack() + 1
+    }
+
+    /// The entry that a word names; `None` for 0.
+    #[must_use]
+    pub fn from_note(word: u64) -> Option<Self> {
+        word.checked_sub(1).map(Self::unpack)
+    }
+
     fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }

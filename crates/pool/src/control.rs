@@ -286,7 +286,7 @@ impl Control {
 ///
 /// | word | name | set by |
 /// |---|---|---|
-/// | 0 | current: `generation << 32 \| slot + 1`, 0 when idle | worker |
+/// | 0 | current: the task, as [`Entry::to_note`](manyhands_channel::ring::Entry::to_note) has it; 0 when idle | worker |
 /// | 1 | started: clock in ns when a timed task began to run, or does so at the latest | worker, before the task runs |
 /// | 2 | tasks done | worker |
 /// | 3 | retire: 1 when the worker is to end after its task | parent |

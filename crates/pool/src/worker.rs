@@ -46,7 +46,7 @@ pub struct WorkerSide {
     lane: Lane<SegmentWords>,
     participant: u16,
     spin: SpinPolicy,
-    /// The task whose end the parent has not been told of: `generation << 32 | slot + 1`, or 0. Only the worker's own
+    /// The task whose end the parent has not been told of, as [`Entry::to_note`] has it, or 0. Only the worker's own
     /// thread uses it.
     deferred: AtomicU64,
 }
@@ -132,7 +132,7 @@ impl WorkerSide {
         let started = if timed { now.saturating_add(LOADING) } else { 0 };
         self.record.started().store(started, Ordering::Relaxed);
         // Release: the start time. pairs with: State::timed_task (Acquire)
-        self.record.current().store(as_word(entry), Ordering::Release);
+        self.record.current().store(entry.to_note(), Ordering::Release);
     }
 
     /// Notes that a timed task has been loaded, and runs from now on.
@@ -151,7 +151,7 @@ impl WorkerSide {
             done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             self.lane.push(entry.slot);
             if !self.control.announce_unless_expected() {
-                self.deferred.store(as_word(entry), Ordering::Relaxed);
+                self.deferred.store(entry.to_note(), Ordering::Relaxed);
             }
         }
         finish
@@ -160,15 +160,9 @@ impl WorkerSide {
     /// Tells the parent of the last result if it has not been told, and has not looked by itself either. Call it before
     /// anything that takes time.
     pub fn announce_deferred(&self) {
-        let word = self.deferred.load(Ordering::Relaxed);
-        if word == 0 {
-            return;
-        }
+        let Some(entry) = Entry::from_note(self.deferred.load(Ordering::Relaxed)) else { return };
         self.deferred.store(0, Ordering::Relaxed);
-        #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
-        let (slot, generation) = ((word as u32) - 1, (word >> 32) as u32);
-        let done = SlotState { generation, participant: self.participant, phase: Phase::Done };
-        if self.slots.state(slot) == done {
+        if self.is_in(entry, Phase::Done) {
             self.control.announce();
         }
     }
@@ -176,12 +170,13 @@ impl WorkerSide {
     /// Whether the parent has asked this task to stop.
     #[must_use]
     pub fn is_condemned(&self, entry: Entry) -> bool {
-        let condemned = SlotState {
-            generation: entry.generation,
-            participant: self.participant,
-            phase: Phase::Condemned,
-        };
-        self.slots.state(entry.slot) == condemned
+        self.is_in(entry, Phase::Condemned)
+    }
+
+    /// Whether a task of this worker is in that phase now.
+    fn is_in(&self, entry: Entry, phase: Phase) -> bool {
+        let state = SlotState { generation: entry.generation, participant: self.participant, phase };
+        self.slots.state(entry.slot) == state
     }
 
     /// Whether the parent should be told that tasks run low: at most one worker gets a yes.
@@ -197,9 +192,4 @@ impl WorkerSide {
     pub fn tasks_done(&self) -> u64 {
         self.record.tasks_done().load(Ordering::Relaxed)
     }
-}
-
-/// One word for a task in its slot, never 0.
-fn as_word(entry: Entry) -> u64 {
-    u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1)
 }

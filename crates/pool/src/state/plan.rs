@@ -232,8 +232,7 @@ impl<T> State<T> {
         // pairs with: WorkerSide::begin (Release)
         let current = record.current().load(Ordering::Acquire);
         let started = record.started().load(Ordering::Relaxed);
-        #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
-        let (generation, slot) = ((current >> 32) as u32, (current as u32).checked_sub(1)?);
+        let Entry { slot, generation } = Entry::from_note(current)?;
         let token = (*self.occupants.get(slot as usize)?)?;
         let same = self.generations[slot as usize] == generation
             && record.current().load(Ordering::Acquire) == current

@@ -33,21 +33,15 @@ const MOMENT: u64 = 20 * clock::MILLISECOND;
 /// Freed shared memory that an idle worker keeps for its next results.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// This process's worker, and what it runs: `generation << 32 | slot + 1`, 0 between tasks. The handler
-/// of SIGINT looks here.
+/// This process's worker, and what it runs, as [`Entry::to_note`] has it; 0 between tasks. The handler of SIGINT looks here.
 static SIDE: OnceLock<Arc<WorkerSide>> = OnceLock::new();
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the function that runs at this moment belongs to a task that has been asked to stop.
 #[pyfunction]
 pub(crate) fn cancel_requested() -> bool {
-    let running = RUNNING.load(Ordering::Relaxed);
-    if running == 0 {
-        return false;
-    }
-    #[allow(clippy::cast_possible_truncation, reason = "the halves of a word")]
-    let entry = Entry { slot: (running as u32) - 1, generation: (running >> 32) as u32 };
-    SIDE.get().is_some_and(|side| side.is_condemned(entry))
+    let running = Entry::from_note(RUNNING.load(Ordering::Relaxed));
+    running.zip(SIDE.get()).is_some_and(|(entry, side)| side.is_condemned(entry))
 }
 
 fn asked_to_stop(py: Python<'_>) -> PyErr {
@@ -201,7 +195,7 @@ impl WorkerLoop {
         if head.flags & flag::TIMED != 0 {
             self.side.start();
         }
-        RUNNING.store(u64::from(entry.generation) << 32 | (u64::from(entry.slot) + 1), Ordering::Relaxed);
+        RUNNING.store(entry.to_note(), Ordering::Relaxed);
         // Whoever asked it to stop before this line has sent a signal that its handler did not take for it.
         let result = if self.side.is_condemned(entry) { Err(asked_to_stop(py)) } else { call.run() };
         // From here on SIGINT is too late: the task has ended.
