@@ -225,12 +225,7 @@ impl Control {
     /// The caller has published what finished before. A leader that leaves looks once more after
     /// [`Control::leave`], and both sides have a full fence between, so one of them sees the other.
     pub fn announce(&self) {
-        fence(Ordering::SeqCst);
-        if self.lead_word().load(Ordering::Relaxed) & PRESENT != 0 {
-            self.leader().notify(1);
-        } else {
-            self.collector().notify(1);
-        }
+        self.announce_if(|_| true);
     }
 
     /// As [`announce`](Self::announce), unless nobody leads but somebody soon should, who will look by itself: then
@@ -238,12 +233,19 @@ impl Control {
     /// the parent has been told.
     #[must_use]
     pub fn announce_unless_expected(&self) -> bool {
+        self.announce_if(|lead| lead != EXPECTED)
+    }
+
+    fn announce_if(&self, is_wanted: impl FnOnce(u32) -> bool) -> bool {
         fence(Ordering::SeqCst);
-        let expected = self.lead_word().load(Ordering::Relaxed) == EXPECTED;
-        if !expected {
-            self.announce();
+        let lead = self.lead_word().load(Ordering::Relaxed);
+        let wanted = is_wanted(lead);
+        if wanted && lead & PRESENT != 0 {
+            self.leader().notify(1);
+        } else if wanted {
+            self.collector().notify(1);
         }
-        !expected
+        wanted
     }
 
     /// Parent: a thread takes the lead.
