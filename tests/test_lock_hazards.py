@@ -280,17 +280,25 @@ def test_a_task_does_not_wait_for_itself_as_a_thread(way: str) -> None:
     asyncio.run(main())
 
 
-TAKES_OVER = """
+OWNED = """
 import os, signal, sys, threading, time
 import manyhands as mh
+
+def owner_of(lock):
+    # A process that has the lock until it is killed.
+    readable, writable = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        lock.acquire()
+        os.write(writable, b".")
+        signal.pause()
+    os.read(readable, 1)
+    return owner
+"""
+
+TAKES_OVER = f"""{OWNED}
 lock = mh.Lock()
-readable, writable = os.pipe()
-owner = os.fork()
-if owner == 0:
-    lock.acquire()
-    os.write(writable, b".")
-    signal.pause()
-os.read(readable, 1)
+owner = owner_of(lock)
 got = []
 def wait():
     try:
@@ -321,20 +329,11 @@ def test_a_dead_owners_lock_does_not_wait_for_a_thread_that_computes() -> None:
 
 # The fork happens while a thread of the parent takes over. Prints for how long the main thread
 # of the child could not compute.
-TAKES_OVER_IN_A_FORK = """
-import os, signal, sys, threading, time
-import manyhands as mh
-
+TAKES_OVER_IN_A_FORK = f"""{OWNED}
 def hand_over(told):
     # The pause of this thread, which computes, until the other one has the lock.
     lock = mh.Lock(on_owner_died=told)
-    readable, writable = os.pipe()
-    owner = os.fork()
-    if owner == 0:
-        lock.acquire()
-        os.write(writable, b".")
-        signal.pause()
-    os.read(readable, 1)
+    owner = owner_of(lock)
     done = threading.Event()
     def wait():
         lock.acquire()

@@ -62,13 +62,18 @@ fn a_worker_that_was_not_forked_leaves_its_seat_free() {
     assert_eq!(bench.state.plan(4).0, [Action::QuitZygote], "nobody waits for a worker that never was");
 }
 
+/// Has workers started, and kills them before they have done anything.
+fn kill_at_birth(bench: &mut Bench, now: u64) {
+    let (actors, _) = bench.plan(now);
+    actors.iter().for_each(|actor| bench.bury(actor));
+}
+
 #[test]
 fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     let mut bench = Bench::new(1);
     bench.submit(0);
     for _ in 0..100 {
-        let (actors, _) = bench.plan(SECOND);
-        actors.iter().for_each(|actor| bench.bury(actor));
+        kill_at_birth(&mut bench, SECOND);
     }
     let (actors, _) = bench.plan(10 * SECOND);
     assert_eq!(actors[0].work(), Some(0), "whoever lives does its task");
@@ -78,8 +83,7 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     bench.submit(1);
     for second in 11..=21 {
         assert_eq!(bench.state.check_open(), Ok(()));
-        let (actors, _) = bench.plan(second * SECOND);
-        actors.iter().for_each(|actor| bench.bury(actor));
+        kill_at_birth(&mut bench, second * SECOND);
     }
     bench.plan(22 * SECOND);
     assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
@@ -90,8 +94,7 @@ fn who_lives_after_many_kills_may_work_for_long() {
     let mut bench = Bench::new(1);
     bench.submit(0);
     for _ in 0..20 {
-        let (actors, _) = bench.plan(SECOND);
-        actors.iter().for_each(|actor| bench.bury(actor));
+        kill_at_birth(&mut bench, SECOND);
     }
     let (actors, _) = bench.plan(2 * SECOND);
     let entry = actors[0].claim().expect("its task");
