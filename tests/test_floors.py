@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
+from rules import ROOT, report
 from rust_modules import Crate
-
-ROOT = next(each for each in Path(__file__).resolve().parents if (each / "Cargo.toml").is_file())
 
 # From the ground up: each may use those before it.
 CRATES = ("os", "sync", "channel", "memory", "pool", "cli", "python")
@@ -37,11 +35,6 @@ def circles(arrows: Mapping[str, set[str]]) -> list[str]:
     for name in sorted(arrows):
         walk(name, [])
     return found
-
-
-def report(broken: list[str], reason: str) -> None:
-    if broken:
-        pytest.fail("\n".join([*broken, f"Why: {reason}"]), pytrace=False)
 
 
 def test_crates_stand_on_those_below() -> None:

@@ -11,9 +11,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from rules import ROOT, report
 
-ROOT = Path(__file__).resolve().parent.parent
 TOP = (
     "crates",
     "python",
@@ -58,11 +57,6 @@ def of_kind(*suffixes: str, under: str = "") -> Iterator[tuple[str, str]]:
     for path, text in FILES.items():
         if path.suffix in suffixes and named(path).startswith(under):
             yield named(path), text
-
-
-def report(broken: list[str], reason: str) -> None:
-    if broken:
-        pytest.fail("\n".join([*broken, f"Why: {reason}"]), pytrace=False)
 
 
 def without_comments(line: str) -> str:
