@@ -135,9 +135,10 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
     else:
         if data and _holds_for_others(data):
             return data
+    by_value = _by_value()
     try:
-        data_in_band: bytes = _late.module("manyhands._by_value").dumps_in_band(obj)
-        return data_in_band
+        in_band: bytes = by_value.dumps_in_band(obj)
+        return in_band
     except Exception as error:
         from manyhands import _pickling_error
 
@@ -145,15 +146,19 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
 
 
 def _dumps_by_value(obj: object, place: str) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    by_value = _by_value()
     try:
-        # Where a program runs out of descriptors, this may be what it needs to hear of it.
-        kept_apart: tuple[bytes, list[pickle.PickleBuffer]]
-        kept_apart = _late.module("manyhands._by_value").dumps(obj)
-        return kept_apart
+        apart: tuple[bytes, list[pickle.PickleBuffer]] = by_value.dumps(obj)
+        return apart
     except Exception as error:
         from manyhands import _pickling_error
 
         raise _pickling_error.explain(error, obj, place) from error
+
+
+def _by_value() -> Any:
+    # Where a program runs out of descriptors, this may be what it needs to hear of it.
+    return _late.module("manyhands._by_value")
 
 
 def dumps_for_spawn(obj: object) -> tuple[bytes, list[int]]:
