@@ -21,9 +21,11 @@ _TEXTS_AT = 11
 _SHORT_TEXT = 0x8C
 _MEMOIZE = b"\x94"
 _END = b"\x93\x94."
+# Whatever is longer is more than a name, and not worth a copy.
+_LONGEST = _TEXTS_AT + 2 * (2 + 255 + len(_MEMOIZE)) + len(_END)
 
 
-def find(data: bytes) -> Any:
+def find(data: bytes | memoryview) -> Any:
     """Return the object that a pickle names; None if it is another pickle, or there is no such one.
 
     Args:
@@ -38,7 +40,7 @@ def find(data: bytes) -> Any:
         True
         >>> find(pickle.dumps("text", 5))
     """
-    names = _names_in(data)
+    names = _names_in(bytes(data)) if len(data) <= _LONGEST else None
     if names is None:
         return None
     module, path = names

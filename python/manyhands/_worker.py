@@ -43,7 +43,7 @@ def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
     global _loads
     try:
         if _loads is None:
-            named = _load_named(bytes(data))
+            named = _load_named(data)
             if named is not None:
                 return named
             _loads = _late.module(_PICKLING).loads
@@ -54,7 +54,7 @@ def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
         raise
 
 
-def _load_named(data: bytes) -> Any:
+def _load_named(data: bytes | memoryview) -> Any:
     try:
         return _by_name.find(data)
     except ModuleNotFoundError as error:
