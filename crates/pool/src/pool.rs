@@ -8,9 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_memory::ground::Ground;
-use manyhands_os::clock;
 use manyhands_os::poll::{EventFd, Interest, Poller};
-use manyhands_os::process::{self};
+use manyhands_os::{clock, process};
 use manyhands_sync::{SpinPolicy, Wait};
 
 use crate::control::Control;
@@ -405,9 +404,7 @@ impl<T: Send + 'static> Pool<T> {
     pub fn ground(&self) -> &Arc<Ground> {
         &self.shared.ground
     }
-}
 
-impl<T: Send + 'static> Pool<T> {
     fn start_driver(&self) -> io::Result<()> {
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever joins takes the handle: after the end there is none, and must be none again.
