@@ -75,15 +75,8 @@ const LONG_COPY: usize = 256 * 1024;
 
 /// Copies a buffer into a block, from byte `at` on. Panics when it does not fit.
 pub(crate) fn copy_buffer(py: Python<'_>, buffer: &PyBuffer<u8>, block: &Block, at: usize) {
-    let length = buffer.len_bytes();
-    assert!(buffer.is_c_contiguous(), "buffers out of pickles are contiguous");
-    if length == 0 {
-        return;
-    }
-    // SAFETY: a contiguous buffer of that many bytes, which `buffer` holds. That another thread writes to an array while
-    // it is being submitted is the same race that it is under pickle: what arrives is some mixture of both.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), length) };
-    if length < LONG_COPY {
+    let bytes = bytes_of_buffer(buffer);
+    if bytes.len() < LONG_COPY {
         block.write(at, bytes);
     } else {
         py.detach(|| block.write(at, bytes));
