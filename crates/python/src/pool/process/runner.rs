@@ -237,24 +237,23 @@ impl WorkerLoop {
         block: u64,
         bytes: &[u8],
     ) -> PyResult<Call<'py>> {
-        let block = match head.encoding {
-            Encoding::Block => Some(self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?),
-            Encoding::Compact | Encoding::Pickle => None,
-        };
-        let compact = match &block {
-            Some(block) if head.flags & flag::COMPACT != 0 => Some(payload::read_compact(block)),
-            _ => None,
-        };
-        if head.encoding == Encoding::Compact || compact.is_some() {
-            let decoded = compact::Decoder::new(compact.as_deref().unwrap_or(bytes)).call(py);
-            let (args, kwargs) = decoded
+        let decoded = |bytes: &[u8]| -> PyResult<Call<'py>> {
+            let (args, kwargs) = compact::Decoder::new(bytes)
+                .call(py)
                 .ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
             let context = hooks.fresh_context.call0()?;
-            return Ok(Call { function, args, kwargs, context });
-        }
-        let loaded = match block {
-            Some(block) => payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?,
-            None => hooks.loads.call1((PyBytes::new(py, bytes),))?,
+            Ok(Call { function: function.clone(), args, kwargs, context })
+        };
+        let loaded = match head.encoding {
+            Encoding::Compact => return decoded(bytes),
+            Encoding::Pickle => hooks.loads.call1((PyBytes::new(py, bytes),))?,
+            Encoding::Block => {
+                let block = self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?;
+                if head.flags & flag::COMPACT != 0 {
+                    return decoded(&payload::read_compact(&block));
+                }
+                payload::load(py, &hooks.loads, block, head.flags & flag::RETRIED != 0)?
+            }
         };
         let (args, kwargs, sent) =
             loaded
