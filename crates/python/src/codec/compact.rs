@@ -51,19 +51,13 @@ struct Encoder<'b, 'py> {
 
 impl<'py> Encoder<'_, 'py> {
     fn value(&mut self, value: &Bound<'py, PyAny>, depth: usize) -> bool {
-        if value.is_none() {
-            self.bytes.push(NONE);
-        } else if let Ok(value) = value.cast_exact::<PyInt>() {
-            return self.int(value);
+        let mut scalar = [0; SCALAR];
+        if let Some(length) = encode_scalar(value, &mut scalar) {
+            self.bytes.extend(&scalar[..length]);
         } else if let Ok(value) = value.cast_exact::<PyString>() {
             // Text with lone surrogates has no UTF-8: pickle knows what to do.
             let Ok(text) = value.to_str() else { return false };
             return self.content(STR, text.as_bytes());
-        } else if let Ok(value) = value.cast_exact::<PyFloat>() {
-            self.bytes.push(FLOAT);
-            self.bytes.extend(value.value().to_ne_bytes());
-        } else if let Ok(value) = value.cast_exact::<PyBool>() {
-            self.bytes.push(if value.is_true() { TRUE } else { FALSE });
         } else if let Ok(value) = value.cast_exact::<PyTuple>() {
             return depth > 0 && self.tuple(value, depth - 1);
         } else if let Ok(value) = value.cast_exact::<PyBytes>() {
@@ -75,17 +69,6 @@ impl<'py> Encoder<'_, 'py> {
             return self.range(value);
         } else {
             return false;
-        }
-        true
-    }
-
-    fn int(&mut self, value: &Bound<'_, PyInt>) -> bool {
-        let Ok(number) = value.extract::<i64>() else { return false };
-        if let Ok(small) = i8::try_from(number) {
-            self.bytes.extend([SMALL, small.cast_unsigned()]);
-        } else {
-            self.bytes.push(INT);
-            self.bytes.extend(number.to_ne_bytes());
         }
         true
     }
