@@ -184,7 +184,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
-        self.pipe = _records.RecordPipe(self.writer)
+        self.pipe = _records.RecordPipe(self.writer, lambda: None)
 
     def frames(self) -> list[tuple[bytes, bytes]]:
         os.close(self.writer)

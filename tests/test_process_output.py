@@ -142,6 +142,20 @@ def test_log_records_with_an_exception_and_odd_arguments(
     assert "KeyError: 'inner'" in caplog.text
 
 
+def test_what_a_task_warns_and_logs_about_is_there_before_its_result(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with mh.ProcessPoolExecutor(max_workers=1) as executor:
+            for number in range(100):
+                executor.submit(tasks.warn, f"warning {number}").result()
+                assert str(caught.pop().message) == f"warning {number}"
+                executor.submit(tasks.log, "tests.order", logging.ERROR, "%s", number).result()
+                assert caplog.messages[-1] == str(number)
+                caplog.clear()
+
+
 def test_warnings() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

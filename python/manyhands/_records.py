@@ -22,6 +22,7 @@ from manyhands import _import_watch, _late
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from types import FrameType
     from typing import TextIO
 
@@ -44,10 +45,17 @@ SHORTAGE = b"S"
 
 
 class RecordPipe:
-    """The worker's end of its records pipe; any thread of the worker may send."""
+    """The worker's end of its records pipe; any thread of the worker may send.
 
-    def __init__(self, descriptor: int) -> None:
+    Args:
+        descriptor: the pipe.
+        note: called after each frame, so that the parent reads the pipe before it gives out the
+            result of the task at hand: a warning comes within the caller's ``catch_warnings``.
+    """
+
+    def __init__(self, descriptor: int, note: Callable[[], None]) -> None:
         self._descriptor = descriptor
+        self._note = note
         self._lock = allocate_lock()
         self._pid = os.getpid()
 
@@ -72,6 +80,7 @@ class RecordPipe:
                     view = view[os.write(self._descriptor, view) :]
                 except OSError:
                     return False
+        self._note()
         return True
 
 

@@ -191,7 +191,7 @@ def _set_up(
         import faulthandler
 
         faulthandler.enable(2)
-    pipe = _records.RecordPipe(assignment.records_fd)
+    pipe = _records.RecordPipe(assignment.records_fd, surroundings.note_output)
     _records.forward_logging(pipe, settings["logging"], label)
     _records.forward_warnings(pipe)
     _use_warning_filters(settings["warning_filters"])

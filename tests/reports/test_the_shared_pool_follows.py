@@ -98,7 +98,6 @@ def test_filters_of_warnings() -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert mh.map(warn, [2] * 3, workers="process") == [2] * 3
-        mh.shared_pool().shutdown()  # then everything has been said
     assert [str(each.message) for each in seen] == ["2 is too much"] * 3
 
 
@@ -113,7 +112,6 @@ def test_what_is_ignored_needs_no_new_workers() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert pids_after(None).isdisjoint(pids)
-        mh.shared_pool().shutdown()
     assert "1 is too much" in [str(each.message) for each in seen]
 
 
@@ -130,7 +128,6 @@ def test_levels_of_loggers(caplog: pytest.LogCaptureFixture) -> None:
     assert mh.map(tell, [1], workers="process") == [False]
     with caplog.at_level(logging.DEBUG, "shop"):
         assert mh.map(tell, [2], workers="process") == [True]
-        mh.shared_pool().shutdown()
     assert mh.map(tell, [3], workers="process") == [False]
     assert caplog.messages == ["2 sold"]
     mh.shared_pool().shutdown()
