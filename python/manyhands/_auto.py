@@ -45,10 +45,15 @@ LONGEST_START: Final = 0.3
 LOOK_AGAIN: Final = 0.02
 # ... and surveyed anew if items cost so many times more than the pilot found.
 DEARER: Final = 4
+# Where items have become dearer they may go on so: all that are left are taken to be so many times
+# dearer than the next ones. Else each survey would find too little left to be worth a start.
+GROWTH: Final = 2
 # Items that take less seconds, and are computed as results are taken, are not timed one by one, but
 # so many of them: a look at the clock would take longer.
 TINY: Final = 2e-5
 STRETCH: Final = 64
+# Lists of more items than this get memory from the kernel each time, which costs more than a call.
+MOST_TAKEN: Final = 8192
 # A look at the clock is worth it once in so many seconds of work.
 BETWEEN_LOOKS: Final = 5e-5
 
@@ -72,8 +77,14 @@ def _resources(work: Work[T]) -> Resources:
     )
 
 
-def _survey(work: Work[T], loan: Loan) -> tuple[Pilot[T], Choice | None]:
-    """Run the first items and choose; no choice if one of them has failed."""
+def _survey(work: Work[T], loan: Loan, growth: int = 1) -> tuple[Pilot[T], Choice | None]:
+    """Run the first items and choose; no choice if one of them has failed.
+
+    Args:
+        work: what is to be done.
+        loan: lends executors.
+        growth: see `Pilot`.
+    """
     most = work.buffersize
     pilot = Pilot(
         loan,
@@ -83,6 +94,7 @@ def _survey(work: Work[T], loan: Loan) -> tuple[Pilot[T], Choice | None]:
         _resources(work),
         most,
         work.return_exceptions,
+        growth,
     )
     try:
         choice = pilot.survey()
@@ -99,8 +111,10 @@ def map_auto(work: Work[T], shown: Progress) -> list[T]:
     """Run the work and return all results in order."""
     results: list[T] = []
     with Loan(timeout=work.options.timeout) as loan:
+        growth = 1
         while True:
-            pilot, choice = _survey(work, loan)
+            pilot, choice = _survey(work, loan, growth)
+            growth = GROWTH
             if choice is None or choice.kind == "sequential":
                 for piece in pilot.pieces:
                     results += piece.outcome()
@@ -152,7 +166,7 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
         remaining = work.feed.remaining
         if each > DEARER * expected and (remaining is None or remaining * each > LOOK_AGAIN):
             return False
-        size = max(1, min(2 * size, int(LOOK_AGAIN / max(each, 1e-7))))
+        size = max(1, min(2 * size, MOST_TAKEN, int(LOOK_AGAIN / max(each, 1e-7))))
     return True
 
 
@@ -199,7 +213,7 @@ def _inline_pieces(
         yield calls
         if not calls.are_dear:
             return
-        pilot, choice = _survey(work, loan)
+        pilot, choice = _survey(work, loan, GROWTH)
         # A glance at one item may have met it without a CPU: if so, the next one is longer.
         look_again *= 2
     with closing(_course_pieces(work, loan, ordered, pilot, choice)) as pieces:

@@ -55,6 +55,8 @@ TINY: Final = 2e-5
 BUSY: Final = 0.8
 # On a busy machine it takes more threads to get as much of the CPUs.
 MORE_THREADS: Final = 4
+# Fewer items than this for each worker are not evenly shared out.
+FEW_ITEMS: Final = 16
 # Input of unknown length counts as this many seconds of work: it may be endless.
 UNKNOWN_SECONDS: Final = 60.0
 
@@ -74,6 +76,7 @@ class Measurements:
             considered.
         unpicklable: why the work cannot go to a process, or None.
         memory_bytes: what an item holds while it runs, as far as it was seen.
+        under_way: how many items threads have begun with and not ended.
         predicted: seconds that the rest would take, by kind.
     """
 
@@ -85,6 +88,7 @@ class Measurements:
     payload_seconds: float | None = None
     unpicklable: str | None = None
     memory_bytes: float = 0.0
+    under_way: int = 0
     predicted: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -245,27 +249,43 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     )
     predicted["thread"] = shared + THREAD_OVERHEAD
     if measured.unpicklable is None and measured.payload_seconds is not None:
-        most = at_once(have.process_workers, measured.memory_bytes, have)
-        processes = max(1, min(count, most))
-        # Pickling is mostly the parent's work: it is not shared out.
-        transfer = count * measured.payload_seconds
-        got = have.computed(processes)
-        shared = max(
-            (wait + cpu * processes / got) * _rounds(count, processes),
-            count * cpu / got,
-        )
-        # Until processes have started, the caller does what it can.
-        start = have.process_start / have.computed(1)
-        left = 1.0 - min(1.0, start / max(alone, 1e-9))
-        predicted["process"] = (
-            max(shared, transfer) * left + PROCESS_OVERHEAD + start + transfer / processes
-        )
+        predicted["process"] = PROCESS_OVERHEAD + _by_processes(measured, count, have)
     return predicted
+
+
+def _by_processes(measured: Measurements, count: float, have: Resources) -> float:
+    """Return the seconds that `count` items take on processes, their start included."""
+    wall = max(measured.item_seconds, 1e-9)
+    cpu = min(measured.cpu_seconds, wall)
+    alone = wall - cpu + cpu / have.computed(1)
+    # Until processes have started, the caller does what it can, and threads end what they are at.
+    start = have.process_start / have.computed(1)
+    early = min(count, max(_whole(start / alone, count), measured.under_way))
+    moved = count - early
+    most = at_once(have.process_workers, measured.memory_bytes, have)
+    processes = max(1, min(moved, most))
+    got = have.computed(processes)
+    # Pickling is mostly the parent's work: it is not shared out.
+    transfer = moved * (measured.payload_seconds or 0.0)
+    behind = max(0.0, early * alone - start)
+    computed = count * cpu - min(early * cpu, have.process_start)
+    after = max(
+        behind,
+        (wall - cpu + cpu * processes / got) * _rounds(moved, processes),
+        computed / have.computed(processes + (behind > 0.0)),
+        transfer,
+    )
+    return start + after + transfer / processes
+
+
+def _whole(items: float, count: float) -> float:
+    """How many of some items are done, where none but whole ones count."""
+    return float(int(items)) if count < FEW_ITEMS else items
 
 
 def _rounds(count: float, workers: float) -> float:
     """How many items the busiest worker gets; whole ones where there are few."""
-    return -(-count // workers) if count < 16 * workers else count / workers
+    return -(-count // workers) if count < FEW_ITEMS * workers else count / workers
 
 
 def _seconds_under_gil(cpu: float, speedup: float | None, gil: bool) -> float:

@@ -34,6 +34,8 @@ REVIEW: Final = 0.02
 MOVES: Final = 4
 # Threads beyond this many begin once some items have shown what memory they take.
 FIRST_THREADS: Final = 16
+# Items that wait for less than this part of their time do so by the way.
+WAITING: Final = 0.1
 # Items that take longer travel to threads one by one, none of them ahead of its time.
 LONG: Final = 0.001
 # On a busy machine the start of processes has to be worth so many times what it takes.
@@ -61,7 +63,8 @@ class Course(Generic[T]):
     def __init__(
         self, work: Work[T], loan: Loan, pilot: Pilot[T], choice: Choice, in_order: bool
     ) -> None:
-        measured = choice.measurements
+        # What the pilot's threads are at counts as under way in the window from now on.
+        measured = replace(choice.measurements, under_way=0)
         self.starting = False
         self._work = work
         self._loan = loan
@@ -117,7 +120,7 @@ class Course(Generic[T]):
     def _by_threads(self) -> tuple[Submission[T], int, Pace, int | None]:
         count = threads_for(self._measured, self._have)
         speedup = self._measured.thread_speedup
-        takes_turns = speedup is not None and speedup < TURNS and self._measured.waiting < 0.1
+        takes_turns = speedup is not None and speedup < TURNS and self._measured.waiting < WAITING
         if self.starting and takes_turns and not self._have.is_busy:
             count = 1
         if not self._tally.seen:
@@ -212,7 +215,10 @@ class Course(Generic[T]):
     def _adjust(self, measured: Measurements) -> bool:
         """Take more threads or fewer, as many as such items need."""
         count = threads_for(measured, self._have)
-        if self.starting or 0.75 * self.threads <= count <= 1.3 * self.threads:
+        if self.starting and measured.waiting < WAITING:
+            # The rest is going to leave the threads.
+            return False
+        if 0.75 * self.threads <= count <= 1.3 * self.threads:
             return False
         self._measured = measured
         self.window.move(*self._by_threads())

@@ -27,7 +27,7 @@ COMPUTING: Final = 0.5
 # One more item after that many seconds of waiting, soon more, and after so many as many as will do.
 STEP: Final = 0.01
 DOUBLE: Final = 0.05
-SURE: Final = 0.1
+SURE: Final = 0.06
 
 
 def crowd_size(waited: float, items: int | None, cpus: int, most: int) -> int:

@@ -57,6 +57,8 @@ ENOUGH_PAIRS: Final = 3
 HARDLY: Final = 0.04
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
+# What takes no longer than this to be pickled, in seconds, is pickled whole to see what it costs.
+BRIEF: Final = 0.002
 # Shared memory takes about this many bytes per second when its pages are fresh.
 COPY_RATE: Final = 2e9
 
@@ -179,6 +181,7 @@ class Pilot(Generic[T]):
         have: what there is to choose from.
         most: the pilot may take at most this many items, None for no limit.
         return_exceptions: whether an item's exception takes the place of its result.
+        growth: how many times dearer than the next items all that are left are taken to be.
 
     Attributes:
         pieces: what has been run or is running, in order.
@@ -196,6 +199,7 @@ class Pilot(Generic[T]):
         have: Resources,
         most: int | None = None,
         return_exceptions: bool = False,
+        growth: int = 1,
     ) -> None:
         self.pieces: list[Piece] = []
         self._loan = loan
@@ -205,6 +209,7 @@ class Pilot(Generic[T]):
         self.have = have
         self._left = most
         self._return_exceptions = return_exceptions
+        self._growth = growth
         self._measured = 0
         self._others: list[float] = []
         self.held = resident()
@@ -225,7 +230,11 @@ class Pilot(Generic[T]):
             return self._watch(self._slow)
         if remaining == 0:
             return choose(measured, remaining, self.have)
-        return choose(self._tried(measured, self._rest(own)), remaining, self.have)
+        return choose(self._tried(measured, self._rest(own)), self._grown(remaining), self.have)
+
+    def _grown(self, items: int | None) -> int | None:
+        """Return how many items like the next ones so many are worth."""
+        return None if items is None else self._growth * items
 
     def _count_others(self) -> None:
         """Count who else wants the CPUs, at a moment in which no item runs."""
@@ -290,10 +299,11 @@ class Pilot(Generic[T]):
             measured = replace(
                 tried or Measurements(), items=self._measured, item_seconds=own, cpu_seconds=cpu
             )
-            measured = replace(measured, memory_bytes=crowd.bytes_each)
+            under_way = sum(len(each.items) for each in pieces if not each.future.done())
+            measured = replace(measured, memory_bytes=crowd.bytes_each, under_way=under_way)
             if ended and tried is None and self._feed.remaining != 0:
                 measured = self._tried(measured, self._rest(own))
-            choice = choose(measured, self._left_to_do(), self.have)
+            choice = choose(measured, self._grown(self._left_to_do()), self.have)
             if ended or not self._more():
                 return choice
             unknown = 1.0 if self.have.gil else 2.0
@@ -328,7 +338,7 @@ class Pilot(Generic[T]):
 
     def _rest(self, item_seconds: float) -> float:
         """Return how long the items that have not ended take, one after the other."""
-        left = self._left_to_do()
+        left = self._grown(self._left_to_do())
         return float("inf") if left is None else left * item_seconds
 
     def _so_far(self, crowd: Crowd, slow: Piece) -> tuple[float, float]:
@@ -446,15 +456,22 @@ class Pilot(Generic[T]):
         from manyhands._pickling import dumps
 
         piece = max(self.pieces, key=lambda each: (each.results() is not None, len(each.items)))
-        size = 0
+        items, results = piece.items, piece.results()
+        size, seconds = 0, 0.0
         try:
             dumps(self._fn)
-            began = perf_counter()
-            for part in (piece.items, piece.results()):
-                data, buffers = dumps(part)
-                size += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+            # One by itself first, for it may be large. Then all, as they travel: one alone costs
+            # tiny items more.
+            for count in sorted({1, len(items)}):
+                began = perf_counter()
+                size = 0
+                for part in (items[:count], results and results[:count]):
+                    data, buffers = dumps(part)
+                    size += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+                # Unpickling costs about half of what pickling does.
+                seconds = (1.5 * (perf_counter() - began) + size / COPY_RATE) / count
+                if seconds * len(items) > BRIEF:
+                    break
         except Exception as error:
             return None, None, str(error)
-        # Unpickling costs about half of what pickling does.
-        seconds = 1.5 * (perf_counter() - began) + size / COPY_RATE
-        return size // len(piece.items), seconds / len(piece.items), None
+        return size // count, seconds, None

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 import manyhands as mh
-from manyhands import _pilot
+from manyhands import _auto, _pilot
 from manyhands._choice import (
+    Choice,
     Measurements,
     Resources,
     at_once,
@@ -28,6 +29,7 @@ from manyhands._choice import (
 )
 from manyhands._crowd import Crowd, Seen, crowd_size
 from manyhands._meter import Spent
+from manyhands._pilot import Pilot
 from manyhands._process import default_workers
 from manyhands._tally import Tally
 
@@ -125,8 +127,8 @@ def test_a_crowd_grows_with_the_time_that_it_waits() -> None:
 
 
 def test_a_crowd_leaves_processes_their_part_until_it_is_sure() -> None:
-    assert crowd_size(0.09, 16, 2, 32) == 8
-    assert crowd_size(0.09, 16, 4, 32) == 4
+    assert crowd_size(0.05, 16, 2, 32) == 8
+    assert crowd_size(0.05, 16, 4, 32) == 4
     assert crowd_size(0.2, 16, 4, 16) == 16
     assert crowd_size(0.2, None, 4, 5) == 5
 
@@ -182,8 +184,8 @@ def test_memory_bounds_threads_and_processes() -> None:
     assert threads_for(waits, have) == 3
     assert predict(waits, 9, have)["thread"] == pytest.approx(3.0, abs=0.01)
     computes = Measurements(1, 1.0, 1.0, payload_seconds=1e-4, memory_bytes=4e8)
-    # Two at a time; and until processes have started, the caller does what it can.
-    assert predict(computes, 8, have)["process"] == pytest.approx(4.04, abs=0.01)
+    # Two at a time; until processes have started, the caller could do no whole one.
+    assert predict(computes, 8, have)["process"] == pytest.approx(4.08, abs=0.01)
     assert at_once(4, 1e12, have) == 1
 
 
@@ -302,6 +304,51 @@ def test_no_pool_starts_for_what_the_caller_does_meanwhile(milliseconds: int) ->
     computes = Measurements(3, each, each, thread_speedup=1.0, payload_seconds=1e-6)
     for have in (TWO_CPUS, BUSY):
         assert choose(computes, 80 // milliseconds, have).kind != "process"
+
+
+def test_what_threads_have_begun_with_need_not_go_to_processes() -> None:
+    """Three long items on two CPUs: processes do two of them while the thread ends the first."""
+    have = replace(TWO_CPUS, process_start=0.13)
+    long = Measurements(1, 0.2, 0.2, payload_seconds=1e-5)
+    assert predict(long, 3, have)["process"] > 0.48
+    begun = replace(long, under_way=1)
+    assert predict(begun, 3, have)["process"] == pytest.approx(0.37, abs=0.02)
+    assert choose(begun, 3, have).kind == "process"
+    assert choose(begun, 1, have).kind == "sequential"
+
+
+def test_costs_that_have_grown_are_taken_to_grow_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    surveys: list[tuple[int, Choice]] = []
+
+    class Watched(Pilot[int]):
+        def survey(self) -> Choice | None:
+            chosen = super().survey()
+            assert chosen is not None
+            surveys.append((self._growth, chosen))
+            return chosen
+
+    monkeypatch.setattr(_auto, "Pilot", Watched)
+    mh.map(lambda seconds: seconds and compute(seconds), [0.0] * 300 + [0.005] * 40)
+    assert [growth for growth, _ in surveys[:2]] == [1, 2]
+    assert surveys[-1][1].measurements.predicted["sequential"] > 2 * 10 * 0.005
+
+
+class Large:
+    """Takes long to be pickled, and counts how often that was done."""
+
+    pickled = 0
+
+    def __reduce__(self) -> tuple[type[Large], tuple[()]]:
+        Large.pickled += 1
+        time.sleep(0.003)
+        return (Large, ())
+
+
+def test_a_large_result_is_pickled_once_to_see_what_that_costs() -> None:
+    Large.pickled = 0
+    results = mh.map(lambda _: [compute(0.0005), Large()][1], range(100))
+    assert len(results) == 100
+    assert Large.pickled == 1
 
 
 def test_work_stays_where_it_is_unless_it_is_clearly_better_elsewhere() -> None:
