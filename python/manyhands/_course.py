@@ -71,6 +71,8 @@ class Course(Generic[T]):
         self._have = pilot.have
         self._measured = measured
         self._choice = choice
+        # The kind that `last_choice` tells.
+        self._told = choice.kind
         self._in_order = in_order
         self._held = pilot.held
         self._tally = Tally(
@@ -82,7 +84,7 @@ class Course(Generic[T]):
         self._processes: Submission[T] | None = None
         self.kind: Kind = "thread"
         self.threads = 1
-        if choice.kind == "process" and not self._begin_processes():
+        if choice.kind == "process" and self._is_known(measured) and not self._begin_processes():
             self.kind = "process"
         if self.kind == "process":
             place = self._by_processes()
@@ -95,6 +97,16 @@ class Course(Generic[T]):
             self.window.watch()
         for piece in pilot.pieces:
             self.window.adopt(piece.future, piece.first, piece.items, piece.single, 0.0)
+
+    def _is_known(self, measured: Measurements) -> bool:
+        """Say whether processes are better for certain: not where threads may hold up nobody.
+
+        On a busy machine the pilot does not try that, and the start of processes takes from what
+        threads get; soon those show what they do.
+        """
+        if not self._have.is_busy or is_warm("process") or self._have.enforce_timeout:
+            return True
+        return measured.thread_speedup is not None
 
     def _begin_processes(self) -> bool:
         """Have processes started if there are none; return whether they are still to come."""
@@ -199,7 +211,7 @@ class Course(Generic[T]):
         kind = better(self.kind, measured, remaining, have)
         self._choice = explained(kind, measured, remaining, self._have)
         is_new = kind == "process" and self.kind != "process"
-        if is_new and (self.starting or self._begin_processes()):
+        if is_new and (self.starting or not self._is_known(measured) or self._begin_processes()):
             kind = self.kind
         if kind == self.kind:
             return kind == "thread" and self._adjust(measured)
@@ -209,6 +221,7 @@ class Course(Generic[T]):
         self._measured = measured
         self.kind = kind
         self.window.move(*(self._by_processes() if kind == "process" else self._by_threads()))
+        self._told = kind
         remember(self._choice)
         return True
 
@@ -229,5 +242,5 @@ class Course(Generic[T]):
         self.window.guide = None
         for future in self._start:
             future.cancel()
-        if self._choice.kind != self.kind:
+        if self._told != self.kind:
             remember(explained(self.kind, self._measured, 0, self._have))

@@ -8,7 +8,7 @@ side, to see whether they hold each other up (the GIL). All results are kept: ev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from manyhands._choice import FREE_SPEEDUP, TURNS, Choice, Measurements, Resources, at_once, choose
@@ -463,13 +463,14 @@ class Pilot(Generic[T]):
             # One by itself first, for it may be large. Then all, as they travel: one alone costs
             # tiny items more.
             for count in sorted({1, len(items)}):
-                began = perf_counter()
+                # Not by the clock: others may have the CPU meanwhile.
+                began = thread_time()
                 size = 0
                 for part in (items[:count], results and results[:count]):
                     data, buffers = dumps(part)
                     size += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
                 # Unpickling costs about half of what pickling does.
-                seconds = (1.5 * (perf_counter() - began) + size / COPY_RATE) / count
+                seconds = (1.5 * (thread_time() - began) + size / COPY_RATE) / count
                 if seconds * len(items) > BRIEF:
                     break
         except Exception as error:

@@ -27,6 +27,7 @@ from manyhands._choice import (
     predict,
     threads_for,
 )
+from manyhands._course import Course
 from manyhands._crowd import Crowd, Seen, crowd_size
 from manyhands._meter import Spent
 from manyhands._pilot import Pilot
@@ -293,6 +294,31 @@ def test_on_a_busy_machine_threads_do_what_is_over_before_processes_have_started
     assert choose(computes, count, BUSY).kind == kind
 
 
+def test_on_a_busy_machine_no_process_starts_before_threads_have_shown_what_they_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pilot, "runnable_others", lambda *_: 4.0)
+    mh.shared_pool(workers="process").shutdown()
+    looks: list[float | None] = []
+    starts: list[float | None] = []
+
+    class Watched(Course[int]):
+        def _begin_processes(self) -> bool:
+            starts.append(looks[-1])
+            return super()._begin_processes()
+
+    def speedup(*_: object) -> float | None:
+        looks.append(None if len(looks) < 5 else 1.0)
+        return looks[-1]
+
+    monkeypatch.setattr(_auto, "Course", Watched)
+    monkeypatch.setattr(Tally, "speedup", speedup)
+    monkeypatch.setattr(_auto, "_cold_start", lambda: 0.001)
+    assert len(mh.map(compute, [0.01] * 100)) == 100
+    assert looks[:5] == [None] * 5
+    assert starts == [1.0]
+
+
 def test_tiny_items_stay_in_the_caller_on_a_busy_machine() -> None:
     tiny = Measurements(1000, 4e-8, 4e-8, payload_seconds=1e-7)
     assert choose(tiny, 1_000_000, BUSY).kind == "sequential"
@@ -340,7 +366,7 @@ class Large:
 
     def __reduce__(self) -> tuple[type[Large], tuple[()]]:
         Large.pickled += 1
-        time.sleep(0.003)
+        compute(0.003)
         return (Large, ())
 
 
