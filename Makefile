@@ -13,8 +13,8 @@ find_python = for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3
   if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
   "$$p" -c 'import sys; print(sys.executable)'; break; fi; done
 PYTHON ?= $(shell $(find_python))
-# The minor versions to test on, of those that the machine has.
-MINORS ?= 3.11 3.12 3.13
+# The versions to test on, of those that the machine has: all supported ones. 3.14t is free-threaded.
+MINORS ?=
 # More arguments for pytest, for `manyhands demo` and for the benchmarks.
 ARGS ?=
 
@@ -39,7 +39,7 @@ help: ## Show these commands
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12 | sed 's/^/  make /'
 	@echo
-	@echo 'Variables: PYTHON=python3.12 (builds and runs), MINORS="3.11 3.13" (tested), ARGS="-k map" (passed on)'
+	@echo 'Variables: PYTHON=python3.12 (builds and runs), MINORS="3.11 3.14t" (tested), ARGS="-k map" (passed on)'
 
 # ------------------------------------------------------------------ building
 
@@ -127,25 +127,27 @@ loom: rust ## Check the lock-free protocols in every interleaving
 	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom timeout --kill-after=20 $(RUST_LIMIT_S) cargo test --locked --quiet --release --tests \
 	  -p manyhands-sync -p manyhands-channel
 
-# Every Python gets its own environment and the same wheel; the tests import what was installed,
-# not this folder. Tests mostly wait, so two run at a time, and the suites borrowed from CPython and
-# joblib beside them.
-# All of them run on the Python of the demo, and on the others those that can differ there.
+# Every Python gets an environment of its own, and the wheel that pip would give it; the tests import
+# what was installed, not this folder. Tests mostly wait, so two run at a time, and the suites
+# borrowed from CPython and joblib beside them.
+# All of them run on the first, which is the Python of the demo if it is among them, and on the
+# others those that can differ there.
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
-	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; \
-	first=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; \
+	"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS) $$(cut -d' ' -f1 target/interpreters); \
 	while read -r minor python <&3; do \
-	  echo "=== CPython $$minor: $$python"; \
+	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
-	  $$limited -m borrowed > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  marks='$(USUAL)'; test "$$minor" = "$$first" || marks="$$marks $(ONCE)"; \
+	  $$limited -m "$${marks/not borrowed/borrowed}" > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
 	  $$limited -n 2 --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
+	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; \
 	done 3< target/interpreters; \
+	echo "=== took on CPython$${took%,}"; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
 
 # Here, since only their environment has the rivals and what draws the plots.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from once import ONCE
 
 with contextlib.suppress(ImportError):
     import numpy as np  # noqa: F401 - its threads start now, not in the middle of a test
@@ -47,16 +50,6 @@ PAUSE_S = 0.01
 STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
 
-# What runs on one Python only, by the file's name, and why it cannot differ on another. The rule is
-# in CONTRIBUTING.md; test_once.py checks it.
-ONCE = {
-    "test_conftest": "tests the tests",
-    "test_narrow_address_space": "the limits are the kernel's, what meets them is Rust",
-    "test_sync_storm": "deaths by the thousand: who notices them is Rust, and the kernel",
-    "test_tools": "tests what the Makefile calls",
-    "test_top": "the command and its screens are Rust",
-    "test_top_screen": "the command and its screens are Rust",
-}
 # A run that takes longer tells where the time went. Seconds.
 LONG_S = 60.0
 
@@ -64,8 +57,8 @@ LONG_S = 60.0
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what runs on one Python only."""
     for item in items:
-        if item.path.stem in ONCE:
-            item.add_marker("once")
+        if item.path.stem in ONCE and not item.get_closest_marker("on_each_python"):
+            item.add_marker(pytest.mark.once(ONCE[item.path.stem]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -95,36 +88,52 @@ class Belongings:
     descriptors: Counter[str] = field(default_factory=Counter)
 
 
-def text_of(path: str) -> str:
+def content_of(path: str) -> bytes:
     """Returns a file of /proc, or nothing if its owner is gone."""
     try:
-        return Path(path).read_text(errors="replace")
+        file = os.open(
+            path, os.O_RDONLY
+        )  # half a dozen for each process, before and after each test
     except OSError:
-        return ""
+        return b""
+    try:
+        return b"".join(iter(functools.partial(os.read, file, 65536), b""))
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+
+
+def text_of(path: str) -> str:
+    """Returns a file of /proc as text, or nothing if its owner is gone."""
+    return content_of(path).decode(errors="replace")
+
+
+def start_of(fields: list[str]) -> int:
+    """Returns when a process began, from what follows its name in /proc/<pid>/stat."""
+    return int(fields[19])
+
+
+BEGAN = start_of(text_of("/proc/self/stat").rpartition(")")[2].split())
 
 
 def marked_processes() -> dict[int, tuple[int, str]]:
     """Returns the processes that started from this one, and its direct children even if dead."""
     mark = f"{MARK}={os.environ[MARK]}".encode()
     found: dict[int, tuple[int, str]] = {}
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or entry.name == str(os.getpid()):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        status = text_of(f"/proc/{pid}/stat")
+        fields = status.rpartition(")")[2].split()
+        if not status or int(pid) == os.getpid() or start_of(fields) < BEGAN:
             continue
-        status = text_of(f"/proc/{entry.name}/stat")
-        if not status:
-            continue
-        state, parent = status.rpartition(")")[2].split()[:2]
-        try:
-            command = Path(f"/proc/{entry.name}/cmdline").read_bytes()
-            environment = Path(f"/proc/{entry.name}/environ").read_bytes()
-        except OSError:
-            command = environment = b""
+        state, parent = fields[:2]
+        command = content_of(f"/proc/{pid}/cmdline")
         if any(servant in command for servant in STDLIB_SERVANTS):
             continue
-        if mark in environment or int(parent) == os.getpid():
+        if int(parent) == os.getpid() or mark in content_of(f"/proc/{pid}/environ"):
             what = command.replace(b"\0", b" ").decode(errors="replace").strip()[:120]
             what = what or status.split("(", 1)[1].rpartition(")")[0]
-            found[int(entry.name)] = (int(parent), f"{what}{' (zombie)' if state == 'Z' else ''}")
+            found[int(pid)] = (int(parent), f"{what}{' (zombie)' if state == 'Z' else ''}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,39 +15,42 @@ import os, subprocess, sys, threading
 kept = []
 ENDED = os.WEXITED | os.WNOWAIT
 """
+CLEAN = "subprocess.run([sys.executable, '-c', '']); os.close(os.dup(0))"
+# What a test does -> how what it leaves is named.
+LEAVE = {
+    "kept.append(os.dup(0))": "1 more open",
+    "kept.append(os.pipe())": "2 more open: pipe:",
+    "kept.append(subprocess.Popen(['sleep', '20']))": "sleep 20",
+    "os.system('sleep 21 &')": "sleep 21",
+    "os.waitid(os.P_PID, os.posix_spawn('/bin/true', ['true'], {}), ENDED)": "(zombie)",
+    "threading.Thread(target=threading.Event().wait, daemon=True).start()": "thread ",
+}
 
 
-def run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
-    """Runs one test with this body under our conftest, which waits for leftovers only shortly."""
-    conftest = CONFTEST.read_text().replace("LOOKS = 500", "LOOKS = 5")
-    conftest = conftest.replace('("ThreadPoolExecutor", "ProcessPoolExecutor")', "()")
-    (folder / "conftest.py").write_text(conftest)
-    (folder / "test_it.py").write_text(f"{QUIET}\ndef test_it():\n    {body}\n")
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What our conftest says after tests that do this, which it waits for only shortly."""
+    folder = tmp_path_factory.mktemp("run")
+    for name in ("conftest.py", "once.py"):
+        text = CONFTEST.with_name(name).read_text().replace("LOOKS = 500", "LOOKS = 5")
+        text = text.replace('("ThreadPoolExecutor", "ProcessPoolExecutor")', "()")
+        (folder / name).write_text(text)
+    acts = [CLEAN, *LEAVE]
+    tests = [f"def test_{number}():\n    {act}\n" for number, act in enumerate(acts)]
+    (folder / "test_it.py").write_text("\n".join([QUIET, *tests]))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=."]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert f"{len(acts)} passed, {len(LEAVE)} errors" in done.stdout, done.stdout + done.stderr
+    full = done.stdout.partition("short test summary")[0]
+    parts = re.split(r"^_+ ERROR at teardown of test_(\d+) _+$", full, flags=re.MULTILINE)
+    return {acts[int(number)]: text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def test_a_clean_test_passes(tmp_path: Path) -> None:
-    done = run(tmp_path, "subprocess.run([sys.executable, '-c', '']); os.close(os.dup(0))")
-    assert done.returncode == 0, done.stdout
+def test_a_clean_test_passes(said: dict[str, str]) -> None:
+    assert CLEAN not in said
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("kept.append(os.dup(0))", "1 more open"),
-        ("kept.append(os.pipe())", "2 more open: pipe:"),
-        ("kept.append(subprocess.Popen(['sleep', '20']))", "sleep 20"),
-        ("os.system('sleep 20 &')", "sleep 20"),
-        (
-            "os.waitid(os.P_PID, os.posix_spawn('/bin/true', ['true'], {}), ENDED)",
-            "(zombie)",
-        ),
-        ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "thread "),
-    ],
-)
-def test_what_is_left_behind_is_named(tmp_path: Path, body: str, said: str) -> None:
-    done = run(tmp_path, body)
-    assert done.returncode == 1, done.stdout
-    assert "left behind:" in done.stdout
-    assert said in done.stdout
+@pytest.mark.parametrize("act", LEAVE)
+def test_what_is_left_behind_is_named(said: dict[str, str], act: str) -> None:
+    assert "left behind:" in said[act]
+    assert LEAVE[act] in said[act]

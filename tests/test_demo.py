@@ -123,6 +123,7 @@ def test_fetch_refuses_what_is_no_whole_answer(answer: bytes) -> None:
 
 # Sockets that nobody could close yet: what Python says of them only when asked.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.on_each_python
 def test_ctrl_c_is_heard_at_any_line_of_a_fetch_and_no_finaliser_complains(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -179,6 +179,7 @@ def test_a_chain_of_deaths(tmp_path: Path) -> None:
     works(lock)
 
 
+@pytest.mark.on_each_python
 def test_a_coroutine_is_told(tmp_path: Path) -> None:
     lock = mh.Lock()
 

@@ -38,6 +38,13 @@ def test_no_interpreter_is_an_error_that_says_so() -> None:
     assert "no CPython of 3.99 found" in done.stderr
 
 
+def test_the_python_that_lists_them_comes_first() -> None:
+    """It is the one that everything is tested on."""
+    listed = [line.split()[0] for line in found().stdout.splitlines()]
+    assert listed[0] == MINOR == interpreters.own()
+    assert [minor for minor in interpreters.SUPPORTED if minor in listed[1:]] == listed[1:]
+
+
 def test_an_interpreter_that_the_user_names_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,33 +61,53 @@ def test_an_interpreter_that_the_user_names_comes_first(
     assert interpreters.best(MINOR) not in (None, str(mine))
 
 
-def test_each_supported_python_has_a_wheel() -> None:
+def fits(kind: wheels.Kind, minor: str) -> bool:
     """By the rules of the stable ABIs, which pip follows."""
-    for minor in interpreters.SUPPORTED:
-        version, free = int(minor.rstrip("t").partition(".")[2]), minor.endswith("t")
-        fitting = [
-            kind.tags
-            for kind in wheels.KINDS
-            if kind.tags == f"cp3{version}-cp3{version}t" * free
-            or (kind.tags.endswith("-abi3t") and version >= int(kind.tags[3:5]))
-            or (kind.tags.endswith("-abi3") and not free and version >= int(kind.tags[3:5]))
-        ]
-        assert fitting, minor
+    version, free = int(minor.rstrip("t").partition(".")[2]), minor.endswith("t")
+    oldest = int(kind.tags[3:5])
+    return (
+        kind.tags == f"cp3{version}-cp3{version}t" * free
+        or (kind.tags.endswith("-abi3t") and version >= oldest)
+        or (kind.tags.endswith("-abi3") and not free and version >= oldest)
+    )
+
+
+@pytest.mark.parametrize("minor", interpreters.SUPPORTED)
+def test_each_supported_python_is_given_the_newest_wheel_that_fits(minor: str) -> None:
+    fitting = [kind for kind in wheels.KINDS if fits(kind, minor)]
+    newest = max(fitting, key=lambda kind: int(kind.tags[3:5]))
+    assert [kind for kind in wheels.KINDS if minor in kind.given_to] == [newest]
+
+
+def collected(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *minors: str
+) -> list[tuple[str, wheels.Kind]]:
+    """What would be built where there is one interpreter, a 3.15t."""
+    built: list[tuple[str, wheels.Kind]] = []
+    monkeypatch.setattr(interpreters, "best", lambda minor: {"3.15t": "there"}.get(minor))
+    monkeypatch.setattr(wheels, "build", lambda _, python, kind, __: built.append((python, kind)))
+    monkeypatch.setattr(sys, "argv", ["wheels", "maturin", str(folder), *minors])
+    wheels.main()
+    return built
 
 
 def test_wheels_that_cannot_be_built_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "package-1-cp311-abi3-manylinux_2_34_x86_64.whl").touch()
-    built = []
-    monkeypatch.setattr(interpreters, "best", lambda minor: {"3.15t": "there"}.get(minor))
-    monkeypatch.setattr(wheels, "build", lambda _, python, kind, __: built.append((python, kind)))
-    monkeypatch.setattr(sys, "argv", ["wheels", "maturin", str(tmp_path)])
-    wheels.main()
-    assert built == [("there", wheels.KINDS[2])]
+    assert collected(monkeypatch, tmp_path) == [("there", wheels.KINDS[2])]
     assert capsys.readouterr().err.splitlines() == [
         "left out: cp314-cp314t, for free-threaded CPython 3.14: no python3.14t was found"
     ]
+
+
+def test_only_wheels_for_the_named_pythons_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "package-1-cp311-abi3-manylinux_2_34_x86_64.whl").touch()
+    assert collected(monkeypatch, tmp_path, "3.11", "3.13") == []
+    assert collected(monkeypatch, tmp_path, "3.11", "3.15") == [("there", wheels.KINDS[2])]
+    assert capsys.readouterr().err == ""
 
 
 def wheel(path: Path, text: str, serial: str) -> Path:

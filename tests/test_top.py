@@ -285,6 +285,7 @@ def test_queues(name: str) -> None:
     del endless
 
 
+@pytest.mark.on_each_python
 def test_coroutines_that_wait(name: str) -> None:
     waits = f"asyncio.run(mh.Queue(name={name!r}).async_get())"
     queue: Any = mh.Queue(name=name)

@@ -4,7 +4,8 @@ Prints one line for each: the version, with a ``t`` for a free-threaded build, a
 executable. Looks at what ``MANYHANDS_PYTHONS`` names (executables or folders, with colons between),
 into pyenv's folder, ``/usr/bin``, ``/usr/local/bin``, ``/opt/*/bin`` and ``PATH``. Of several with
 the same version it takes one that ``MANYHANDS_PYTHONS`` names, else the one whose ``test`` package
-is complete, because part of the tests comes from there.
+is complete, because part of the tests comes from there. The version that runs this comes first,
+because everything is tested on the first one.
 
 Usage: ``python tools/interpreters.py [3.11 3.14t ...]``
 """
@@ -82,10 +83,15 @@ def best(minor: str) -> str | None:
     return None
 
 
+def own() -> str:
+    """Returns the version of the Python that runs this."""
+    return f"3.{sys.version_info.minor}" + "t" * ("t" in sys.abiflags)
+
+
 def main() -> int:
     wanted = sys.argv[1:] or SUPPORTED
     count = 0
-    for minor in wanted:
+    for minor in sorted(wanted, key=lambda minor: minor != own()):
         executable = best(minor)
         if executable is not None:
             print(minor, executable)

@@ -6,7 +6,8 @@ One source makes three wheels, which together serve every supported CPython:
 - ``cp314-cp314t``: 3.14, free-threaded;
 - ``cp315-abi3t``: 3.15 and newer, of both kinds.
 
-Usage: ``python tools/wheels.py MATURIN FOLDER``. What lies there already is not built.
+Usage: ``python tools/wheels.py MATURIN FOLDER [3.11 3.14t ...]``. What lies there already is not
+built, nor what none of the named Pythons would be given.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ class Kind:
     tags: str
     """What its name says it fits, from the Python version on."""
     serves: str
-    builders: tuple[str, ...]
-    """The CPythons that maturin can build it with, the best first."""
+    given_to: tuple[str, ...]
+    """The supported CPythons that pip installs it for, when all the wheels are there.
+
+    Any of them can build it, the first that there is does.
+    """
 
     def is_in(self, folder: Path) -> bool:
         """Tells whether it lies there; an abi3t wheel may say that it is an abi3 one as well."""
@@ -57,15 +61,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("maturin")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("minors", nargs="*", default=interpreters.SUPPORTED)
     wanted = parser.parse_args()
     left_out = []
     for kind in KINDS:
-        if kind.is_in(wanted.folder):
+        if kind.is_in(wanted.folder) or not {*kind.given_to} & {*wanted.minors}:
             continue
-        found = (interpreters.best(minor) for minor in kind.builders)
+        found = (interpreters.best(minor) for minor in kind.given_to)
         python = next(filter(None, found), None)
         if python is None:
-            needed = " or ".join(f"python{minor}" for minor in kind.builders)
+            needed = " or ".join(f"python{minor}" for minor in kind.given_to)
             left_out.append(f"left out: {kind.tags}, for {kind.serves}: no {needed} was found")
         else:
             build(wanted.maturin, python, kind, wanted.folder)

@@ -113,6 +113,7 @@ def test_what_a_map_gives_back_is_not_lost() -> None:
     assert (sized.taken, sized.remaining, sized.take(5)) == (1, 2, [2, 3])
 
 
+@pytest.mark.on_each_python
 def test_in_coroutines_too() -> None:
     cache = Cache()
 
@@ -242,6 +243,7 @@ def test_a_glance_at_an_item_that_was_held_up_is_not_believed_for_ever(
     assert 3 <= len(found) <= 7
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("in_coroutine", [False, True])
 def test_a_closed_map_computes_no_more(in_coroutine: bool) -> None:
     mine = read = 0

@@ -1,0 +1,64 @@
+"""Which files of tests run on one Python only, and why they cannot differ on another.
+
+The rule is in CONTRIBUTING.md. conftest.py marks their tests, test_once.py checks the rule. A test
+that differs from the rest of its file says so: ``@pytest.mark.once("why")``, and
+``@pytest.mark.on_each_python`` in the files below.
+"""
+
+from __future__ import annotations
+
+# Why -> what.
+REASONS = {
+    "whom it concerns, and what becomes of it, is decided in Rust": (
+        "test_compact_lists",
+        "test_deadlocks",
+        "test_deaths",
+        "test_faults_at_start",
+        "test_idle",
+        "test_kill_storm",
+        "test_pools_without_a_driver",
+        "test_programs_of_tasks",
+        "test_shortages",
+        "test_starting_workers",
+        "test_statistics_of_all_kinds",
+        "test_sync_failures",
+        "test_sync_storm",
+        "test_workers_without_a_descriptor",
+    ),
+    "names, limits and rights are the kernel's, and what meets them is Rust": (
+        "test_fifos_of_others",
+        "test_leftovers",
+        "test_names",
+        "test_names_and_permissions",
+        "test_narrow_address_space",
+        "test_objects_by_name_alone",
+        "test_refused_calls",
+        "test_refused_signals",
+        "test_two_versions",
+    ),
+    "it is arithmetic, and time": (
+        "test_choice_by_whole_items",
+        "test_maps_in_the_caller",
+        "test_maps_that_fail",
+        "test_pace",
+        "test_pauses_between_attempts",
+        "test_progress",
+        "test_threads_that_do_not_stop",
+        "test_threads_that_wait",
+    ),
+    "the commands and their screens are programs of their own": (
+        "test_demo",
+        "test_top",
+        "test_top_screen",
+    ),
+    "it tests files of the project": (
+        "test_conftest",
+        "test_docs",
+        "test_floors",
+        "test_once",
+        "test_tidy",
+        "test_tools",
+    ),
+}
+
+ONCE = {stem: why for why, stems in REASONS.items() for stem in stems}
