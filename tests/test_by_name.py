@@ -90,7 +90,7 @@ def test_what_is_not_there_fails_as_ever(
     told = failure(_worker.Hooks.loads, data)
     assert told[:2] == (kind, text)
     assert told[2][: len(notes)] == notes
-    assert "while what the task was sent was unpickled" in told[2][-1]
+    assert "raised in the worker while unpickling" in told[2][-1]
 
 
 @pytest.mark.parametrize("code", ["import module_that_nobody_has", "1 / 0"])

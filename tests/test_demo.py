@@ -117,7 +117,7 @@ def test_fetch_refuses_what_is_no_whole_answer(answer: bytes) -> None:
         with listener.accept()[0] as connection:
             connection.recv(1000)
             connection.sendall(answer)
-        with pytest.raises(ValueError, match=r"/page/1 was not answered in whole: \d+ bytes"):
+        with pytest.raises(ValueError, match=r"/page/1 was not answered completely: \d+ bytes"):
             fetching.result(30)
 
 
@@ -396,7 +396,7 @@ def test_a_python_without_its_library_is_told_so(tmp_path: Path) -> None:
         [sys.executable, "-c", EMPTY_LIBRARY, str(tmp_path)], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"manyhands: the demo works on at least .*\n", done.stderr)
+    assert re.fullmatch(r"manyhands: the demo needs at least .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("words", [["demo", "--quick"], ["demo", "--quick", "--json"], ["--help"]])

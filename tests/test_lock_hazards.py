@@ -265,7 +265,7 @@ def test_a_task_does_not_wait_for_itself_as_a_thread(way: str) -> None:
 
     async def main() -> None:
         async with lock:
-            with pytest.raises(RuntimeError, match="asyncio task has this lock"):
+            with pytest.raises(RuntimeError, match="asyncio task holds this lock"):
                 lock.__enter__() if way == "with" else lock.acquire()
             assert not lock.acquire(False)
             assert not lock.acquire(timeout=0.01)

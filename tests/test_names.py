@@ -235,7 +235,7 @@ def test_a_stranger_opens_a_pickle_while_somebody_has_it() -> None:
 
 def test_a_pickle_whose_maker_is_gone() -> None:
     code = "import pickle; print(pickle.dumps(mh.Lock()).hex())"
-    with pytest.raises(FileNotFoundError, match="somebody has to keep it"):
+    with pytest.raises(FileNotFoundError, match="keep it until the receiver"):
         pickle.loads(bytes.fromhex(python(code)))
 
 

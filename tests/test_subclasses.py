@@ -116,9 +116,9 @@ def test_a_lock_that_chooses_its_name() -> None:
 
 
 def test_what_is_chosen_too_late_is_not_ignored() -> None:
-    with pytest.raises(TypeError, match="does so in both"):
+    with pytest.raises(TypeError, match="must do so in both"):
         Forgetful("label")
-    with pytest.raises(TypeError, match="does so in both"):
+    with pytest.raises(TypeError, match="must do so in both"):
         Fewer()
 
 

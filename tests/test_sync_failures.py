@@ -471,7 +471,7 @@ def test_a_condition_takes_its_lock_over_as_it_was_told(tmp_path: Path) -> None:
         owner.kill()
     with condition:
         condition.notify()
-    with pytest.raises(ValueError, match="give it to the lock's class"):
+    with pytest.raises(ValueError, match="pass it to Lock"):
         mh.Condition(mh.Lock(), on_owner_died="acquire")
 
 

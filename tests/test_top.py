@@ -255,10 +255,10 @@ def test_states_of_everything_else(name: str) -> None:
     assert named(f"{name} e")["state"] == "not set"
     event.set()
     assert named(f"{name} e")["state"] == "set"
-    assert named(f"{name} c")["state"] == "nobody waits"
+    assert named(f"{name} c")["state"] == "no waiters"
     arrived = threading.Thread(target=barrier.wait)
     arrived.start()
-    eventually(lambda: named(f"{name} b")["state"] == "1 of 2 here", "one has arrived")
+    eventually(lambda: named(f"{name} b")["state"] == "1 of 2 arrived", "one has arrived")
     barrier.wait()
     arrived.join()
     barrier.abort()
@@ -509,7 +509,7 @@ def test_thousands_of_objects(name: str) -> None:
     assert max(map(columns, lines)) <= 80
     first = next(number for number, line in enumerate(lines) if line.startswith(f"  {name} "))
     assert re.match(rf"  {name} +Lock +held +{crowd.pid} -c", lines[first])
-    assert re.match(rf"    {other.pid} -c waits ", lines[first + 1])
+    assert re.match(rf"    {other.pid} -c waiting ", lines[first + 1])
 
 
 def test_no_line_is_wider_than_the_screen(name: str) -> None:
@@ -573,7 +573,7 @@ def test_the_screen_follows_what_happens(name: str) -> None:
         with lock:
             terminal.read_until(rf"{name} +Lock +held +{os.getpid()} ")
             with Program(f"mh.Lock(name={name!r}).acquire()") as other:
-                terminal.read_until(rf"    {other.pid} -c waits \d\.\d s to acquire")
+                terminal.read_until(rf"    {other.pid} -c waiting \d\.\d s to acquire")
         terminal.press(b"q")
         assert terminal.end() == 0
         assert terminal.is_as_it_was()
@@ -688,7 +688,7 @@ def test_a_name_is_taken_away_when_asked_for(name: str, forgotten: list[int]) ->
     assert (done.returncode, done.stderr) == (0, "")
     said = [line for line in done.stdout.splitlines() if name in line]
     (child,) = forgotten
-    assert said[-1] == f'Event "{name}": its name is free; process {child} can go on with it'
+    assert said[-1] == f'Event "{name}": name released; still in use by process {child}'
     assert not mh.Event(name=name).is_set(), "this is a new one"
     assert name not in top("--clean").stdout
 
@@ -697,7 +697,7 @@ def test_a_name_is_taken_away_when_asked_for(name: str, forgotten: list[int]) ->
 def test_a_name_that_is_not_there() -> None:
     done = top("--clean", "top of nothing")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.splitlines()[-1] == 'nothing has the name "top of nothing"'
+    assert done.stdout.splitlines()[-1] == 'no object is named "top of nothing"'
 
 
 @only_one_cleans
@@ -709,7 +709,7 @@ def test_the_dead_are_taken_off_the_list(name: str) -> None:
         other.process.kill()
         other.process.wait()
     assert named(name)["waiters"] == []
-    said = f'Event "{name}": process {other.pid} is dead and no longer listed'
+    said = f'Event "{name}": removed the entries of process {other.pid}, which is dead'
     assert said in top("--clean").stdout.splitlines()
     assert name not in top("--clean").stdout
     del event
@@ -736,7 +736,7 @@ def test_permits_of_the_dead_come_back(name: str, forgotten: list[int]) -> None:
         "count": 2,
     }
     said = [line for line in top("--clean").stdout.splitlines() if name in line]
-    assert f'Semaphore "{name}": 2 of its permits were held by the dead and are free' in said
+    assert f'Semaphore "{name}": permits of dead processes released: 2' in said
     assert permits.get_value() == 3
     assert (named(name)["state"], named(name)["holders"]) == ("3 of 3 free", [])
 
@@ -754,7 +754,7 @@ def test_a_lock_of_a_dead_owner_is_shown_and_left_to_its_next_owner(name: str) -
     assert [each["party"]["dead"] for each in found["holders"]] == [True]
     with pytest.raises(mh.OwnerDied):
         lock.acquire()
-    assert named(name)["state"] == "to be recovered"
+    assert named(name)["state"] == "not recovered"
     lock.release()
     assert named(name)["state"] == "poisoned"
     lock.recover()

@@ -122,7 +122,7 @@ def test_a_filter_leaves_what_has_it_and_goes_again(name: str) -> None:
         assert set(screen.numbers(lines)) <= set(range(10))
         assert len(screen.numbers(lines)) == 10
         lines = screen.press(b"zzz\r", "filter: .*zzz")
-        assert any("Nothing has this in its name." in line for line in lines)
+        assert any("Nothing matches the filter." in line for line in lines)
         # q is a letter while a filter is typed, and a key before and after.
         screen.press(b"/q", "zzzq_")
         screen.press(ESCAPE, "/ filter ")

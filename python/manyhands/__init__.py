@@ -146,8 +146,9 @@ def _load_native() -> object:
         if "interpreter" not in str(error):
             raise
         raise ImportError(
-            "manyhands works in a program's main interpreter only, and this is a sub-interpreter: "
-            "import it in the main one, and hand the work over to that (under mod_wsgi, set "
+            "manyhands works only in a program's main interpreter, and this is a "
+            "sub-interpreter: import it in the main one, and pass the work to that (under "
+            "mod_wsgi, set "
             "WSGIApplicationGroup %{GLOBAL})",
             name=name,
         ) from error

@@ -338,7 +338,8 @@ def explained(kind: Kind, measured: Measurements, remaining: int | None, have: R
     measured = replace(measured, predicted=predict(measured, remaining, have))
     reason = _reason(kind, measured, remaining, have)
     if have.is_busy and measured.items:
-        reason += f"; the machine is busy: {have.others:.0f} others want its {have.cpus} CPUs"
+        others = f"{have.others:.0f} other threads compete for its {have.cpus} CPUs"
+        reason += f"; the machine is busy: {others}"
     return Choice(kind, reason, measured, have.others)
 
 

@@ -73,10 +73,12 @@ class Condition(_native.ConditionBase, Primitive):
             )
         elif name is not None:
             raise ValueError(
-                "a named Condition makes its own lock: give a lock or a name, not both"
+                "a named Condition creates its own lock: pass a lock or a name, not both"
             )
         elif on_owner_died is not None:
-            raise ValueError("on_owner_died is a matter of the lock: give it to the lock's class")
+            raise ValueError(
+                "on_owner_died belongs to the lock: pass it to Lock() or RLock() instead"
+            )
         check_made_with(self, "name", name, self.name)
         self._set_up(lock)
 
@@ -158,7 +160,9 @@ class Condition(_native.ConditionBase, Primitive):
         if not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
         if isinstance(self._lock, RLock) and self._lock._task_that_owns() is not None:
-            raise RuntimeError("the task has the lock, not the thread: await async_wait() instead")
+            raise RuntimeError(
+                "the task holds the lock, not the thread: await async_wait() instead"
+            )
         if type(self._lock) in (Lock, RLock):
             return self._wait_holding(self._lock, timeout)
         again: list[Callable[[], object]] = []
@@ -234,7 +238,7 @@ class Condition(_native.ConditionBase, Primitive):
             raise RuntimeError("cannot wait on un-acquired lock")
         if not by_task and isinstance(lock, RLock):
             raise RuntimeError(
-                "the thread has the lock, not the task: use 'async with' to acquire it"
+                "the thread holds the lock, not the task: acquire it with 'async with'"
             )
         place = self._enlist(await door_number())
         if by_task:

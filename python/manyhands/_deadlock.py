@@ -101,11 +101,11 @@ def deadlock_error(members: tuple[tuple[int, int, str, str], ...]) -> DeadlockEr
     ]
     heading = f"{len(circle)} threads wait for each other's locks"
     if any(lock.startswith("Lock") for _, _, lock, _ in members):
-        heading += ", likely for ever (others might release a Lock)"
+        heading += ", probably forever (another thread might release a Lock)"
     lines = [heading + ":"]
     for index, member in enumerate(circle):
         holder = who[(index + 1) % len(circle)]
-        lines.append(f"- {who[index]} waits for {member.lock}, held by {holder}; it is at")
+        lines.append(f"- {who[index]} waits for {member.lock}, held by {holder}; its stack:")
         stack = member.stack or "(not known)"
         lines += [_INDENT + line for line in stack.splitlines()]
     return DeadlockError("\n".join(lines), circle)

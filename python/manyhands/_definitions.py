@@ -52,7 +52,9 @@ def reduce_definition(obj: Any) -> Any:
         return _reduce_library(obj)
     if _is_event_loop(obj):
         # Before its sockets are asked, which multiprocessing would set out to hand over.
-        raise TypeError(f"cannot pickle {kind.__name__!r} object: an event loop is of its thread")
+        raise TypeError(
+            f"cannot pickle {kind.__name__!r} object: an event loop belongs to its thread"
+        )
     return NotImplemented
 
 

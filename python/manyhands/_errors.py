@@ -54,7 +54,7 @@ class TaskTimeout(ManyhandsError, TimeoutError):
 
 
 class OwnerDied(ManyhandsError):
-    """A process died while it held this lock, so what the lock protects may be half changed.
+    """A process died while it held this lock, so what the lock protects may be half-changed.
 
     `acquire()` raises it *with the lock held*: put right what the lock protects, say so with the
     lock's `recover()`, and release it. Released without that, the lock is poisoned: every later

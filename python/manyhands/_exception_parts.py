@@ -116,7 +116,7 @@ class Rest:
                 self.lost.append(name)
                 attributes[name] = None
         if self.lost:
-            note = f"stayed where it was raised, as it cannot be pickled: {', '.join(self.lost)}"
+            note = f"not sent along, because it cannot be pickled: {', '.join(self.lost)}"
             attributes["__notes__"] = [*(attributes.get("__notes__") or ()), note]
         if isinstance(error, BaseExceptionGroup):
             self.lost.append("exceptions")  # their own notes say what of them

@@ -27,7 +27,7 @@ def worker_died(
 
     Example:
         >>> print(worker_died("f", 4711, 9, 1 << 20))
-        worker 4711 was killed by SIGKILL while it ran task 'f' (resident memory up to 1.0 MiB)
+        worker 4711 was killed by SIGKILL while running task 'f' (resident memory up to 1.0 MiB)
     """
     from manyhands._worker_died import WorkerDied
 
@@ -41,7 +41,7 @@ def worker_died(
         exitcode = os.waitstatus_to_exitcode(wait_status)
         what = f"ended with exit code {exitcode}"
     who = "a worker" if pid is None else f"worker {pid}"
-    text = f"{who} {what} while it ran task {task!r}"
+    text = f"{who} {what} while running task {task!r}"
     if rss_bytes:
         text += f" (resident memory up to {rss_bytes / 2**20:.1f} MiB)"
     return WorkerDied(text, task, pid, exitcode, number, rss_bytes)

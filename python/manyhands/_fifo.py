@@ -71,13 +71,13 @@ def open_fifo(
         b'hello'
     """
     if mode not in _FLAGS:
-        raise ValueError(f"the mode of a FIFO is 'r', 'w' or 'r+', not {mode!r}")
+        raise ValueError(f"mode must be 'r', 'w' or 'r+', not {mode!r}")
     where = os.path.abspath(os.fspath(path))
     with contextlib.suppress(FileExistsError):
         os.mkfifo(where, 0o600)
     found = Path(where).stat()
     if not stat.S_ISFIFO(found.st_mode):
-        raise FileExistsError(errno.EEXIST, "what exists there is not a FIFO", where)
+        raise FileExistsError(errno.EEXIST, "the path exists and is not a FIFO", where)
     must_be_private = pickle and not trusted and mode != "w"
     if must_be_private:
         # Before it is opened, too: that alone would let a waiting writer go on.
@@ -87,7 +87,7 @@ def open_fifo(
         opened = os.fstat(descriptor)
         # Another file may have taken its place since.
         if not stat.S_ISFIFO(opened.st_mode):
-            raise FileExistsError(errno.EEXIST, "what exists there is not a FIFO", where)
+            raise FileExistsError(errno.EEXIST, "the path exists and is not a FIFO", where)
         if must_be_private:
             _check_private(where, opened)
         return Fifo(where, mode, pickle, descriptor, trusted)
@@ -116,8 +116,8 @@ def _check_private(path: str, fifo: os.stat_result) -> None:
     else:
         return
     message = (
-        f"other users may write to this FIFO, and so run any code here ({reason}); "
-        "receive bytes, or say trusted=True if you trust all of them"
+        f"other users may write to this FIFO, and so run any code in this process ({reason}); "
+        "receive bytes, or pass trusted=True if you trust all of them"
     )
     raise PermissionError(errno.EPERM, message, path)
 
@@ -158,7 +158,7 @@ class _Deadline:
     def hold(self, lock: threading.Lock) -> Iterator[None]:
         """Holds a lock of this process, if it can be had in time."""
         if not lock.acquire(timeout=-1 if self._end is None else self.at_most(1e6)):
-            raise TimeoutError(errno.ETIMEDOUT, "another thread uses this end of the FIFO")
+            raise TimeoutError(errno.ETIMEDOUT, "another thread is using this end of the FIFO")
         try:
             yield
         finally:
@@ -248,7 +248,7 @@ class Fifo:
 
         Raises:
             EOFError: every writer has gone, and there is no message left.
-            TimeoutError: no message came in time.
+            TimeoutError: no message arrived in time.
             OSError: closed, opened for writing only, or what came is not a message.
         """
         deadline = _Deadline(timeout)
@@ -257,7 +257,7 @@ class Fifo:
                 poller = select.poll()
                 poller.register(self.fileno(), select.POLLIN)
                 if not poller.poll(deadline.milliseconds()) and deadline.has_passed():
-                    raise TimeoutError(errno.ETIMEDOUT, "no message came", self.name)
+                    raise TimeoutError(errno.ETIMEDOUT, "no message arrived in time", self.name)
         return self._loaded(content)
 
     def poll(self, timeout: float | None = 0.0) -> bool:
@@ -348,7 +348,7 @@ class Fifo:
             if not chunk:
                 # No byte although poll() says so: nobody has it open for writing any more.
                 self._messages.end()
-                raise EOFError(f"every writer of {self.name} has gone")
+                raise EOFError(f"every writer of {self.name} has closed it")
             self._messages.feed(chunk)
         return True
 
@@ -460,7 +460,9 @@ class Fifo:
 
     def _check_time(self, deadline: _Deadline) -> None:
         if deadline.has_passed():
-            raise TimeoutError(errno.ETIMEDOUT, "there was no room for the message", self.name)
+            raise TimeoutError(
+                errno.ETIMEDOUT, "there was no room for the message in time", self.name
+            )
 
     def _check(self, allowed: bool, complaint: str) -> None:
         self.fileno()

@@ -67,12 +67,14 @@ def unregister_by_value(module: ModuleType) -> None:
 
 def _checked_name(module: ModuleType) -> str:
     if not isinstance(module, type(sys)):
-        raise TypeError(f"a module is needed, not {type(module).__name__}: import it and pass that")
+        raise TypeError(
+            f"a module is needed, not {type(module).__name__}: import it and pass the module"
+        )
     name = module.__name__
     if name not in sys.modules:
         raise ValueError(f"module {name!r} is not in sys.modules: import it first")
     if name.partition(".")[0] == "manyhands":
-        raise ValueError("manyhands itself is there in every worker: it cannot go by value")
+        raise ValueError("manyhands is importable in every worker: it cannot be sent by value")
     return name
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["flags", "has_gil", "program"]
 
 _ADVICE = (
-    "name a Python interpreter like this one, by multiprocessing.set_executable(path), "
-    "or use threads"
+    "set a Python interpreter like this one with multiprocessing.set_executable(path), or use "
+    "threads"
 )
 
 # What is seldom set; the standard library knows how that is said.
@@ -88,7 +88,7 @@ def _refuse(why: str) -> NoReturn:
     # Not at the top: it imports all of multiprocessing, which takes longer than a worker's start.
     from concurrent.futures.process import BrokenProcessPool
 
-    raise BrokenProcessPool(f"no worker can be started: {why}; {_ADVICE}")
+    raise BrokenProcessPool(f"cannot start a worker: {why}; {_ADVICE}")
 
 
 def _chosen() -> str | None:

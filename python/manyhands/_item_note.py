@@ -47,7 +47,7 @@ def note_items(error: BaseException, first: int, count: int = 1, shown: str = ""
         text = f"{_BEGINNING} {first} of the map" + (f": {shown}" if shown else "")
     else:
         last = first + count - 1
-        text = f"{_BEGINNING}s {first} to {last} of the map, which were one task"
+        text = f"{_BEGINNING}s {first} to {last} of the map, which ran as one task"
     try:
         notes = getattr(error, "__notes__", None)
         if type(notes) is list:

@@ -82,7 +82,7 @@ class _OwnedLock(Acquirable):
         from manyhands._errors import OwnerDied
 
         error = OwnerDied(
-            f"{self._death(pid)}: put that right, call the lock's recover(), and release it",
+            f"{self._death(pid)}: repair that, call the lock's recover(), and release it",
             pid,
             held=True,
         )
@@ -95,14 +95,14 @@ class _OwnedLock(Acquirable):
     def _tell_without(self, error: OwnerDied) -> None:
         """Called where the error is raised but the lock not kept."""
         error.held = False
-        advice = "acquire() raises this again, but with the lock held: put it right then, and call"
+        advice = "acquire() raises this again, but with the lock held: repair it then, and call"
         error.args = (f"{self._death(error.pid)}; the lock is not held now. {advice} recover()",)
 
     def _death(self, pid: int | None) -> str:
         who = "an owner" if pid is None else f"process {pid}"
         # Not its repr, which has the owner of now.
         lock = f"{type(self).__name__} {repr(self.name) if self.name else hex(self._key())}"
-        return f"{who} died holding {lock}, so what it protects may be half changed"
+        return f"{who} died holding {lock}, so what it protects may be half-changed"
 
 
 @public
@@ -192,8 +192,8 @@ class RLock(_native.RLockBase, _OwnedLock):
         """
         if self._task_that_owns() is not None:
             raise RuntimeError(
-                "the running asyncio task has this lock: its thread would wait for ever; acquire it"
-                " with 'async with', as before"
+                "the running asyncio task holds this lock: its thread would wait forever; "
+                "acquire it with 'async with', as before"
             )
 
     def _release_by_task(self) -> bool:
@@ -215,7 +215,9 @@ def task_number() -> int:
 
     task = asyncio.current_task()
     if task is None:
-        raise RuntimeError("an RLock is acquired asynchronously by a task; there is none here")
+        raise RuntimeError(
+            "an RLock must be acquired asynchronously from a task; none is running here"
+        )
     number = _numbers.get(task)
     if number is None:
         number = _numbers[task] = 1 << 31 | next(_next_number) % (1 << 31)

@@ -56,7 +56,9 @@ def known_block(name: str, what: str, needed: str) -> tuple[_native.SharedBlock,
     """
     block = _native.open_named_shared(name)
     if block is None:
-        raise FileNotFoundError(f"no process has a {what} named {name!r}: say {needed} to make it")
+        raise FileNotFoundError(
+            f"no process has a {what} named {name!r}: pass {needed} to create it"
+        )
     description = block.description()
     is_, text, pickled = pickle.loads(description)
     if is_ != what:
@@ -64,9 +66,9 @@ def known_block(name: str, what: str, needed: str) -> tuple[_native.SharedBlock,
     try:
         return block, pickle.loads(pickled)
     except Exception as error:
-        raise ValueError(f"the {what} named {name!r} holds {text}: say {needed}") from error
+        raise ValueError(f"the {what} named {name!r} holds {text}: pass {needed}") from error
 
 
 def _refusal(name: str, wanted: str, description: bytes) -> ValueError:
     is_, text, _ = pickle.loads(description)
-    return ValueError(f"what is named {name!r} is {is_} {text}, not {wanted}")
+    return ValueError(f"the object named {name!r} is {is_} {text}, not {wanted}")

@@ -101,7 +101,7 @@ class Messages:
         raise OSError(
             errno.EBADMSG,
             f"what came is not a message ('<length>:<bytes>,') but begins with {sample!r}; "
-            f"everything that had arrived with it was dropped",
+            f"everything that arrived with it was dropped",
         )
 
     def _join(self, continues: bool, start: int, end: int) -> None:

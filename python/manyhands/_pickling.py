@@ -97,8 +97,8 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
 def advise(error: ModuleNotFoundError) -> None:
     """Adds to the error of an object from another process what can be done about it."""
     error.add_note(
-        f"an object from another process needs the module {error.name!r}, which is not found "
-        "here: make it importable (by PYTHONPATH, say), or have it sent along, with "
+        f"an object from another process needs the module {error.name!r}, which cannot be found "
+        "here: make it importable (with PYTHONPATH, for example), or have it sent along with "
         f"mh.register_by_value({error.name})"
     )
 

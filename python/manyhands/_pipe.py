@@ -234,7 +234,7 @@ class Connection(_native.ConnectionBase[Sent, Received]):
 
         received = await attempt_until(attempt, self._enlist_for_messages, timeout)
         if received is None:
-            raise TimeoutError("no message came in time")
+            raise TimeoutError("no message arrived in time")
         return received[0]
 
     async def async_send(self, obj: Sent, timeout: float | None = None) -> None:

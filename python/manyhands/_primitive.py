@@ -62,8 +62,8 @@ def check_made_with(primitive: object, what: str, said: object, is_: object) -> 
     if said is not None and type(said) is not Unsaid and said != is_:
         kind = type(primitive).__name__
         raise TypeError(
-            f"{kind}.__init__() says {what}={said!r}, {kind}.__new__() was told {is_!r}:"
-            f" a class that chooses the {what} does so in both"
+            f"{kind}.__init__() got {what}={said!r}, {kind}.__new__() got {is_!r}: a class that "
+            f"sets the {what} must do so in both"
         )
 
 

@@ -264,8 +264,8 @@ class _Sized(_AnyQueue[Item]):
 
         items = "1 item" if count == 1 else f"{count} items"
         return OwnerDied(
-            f"process {pid} died with {items} of {self!r} that it had taken and not finished; put"
-            " them again if you can, and call recover() to have them counted as done",
+            f"process {pid} died with {items} of {self!r} that it had taken and not finished; "
+            "put them again if you can, and call recover() to count them as done",
             pid,
         )
 

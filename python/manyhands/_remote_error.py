@@ -154,7 +154,7 @@ def _stand_in(task: str, kind: str, shown: str, reason: str) -> BaseException:
 
 
 def _in_words(kind: str, shown: str, reason: str) -> str:
-    return f"{kind}, which cannot be handed over ({reason}): {shown}"
+    return f"{kind}, which cannot be sent ({reason}): {shown}"
 
 
 def _is_plain(error: BaseException) -> bool:

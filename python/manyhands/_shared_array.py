@@ -69,7 +69,7 @@ class SharedArray(np.ndarray[Any, Any]):
         made: Self
         if shape is None:
             if name is None:
-                raise TypeError("SharedArray() needs a shape, or the name of one that others have")
+                raise TypeError("SharedArray() needs a shape, or the name of an existing one")
             block, (lengths, element) = known_block(name, "SharedArray", "its shape")
             if dtype is not None and np.dtype(dtype) != element:
                 raise ValueError(f"the SharedArray named {name!r} is of {element}, not {dtype}")
@@ -83,7 +83,9 @@ class SharedArray(np.ndarray[Any, Any]):
             raise ValueError(f"negative lengths are not allowed: {lengths}")
         size = math.prod(lengths) * element.itemsize
         if size > sys.maxsize:
-            raise MemoryError(f"no shared memory for {size} bytes: more than addresses reach")
+            raise MemoryError(
+                f"cannot allocate {size} bytes of shared memory: more than the address space holds"
+            )
         if name is None:
             block = _native.new_shared(size)
         else:

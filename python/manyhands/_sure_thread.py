@@ -71,6 +71,6 @@ def _check_that_threads_are_threads() -> None:
         is_patched = getattr(sys.modules.get(name), patched, None)
         if is_patched is not None and is_patched("threading" if library == "gevent" else "thread"):
             raise RuntimeError(
-                f"{library} has replaced threads by greenlets, of which one that waits for "
+                f"{library} has replaced threads with greenlets, and one that waits for "
                 f"manyhands would block all others: call {call} instead"
             )

@@ -142,7 +142,7 @@ def _known(what: str, name: str | None, lock: Any, element: Any = None) -> Any:
     needed = "its type" if what == "Value" else "its type and size"
     if name is None:
         raise TypeError(
-            f"{what}() needs {needed}, or the name of one that others have; {_no_type(None)}"
+            f"{what}() needs {needed}, or the name of an existing one; {_no_type(None)}"
         )
     block, described = known_block(name, what, needed)
     kind = _as_type(described)

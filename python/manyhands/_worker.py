@@ -50,7 +50,9 @@ def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
         return _loads(data, buffers)
     except Exception as error:
         # The task's code is not in the traceback, for it has not begun.
-        error.add_note("manyhands: raised while what the task was sent was unpickled in its worker")
+        error.add_note(
+            "manyhands: raised in the worker while unpickling the function or arguments of the task"
+        )
         raise
 
 
@@ -275,7 +277,7 @@ def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         # Without a condemned task it is a Ctrl-C on the terminal, which is the parent's business.
         if cancel_requested():
-            raise TaskCancelled("the task has been asked to stop")
+            raise TaskCancelled("the task was asked to stop")
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

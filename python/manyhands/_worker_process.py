@@ -63,7 +63,7 @@ class WorkerProcess:
         self._engine = engine
         # The number may have become another's before the descriptor was opened.
         if pid not in engine.pids():
-            raise ProcessLookupError(f"process {pid} is no worker any more")
+            raise ProcessLookupError(f"process {pid} is no longer a worker")
 
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else f"stopped exitcode={self.exitcode}"

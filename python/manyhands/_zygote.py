@@ -224,7 +224,7 @@ class Zygote:
         elif kind == b"Q":
             self._quitting = True
         else:
-            raise ValueError(f"the zygote got a packet of unknown kind {kind!r}")
+            raise ValueError(f"the zygote received a packet of unknown kind {kind!r}")
         return True
 
     def _set_up(self, reference: int) -> bool:
@@ -313,7 +313,9 @@ class Zygote:
             self._unwatched.clear()
             gc.enable()
             if self._settings is None:
-                raise RuntimeError("the zygote was asked for a worker before it got its settings")
+                raise RuntimeError(
+                    "the zygote was asked for a worker before it received its settings"
+                )
             self._run_worker(assignment, self._settings)
             code = 0
         except BaseException:

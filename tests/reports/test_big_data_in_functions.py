@@ -125,7 +125,7 @@ def test_messages_name_the_function_and_not_who_calls_it(pool: mh.ProcessPoolExe
     def die() -> None:
         os._exit(int(table[0]) + 3)
 
-    with pytest.raises(mh.WorkerDied, match=r"ran task '.*die'"):
+    with pytest.raises(mh.WorkerDied, match=r"while running task '.*die'"):
         pool.submit(die).result()
     holds_a_lock = functools.partial(operator.is_, threading.Lock())
     with pytest.raises(TypeError, match=r"the object is fn\.args\[0\]: <unlocked _thread\.lock"):

@@ -281,7 +281,7 @@ def test_waiting_takes_no_longer_on_a_busy_machine() -> None:
 def test_a_choice_says_that_the_machine_is_busy() -> None:
     computes = Measurements(3, 0.01, 0.01, thread_speedup=1.0, payload_seconds=1e-5)
     busy = choose(computes, 1000, BUSY)
-    assert busy.reason.endswith("; the machine is busy: 8 others want its 2 CPUs")
+    assert busy.reason.endswith("; the machine is busy: 8 other threads compete for its 2 CPUs")
     assert busy.others == 8.0
     assert "busy" not in choose(computes, 1000, TWO_CPUS).reason
 

@@ -59,9 +59,7 @@ multiprocessing.set_executable({str(wrapper)!r})
 def test_what_cannot_be_executed_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "python"
     told = run(f"sys.executable = {str(missing)!r}", REFUSED)
-    assert told.startswith(
-        f"BrokenProcessPool no worker can be started: '{missing}' does not exist"
-    )
+    assert told.startswith(f"BrokenProcessPool cannot start a worker: '{missing}' does not exist")
     assert "multiprocessing.set_executable" in told
     missing.touch(0o644)
     assert "may not be executed" in run(f"sys.executable = {str(missing)!r}", REFUSED)
@@ -69,5 +67,5 @@ def test_what_cannot_be_executed_is_named(tmp_path: Path) -> None:
 
 def test_a_frozen_program_is_not_started_again() -> None:
     told = run("sys.frozen = True", REFUSED)
-    assert told.startswith("BrokenProcessPool no worker can be started: this program is frozen")
+    assert told.startswith("BrokenProcessPool cannot start a worker: this program is frozen")
     assert "multiprocessing.set_executable" in told

@@ -97,7 +97,7 @@ def test_what_stays_behind_is_none_and_said() -> None:
         error = pool.submit(be_busy).exception()
     assert type(error) is Busy
     assert (error.args, error.lock, error.tries) == (("busy",), None, 3)
-    assert error.__notes__ == ["stayed where it was raised, as it cannot be pickled: lock"]
+    assert error.__notes__ == ["not sent along, because it cannot be pickled: lock"]
     assert "raise Busy" in str(error.__cause__)
 
 
@@ -106,7 +106,7 @@ def test_an_argument_that_stays_behind_is_told_in_words() -> None:
         error = pool.submit(hold).exception()
     assert type(error) is Holding
     assert error.args[0].startswith("<unlocked _thread.lock object") and error.args[1] == 3
-    assert error.__notes__ == ["stayed where it was raised, as it cannot be pickled: args"]
+    assert error.__notes__ == ["not sent along, because it cannot be pickled: args"]
 
 
 def test_a_class_that_says_how_it_is_pickled_is_not_taken_apart() -> None:
@@ -121,17 +121,17 @@ def test_members_of_a_group_arrive_as_single_exceptions_do() -> None:
         error = pool.submit(fail_several_times).exception()
     assert type(error) is Several
     assert (error.message, error.lock) == ("outer", None)
-    assert error.__notes__ == ["stayed where it was raised, as it cannot be pickled: lock"]
+    assert error.__notes__ == ["not sent along, because it cannot be pickled: lock"]
     busy, inner, gone = error.exceptions
     assert type(busy) is Busy and (busy.lock, busy.tries) == (None, 3)
-    assert busy.__notes__ == ["stayed where it was raised, as it cannot be pickled: lock"]
+    assert busy.__notes__ == ["not sent along, because it cannot be pickled: lock"]
     assert type(gone) is FileNotFoundError and gone.filename == "file"
     assert type(inner) is ExceptionGroup and inner.message == "inner"
     assert not hasattr(inner, "__notes__")
     holding, reduced, key = inner.exceptions
     assert type(holding) is Holding and holding.args[1] == 3
     assert type(reduced) is mh.ManyhandsError
-    assert "Reduced, which cannot be handed over (TypeError: cannot pickle" in str(reduced)
+    assert "Reduced, which cannot be sent (TypeError: cannot pickle" in str(reduced)
     assert type(key) is KeyError and key.args == ("k",)
     assert "in fail_several_times" in str(error.__cause__)
 

@@ -34,7 +34,7 @@ def pool() -> Iterator[mh.ProcessPoolExecutor]:
 def test_a_result(pool: mh.ProcessPoolExecutor, size: int) -> None:
     error = pool.submit(make, size).exception()
     assert isinstance(error, ZeroDivisionError)
-    assert error.__notes__ == ["manyhands: raised while the result of the task was unpickled here"]
+    assert error.__notes__ == ["manyhands: raised here while unpickling the result of the task"]
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
@@ -42,6 +42,6 @@ def test_an_argument(pool: mh.ProcessPoolExecutor, size: int) -> None:
     error = pool.submit(len, make(size)).exception()
     assert isinstance(error, ZeroDivisionError)
     assert error.__notes__ == [
-        "manyhands: raised while what the task was sent was unpickled in its worker"
+        "manyhands: raised in the worker while unpickling the function or arguments of the task"
     ]
     assert pool.submit(len, "abc").result() == 3

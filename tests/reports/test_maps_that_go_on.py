@@ -208,7 +208,7 @@ def test_a_worker_that_dies_takes_its_chunk_along() -> None:
     found = mh.map(die_for_three, range(6), chunksize=2, **how)
     assert found[:2] + found[4:] == [0, 1, 4, 5]
     assert isinstance(found[2], mh.WorkerDied)
-    together = "manyhands: raised for items 2 to 3 of the map, which were one task"
+    together = "manyhands: raised for items 2 to 3 of the map, which ran as one task"
     assert notes(found[2]) == [together]
 
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_registered_says_why() -> None:
         mh.register_by_value(ModuleType("nowhere"))
     with pytest.raises(ValueError, match="not registered"):
         mh.unregister_by_value(pickle)
-    with pytest.raises(ValueError, match="there in every worker"):
+    with pytest.raises(ValueError, match="importable in every worker"):
         mh.register_by_value(mh)
 
 

@@ -94,7 +94,7 @@ def test_a_size_that_is_said_counts_even_if_it_is_the_usual_one(name: str) -> No
 
 def test_a_barrier_must_be_made_by_somebody(name: str) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"no process has a Barrier named .*say its parties"
+        FileNotFoundError, match=r"no process has a Barrier named .*pass its parties"
     ):
         mh.Barrier(name=name)
     with pytest.raises(TypeError, match="parties"):
@@ -149,7 +149,7 @@ print(same.value)
     assert name in repr(counter)
     del counter
     gc.collect()
-    with pytest.raises(FileNotFoundError, match=r"no process has a Value named .*say its type"):
+    with pytest.raises(FileNotFoundError, match=r"no process has a Value named .*pass its type"):
         mh.Value(name=name)
 
 
@@ -213,7 +213,7 @@ def test_values_by_name_travel(name: str) -> None:
 
 @pytest.mark.parametrize("make", [mh.Value, mh.Array, mh.SharedArray])
 def test_neither_type_nor_name(make: Any) -> None:
-    with pytest.raises(TypeError, match="or the name of one that others have"):
+    with pytest.raises(TypeError, match="or the name of an existing one"):
         make()
 
 

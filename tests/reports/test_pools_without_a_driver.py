@@ -85,5 +85,5 @@ pool.shutdown()
 print("ended", flush=True)
 """
     said = ended(program)
-    assert said.startswith("no driver thread can be started")
+    assert said.startswith("cannot start the pool's driver thread")
     assert said.endswith("ended\n")

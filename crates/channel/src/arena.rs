@@ -333,7 +333,7 @@ fn check_mark(segment: &Segment, layout: Layout) -> io::Result<Layout> {
     let mark = segment.word64(layout.header + MAGIC).load(Ordering::Acquire);
     let chunks = segment.word64(layout.header + CHUNKS).load(Ordering::Relaxed);
     if mark != MARK || chunks != layout.chunks as u64 {
-        let text = format!("no arena was made of the segment's bytes from {} on", layout.header);
+        let text = format!("no arena begins at byte {} of the segment", layout.header);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(layout)

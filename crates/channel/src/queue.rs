@@ -177,7 +177,7 @@ impl Queue {
     pub fn attach(site: Arc<Site>, region: Range<usize>) -> Result<Self, AttachError> {
         let chosen = layout::open(site.segment(), &region, MAGIC, VERSION, "queue")?;
         let maxsize = site.segment().word64(region.start + root::MAXSIZE * 8).load(Ordering::Relaxed);
-        let options = unmake(chosen, maxsize).ok_or(Corrupt { what: "a kind that there is not" })?;
+        let options = unmake(chosen, maxsize).ok_or(Corrupt { what: "its kind is unknown" })?;
         Self::over(site, &region, options)
     }
 

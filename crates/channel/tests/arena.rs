@@ -355,7 +355,7 @@ fn damaged_arenas_are_looked_at_without_harm() {
 }
 
 #[test]
-#[should_panic(expected = "outside of a block")]
+#[should_panic(expected = "outside a block")]
 fn writing_behind_the_end_is_refused() {
     let arenas = arenas(2, 1);
     arenas[0].allocate(10).expect("room").write(8, &[0; 3]);

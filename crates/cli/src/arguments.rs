@@ -1,4 +1,4 @@
-//! What may be typed after `manyhands`: commands, options, their help texts and their errors.
+//! The command line of `manyhands`: commands, options, their help texts and their errors.
 
 use std::ffi::OsString;
 
@@ -19,26 +19,26 @@ struct Arguments {
 /// A command with its options, as the user asked for it.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Request {
-    /// Measure on this machine what threads and processes are good for
+    /// Compare threads and processes on this machine
     ///
-    /// Does three jobs on real input, the standard library of the Python that runs it: parse
-    /// computes under the GIL, compress runs native code without it, fetch waits for a local
-    /// server. Each job runs sequentially, on threads, on processes and with workers="auto"; the
-    /// results are compared and the times are shown, with what "auto" chose and why. Takes about
+    /// Runs three jobs on real input, the source files of Python's standard library: parse computes
+    /// under the GIL, compress runs native code that releases it, fetch waits for a local server.
+    /// Each job runs sequentially, on threads, on processes and with workers="auto". Shows the
+    /// times, checks that all results are equal, and says what "auto" chose and why. Takes about
     /// 20 seconds.
     #[command(after_help = "\
 Exit status: 0 when all results are equal, 1 when they are not or the jobs cannot be run, 2 for \
-wrong arguments, 130 when interrupted.")]
+invalid arguments, 130 when interrupted.")]
     Demo(DemoOptions),
 
-    /// Show this user's pools, queues and locks: who holds, who waits
+    /// Show this user's pools, queues and locks, their holders and waiters
     ///
-    /// A table of all pools, named objects, queues and locks of this user's programs on this
-    /// machine, refreshed until you press q. It only looks; what it shows goes on undisturbed. What
-    /// the columns mean is described in docs/top.md.
+    /// Shows the pools, named objects, queues and locks of all this user's programs on this machine
+    /// in a table that is refreshed until you press q. It only reads: no program is disturbed. The
+    /// columns are described in docs/top.md.
     #[command(after_help = "\
-Exit status: 0, also when there is nothing to show; 1 when something failed or a name given to \
---clean does not exist, 2 for wrong arguments, 130 when interrupted.")]
+Exit status: 0, even when there is nothing to show; 1 when something failed or a name given to \
+--clean does not exist, 2 for invalid arguments, 130 when interrupted.")]
     Top(TopOptions),
 }
 
@@ -50,17 +50,17 @@ pub struct DemoOptions {
     #[arg(default_values_t = Job::ALL, hide_default_value = true)]
     pub jobs: Vec<Job>,
 
-    /// Workers of every kind [default: what each kind takes by itself]
+    /// Number of workers of each kind [default: the kind's own default]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
-    /// Write one JSON object instead of the table
+    /// Print one JSON object instead of the table
     ///
     /// Its fields are described in `help(manyhands.demo)`.
     #[arg(long)]
     pub json: bool,
 
-    /// Do a small part of each job: shows that everything works, its times mean little
+    /// Run only a small part of each job, to check that everything works; the times mean little
     #[arg(long)]
     pub quick: bool,
 }
@@ -68,24 +68,23 @@ pub struct DemoOptions {
 /// Options of `manyhands top`.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct TopOptions {
-    /// Print the table once and end
+    /// Print the table once and exit
     #[arg(long)]
     pub once: bool,
 
-    /// Write one JSON object instead of the table
+    /// Print one JSON object instead of the table
     ///
     /// Its fields are described in docs/top.md.
     #[arg(long, requires = "once")]
     pub json: bool,
 
-    /// Give back what dead processes have left behind, say what it was, and end
-    ///
-    /// With names: also takes these names from what has them. Who uses it goes on with it; who asks
-    /// for the name from then on gets something new.
+    /// Release what dead processes left behind, report what it was, and exit
+    /// With names, also removes these names: processes that already use such an object keep it, and
+    /// the next process to ask for the name gets a new one.
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["once", "json", "interval"])]
     pub clean: Option<Vec<String>>,
 
-    /// Seconds between two looks
+    /// Seconds between refreshes
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, conflicts_with = "once")]
     #[arg(value_parser = seconds)]
     pub interval: f64,
@@ -95,7 +94,7 @@ pub struct TopOptions {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let sensible = (0.1..=3600.0).contains(&seconds);
-    sensible.then_some(seconds).ok_or_else(|| "not from 0.1 to 3600".to_owned())
+    sensible.then_some(seconds).ok_or_else(|| "must be from 0.1 to 3600".to_owned())
 }
 
 /// A job of the demonstration.
@@ -256,7 +255,7 @@ mod tests {
         assert!(complaint("demo --jobs").contains("a value is required"));
         assert!(complaint("top --json").contains("--once"));
         assert!(complaint("top --clean --once").contains("cannot be used with"));
-        assert!(complaint("top --interval 0").contains("not from 0.1 to 3600"));
+        assert!(complaint("top --interval 0").contains("must be from 0.1 to 3600"));
         assert!(complaint("top --interval soon").contains("not a number"));
         assert!(complaint("demo extra").contains("unexpected argument 'extra'"));
     }

@@ -156,14 +156,14 @@ pub fn closing(advice: &[Advice], load: Load, equal: bool, seconds: f64, page: P
     if load.is_busy {
         let cpus = if load.cpus == 1 { "CPU".to_owned() } else { format!("{} CPUs", load.cpus) };
         let said = format!(
-            "The machine is busy: {:.1} threads of other programs wanted its {cpus}. Times vary; only large \
-             differences count. Run it again when it is idle.",
+            "The machine is busy: {:.1} threads of other programs competed for its {cpus}. Times vary; only \
+             large differences count. Run it again when it is idle.",
             load.others
         );
         lines.extend(page.paragraph(&indent, indent.len(), Tone::Strong, &said));
     }
     let (tone, verdict) = if equal {
-        (Tone::Faint, format!("All results are equal. {seconds:.1} s in all."))
+        (Tone::Faint, format!("All results are equal. {seconds:.1} s in total."))
     } else {
         (Tone::Bad, "Results differ: see the lines marked \"different\" above.".to_owned())
     };

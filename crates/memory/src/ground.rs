@@ -51,7 +51,10 @@ impl Ground {
         let arena = Arc::new(Arena::create(Arc::clone(&segment), region(&segment))?);
         // Otherwise the first worker would get the number that is ours.
         if !site.enter_as(0) {
-            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a lease in it"));
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "no memory to register this process in it",
+            ));
         }
         site.publish();
         let place = Place::register(site, Some(Arc::clone(&arena)))?;

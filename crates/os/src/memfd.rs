@@ -217,10 +217,7 @@ pub fn name_of(fd: impl AsFd) -> Option<OsString> {
 }
 
 fn elsewhere(pid: i32) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("process {pid} does not have this memory file open any more"),
-    )
+    io::Error::new(io::ErrorKind::NotFound, format!("process {pid} no longer has this memory file open"))
 }
 
 /// The number of an open file, see [`Memfd::inode`].

@@ -110,7 +110,7 @@ impl Segment {
     pub fn attach(fd: OwnedFd) -> io::Result<Self> {
         match mapping::len_of(&fd)? {
             0 => {
-                let text = "not a shared segment: the descriptor is no sealed memfd";
+                let text = "not a shared segment: the descriptor is not a sealed memfd";
                 Err(io::Error::new(io::ErrorKind::InvalidData, text))
             }
             len => Self::over(fd, len),
@@ -139,8 +139,8 @@ impl Segment {
         if self.has_its_file() {
             return Ok(self.fd());
         }
-        let text = "the descriptor of shared memory has been closed: what closes all descriptors, as a daemon does \
-                    when it starts, has to come before the first use of shared memory";
+        let text = "the descriptor of shared memory has been closed: code that closes all descriptors, as a \
+                    daemon does at startup, must run before shared memory is first used";
         Err(io::Error::other(text))
     }
 
@@ -242,7 +242,7 @@ impl Segment {
         let len = range.end.saturating_sub(range.start);
         let address = self.pointer(range.start, len);
         let are_whole = range.start.is_multiple_of(page_size()) && len.is_multiple_of(page_size());
-        assert!(are_whole && len > 0, "bytes {range:?} are no whole pages");
+        assert!(are_whole && len > 0, "bytes {range:?} are not whole pages");
         let fd = self.fd_to_pass()?;
         // SAFETY: `pointer` sees to it that the pages are inside the mapping, which is one of this file from its start on.
         Ok(unsafe { mapping::remap(address, len, fd, range.start, private) }?)
@@ -371,7 +371,7 @@ impl Segment {
     #[inline]
     fn check(&self, offset: usize, len: usize) {
         let inside = offset <= self.len && len <= self.len - offset;
-        assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.len);
+        assert!(inside, "{len} bytes at {offset} are outside a segment of {} bytes", self.len);
     }
 }
 
@@ -394,12 +394,9 @@ fn no_addresses(error: io::Error, len: usize) -> io::Error {
     }
     let why = address_limit().map_or_else(
         || format!("the system has no room for another mapping ({error})"),
-        |limit| format!("this process may have {limit} bytes of addresses in all (ulimit -v)"),
+        |limit| format!("the address space of this process is limited to {limit} bytes (ulimit -v)"),
     );
-    io::Error::new(
-        io::ErrorKind::OutOfMemory,
-        format!("no {len} bytes of addresses for shared memory: {why}"),
-    )
+    io::Error::new(io::ErrorKind::OutOfMemory, format!("cannot map {len} bytes of shared memory: {why}"))
 }
 
 #[cfg(test)]
@@ -534,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "outside of a segment")]
+    #[should_panic(expected = "outside a segment")]
     fn a_word_outside_is_refused() {
         let segment = segment(page_size());
         let _ = segment.word64(page_size());
@@ -548,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "outside of a segment")]
+    #[should_panic(expected = "outside a segment")]
     fn a_length_that_wraps_is_refused() {
         let segment = segment(page_size());
         let _ = segment.pointer(8, usize::MAX);

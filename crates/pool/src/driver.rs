@@ -81,8 +81,8 @@ fn in_other_words(error: io::Error) -> io::Error {
         return error;
     }
     io::Error::other(
-        "the environment variables are more than the system gives to a new program: shorten or remove some of os.environ (one \
-         may have 128 KiB, and all together a quarter of what `ulimit -s` says)",
+        "the environment is too large for the system to start a program: shorten or remove some variables \
+         of os.environ (the limit is 128 KiB for one, and a quarter of `ulimit -s` for all together)",
     )
 }
 
@@ -221,9 +221,8 @@ impl<T: Send + 'static> Driver<T> {
     fn add_seat(&mut self) -> io::Result<()> {
         let ground = &self.shared.ground;
         let block = ground.allocate(SeatRecord::size())?;
-        let participant = ground
-            .enroll()
-            .ok_or_else(|| io::Error::other("510 workers are the most that one program can have"))?;
+        let participant =
+            ground.enroll().ok_or_else(|| io::Error::other("a program can have at most 510 workers"))?;
         self.shared.lock().add_seat(block, participant);
         Ok(())
     }

@@ -426,7 +426,7 @@ impl<T: Send + 'static> Pool<T> {
     pub(crate) fn rouse_driver(&self) {
         match self.start_driver() {
             Ok(()) => self.ring(),
-            Err(error) => self.shared.fall(&format!("no driver thread can be started: {error}")),
+            Err(error) => self.shared.fall(&format!("cannot start the pool's driver thread: {error}")),
         }
     }
 

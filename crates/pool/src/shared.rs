@@ -22,8 +22,8 @@ pub(crate) const CONTROL: u64 = 1;
 pub(crate) const FIRST_VOICE: u64 = 2;
 
 /// Why a pool has no driver any more whose descriptors are not its own.
-pub(crate) const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: what closes all descriptors, as a daemon does \
-    when it starts, has to come before the first use of a pool";
+pub(crate) const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: code that closes \
+    all descriptors, as a daemon does at startup, must run before a pool is first used";
 
 /// What the handle and its driver share.
 pub(crate) struct Shared<T> {

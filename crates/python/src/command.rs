@@ -152,7 +152,7 @@ impl DemoView {
         py.detach(|| write(io::stdout(), &text)).map_err(|error| {
             if error.kind() == ErrorKind::BrokenPipe {
                 self.reader_left.store(true, Ordering::Relaxed);
-                return PyBrokenPipeError::new_err("the reader of standard output has gone");
+                return PyBrokenPipeError::new_err("the reader of standard output has closed it");
             }
             error.into()
         })

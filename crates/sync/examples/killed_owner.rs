@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
     let Ok(Acquired::Abandoned(dead)) = acquired else { return Err(format!("{acquired:?}").into()) };
     writeln!(out, "process {} was killed; its lock is ours after {} µs", dead.pid(), killed / 1000)?;
-    // Whatever the lock protects may be half changed. Here it is nothing, so:
+    // Whatever the lock protects may be half-changed. Here it is nothing, so:
     lock.recover(identity());
     lock.release(identity())?;
     // The lock was ours before the kernel had finished with its owner.

@@ -321,7 +321,9 @@ fn claim_all() -> Result<Vec<Claim>, NameError> {
     }
     if claims.is_empty() {
         let who = others.map_or_else(|| "another user".to_owned(), |user| format!("user {user}"));
-        let text = format!("{who} has all System V keys by which this user's directory of names is made");
+        let text = format!(
+            "{who} has taken every System V key under which this user's directory of names can be created"
+        );
         return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
     }
     Ok(claims)

@@ -41,11 +41,11 @@ pub(crate) const OWNER: u64 = Identity::MASK;
 
 /// In what state somebody got a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what the lock protects may be half changed"]
+#[must_use = "what the lock protects may be half-changed"]
 pub enum Acquired {
     /// As its last owner wanted.
     Clean,
-    /// Its owner died: this process. What the lock protects may be half changed; say
+    /// Its owner died: this process. What the lock protects may be half-changed; say
     /// [`recover`](LockWord::recover) when it is right again.
     Abandoned(Identity),
     /// An owner that had taken it over from a dead one released it without recovering.

@@ -252,7 +252,7 @@ fn compare(name: &str, site: &Site, wanted: &Wanted<'_>) -> Result<(), NameError
     }
     // The kernel gives whole pages. How large a body must be that any length will do for is known to who reads it.
     if !wanted.kind.is_elastic() && site.segment().len() < SITE_BYTES.saturating_add(wanted.body) {
-        let error = SiteError::Corrupt("its segment is shorter than what is to stand in it");
+        let error = SiteError::Corrupt("its segment is too short for its content");
         return Err(NameError::Unusable { name: name(), error });
     }
     Ok(())

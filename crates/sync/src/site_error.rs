@@ -35,8 +35,10 @@ pub enum SiteError {
 impl fmt::Display for SiteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotASite => write!(f, "the segment is none of manyhands'"),
-            Self::NotReady => write!(f, "the segment is still being made, or its maker died over it"),
+            Self::NotASite => write!(f, "the segment was not made by manyhands"),
+            Self::NotReady => {
+                write!(f, "the segment is still being created, or its creator died before it was ready")
+            }
             Self::Version { library, found, ours } => {
                 let theirs = library.as_deref().unwrap_or("of an earlier version");
                 write!(
@@ -46,7 +48,7 @@ impl fmt::Display for SiteError {
                 )
             }
             Self::Length { found, written } => {
-                write!(f, "the segment has {found} bytes and says {written}")
+                write!(f, "the segment has {found} bytes, but its heading says {written}")
             }
             Self::Corrupt(what) => write!(f, "the segment is damaged: {what}"),
         }

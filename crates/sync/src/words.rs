@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "outside of a segment")]
+    #[should_panic(expected = "outside a segment")]
     fn a_run_beyond_the_segment_is_refused() {
         let _ = SegmentWords::new(Arc::clone(words().segment()), 4096 - 8, 2);
     }

@@ -108,13 +108,13 @@ fn what_does_not_fit_is_refused() {
     let _made = make_or_open(&wanted(&name), NOTHING).expect("made");
     let text = |wanted: Wanted<'_>| make_or_open(&wanted, NOTHING).expect_err("refused").to_string();
     let kind = text(Wanted { kind: Kind::Queue, ..wanted(&name) });
-    assert_eq!(kind, format!("what is named {name:?} is of kind Lock, not Queue"));
+    assert_eq!(kind, format!("the object named {name:?} is of kind Lock, not Queue"));
     let mut parameters = [7; 16];
     parameters[2] = 9;
     let other = text(Wanted { parameters, ..wanted(&name) });
     assert_eq!(other, format!("the Lock named {name:?} was made with 7, not 9"));
     let size = text(Wanted { body: 1 << 20, ..wanted(&name) });
-    assert!(size.contains("is shorter than"), "{size}");
+    assert!(size.contains("is too short for"), "{size}");
     let elastic = format!("{name}, a queue");
     let queue = Wanted { kind: Kind::Queue, ..wanted(&elastic) };
     let small = make_or_open(&queue, NOTHING).expect("made");

@@ -122,7 +122,7 @@ def fetch(url: str) -> Page:
     head, _, body = answer.partition(b"\r\n\r\n")
     status, size = _STATUS.match(head), _SIZE.search(head)
     if status is None or (size is not None and int(size[1]) != len(body)):
-        raise ValueError(f"{url} was not answered in whole: {len(answer)} bytes, {head[:80]!r} …")
+        raise ValueError(f"{url} was not answered completely: {len(answer)} bytes, {head[:80]!r} …")
     return Page(int(status[1]), len(body), zlib.crc32(body))
 
 

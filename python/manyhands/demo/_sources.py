@@ -52,7 +52,7 @@ def find_sources(count: int, folder: str | None = None) -> Sources:
         found += [str(Path(parent, name)) for name in names if name.endswith(".py")]
     if len(found) < FEWEST_FILES:
         raise DemoError(
-            f"the demo works on at least {FEWEST_FILES} source files of Python's standard library, "
+            f"the demo needs at least {FEWEST_FILES} source files of Python's standard library, "
             f"but {folder} has {len(found)}; run it with a Python whose library is installed as "
             "source files"
         )

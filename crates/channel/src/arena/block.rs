@@ -161,7 +161,7 @@ impl Block {
 
     fn check(&self, at: usize, len: usize) {
         let inside = at <= self.len && len <= self.len - at;
-        assert!(inside, "{len} bytes at {at} are outside of a block of {} bytes", self.len);
+        assert!(inside, "{len} bytes at {at} are outside a block of {} bytes", self.len);
     }
 }
 

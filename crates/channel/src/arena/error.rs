@@ -43,7 +43,10 @@ pub struct BadBlock {
 impl fmt::Display for BadBlock {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = self.reference.to_bits();
-        write!(formatter, "no block of shared memory is named {bits:#x}: it was freed, or never was")
+        write!(
+            formatter,
+            "no block of shared memory has the reference {bits:#x}: it has been freed, or never existed"
+        )
     }
 }
 

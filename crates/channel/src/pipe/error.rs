@@ -78,7 +78,10 @@ impl fmt::Display for RecvError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EndOfFile => {
-                write!(formatter, "no process holds the other end of the pipe, and all was received")
+                write!(
+                    formatter,
+                    "no process holds the other end of the pipe, and every message has been received"
+                )
             }
             Self::WrongWay => write!(formatter, "this end of the pipe only sends"),
             Self::Get(error) => error.fmt(formatter),

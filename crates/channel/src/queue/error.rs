@@ -64,10 +64,10 @@ impl fmt::Display for AttachError {
         match self {
             Self::BadRegion { start, len } => write!(
                 formatter,
-                "{len} bytes from byte {start} cannot hold a queue: it takes between 128 KiB and 32 GiB inside the \
-                 segment, from a multiple of 4096 on"
+                "{len} bytes from byte {start} cannot hold a queue: it needs between 128 KiB and 32 GiB \
+                 inside the segment, starting at a multiple of 4096"
             ),
-            Self::NotOurs { wanted } => write!(formatter, "there is no {wanted} in this shared memory"),
+            Self::NotOurs { wanted } => write!(formatter, "this shared memory does not contain a {wanted}"),
             Self::WrongVersion { found, ours } => write!(
                 formatter,
                 "made by another version of manyhands (layout {found}, here {ours}): use the same version everywhere"
@@ -77,7 +77,7 @@ impl fmt::Display for AttachError {
             }
             Self::TooManyHolders => write!(formatter, "too many processes hold this end"),
             Self::Corrupt(corrupt) => corrupt.fmt(formatter),
-            Self::Memory(error) => write!(formatter, "no memory for a queue: {error}"),
+            Self::Memory(error) => write!(formatter, "cannot allocate memory for a queue: {error}"),
         }
     }
 }
@@ -132,7 +132,7 @@ impl fmt::Display for PutError {
                     "an item of {size} bytes is too large: this queue takes at most {limit} bytes"
                 )
             }
-            Self::OutOfMemory(error) => write!(formatter, "no memory for the item: {error}"),
+            Self::OutOfMemory(error) => write!(formatter, "cannot allocate memory for the item: {error}"),
             Self::Interrupted => write!(formatter, "interrupted while waiting for room in the queue"),
             Self::Corrupt(corrupt) => corrupt.fmt(formatter),
         }
@@ -219,11 +219,11 @@ impl fmt::Display for TaskError {
             Self::TooOften => write!(formatter, "task_done() called too many times"),
             Self::NotJoinable => write!(formatter, "this queue does not count tasks"),
             Self::Lost(dead) => {
-                write!(formatter, "items were taken and never finished:")?;
+                write!(formatter, "items were taken and not finished:")?;
                 dead.iter().try_for_each(|(who, count)| {
                     write!(formatter, " process {} died with {count};", who.pid())
                 })?;
-                write!(formatter, " write them off or put them in again")
+                write!(formatter, " put them into the queue again, or write them off")
             }
             Self::Busy(busy) => busy.fmt(formatter),
             Self::TimedOut => write!(formatter, "not all tasks were done in time"),
@@ -250,8 +250,8 @@ impl From<Corrupt> for TaskError {
 impl fmt::Display for Busy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(holder) => write!(formatter, "process {} is at work on the queue", holder.pid()),
-            None => write!(formatter, "another process is at work on the queue"),
+            Some(holder) => write!(formatter, "the queue is locked by process {}", holder.pid()),
+            None => write!(formatter, "the queue is locked by another process"),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Extents {
         // What a consumer follows was written before the commit that let it come here, see `Stream`.
         let next = self.links.word(extent as usize).load(Ordering::Relaxed);
         let known = u32::try_from(next).ok().filter(|next| *next < self.plan.extents);
-        known.ok_or(Corrupt { what: "a link leads to no extent" })
+        known.ok_or(Corrupt { what: "a link does not lead to an extent" })
     }
 
     fn link(&self, extent: u32, next: u32) {
@@ -151,7 +151,7 @@ impl Extents {
     fn fresh(&self) -> Result<u32, Corrupt> {
         let fresh = self.word(head::FRESH).load(Ordering::Relaxed);
         let known = u32::try_from(fresh).ok().filter(|fresh| *fresh <= self.plan.extents);
-        known.ok_or(Corrupt { what: "more extents are in use than there are" })
+        known.ok_or(Corrupt { what: "more extents are in use than exist" })
     }
 
     /// Makes sure that using the extent, and its link, cannot fail.
@@ -232,7 +232,7 @@ impl Extents {
             at = self.next(at)?;
         }
         if at != start {
-            return Err(Corrupt { what: "the extents make no circle" });
+            return Err(Corrupt { what: "the extents do not form a circle" });
         }
         let highest = in_circle.iter().rposition(|it| *it).unwrap_or(0) as u64 + 1;
         let fresh = u64::from(self.fresh()?).max(highest);

@@ -145,7 +145,7 @@ impl Heap {
 
     fn known(&self, cell: u64) -> Result<u32, Corrupt> {
         let known = u32::try_from(cell).ok().filter(|cell| *cell < self.plan.count);
-        known.ok_or(Corrupt { what: "a link leads to no cell" })
+        known.ok_or(Corrupt { what: "a link does not lead to a cell" })
     }
 
     fn rank(&self, cell: u32) -> Rank {
@@ -194,7 +194,7 @@ impl Heap {
             self.release_one(cell);
             freed += 1;
             if freed > self.plan.count {
-                return Err(Corrupt { what: "a chain of cells without end" });
+                return Err(Corrupt { what: "a chain of cells does not end" });
             }
         }
         Ok(())
@@ -348,7 +348,7 @@ impl Heap {
     ) -> Result<Result<usize, E>, Corrupt> {
         let header = Header::unpack(self.cell(cell, HEADER).load(Ordering::Relaxed))?;
         if header.len > self.largest() {
-            return Err(Corrupt { what: "an item that is longer than the queue" });
+            return Err(Corrupt { what: "an item is longer than the queue" });
         }
         let mut pieces = Cells { heap: self, link: self.cell(cell, NEXT).load(Ordering::Relaxed) };
         let span = Span { at: self.address(cell) + FIRST_BYTES, len: header.len.min(CELL - FIRST_BYTES) };
@@ -414,7 +414,7 @@ struct Cells<'h> {
 
 impl Spans for Cells<'_> {
     fn next_span(&mut self) -> Result<Span, Corrupt> {
-        let cell = self.heap.follow(self.link)?.ok_or(Corrupt { what: "an item that ends too early" })?;
+        let cell = self.heap.follow(self.link)?.ok_or(Corrupt { what: "an item ends too early" })?;
         self.link = self.heap.cell(cell, NEXT_FURTHER).load(Ordering::Relaxed);
         Ok(Span { at: self.heap.address(cell) + FURTHER_BYTES, len: CELL - FURTHER_BYTES })
     }

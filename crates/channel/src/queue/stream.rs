@@ -129,7 +129,7 @@ impl Stream {
         let position = (word >> 32) as usize * 8;
         let (extent, byte) = (position / self.extents.len(), position % self.extents.len());
         if extent >= self.extents.count() as usize || byte > self.extents.usable() {
-            return Err(Corrupt { what: "a position outside of the queue" });
+            return Err(Corrupt { what: "a position is outside the queue" });
         }
         Ok(Commit { place: Place { extent: extent as u32, byte }, count: word as u32 })
     }

@@ -150,7 +150,7 @@ fn closing_says_which_kind_for_which_job() {
         r"
 Best here  process for parse (1.85×) · no workers for compress ·
            thread for fetch (12.3×)
-           All results are equal. 18.5 s in all.
+           All results are equal. 18.5 s in total.
 ",
     );
 }
@@ -162,14 +162,14 @@ fn closing_says_when_the_machine_is_busy() {
         &closing(&advice()[..1], busy, true, 18.53, narrow()),
         r"
 Best here  process for parse (1.85×)
-           The machine is busy: 8.0 threads of other programs wanted its 2 CPUs.
-           Times vary; only large differences count. Run it again when it is
-           idle.
-           All results are equal. 18.5 s in all.
+           The machine is busy: 8.0 threads of other programs competed for its 2
+           CPUs. Times vary; only large differences count. Run it again when it
+           is idle.
+           All results are equal. 18.5 s in total.
 ",
     );
     let single = Load { cpus: 1, ..busy };
-    assert!(closing(&advice(), single, true, 1.0, wide()).concat().contains("wanted its CPU."));
+    assert!(closing(&advice(), single, true, 1.0, wide()).concat().contains("competed for its CPU."));
 }
 
 #[test]

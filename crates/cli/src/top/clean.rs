@@ -43,7 +43,7 @@ pub fn clean(names: &[String]) -> Cleaned {
         };
         let mut tell = |text: String| said.push(format!("{what}: {text}"));
         for identity in &dead {
-            tell(format!("process {} is dead and no longer listed", identity.pid()));
+            tell(format!("removed the entries of process {}, which is dead", identity.pid()));
         }
         if let Some(text) = give_back(&site, kind) {
             tell(text);
@@ -53,11 +53,11 @@ pub fn clean(names: &[String]) -> Cleaned {
         missing.remove(name);
         if wanted || !is_used(&site, kind, &entry) {
             site.retire();
-            tell(format!("its name is free{}", users(&entry)));
+            tell(format!("name released{}", users(&entry)));
         }
     }
     let is_complete = missing.is_empty();
-    said.extend(missing.into_iter().map(|name| format!("nothing has the name {name:?}")));
+    said.extend(missing.into_iter().map(|name| format!("no object is named {name:?}")));
     Cleaned { said, is_complete }
 }
 
@@ -66,7 +66,7 @@ fn users(entry: &Entry) -> String {
     let mut pids: Vec<String> = entry.users.iter().map(|(pid, _)| pid.to_string()).collect();
     pids.dedup();
     let process = if pids.len() == 1 { "process" } else { "processes" };
-    format!("; {process} {} can go on with it", pids.join(", "))
+    format!("; still in use by {process} {}", pids.join(", "))
 }
 
 /// Takes the dead off the lists of a site; who they were. Leases in a ground are left to its owner, as blocks of memory
@@ -92,11 +92,11 @@ fn give_back(site: &Arc<Site>, kind: Kind) -> Option<String> {
     match kind {
         Kind::Semaphore | Kind::BoundedSemaphore => {
             let permits = Semaphore::open(Arc::clone(site), words).ok()?.recover();
-            (permits > 0).then(|| format!("{permits} of its permits were held by the dead and are free"))
+            (permits > 0).then(|| format!("permits of dead processes released: {permits}"))
         }
         Kind::Barrier => {
             let barrier = Barrier::open(Arc::clone(site), words).ok()?;
-            barrier.break_if_dead().then(|| "a party is dead; it is broken".to_owned())
+            barrier.break_if_dead().then(|| "broken, because a party has died".to_owned())
         }
         _ => None,
     }

@@ -245,5 +245,5 @@ fn wait(waiter: &Waiter) -> String {
         purpose => format!(" to {purpose}"),
     };
     let coroutine = if waiter.is_async { ", in a coroutine" } else { "" };
-    format!("{} waits {}{purpose}{coroutine}", party(&waiter.party), duration(waiter.seconds))
+    format!("{} waiting {}{purpose}{coroutine}", party(&waiter.party), duration(waiter.seconds))
 }

@@ -73,7 +73,7 @@ pub fn screen(snapshot: &Snapshot, view: &mut View, sheet: Sheet) -> Vec<String>
         view.page = None;
         let grid = Grid::of(sheet.columns, true);
         let sections = grid.sections(&shown);
-        let nothing = if view.filter.is_empty() { NOTHING } else { "Nothing has this in its name." };
+        let nothing = if view.filter.is_empty() { NOTHING } else { "Nothing matches the filter." };
         (vec![grid.heading(snapshot, QUIT)], sections, nothing)
     };
     let has_footer = rows >= LEAST_ROWS;
@@ -103,7 +103,7 @@ fn printed(lines: &[Line], sheet: Sheet) -> Vec<String> {
     lines.iter().map(|line| line.printed(sheet.columns, sheet.ink)).collect()
 }
 
-const NOTHING: &str = "Nothing is shared: no pool, no named object, nobody waits.";
+const NOTHING: &str = "Nothing to show: no pools, no named objects, nobody waiting.";
 
 impl Section {
     /// Lines of all its entries.
@@ -155,7 +155,7 @@ fn listed(sections: &[Section], offset: usize, room: usize) -> Vec<Line> {
 fn footer(view: &View, whole: usize, columns: usize) -> Line {
     if view.is_typing {
         return Line::toned(Tone::Strong, format!("/{}", view.filter))
-            .and(Tone::Faint, "_  Enter: keep it  Esc: all");
+            .and(Tone::Faint, "_  Enter: apply  Esc: clear");
     }
     // The most useful first: what there is no room for is left out at the end.
     let mut hints = Vec::new();

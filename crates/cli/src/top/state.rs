@@ -48,9 +48,9 @@ impl State {
             }
             Kind::Barrier => Rounds::open(words).map(|rounds| match rounds.is_broken() {
                 true => Self::said("broken"),
-                false => Self::said(&format!("{} of {} here", rounds.waiting(), rounds.parties())),
+                false => Self::said(&format!("{} of {} arrived", rounds.waiting(), rounds.parties())),
             }),
-            Kind::Condition => Some(Self::said(if waiters == 0 { "nobody waits" } else { "waited for" })),
+            Kind::Condition => Some(Self::said(if waiters == 0 { "no waiters" } else { "has waiters" })),
             // Who holds its ends is known only to those who do.
             Kind::Pipe => Some(Self::said("")),
             _ => Some(Self::said(&bytes((site.segment().len() - SITE_BYTES) as u64))),
@@ -80,7 +80,7 @@ impl State {
         });
         let text = match (holder.is_some(), lock.word().is_damaged()) {
             (true, false) => "held",
-            (true, true) => "to be recovered",
+            (true, true) => "not recovered",
             (false, true) => "poisoned",
             (false, false) => "free",
         };
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(State::of(&site, Kind::Lock, AT, 0).holders, [held(1)]);
         // What a process leaves that died with it.
         body(&site).word(0).fetch_or(1 << 61, Ordering::Relaxed);
-        assert_eq!(text(&site, Kind::Lock), "to be recovered");
+        assert_eq!(text(&site, Kind::Lock), "not recovered");
     }
 
     #[test]
@@ -164,8 +164,8 @@ mod tests {
         assert_eq!(text(&flag, Kind::Event), "set");
         let barrier = site();
         let _ = Rounds::create(body(&barrier), 4);
-        assert_eq!(text(&barrier, Kind::Barrier), "0 of 4 here");
-        assert_eq!(State::of(&flag, Kind::Condition, AT, 2).text, "waited for");
+        assert_eq!(text(&barrier, Kind::Barrier), "0 of 4 arrived");
+        assert_eq!(State::of(&flag, Kind::Condition, AT, 2).text, "has waiters");
         assert_eq!(text(&flag, Kind::Array), "4096 B");
     }
 

@@ -122,7 +122,7 @@ impl Survey {
             None => self.report(
                 entry,
                 label(Kind::Ground).users,
-                "of a kind that this version does not know".into(),
+                "of a kind that this version of manyhands does not know".into(),
             ),
         }
     }

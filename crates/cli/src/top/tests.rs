@@ -112,14 +112,14 @@ POOLS                                   workers   running    queued     ended
 
 QUEUES                                     size   maxsize      puts      gets
   orders            JoinableQueue           100       100     1,034       934
-    4712/4720 shop.py waits 61 s to put
+    4712/4720 shop.py waiting 61 s to put
   empty             Queue                     0         –         9         9
     shut down
 
 OBJECTS                                state         held by
   (77:0x1a40)       Lock               held          4711/4715 shop.py
-    4713/4720 shop.py waits 3.1 s to acquire
-    4712/4720 shop.py waits 0.2 s to acquire
+    4713/4720 shop.py waiting 3.1 s to acquire
+    4712/4720 shop.py waiting 0.2 s to acquire
   till              Lock               held          4699 (dead)
   open              Event              set
 
@@ -164,7 +164,7 @@ fn many_waiters_are_counted() {
     snapshot.objects.push(lock(Some("busy"), vec![], waiters));
     snapshot.sort();
     let lines = table(&snapshot, "", sheet(80, 24));
-    assert_eq!(lines[4], "    5039/4720 shop.py waits 39 s to acquire");
+    assert_eq!(lines[4], "    5039/4720 shop.py waiting 39 s to acquire");
     assert_eq!(lines[7], "    and 37 more");
     assert_eq!(table(&snapshot, "", sheet(80, None)).len(), 44, "without a limit all are shown");
 }
@@ -176,7 +176,7 @@ fn what_is_longer_than_its_room_is_shown_in_part() {
     snapshot.objects = vec![lock(Some("busy"), vec![], waiters())];
     let shown = |snapshot: &Snapshot| table(snapshot, "", sheet(80, 6)).split_off(3);
     let first =
-        ["  busy              Lock               free", "    5000/4720 shop.py waits 9.0 s to acquire"];
+        ["  busy              Lock               free", "    5000/4720 shop.py waiting 9.0 s to acquire"];
     assert_eq!(shown(&snapshot), [&first[..], &["    …"]].concat());
     snapshot.objects.push(lock(Some("late"), vec![], waiters()));
     assert_eq!(shown(&snapshot), [&first[..], &["  and 1 more"]].concat());
@@ -193,7 +193,7 @@ fn redrawing_erases_before_it_writes() {
 #[test]
 fn nothing_is_said_to_be_nothing() {
     let lines = table(&Snapshot::default(), "", sheet(80, 24));
-    assert_eq!(lines[2], "Nothing is shared: no pool, no named object, nobody waits.");
+    assert_eq!(lines[2], "Nothing to show: no pools, no named objects, nobody waiting.");
     assert_eq!(
         json::object(&Snapshot::default()),
         r#"{"pools": [], "queues": [], "objects": [], "unreadable": []}"#
@@ -207,8 +207,8 @@ fn coroutines_and_colours_are_told() {
     snapshot.objects[1].waiters.push(waiter(4713, "wait", 200_000.0));
     let coloured = Sheet { ink: Ink::Coloured, ..sheet(100, None) };
     let text = table(&snapshot, "", coloured).join("\n");
-    assert!(text.contains("\x1b[34m    4712/4720 shop.py waits 2 h to get, in a coroutine\x1b[0m"), "{text}");
-    assert!(text.contains("4713/4720 shop.py waits 2 d\x1b[0m"), "{text}");
+    assert!(text.contains("\x1b[34m    4712/4720 shop.py waiting 2 h to get, in a coroutine\x1b[0m"), "{text}");
+    assert!(text.contains("4713/4720 shop.py waiting 2 d\x1b[0m"), "{text}");
     assert!(text.contains("\x1b[1mOBJECTS"), "{text}");
 }
 

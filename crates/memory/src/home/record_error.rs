@@ -26,17 +26,23 @@ impl std::fmt::Display for RecordError {
             Self::Full(error) => write!(formatter, "{error}"),
             Self::Segment(error) => write!(formatter, "{error}"),
             Self::Freed(_) => formatter.write_str(
-                "a shared object is gone: nobody used it any more when its address was opened; somebody has to keep \
-                 it until it has arrived",
+                "a shared object no longer exists: every process had released it before its address was \
+                 opened; keep it until the receiver has opened it",
             ),
             Self::OtherKind(Some(is), wanted) => {
                 write!(formatter, "a shared object is of kind {is}, not {wanted}")
             }
             Self::OtherKind(None, wanted) => {
-                write!(formatter, "a shared object is of a kind that this version does not know, not {wanted}")
+                write!(
+                    formatter,
+                    "a shared object is of a kind that this version does not know, not {wanted}"
+                )
             }
             Self::OtherSize(is, wanted) => {
-                write!(formatter, "a shared object has {is} bytes, not {wanted}: it is of another version")
+                write!(
+                    formatter,
+                    "a shared object has {is} bytes, not {wanted}: it was made by another version of manyhands"
+                )
             }
         }
     }

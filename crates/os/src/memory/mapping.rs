@@ -44,8 +44,9 @@ mod kernel {
         // Asked before: to try is a signal, which ends programs that do not ignore it.
         let longest = getrlimit(Resource::Fsize).current.filter(|longest| *longest < len as u64);
         if let Some(longest) = longest {
-            let text =
-                format!("files of this process may have {longest} bytes (ulimit -f), and {len} are needed");
+            let text = format!(
+                "{len} bytes are needed, and files of this process are limited to {longest} bytes (ulimit -f)"
+            );
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
         }
         rustix::fs::ftruncate(&fd, len as u64)?;

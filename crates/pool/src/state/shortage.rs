@@ -53,12 +53,12 @@ impl<T> State<T> {
         let lasted = now.saturating_sub(shortage.since);
         let alone = self.seats.iter().all(|seat| seat.pid().is_none());
         if !passes {
-            self.break_down(&format!("no worker can be started: {reason}"));
+            self.break_down(&format!("cannot start a worker: {reason}"));
         } else if alone && lasted >= PATIENCE {
             let seconds = PATIENCE / SECOND;
-            self.break_down(&format!("no worker could be started for {seconds} s: {reason}"));
+            self.break_down(&format!("could not start a worker for {seconds} s: {reason}"));
         } else if first {
-            let text = format!("no worker can be started at present: {reason}; trying again");
+            let text = format!("cannot start a worker at present: {reason}; still trying");
             let bytes = [&[kind::SHORTAGE][..], text.as_bytes()].concat();
             self.hear(Speech { seat: MOST_SEATS, pid: 0, stream: Stream::Records, bytes });
         }

@@ -47,8 +47,8 @@ impl Stillborn {
         let since = *self.since.get_or_insert(now);
         let lasts = now.saturating_sub(since) >= PATIENCE;
         (lasts && self.killed > most).then_some(
-            "its workers are killed as soon as they start, for 10 s now: by the system, if there is too little memory for them, \
-             or by another program",
+            "its workers have been killed as soon as they started, for 10 s: by the system, if memory is \
+             short, or by another program",
         )
     }
 }

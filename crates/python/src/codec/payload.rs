@@ -103,9 +103,9 @@ impl<'py> Pickled<'py> {
 
 /// A new block of `size` bytes, for `wanted` bytes of somebody's.
 fn allocate(arena: &Arena, size: usize, wanted: usize) -> PyResult<Block> {
-    arena
-        .allocate(size)
-        .map_err(|full| PyMemoryError::new_err(format!("no shared memory for {wanted} bytes: {full}")))
+    arena.allocate(size).map_err(|full| {
+        PyMemoryError::new_err(format!("cannot allocate {wanted} bytes of shared memory: {full}"))
+    })
 }
 
 /// What goes into a block.
@@ -211,7 +211,7 @@ fn own_copy<'py>(
 }
 
 fn damaged() -> PyErr {
-    PyValueError::new_err("a block of shared memory has been overwritten by something that is not manyhands")
+    PyValueError::new_err("a block of shared memory has been overwritten by code other than manyhands")
 }
 
 /// A memoryview of a part of a block, which holds the block.

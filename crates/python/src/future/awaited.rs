@@ -60,8 +60,8 @@ impl FutureBase {
         if future.get().is_following()
             && Self::find_awaited(future, |this| this.source.get().is_some()).is_some()
         {
-            let text = "the tasks that this comes after run in the process that this one was forked from; only there is its \
-                        result";
+            let text = "the tasks before this one run in the process that this one was forked from; its \
+                        result is available only there";
             Self::orphan(future, text);
         }
     }

@@ -56,7 +56,7 @@ impl Waiting {
     /// Begins a wait; the thread's parker has been reset already.
     ///
     /// # Errors
-    /// TaskCancelled when the task has been asked to stop.
+    /// TaskCancelled when the task was asked to stop.
     pub(crate) fn begin(py: Python<'_>) -> PyResult<Self> {
         let this = Self { worker: CURRENT.with_borrow(Option::clone) };
         match &this.worker {
@@ -68,7 +68,7 @@ impl Waiting {
     /// Ends the wait.
     ///
     /// # Errors
-    /// TaskCancelled when the task has been asked to stop meanwhile.
+    /// TaskCancelled when the task was asked to stop meanwhile.
     pub(crate) fn end(self, py: Python<'_>) -> PyResult<()> {
         match &self.worker {
             Some(worker) if worker.set_waiting(false) => Err(stop(py)),

@@ -51,9 +51,9 @@ pub(crate) fn own() -> PyResult<Arc<Ground>> {
 fn refusal(error: io::Error) -> PyErr {
     match error.kind() {
         io::ErrorKind::OutOfMemory => PyMemoryError::new_err(format!(
-            "no shared memory can be made: {error}; how many bytes it is to take says MANYHANDS_SHARED_MEMORY"
+            "cannot allocate shared memory: {error}; MANYHANDS_SHARED_MEMORY limits its size (in bytes)"
         )),
-        _ => PyOSError::new_err(format!("no shared memory can be made: {error}")),
+        _ => PyOSError::new_err(format!("cannot allocate shared memory: {error}")),
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn set_shared_memory_limit(limit: usize) -> PyResult<()> {
     let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     if own.as_ref().is_some_and(|(fork, _)| *fork == process::fork_count()) {
         return Err(PyRuntimeError::new_err(
-            "shared memory is in use already: set its limit before the first process pool or share()",
+            "shared memory is already in use: set its limit before the first process pool or share()",
         ));
     }
     LIMIT.store(limit, Ordering::Relaxed);
@@ -102,7 +102,7 @@ pub(crate) fn attach(segment_fd: RawFd) -> PyResult<()> {
 }
 
 pub(crate) fn parent_segment() -> PyResult<&'static Arc<Segment>> {
-    PARENT.get().ok_or_else(|| PyRuntimeError::new_err("this process has attached to no segment"))
+    PARENT.get().ok_or_else(|| PyRuntimeError::new_err("this process is not attached to a segment"))
 }
 
 /// Worker: takes part in the parent's arena.
@@ -128,7 +128,7 @@ pub(crate) fn read_block(py: Python<'_>, reference: u64) -> PyResult<Bound<'_, P
 }
 
 pub(crate) fn bad_block(error: impl std::fmt::Display) -> PyErr {
-    PyValueError::new_err(format!("a reference to shared memory does not hold: {error}"))
+    PyValueError::new_err(format!("a reference to shared memory is invalid: {error}"))
 }
 
 /// Worker: dies with the zygote.

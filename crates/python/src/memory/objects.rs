@@ -325,7 +325,7 @@ fn place(
 /// What to say where something is to be opened that nobody has.
 pub(crate) fn nothing_named(name: &str, kind: &str, needed: &str) -> PyErr {
     PyFileNotFoundError::new_err(format!(
-        "no process has a {kind} named {name:?}: say its {needed} to make it"
+        "no process has a {kind} named {name:?}: pass its {needed} to create it"
     ))
 }
 
@@ -336,7 +336,7 @@ fn all(parameters: &[u64]) -> [u64; PARAMETERS] {
 }
 
 fn bytes(words: usize) -> PyResult<usize> {
-    words.checked_mul(8).ok_or_else(|| PyOverflowError::new_err("too many words for shared memory"))
+    words.checked_mul(8).ok_or_else(|| PyOverflowError::new_err("the object is too large for shared memory"))
 }
 
 fn words_of(site: &Arc<Site>, words: usize) -> SegmentWords {
@@ -346,7 +346,10 @@ fn words_of(site: &Arc<Site>, words: usize) -> SegmentWords {
 fn check_kind(place: &Place, kind: Kind, least: usize) -> PyResult<()> {
     let is = Kind::from_number(place.site().kind());
     if is != Some(kind) {
-        let is = is.map_or_else(|| "of another version's kind".to_owned(), |is| format!("a {is}"));
+        let is = is.map_or_else(
+            || "of a kind that this version of manyhands does not know".to_owned(),
+            |is| format!("a {is}"),
+        );
         return Err(PyValueError::new_err(format!("the shared object is {is}, not a {kind}")));
     }
     if place.segment().len() < least {
@@ -359,7 +362,7 @@ fn refusal(error: RecordError) -> PyErr {
     let text = error.to_string();
     match error {
         RecordError::Full(full) => {
-            PyMemoryError::new_err(format!("no shared memory for another object: {full}"))
+            PyMemoryError::new_err(format!("cannot allocate shared memory for another object: {full}"))
         }
         RecordError::Segment(error) => name_refusal(error),
         RecordError::Freed(_) => PyFileNotFoundError::new_err(text),

@@ -242,5 +242,5 @@ fn load_apart<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn damaged() -> PyErr {
-    PyValueError::new_err("an item was overwritten in shared memory by something that is not manyhands")
+    PyValueError::new_err("an item was overwritten in shared memory by code other than manyhands")
 }

@@ -125,7 +125,7 @@ fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
     let refused = || {
         let text = item.repr().map_or_else(|_| "an object".to_owned(), |text| text.to_string());
         PyTypeError::new_err(format!(
-            "a PriorityQueue takes pairs (number, item), the smallest number first, not {text:.200}"
+            "a PriorityQueue takes (number, item) pairs, the smallest number first, not {text:.200}"
         ))
     };
     let pair = item.cast::<PyTuple>().map_err(|_| refused())?;
@@ -148,7 +148,7 @@ fn priority(item: &Bound<'_, PyAny>) -> PyResult<u128> {
     }
     if number.is_instance_of::<PyFloat>() || number.hasattr(intern!(item.py(), "__float__"))? {
         return queue::priority_of_float(number.extract()?).ok_or_else(|| {
-            PyValueError::new_err("the number of an item cannot be NaN: it has no place in an order")
+            PyValueError::new_err("the number of an item must not be NaN, which cannot be ordered")
         });
     }
     Err(refused())

@@ -105,7 +105,7 @@ impl QueueBase {
     ) -> PyResult<()> {
         let memory = memory.map(enough).transpose()?;
         let (segment_kind, kind, joinable) =
-            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
+            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("unknown class of queue: {class}")))?;
         let most = maxsize.unwrap_or(0).max(0);
         let Ok(most) = u32::try_from(most) else {
             return Err(PyValueError::new_err(format!("maxsize {most} is too large: at most {}", u32::MAX)));
@@ -134,7 +134,7 @@ impl QueueBase {
     /// Opens the queue that has been pickled.
     fn _attach(&self, class: &str, address: &Bound<'_, PyTuple>) -> PyResult<()> {
         let (segment_kind, ..) =
-            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("there is no queue {class}")))?;
+            kinds(class).ok_or_else(|| PyTypeError::new_err(format!("unknown class of queue: {class}")))?;
         self.attach_to(objects::open_segment(address, segment_kind)?)
     }
 
@@ -283,7 +283,7 @@ impl QueueBase {
     /// Waits until all work is done; if it never will be, the process that died with some, and with how much.
     fn _join(&self, py: Python<'_>) -> PyResult<Lost> {
         let lost = self.join(py, Patience::Endless)?;
-        lost.ok_or_else(|| PyRuntimeError::new_err("a wait without end has ended"))
+        lost.ok_or_else(|| PyRuntimeError::new_err("a wait without a timeout has ended"))
     }
 
     /// As `_join`, in a tuple; None when it is not done yet.

@@ -60,7 +60,7 @@ impl BarrierBase {
     /// The one that somebody has made with that name.
     fn open_named(name: Option<&str>) -> PyResult<Self> {
         let Some(name) = name else {
-            let text = "Barrier() needs to be told its parties, or the name of one that others have";
+            let text = "Barrier() needs its parties, or the name of an existing barrier";
             return Err(PyTypeError::new_err(text));
         };
         let words = |site: &Site| {

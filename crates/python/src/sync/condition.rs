@@ -108,7 +108,7 @@ impl ConditionBase {
     fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionPlace> {
         let Some(enlisted) = slf.get().condition.enlist_async(door) else {
             return Err(PyRuntimeError::new_err(format!(
-                "too many threads and coroutines wait in one shared segment: at most {MOST_WAITERS} can"
+                "too many threads and coroutines are waiting in one shared segment: the limit is {MOST_WAITERS}"
             )));
         };
         let number = enlisted.call_number();

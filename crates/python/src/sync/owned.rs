@@ -144,7 +144,7 @@ impl<L: Owned> Placed<L> {
     }
 }
 
-/// Whether the lock was acquired. Tells its Python half when what it protects may be half changed; if that fails in any way
+/// Whether the lock was acquired. Tells its Python half when what it protects may be half-changed; if that fails in any way
 /// but by an OwnerDied, which says that the caller has the lock, it is released.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ impl Flag<'_> {
     pub(crate) fn or(self, block: Self) -> PyResult<Self> {
         match (&self.0, &block.0) {
             (Some(_), Some(_)) => {
-                Err(PyTypeError::new_err("acquire() takes blocking or block, which is the same, not both"))
+                Err(PyTypeError::new_err("acquire() takes blocking or its synonym block, not both"))
             }
             (None, _) => Ok(block),
             (Some(_), None) => Ok(self),

@@ -89,7 +89,10 @@ impl fmt::Display for NameError {
             Self::Empty => formatter.write_str("a name must not be empty"),
             Self::TooLong { name } => {
                 let bytes = name.len();
-                write!(formatter, "a name may have {LONGEST_NAME} bytes, this one has {bytes}: {name:?}")
+                write!(
+                    formatter,
+                    "a name may have at most {LONGEST_NAME} bytes, this one has {bytes}: {name:?}"
+                )
             }
             Self::Nul { name } => write!(formatter, "a name must not contain a null character: {name:?}"),
             Self::Busy { name } => write!(
@@ -97,12 +100,12 @@ impl fmt::Display for NameError {
                 "another process has been busy opening {name:?} for 10 seconds; it may be stopped"
             ),
             Self::OtherKind { name, is: Some(is), wanted } => {
-                write!(formatter, "what is named {name:?} is of kind {is}, not {wanted}")
+                write!(formatter, "the object named {name:?} is of kind {is}, not {wanted}")
             }
             Self::OtherKind { name, is: None, wanted } => {
                 write!(
                     formatter,
-                    "what is named {name:?} is of a kind that this version does not know, not {wanted}"
+                    "the object named {name:?} is of a kind that this version does not know, not {wanted}"
                 )
             }
             Self::OtherParameters { name, kind, is, wanted } => {
@@ -110,30 +113,34 @@ impl fmt::Display for NameError {
                 write!(formatter, "the {kind} named {name:?} was made with {is}, not {wanted}")
             }
             Self::NotMade { name, kind } => {
-                write!(formatter, "nothing is named {name:?}, and what {kind} to make was not said")
+                write!(
+                    formatter,
+                    "nothing is named {name:?}, and a {kind} cannot be created without its arguments"
+                )
             }
             Self::Unusable { name, error } if name.is_empty() => {
                 write!(formatter, "a shared object cannot be used: {error}")
             }
             Self::Unusable { name, error } => {
-                write!(formatter, "what is named {name:?} cannot be used: {error}")
+                write!(formatter, "the object named {name:?} cannot be used: {error}")
             }
             Self::Hidden { name, pid, error } => {
                 let what = if name.is_empty() { "a shared object".to_owned() } else { format!("{name:?}") };
                 write!(
                     formatter,
-                    "{what} is in use by process {pid}, into which this process may not look ({error}): the system \
-                     hides those that have changed their user or are otherwise not dumpable, and all where /proc is \
-                     missing; open it here before that, inherit it by fork, or have process {pid} call \
+                    "{what} is in use by process {pid}, which this process may not inspect ({error}): the \
+                     system hides processes that have changed their user or are otherwise not dumpable, and \
+                     all processes where /proc is missing; open it here before that, inherit it by fork, or \
+                     have process {pid} call \
                      prctl(PR_SET_DUMPABLE, 1)"
                 )
             }
             Self::Gone { pid, here } => write!(
                 formatter,
-                "no process has this shared object any more: process {pid} had it when it sent its address to \
-                 process {here}; somebody has to keep it until it has arrived"
+                "this shared object no longer exists: process {pid} had it when it sent its address to \
+                 process {here}; keep it until the receiver has opened it"
             ),
-            Self::System(error) => write!(formatter, "no shared memory can be had: {error}"),
+            Self::System(error) => write!(formatter, "cannot allocate shared memory: {error}"),
         }
     }
 }

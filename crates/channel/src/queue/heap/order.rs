@@ -84,7 +84,7 @@ impl Heap {
         self.set_word(head::PUT_DEATHS, self.get_word(head::PUT_DEATHS).wrapping_add(1));
         let fresh = self.get_word(head::FRESH);
         if fresh > u64::from(self.plan.count) {
-            return Err(Corrupt { what: "more cells are in use than there are" });
+            return Err(Corrupt { what: "more cells are in use than exist" });
         }
         let fresh = fresh as u32;
         // pairs with: put
@@ -127,7 +127,7 @@ impl Heap {
             let seen =
                 used.get_mut(cell as usize).ok_or(Corrupt { what: "a link leads to an unused cell" })?;
             if *seen {
-                return Err(Corrupt { what: "a cell in two items" });
+                return Err(Corrupt { what: "a cell belongs to two items" });
             }
             *seen = true;
             match self.follow(self.cell(cell, link).load(Ordering::Relaxed))? {

@@ -96,7 +96,7 @@ impl Stream {
     /// Writes the first item of `bytes`, which does not fit into the rest of the extent. Returns the place behind it
     /// and its length.
     fn write_first(&self, place: Place, bytes: &[u8]) -> Result<(Place, usize), PutError> {
-        let header = header_of(bytes).ok_or(Corrupt { what: "a batch that is none" })?;
+        let header = header_of(bytes).ok_or(Corrupt { what: "a batch is malformed" })?;
         let content = &bytes[Header::BYTES..Header::BYTES + header.len];
         Ok((self.write(place, header, &[content])?, header.padded()))
     }

@@ -68,7 +68,7 @@ impl Stream {
         let at = self.extents.address(place.extent, place.byte);
         let header = Header::unpack(self.extents.segment.word64(at).load(Ordering::Relaxed))?;
         if header.len > self.largest() {
-            return Err(Corrupt { what: "an item that is longer than the queue" });
+            return Err(Corrupt { what: "an item is longer than the queue" });
         }
         let room = self.extents.usable() - place.byte;
         let end = if header.padded() <= room {
@@ -213,7 +213,11 @@ impl Stream {
     fn sum(&self, bytes: usize, more: usize) -> Result<usize, Corrupt> {
         let sum = bytes + more;
         let limit = self.extents.count() as usize * self.extents.len();
-        if sum <= limit { Ok(sum) } else { Err(Corrupt { what: "more items than memory for them" }) }
+        if sum <= limit {
+            Ok(sum)
+        } else {
+            Err(Corrupt { what: "there are more items than fit in its memory" })
+        }
     }
 }
 

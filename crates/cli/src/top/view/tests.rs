@@ -108,7 +108,7 @@ fn a_filter_is_typed_rubbed_out_kept_and_given_up() {
     typed(&mut view, "LOCK 07q");
     let lines = screen(&snapshot, &mut view, sheet(50, 24));
     assert!(lines[23].starts_with("/LOCK 07q_"), "{lines:#?}");
-    assert_eq!(lines[2], "Nothing has this in its name.");
+    assert_eq!(lines[2], "Nothing matches the filter.");
     press(&mut view, &[Key::Backspace, Key::Enter]);
     let found = view.of(&snapshot);
     assert_eq!((found.objects.len(), found.pools.len(), found.queues.len()), (1, 0, 0));
@@ -238,14 +238,14 @@ POOLS                    work    run  queue  ended
 
 QUEUES                   size    max   puts   gets
  orders         JoinQ     100    100   1034    934
-  4712/4720 shop.py waits 61 s to put
+  4712/4720 shop.py waiting 61 s to put
  empty          Queue       0      –      9      9
   shut down
 
 OBJECTS               state       held by
  (77:0x1a40)    Lock  held        4711/4715 shop.…
-  4713/4720 shop.py waits 3.1 s to acquire
-  4712/4720 shop.py waits 0.2 s to acquire
+  4713/4720 shop.py waiting 3.1 s to acquire
+  4712/4720 shop.py waiting 0.2 s to acquire
  till           Lock  held        4699 (dead)
  open           Event set";
     assert_eq!(lines[..17].join("\n"), expected[1..], "\n{}\n", lines.join("\n"));

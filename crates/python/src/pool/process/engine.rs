@@ -74,7 +74,7 @@ impl Source for Link {
 
     fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
         let Some(core) = self.0.upgrade() else {
-            FutureBase::orphan(future, "the pool of this task is gone");
+            FutureBase::orphan(future, "the pool of this task no longer exists");
             return Ok(());
         };
         core.wait(future, token, deadline)
@@ -100,7 +100,7 @@ impl Source for Core {
         if self.is_copy() {
             FutureBase::orphan(
                 future,
-                "the task runs in the process that this one was forked from; only there is its result",
+                "the task runs in the process that this one was forked from; its result is available only there",
             );
             return Ok(());
         }

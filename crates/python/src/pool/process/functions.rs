@@ -77,18 +77,16 @@ impl Functions {
         let py = callable.py();
         if !callable.is_callable() {
             let kind = callable.get_type().qualname()?;
-            return Err(PyTypeError::new_err(format!(
-                "a task is made of a callable, not of {kind}: {callable}"
-            )));
+            return Err(PyTypeError::new_err(format!("a task needs a callable, not {kind}: {callable}")));
         }
         let age = AGE.load(Ordering::Relaxed);
         let (data, guard): (Option<Bound<'_, PyBytes>>, Bound<'_, PyAny>) =
             imports::function_key(py)?.call1((callable,))?.extract()?;
         let Some(data) = data else { return Ok(None) };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let block = arena
-            .allocate(data.as_bytes().len().max(1))
-            .map_err(|full| PyMemoryError::new_err(format!("no shared memory for a function: {full}")))?;
+        let block = arena.allocate(data.as_bytes().len().max(1)).map_err(|full| {
+            PyMemoryError::new_err(format!("cannot allocate shared memory for a function: {full}"))
+        })?;
         block.write(0, data.as_bytes());
         let function =
             Arc::new(Function { id, block, length: data.as_bytes().len(), name: name_of(callable) });

@@ -45,7 +45,7 @@ pub(crate) fn cancel_requested() -> bool {
 }
 
 fn asked_to_stop(py: Python<'_>) -> PyErr {
-    imports::error(py, imports::task_cancelled, Some("the task has been asked to stop".to_owned()))
+    imports::error(py, imports::task_cancelled, Some("the task was asked to stop".to_owned()))
 }
 
 /// Runs tasks in a worker process.
@@ -99,7 +99,7 @@ impl WorkerLoop {
         spare::keep();
         let side = Arc::new(WorkerSide::new(ground::parent_segment()?, participant, control, record));
         if SIDE.set(Arc::clone(&side)).is_err() {
-            return Err(PyRuntimeError::new_err("this process is a worker already"));
+            return Err(PyRuntimeError::new_err("this process is already a worker"));
         }
         Ok(Self { side, arena, pid: process::pid(), records_fd, most_tasks, most_bytes })
     }

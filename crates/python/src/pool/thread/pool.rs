@@ -415,7 +415,8 @@ impl Pool {
         (inner.coming, inner.blocked) = (0, 0);
         inner.expected.forget_announced();
         drop(inner);
-        let text = "the process that runs this task is the parent of this one, which was forked meanwhile";
+        let text =
+            "the task runs in the process that this one was forked from; its result is available only there";
         for task in self.clear() {
             FutureBase::orphan(task.future.bind(py), text);
         }

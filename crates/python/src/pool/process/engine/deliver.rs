@@ -234,7 +234,7 @@ fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> 
         }
         Outcome::Died(death) => {
             let who = death.pid.map_or("a worker".to_owned(), |pid| format!("worker {pid}"));
-            Ok(format!("{who} died while it ran task {:?}", death.task))
+            Ok(format!("{who} died while running task {:?}", death.task))
         }
         Outcome::TimedOut(task, timeout) => {
             let seconds = *timeout as f64 / 1e9;
@@ -244,7 +244,7 @@ fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> 
         }
         Outcome::Broken(reason) => Ok(reason.to_string()),
         Outcome::Inline(..) | Outcome::Block(..) => {
-            let note = "manyhands: raised while the result of the task was unpickled here";
+            let note = "manyhands: raised here while unpickling the result of the task";
             // Without it, if there is no memory for it.
             _ = problem.value(py).call_method1(intern!(py, "add_note"), (note,));
             return problem;
@@ -252,7 +252,8 @@ fn stand_in(py: Python<'_>, outcome: &Outcome, bytes: &[u8], problem: PyErr) -> 
         Outcome::Corrupted => return problem,
     };
     let Ok(text) = text else { return problem };
-    let error = PyRuntimeError::new_err(format!("{text} (the error for it cannot be made: {problem})"));
+    let error =
+        PyRuntimeError::new_err(format!("{text} (the exception for it cannot be created: {problem})"));
     error.set_cause(py, Some(problem));
     error
 }
@@ -298,7 +299,7 @@ fn try_decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> PyResult<futur
             Ok(Err(made.cast_into::<PyBaseException>()?.unbind()))
         }
         Outcome::Corrupted => Err(PyRuntimeError::new_err(
-            "the result of this task was overwritten in shared memory by something that is not manyhands",
+            "the result of this task was overwritten in shared memory by code other than manyhands",
         )),
     }
 }
