@@ -22,7 +22,7 @@ WORKERS, CONNECTIONS = 8, 2
 
 
 async def work(number: int, path: Path, permits: mh.BoundedSemaphore, connected: Any) -> int:
-    """Writes five rows, each through a connection of its own; returns the most at one time."""
+    """Write five rows, each through a connection of its own; return the most at one time."""
     most = 0
     for round_ in range(5):
         async with permits:
@@ -38,7 +38,7 @@ async def work(number: int, path: Path, permits: mh.BoundedSemaphore, connected:
 
 
 async def run(kind: str, *calls: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Runs each call in a thread, process or coroutine of its own."""
+    """Run each call in a thread, process or coroutine of its own."""
     if kind == "coroutine":
         return await asyncio.gather(*(call() for call in calls))
     executor = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}[kind]

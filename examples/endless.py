@@ -6,7 +6,7 @@ import manyhands as mh
 
 
 def prime(number: int) -> int | None:
-    """Returns the number if it is prime."""
+    """Return the number if it is prime."""
     is_prime = number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
     return number if is_prime else None
 

@@ -30,7 +30,7 @@ async def consume(orders: mh.Queue) -> tuple[int, int]:
 
 
 async def run(kind: str, *calls: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Runs each call in a thread, process or coroutine of its own."""
+    """Run each call in a thread, process or coroutine of its own."""
     if kind == "coroutine":
         return await asyncio.gather(*(call() for call in calls))
     executor = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}[kind]

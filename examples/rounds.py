@@ -18,7 +18,7 @@ WORKERS, CELLS, ROUNDS = 4, 60, 100
 
 
 async def spread(rods: list[Any], first: int, last: int, barrier: mh.Barrier) -> None:
-    """Computes its part of the rod in each round, from what all had in the round before."""
+    """Compute its part of the rod in each round, from what all had in the round before."""
     for round_ in range(ROUNDS):
         old, new = rods[round_ % 2], rods[(round_ + 1) % 2]
         for cell in range(first, last):
@@ -27,7 +27,7 @@ async def spread(rods: list[Any], first: int, last: int, barrier: mh.Barrier) ->
 
 
 async def run(kind: str, *calls: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Runs each call in a thread, process or coroutine of its own."""
+    """Run each call in a thread, process or coroutine of its own."""
     if kind == "coroutine":
         return await asyncio.gather(*(call() for call in calls))
     executor = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}[kind]

@@ -17,7 +17,7 @@ METHODS = ("fork", "spawn", "forkserver")
 
 @contextmanager
 def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """Starts a process that must end by itself, and well, soon after the block."""
+    """Start a process that must end by itself, and well, soon after the block."""
     process = multiprocessing.get_context(method).Process(target=target, args=args)  # type: ignore[attr-defined]
     process.start()
     try:
@@ -32,7 +32,7 @@ def child(method: str, target: Callable[..., None], *args: Any) -> Iterator[Any]
 
 @contextmanager
 def thread(target: Callable[..., object], *args: Any) -> Iterator[threading.Thread]:
-    """Starts a thread that must end by itself soon after the block."""
+    """Start a thread that must end by itself soon after the block."""
     made = threading.Thread(target=target, args=args, daemon=True)
     made.start()
     yield made
@@ -56,5 +56,5 @@ def another_sleeps() -> bool:
 
 
 def wait_until_asleep(thread_id: int) -> None:
-    """Returns when that thread of this process sleeps."""
+    """Return when that thread of this process sleeps."""
     eventually(lambda: sleeps(thread_id), "the thread sleeps")

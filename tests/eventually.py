@@ -13,7 +13,7 @@ PAUSE_S = 0.002
 
 
 def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE_S) -> None:
-    """Returns as soon as the condition holds; fails the test when it never does."""
+    """Return as soon as the condition holds; fail the test when it never does."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
@@ -21,7 +21,7 @@ def eventually(condition: Callable[[], object], what: str, patience: float = PAT
 
 
 def begun(folder: Path, name: str = "task") -> int:
-    """Waits until a task has announced itself (see `tasks.announce`); its process id."""
+    """Wait until a task has announced itself (see `tasks.announce`); return its process id."""
     file = folder / f"{name}.pid"
     eventually(file.exists, f"the task {name!r} begins")
     return int(file.read_text())
@@ -42,12 +42,12 @@ def is_running(pid: int) -> bool:
 
 
 def parent_of(pid: int) -> int:
-    """The parent of a process that runs."""
+    """Return the parent of a process that runs."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def processes_with(name: str, value: str) -> list[int]:
-    """Processes, but this one, that were started with this environment variable."""
+    """Return processes, but this one, that were started with this environment variable."""
     mark = f"{name}={value}".encode()
     found = []
     for entry in Path("/proc").iterdir():

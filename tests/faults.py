@@ -159,7 +159,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _may_inject() -> str:
-    """Returns why no faults can be injected here, or nothing."""
+    """Return why no faults can be injected here, or nothing."""
     if not NUMBERS:
         return "the numbers of this machine's system calls are not known"
     release = tuple(int(part) for part in platform.release().split(".")[:2] if part.isdigit())
@@ -177,7 +177,7 @@ def _may_inject() -> str:
 
 
 def why_not() -> str:
-    """Returns why no faults can be injected here, or nothing; asks the kernel once."""
+    """Return why no faults can be injected here, or nothing; asks the kernel once."""
     global _why_not
     if _why_not is None:
         _why_not = _may_inject()
@@ -188,7 +188,7 @@ _why_not: str | None = None
 
 
 def _arm(calls: list[str]) -> int:
-    """Puts system calls of the calling thread, and of what it starts, before the listener."""
+    """Put system calls of the calling thread, and of what it starts, before the listener."""
     numbers = [NUMBERS[call] for call in calls]
     code = [(0x20, 0, 0, 0)]  # load the call's number
     for at, number in enumerate(numbers):
@@ -272,7 +272,7 @@ def run(
     fault: Fault | None = None,
     patience: float = 30.0,
 ) -> Outcome:
-    """Runs an experiment in a forked child; counts its system calls, and has one fail.
+    """Run an experiment in a forked child; count its system calls, and have one fail.
 
     Args:
         experiment: called in the child; what it returns is told.
@@ -358,7 +358,7 @@ def _supervise(
 
 
 def _listener_of(child: int, pidfd: int) -> int:
-    """Takes the child's listener, as soon as it has one."""
+    """Take the child's listener, as soon as it has one."""
     while True:
         with contextlib.suppress(OSError):
             for number in os.listdir(f"/proc/{child}/fd"):
@@ -412,7 +412,7 @@ def _children() -> list[int]:
 
 
 def _await_others(listener: int, end: float) -> list[str]:
-    """Waits for the orphans of an experiment; returns those that stay."""
+    """Wait for the orphans of an experiment; return those that stay."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
@@ -459,7 +459,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def belongings() -> Counter[str]:
-    """Counts this process's threads, its segments, and its descriptors by what they are."""
+    """Count this process's threads, its segments, and its descriptors by what they are."""
     held = Counter({"thread": len(os.listdir("/proc/self/task"))})
     with open("/proc/self/maps") as file:
         files = {tuple(line.split(maxsplit=5)[3:]) for line in file}

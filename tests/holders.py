@@ -118,7 +118,7 @@ def is_free(lock: Any) -> bool:
 
 
 def state_of(pid: int, thread: int | None = None) -> str:
-    """The letter by which the kernel says what a thread, by default the first one, is doing."""
+    """Return the kernel's letter for what a thread, by default the first one, is doing."""
     status = Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text()
     return status.rpartition(")")[2].split()[0]
 

@@ -11,7 +11,7 @@ import manyhands as mh
 
 @contextmanager
 def occupied(executor: mh.ThreadPoolExecutor) -> Iterator[mh.Future[bool]]:
-    """Keeps one worker busy as long as the block runs."""
+    """Keep one worker busy as long as the block runs."""
     begun, go = threading.Event(), threading.Event()
 
     def hold() -> bool:

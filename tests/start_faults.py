@@ -29,7 +29,7 @@ PATIENCE = 20.0  # seconds for a task; an experiment without an end takes half a
 
 
 def pool_of_processes(marker: faults.Marker) -> None:
-    """Starts the zygote and the first worker."""
+    """Start the zygote and the first worker."""
     marker.begin()
     with mh.ProcessPoolExecutor(1) as pool:
         assert pool.submit(abs, -1).result(PATIENCE) == 1
@@ -46,14 +46,14 @@ def replacement(marker: faults.Marker) -> None:
 
 
 def pool_of_threads(marker: faults.Marker) -> None:
-    """Starts a thread."""
+    """Start a thread."""
     marker.begin()
     with mh.ThreadPoolExecutor(1) as pool:
         assert pool.submit(abs, -1).result(PATIENCE) == 1
 
 
 def shared_objects(marker: faults.Marker) -> None:
-    """Makes the memory that processes share, and what lies in it."""
+    """Make the memory that processes share, and what lies in it."""
     marker.begin()
     lock, queue = mh.Lock(), mh.Queue()
     with lock:
@@ -68,7 +68,7 @@ EXPERIMENTS = {
 
 
 def told(experiment: Callable[[faults.Marker], None], marker: faults.Marker) -> str:
-    """Runs an experiment, and one after it without faults; says what came of them, as JSON."""
+    """Run an experiment, and one after it without faults; say what came of them, as JSON."""
     first = "done"
     try:
         experiment(marker)
@@ -85,7 +85,7 @@ def told(experiment: Callable[[faults.Marker], None], marker: faults.Marker) -> 
 
 
 def settled() -> Counter[str]:
-    """What the process holds, once that does not change any more."""
+    """Return what the process holds, once that does not change any more."""
     end = time.monotonic() + 5
     held = faults.belongings()
     while held["thread"] > 1 and time.monotonic() < end:
@@ -95,7 +95,7 @@ def settled() -> Counter[str]:
 
 
 def shortcomings(fault: faults.Fault, outcome: faults.Outcome, usual: Counter[str]) -> list[str]:
-    """What is wrong with how an experiment went."""
+    """Return what is wrong with how an experiment went."""
     if outcome.status is None:
         return [f"hangs: {outcome.left}"]
     if outcome.killed:

@@ -22,7 +22,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become others, o
 
 @contextmanager
 def child(act: Callable[[], object]) -> Iterator[tuple[int, int]]:
-    """A child that acts, then says how it went and stays; its number, and where it says so."""
+    """Start a child that acts, reports how it went and stays; return its number and its report."""
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -49,13 +49,13 @@ def heard(readable: int) -> str:
 
 
 def result(act: Callable[[], object]) -> str:
-    """What a child says that acts, as text."""
+    """Return what a child says that acts, as text."""
     with child(act) as (_, said):
         return heard(said)
 
 
 def become_nobody() -> None:
-    """Drops root's rights; others may not look into a process that has."""
+    """Drop root's rights; others may not look into a process that has."""
     if IS_ROOT:
         os.setgroups([])
         os.setgid(NOBODY)

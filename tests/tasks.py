@@ -87,7 +87,7 @@ def count_up(folder: Path, name: str) -> int:
 
 
 def fail_at_first(folder: Path, times: int, error: BaseException) -> int:
-    """Raises so many times; then returns how often it was called."""
+    """Raise so many times; then return how often it was called."""
     called = count_up(folder, "call")
     if called <= times:
         raise error
@@ -95,7 +95,7 @@ def fail_at_first(folder: Path, times: int, error: BaseException) -> int:
 
 
 def die(how: str) -> None:
-    """Ends this process: ``SIG…``, ``exit <code>``, ``segfault`` or ``abort``."""
+    """End this process: ``SIG…``, ``exit <code>``, ``segfault`` or ``abort``."""
     if how.startswith("SIG"):
         os.kill(os.getpid(), signal.Signals[how])
         while True:  # another thread may be the one that gets it
@@ -128,7 +128,7 @@ def die_if(number: int, unlucky: int) -> int:
 
 
 def note(file: Path, text: str) -> str:
-    """Appends a line to a file, in one piece."""
+    """Append a line to a file, in one piece."""
     with file.open("a") as stream:
         stream.write(f"{text}\n")
     return text
@@ -148,7 +148,7 @@ def count_initialization(folder: Path, key: str, value: Any) -> None:
 
 
 def allocate(size: int) -> int:
-    """Keeps so many bytes of touched memory for good; returns the process id."""
+    """Keep so many bytes of touched memory for good; return the process id."""
     state.setdefault("kept", []).append(b"\1" * size)
     return os.getpid()
 
@@ -180,7 +180,7 @@ def say(text: str, stream: str = "stdout") -> int:
 
 
 def stammer(word: str, times: int) -> None:
-    """Prints lines in pieces, so that a careless reader would mix them with other workers'."""
+    """Print lines in pieces, so that a careless reader would mix them with other workers'."""
     for number in range(times):
         for piece in (word, "-", word, f" {number}"):
             sys.stdout.write(piece)
@@ -189,7 +189,7 @@ def stammer(word: str, times: int) -> None:
 
 
 def burn(seconds: float) -> float:
-    """Uses so much CPU time."""
+    """Use so much CPU time."""
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
@@ -216,7 +216,7 @@ def sleep_at_first(folder: Path, times: int) -> int:
 
 
 def be_stubborn(folder: Path) -> None:
-    """Takes no notice of being told to stop, from its announcement on."""
+    """Take no notice of being told to stop, from its announcement on."""
     while True:
         with contextlib.suppress(BaseException):
             announce(folder, "task")
@@ -263,7 +263,7 @@ def nap(seconds: float, value: int) -> int:
 
 
 def nested(numbers: list[int]) -> list[int]:
-    """A task that has a pool of its own."""
+    """Run a pool of its own within the task."""
     with mh.ProcessPoolExecutor(max_workers=2) as inner:
         return list(inner.map(square, numbers))
 
@@ -279,7 +279,7 @@ def nested_hold(folder: Path) -> None:
 
 
 def fail_into_queue(queue: Any) -> None:
-    """Logs into a queue of multiprocessing from now on, and fails."""
+    """Log into a queue of multiprocessing from now on, and fail."""
     import logging.handlers
 
     logger = logging.getLogger("concurrent.futures")

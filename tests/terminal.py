@@ -79,7 +79,7 @@ class Terminal:
         return self._process.wait()
 
     def left_over(self) -> Iterator[int]:
-        """Processes that the command started, directly or not, and that are still there."""
+        """Return processes that the command started, directly or not, and that are still there."""
         for entry in Path("/proc").iterdir():
             try:
                 environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""

@@ -30,7 +30,7 @@ def pool() -> Iterator[mh.ProcessPoolExecutor]:
 
 
 def check_unharmed(executor: mh.ProcessPoolExecutor) -> None:
-    """The one worker is still the first one, and works."""
+    """Check that the one worker is still the first one, and works."""
     assert executor.submit(tasks.square, 3).result() == 9
     (worker,) = executor.statistics()["workers"]
     assert worker["restarts"] == 0

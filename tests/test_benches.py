@@ -330,7 +330,7 @@ def test_a_round_with_repeats_has_their_mean(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def charts() -> Iterator[Any]:
-    """The plots, where there is what draws them."""
+    """Return the plots, where there is what draws them."""
     fonts = pytest.importorskip("matplotlib.font_manager")
     yield importlib.import_module("benches.charts")
     fonts._get_font.cache_clear()  # it keeps the fonts' files open

@@ -20,7 +20,7 @@ HERE = machine.Machine(
 
 
 def results(benchmark: str, **values: list[float]) -> Results:
-    """A run of one benchmark: for each contender a value per round."""
+    """Return a run of one benchmark: for each contender a value per round."""
     entries = [
         Entry(number, benchmark, name, value, {})
         for name, rounds in values.items()

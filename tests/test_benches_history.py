@@ -21,7 +21,7 @@ HERE = machine.Machine("2026-11-20 08:00 UTC", "a1", "a CPU", 2, 2**30, "D", "6"
 
 
 def run_of(day: int, ours: float, death: float = 1e-3) -> Results:
-    """A run in which mp.Pool does 1,000 tasks a second."""
+    """Return a run in which mp.Pool does 1,000 tasks a second."""
     entries = [
         Entry(0, "submit", OURS, ours, {}),
         Entry(0, "submit", "mp_pool", 1000.0, {}),

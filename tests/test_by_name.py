@@ -17,7 +17,7 @@ from manyhands import _by_name, _pickling, _worker
 
 
 def naming(module: str, name: str) -> bytes:
-    """A pickle of what has this name, whether or not there is such a thing."""
+    """Return a pickle of what has this name, whether or not there is such a thing."""
     texts = b"".join(
         b"\x8c" + len(text).to_bytes(1, "little") + text + b"\x94"
         for text in (module.encode(), name.encode())

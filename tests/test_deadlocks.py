@@ -86,7 +86,7 @@ def cross_from(folder: Path, name: str, own: Any, following: Any, count: int) ->
 
 
 def opened(kind: Any, lock: Any) -> Any:
-    """The lock, or the one that has this name."""
+    """Return the lock, or the one that has this name."""
     return kind(name=lock) if isinstance(lock, str) else lock
 
 
@@ -99,7 +99,7 @@ def cross_apart(folder: Path, name: str, kind: Any, own: Any, following: Any, co
 
 
 def segments_here() -> tuple[list[str], list[str]]:
-    """What this process has open, and mapped, of what processes share."""
+    """Return what this process has open, and mapped, of what processes share."""
     files = []
     for file in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -132,7 +132,7 @@ def members(ways: tuple[str, ...], folder: Path, locks: list[Any]) -> Iterator[N
 
 
 def circle(ways: tuple[str, ...], folder: Path, locks: list[Any]) -> list[Outcome]:
-    """What became of the members."""
+    """Return what became of the members."""
     folder.mkdir()
     files = [folder / f"member-{number}.outcome" for number in range(len(ways))]
     with members(ways, folder, locks):
@@ -190,7 +190,7 @@ def test_it_is_told_soon(ways: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def apart(way: str, folder: Path, kind: Any, locks: list[Any]) -> list[Outcome]:
-    """What became of processes in a circle, each with only its own lock and the next one's."""
+    """Return what became of processes in a circle, each with its own lock and the next one's."""
     folder.mkdir()
     count = len(locks)
     files = [folder / f"member-{number}.outcome" for number in range(count)]

@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 
 def ran(*command: str | Path, **more: str) -> str:
-    """Runs a command without what this process has found; returns what it printed."""
+    """Run a command without what this process has found; return what it printed."""
     without = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"}
     variables = {name: value for name, value in os.environ.items() if name not in without} | more
     done = subprocess.run(
@@ -48,7 +48,7 @@ def ran(*command: str | Path, **more: str) -> str:
 
 @pytest.fixture
 def wheel() -> Path:
-    """The wheel that this environment has been given."""
+    """Return the wheel that this environment has been given."""
     found = sorted((ROOT / "target" / "wheels").glob("manyhands-*-abi3-*.whl"))
     assert len(found) == 1, "make test-dist builds the wheel first"
     return found[0]
@@ -56,7 +56,7 @@ def wheel() -> Path:
 
 @pytest.fixture
 def sdist(tmp_path: Path) -> Path:
-    """The folder of an unpacked source archive."""
+    """Return the folder of an unpacked source archive."""
     maturin = Path(sys.executable).with_name("maturin")
     ran(maturin, "sdist", "--manifest-path", ROOT / "crates/python/Cargo.toml", "--out", tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")

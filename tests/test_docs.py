@@ -26,7 +26,7 @@ OTHERS = re.compile(r"^```py\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
 def blocks() -> Iterator[object]:
-    """Yields (code, what it prints or None) of each Python block."""
+    """Yield (code, what it prints or None) of each Python block."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for found in BLOCK.finditer(text):
@@ -56,7 +56,7 @@ def test_block(code: str, output: str | None, tmp_path: Path) -> None:
 
 
 def pairs() -> Iterator[object]:
-    """Yields (code of another library, what the block of ours after it prints)."""
+    """Yield (code of another library, what the block of ours after it prints)."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for found in OTHERS.finditer(text):

@@ -33,7 +33,7 @@ CLASSES = [
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
-    """The public methods and properties of a class, but what it keeps in slots."""
+    """Return the public methods and properties of a class, but what it keeps in slots."""
     for name in dir(kind):
         found = inspect.getattr_static(kind, name)
         if not name.startswith("_") and not inspect.ismemberdescriptor(found):

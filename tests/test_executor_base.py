@@ -29,7 +29,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture(params=list(KINDS))
 def single(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """An executor of one worker, for the test alone."""
+    """Return an executor of one worker, for the test alone."""
     with KINDS[request.param](max_workers=1) as pool:
         yield pool
 

@@ -24,7 +24,7 @@ from manyhands._forward import LONGEST_LINE, Forwarder
 def shown(
     *pieces: tuple[int, bytes], prefix: str | None = None, ended: tuple[int, ...] = ()
 ) -> str:
-    """What stands on standard output after these workers have written these pieces."""
+    """Return what stands on standard output after these workers have written these pieces."""
     target = io.StringIO()
     forwarder = Forwarder(prefix)
     with redirect_stdout(target):

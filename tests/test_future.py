@@ -27,7 +27,7 @@ from eventually import eventually
 
 @contextmanager
 def threads(*targets: Callable[[], object]) -> Iterator[None]:
-    """Runs functions in threads beside the block."""
+    """Run functions in threads beside the block."""
     running = [threading.Thread(target=target) for target in targets]
     for thread in running:
         thread.start()
@@ -58,7 +58,7 @@ OPERATIONS = [
 
 
 def apply(future: concurrent.futures.Future[Any], name: str, heard: list[object]) -> object:
-    """Does one thing to a future; returns what can be seen of the outcome."""
+    """Do one thing to a future; return what can be seen of the outcome."""
     argument: dict[str, tuple[object, ...]] = {
         "set_result": (7,),
         "set_exception": (ValueError("no"),),
@@ -371,7 +371,7 @@ def test_a_callback_may_use_the_future() -> None:
 
 
 def hold(something: object, done: object) -> None:
-    """A callback that refers to something."""
+    """Return a callback that refers to something."""
 
 
 def test_cycles_are_collected() -> None:

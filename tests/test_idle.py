@@ -29,7 +29,7 @@ def cpu_s(pid: int) -> float:
 
 
 def family_of(executor: mh.ProcessPoolExecutor) -> set[int]:
-    """The processes of a pool: its workers and their zygote."""
+    """Return the processes of a pool: its workers and their zygote."""
     workers = {worker["pid"] for worker in executor.statistics()["workers"]}
     return workers | {parent_of(worker) for worker in workers}
 
@@ -68,7 +68,7 @@ def test_idle_pools_use_no_cpu(pool: mh.ProcessPoolExecutor) -> None:
 
 
 def read(path: Path) -> bytes:
-    """A task that waits in the kernel until somebody writes to a named pipe."""
+    """Return a task that waits in the kernel until somebody writes to a named pipe."""
     tasks.announce(path.parent, path.name)
     return path.read_bytes()
 

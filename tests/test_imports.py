@@ -29,7 +29,7 @@ HEAVY = {
 
 
 def imported(code: str) -> set[str]:
-    """What `code` imports in an interpreter that has done nothing else."""
+    """Return what `code` imports in an interpreter that has done nothing else."""
     program = (
         "import sys\nbefore = set(sys.modules)\n"
         f"import manyhands as mh\n{code}\nprint(*set(sys.modules) - before)"

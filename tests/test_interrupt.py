@@ -50,7 +50,7 @@ class Program:
         )
 
     def processes(self) -> list[int]:
-        """The program's processes that are alive, itself among them."""
+        """Return the program's processes that are alive, itself among them."""
         return processes_with(MARK, self.mark)
 
     def interrupt(self) -> None:
@@ -58,7 +58,7 @@ class Program:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> tuple[int, str, str]:
-        """Waits for the end; the exit code and what it wrote. Nothing of it is left then."""
+        """Wait for the end; return the exit code and the output. Nothing of it is left then."""
         out, err = self.process.communicate(timeout=20)
         eventually(lambda: not self.processes(), "all its processes are gone", patience=10)
         assert list(self.scratch.iterdir()) == [], "it left temporary files"

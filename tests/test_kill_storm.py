@@ -69,7 +69,7 @@ def killing(executor: mh.ProcessPoolExecutor) -> Iterator[Killer]:
 
 
 def storm_pool(workers: int) -> mh.ProcessPoolExecutor:
-    """A pool whose workers have nothing to import: that may take longer than they live."""
+    """Return a pool whose workers have nothing to import: that may take longer than they live."""
     executor = mh.ProcessPoolExecutor(workers, preload=["tasks", "manyhands._worker_died", "numpy"])
     executor.submit(tasks.pid).result()
     return executor
@@ -80,7 +80,7 @@ def count_completion(completions: Counter[int], number: int, _: Future[Any]) -> 
 
 
 def storm(count: int, workers: int, seconds: float) -> int:
-    """Runs so many tasks of so many seconds while workers are killed, and checks every result.
+    """Run so many tasks of so many seconds while workers are killed, and check every result.
 
     Returns how many workers were killed.
     """

@@ -102,7 +102,7 @@ def sockets_of(pids: list[int]) -> list[str]:
 
 
 def files() -> set[str]:
-    """What stands where programs leave shared memory and semaphores."""
+    """Return what stands where programs leave shared memory and semaphores."""
     return set(os.listdir("/dev/shm"))
 
 

@@ -30,7 +30,7 @@ def name_of(kind: Any) -> str:
 
 
 def add(lock: Any, total: Any, times: int) -> None:
-    """Adds to a number in two steps, between which others would lose their additions."""
+    """Add to a number in two steps, between which others would lose their additions."""
     for _ in range(times):
         with lock:
             seen = total[0]

@@ -34,7 +34,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[mh.Pool]:
 
 @pytest.fixture(params=KINDS)
 def fresh(request: pytest.FixtureRequest) -> Iterator[mh.Pool]:
-    """A pool for the test alone."""
+    """Return a pool for the test alone."""
     with mh.Pool(2, workers=request.param) as made:
         yield made
 

@@ -40,20 +40,20 @@ NAMED: dict[str, Callable[..., Any]] = {
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name that nobody else uses; nothing of it may be left."""
+    """Return a name that nobody else uses; nothing of it may be left."""
     name = f"{os.getpid()}/{request.node.name} ä\n(deleted)"
     yield name
     gone(name)
 
 
 def gone(name: str) -> None:
-    """Returns when nobody has the segment of this name; `top` has it for a moment when it looks."""
+    """Return when nobody has the segment of this name; `top` has it for a moment when it looks."""
     gc.collect()
     eventually(lambda: not segments(name), "the segment vanishes with its last user")
 
 
 def segments(name: str) -> list[str]:
-    """The descriptors, of whatever process, that lead to the segment of this name."""
+    """Return the descriptors, of whatever process, that lead to the segment of this name."""
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():

@@ -9,7 +9,7 @@ import pytest
 
 
 def run(program: str, *, addresses: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs a program, with a limit on its addresses in bytes that its workers inherit."""
+    """Run a program, with a limit on its addresses in bytes that its workers inherit."""
     limit = ""
     if addresses is not None:
         limit = "import resource as r\n" + f"r.setrlimit(r.RLIMIT_AS, ({addresses}, {addresses}))\n"

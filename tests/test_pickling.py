@@ -52,7 +52,7 @@ variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 
 
 def run_script(source: str, *arguments: str) -> str:
-    """Runs a program whose ``__main__`` can define things; returns its output."""
+    """Run a program whose ``__main__`` can define things; return its output."""
     program = f"import sys; sys.path[:0] = [{str(PACKAGE_DIR)!r}]\n" + textwrap.dedent(source)
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
@@ -452,7 +452,7 @@ def test_importable_means_found_by_name() -> None:
 
 
 def handed_over(error: BaseException, task: str = "demo") -> BaseException:
-    """The exception as it is after having been raised, and sent from worker to parent."""
+    """Return the exception as it is after having been raised, and sent from worker to parent."""
     try:
         raise error
     except BaseException as raised:

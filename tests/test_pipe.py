@@ -173,7 +173,7 @@ def test_bytes_that_are_not_contiguous(value: Any) -> None:
 
 
 def fills(end: mh.Connection) -> int:
-    """Sends as much as goes without waiting; returns how many MiB."""
+    """Send as much as goes without waiting; return how many MiB."""
 
     async def send_all() -> int:
         for count in range(100):
@@ -348,7 +348,7 @@ def test_a_killed_process_makes_the_descriptor_readable(method: str) -> None:
 
 
 def do_nothing() -> None:
-    """A forked child has both ends of every pipe, and lets go of them when it ends."""
+    """Yield a forked child, which has both ends of every pipe and releases them when it ends."""
 
 
 def test_the_end_of_another_process_is_not_the_end() -> None:
@@ -411,7 +411,7 @@ def test_the_end_of_the_child_is_the_end(method: str) -> None:
 
 @contextmanager
 def killed_child(method: str) -> Iterator[mh.Connection]:
-    """The end of a pipe whose other end only a process had that is killed before the block."""
+    """Yield the end of a pipe whose other end was held only by a process that has been killed."""
     here, there = mh.Pipe()
     process = multiprocessing.get_context(method).Process(target=echo, args=(there,))  # type: ignore[attr-defined]
     process.start()

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 
 
 def an_item(queue: Any, value: Any) -> Any:
-    """What a queue of this kind takes."""
+    """Return what a queue of this kind takes."""
     return (0, value) if isinstance(queue, mh.PriorityQueue) else value
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 
 
 def an_item(queue: Any, value: Any) -> Any:
-    """What a queue of this kind takes."""
+    """Return what a queue of this kind takes."""
     return (0, value) if isinstance(queue, mh.PriorityQueue) else value
 
 
@@ -382,7 +382,7 @@ def put_and_get_long_items(queue: Any) -> None:
 
 
 def stop_in_the_middle(process: Any, queue: Any) -> None:
-    """Stops the process while it copies an item in or out: nobody else gets at the queue."""
+    """Stop the process while it copies an item in or out: nobody else gets at the queue."""
     moments = random.Random(7)
     for _ in range(200):
         # Not to wait for something: at any moment, and not always at the same.

@@ -347,7 +347,7 @@ def test_a_shared_array_in_a_forked_child_and_a_nested_pool(pool: mh.ProcessPool
 
 
 def run(program: str, limit: int, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a program that may use so much shared memory."""
+    """Run a program that may use so much shared memory."""
     beginning = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

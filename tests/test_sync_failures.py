@@ -43,7 +43,7 @@ def name_of(kind: Any) -> str:
 
 
 def works(lock: Any) -> None:
-    """The lock is free, and does what a lock does."""
+    """Check that the lock is free, and does what a lock does."""
     for _ in range(2):
         assert lock.acquire(timeout=20) is True
         assert not is_free(lock)
@@ -52,7 +52,7 @@ def works(lock: Any) -> None:
 
 
 def acquire(lock: Any) -> bool | mh.OwnerDied:
-    """What acquire returns or raises."""
+    """Return what acquire returns or raises."""
     try:
         return bool(lock.acquire())
     except mh.OwnerDied as error:

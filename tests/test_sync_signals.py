@@ -33,7 +33,7 @@ def name_of(kind: Any) -> str:
 
 
 def taken(kind: Callable[[], Any]) -> Callable[[], tuple[Any, Callable[..., object]]]:
-    """A lock that this process has; another waits for it."""
+    """Return a lock that this process has; another waits for it."""
 
     def make() -> tuple[Any, Callable[..., object]]:
         lock = kind()
@@ -44,7 +44,7 @@ def taken(kind: Callable[[], Any]) -> Callable[[], tuple[Any, Callable[..., obje
 
 
 def filled(kind: Any, item: object = 1) -> Callable[[], tuple[Any, Callable[..., object]]]:
-    """A queue that is full."""
+    """Return a queue that is full."""
 
     def make() -> tuple[Any, Callable[..., object]]:
         queue = kind(1)
@@ -63,7 +63,7 @@ def empty(kind: Any) -> Callable[[], tuple[Any, Callable[..., object]]]:
 
 
 def with_lock(method: str, *args: Any) -> Callable[[], tuple[Any, Callable[..., object]]]:
-    """A condition whose lock is held, as it has to be again when the wait has been interrupted."""
+    """Return a condition whose lock is held, as it must be again after an interrupted wait."""
 
     def make() -> tuple[Any, Callable[..., object]]:
         condition = mh.Condition()

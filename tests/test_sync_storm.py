@@ -57,7 +57,7 @@ class Board:
         return self.FIXED + 3 * life + what
 
     def note(self, item: tuple[int, int, int, bytes]) -> None:
-        """An item has arrived."""
+        """Note that an item has arrived."""
         life, number, size, filling = item
         assert filling == b"x" * size
         self.seen[life * MOST_ITEMS + number] += 1

@@ -169,7 +169,7 @@ def test_what_a_task_used_is_let_go(one: mh.ThreadPoolExecutor) -> None:
 
 
 def hold(something: object, done: object) -> None:
-    """A callback that refers to something."""
+    """Return a callback that refers to something."""
 
 
 @pytest.mark.parametrize("how", ["result", "attribute", "callback", "waiter"])

@@ -179,7 +179,7 @@ def test_timeouts_end_in_their_own_order(pool: mh.ThreadPoolExecutor) -> None:
 
 
 def failing(times: int, error: BaseException) -> tuple[Callable[[], int], list[int]]:
-    """A function that raises so many times before it returns, and the attempts it saw."""
+    """Return a function that raises so many times before it returns, and the attempts it saw."""
     attempts: list[int] = []
 
     def task() -> int:

@@ -33,7 +33,7 @@ FEW_ROUNDS = ROUNDS // 10
 
 
 def at_once(work: Callable[[int], object], threads: int = THREADS) -> None:
-    """Calls ``work(k)`` in so many threads, which begin together; raises the first error."""
+    """Call ``work(k)`` in so many threads, which begin together; raise the first error."""
     gate = threading.Barrier(threads)
     errors: list[BaseException] = []
 

@@ -36,7 +36,7 @@ def is_text(path: Path) -> bool:
 
 
 def project_files() -> Iterator[Path]:
-    """Yields the text files of the project, without anything that was built."""
+    """Yield the text files of the project, without anything that was built."""
     yield from (each for each in ROOT.iterdir() if each.is_file() and is_text(each))
     for folder in TOP:
         for path in sorted((ROOT / folder).rglob("*")):
@@ -53,7 +53,7 @@ def named(path: Path) -> str:
 
 
 def of_kind(*suffixes: str, under: str = "") -> Iterator[tuple[str, str]]:
-    """Yields (name, text) of the files with these suffixes below a folder."""
+    """Yield (name, text) of the files with these suffixes below a folder."""
     for path, text in FILES.items():
         if path.suffix in suffixes and named(path).startswith(under):
             yield named(path), text
@@ -64,7 +64,7 @@ def without_comments(line: str) -> str:
 
 
 def of_tests(lines: list[str]) -> set[int]:
-    """Returns the numbers of a Rust file's lines that are tests; relies on rustfmt's indentation.
+    """Return the numbers of a Rust file's lines that are tests; relies on rustfmt's indentation.
 
     Of the tests is the item that `#[cfg(test)]` stands over, and not what follows it.
     """
@@ -88,7 +88,7 @@ def of_tests(lines: list[str]) -> set[int]:
 
 
 def code_of(text: str) -> Iterator[tuple[int, str]]:
-    """Yields (number, line without comment) of a Rust file, without its tests."""
+    """Yield (number, line without comment) of a Rust file, without its tests."""
     lines = text.splitlines()
     tests = of_tests(lines)
     for number, line in enumerate(lines):
@@ -97,7 +97,7 @@ def code_of(text: str) -> Iterator[tuple[int, str]]:
 
 
 def rust_functions(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yields (first line, length, name); relies on rustfmt's indentation."""
+    """Yield (first line, length, name); relies on rustfmt's indentation."""
     lines = text.splitlines()
     opening = re.compile(r"^(\s*)(?:pub(?:\([^)]*\))? )?(?:const |unsafe |extern \"C\" )*fn (\w+)")
     for first, line in enumerate(lines):
@@ -112,7 +112,7 @@ def rust_functions(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def python_functions(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yields (first line, length without the docstring, name)."""
+    """Yield (first line, length without the docstring, name)."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

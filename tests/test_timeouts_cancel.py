@@ -29,7 +29,7 @@ ENOUGH_S = 2.0
 
 @contextmanager
 def pool(max_workers: int = 1, grace: float = 5.0) -> Iterator[mh.ProcessPoolExecutor]:
-    """A pool whose workers have nothing to import: that may take longer than SHORT_S."""
+    """Return a pool whose workers have nothing to import: that may take longer than SHORT_S."""
     with mh.ProcessPoolExecutor(max_workers, preload=["tasks"], grace=grace) as executor:
         yield executor
 

@@ -39,7 +39,7 @@ def seen() -> dict[str, Any]:
 
 
 def named(name: str, section: str = "objects") -> dict[str, Any]:
-    """What is shown of the thing with this name."""
+    """Return what is shown of the thing with this name."""
     (found,) = [each for each in seen()[section] if each["name"] == name]
     return dict(found)
 
@@ -151,7 +151,7 @@ def test_workers_are_called_after_their_program(name: str) -> None:
 
 
 def without_names(program: Program) -> dict[str, dict[str, Any]]:
-    """What is shown, by kind, of what a program shares without a name."""
+    """Return what is shown, by kind, of what a program shares without a name."""
     found = [
         each
         for each in seen()["objects"]
@@ -358,7 +358,7 @@ def test_json_holds_what_the_documentation_says(name: str) -> None:
 
 
 def memory_file(name: str, content: bytes, size: int) -> int:
-    """Makes an anonymous file that claims to be one of ours; its descriptor."""
+    """Make an anonymous file that claims to be one of ours; return its descriptor."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(fd, size)
     os.pwrite(fd, content, 0)
@@ -388,7 +388,7 @@ def test_foreign_memory_is_named_and_harmless(name: str) -> None:
 
 
 def own_memory(inode: int) -> Path:
-    """The file of a memory of ours, by its number."""
+    """Return the file of a memory of ours, by its number."""
     for entry in Path("/proc/self/fd").iterdir():
         if entry.exists() and entry.stat().st_ino == inode:
             return entry
@@ -547,7 +547,7 @@ def test_no_line_is_wider_than_the_screen(name: str) -> None:
 
 
 def screens(terminal: Terminal) -> list[list[str]]:
-    """The screens that were drawn, one after the other, as lines."""
+    """Return the screens that were drawn, one after the other, as lines."""
     # What puts the terminal right in the end stands behind the last line.
     drawn = terminal.written.split("\x1b[?7h")[0].split("\x1b[H")[1:]
     return [re.sub(r"\x1b\[[JK]", "", each).split("\r\n") for each in drawn]
@@ -672,7 +672,7 @@ def forgotten(name: str) -> Iterator[list[int]]:
 
 
 def kill_owner(code: str, children: list[int]) -> int:
-    """Runs the code and kills it; its child lives on. Returns the number of the dead one."""
+    """Run the code and kill it; its child lives on. Returns the number of the dead one."""
     with Program(code) as owner:
         children.append(int(owner.says()))
         owner.process.kill()

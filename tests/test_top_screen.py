@@ -19,7 +19,7 @@ LOCKS = 50
 
 @pytest.fixture
 def name() -> str:
-    """The filter finds this program's objects by it, whoever else runs tests here."""
+    """Return a text by which the filter finds only this program's objects."""
     return f"t{uuid4().hex[:5]}"
 
 
@@ -43,7 +43,7 @@ class Screen:
         self.name = name
 
     def lines(self) -> list[str]:
-        """The last screen that has been drawn."""
+        """Return the last screen that has been drawn."""
         frame = self.terminal.written.rsplit("\x1b[H", 1)[-1]
         return [ESCAPES.sub("", line).rstrip("\r") for line in frame.split("\n")]
 
@@ -63,7 +63,7 @@ class Screen:
         return self.press(b"\r", re.escape(f"filter: {self.name}"))
 
     def numbers(self, lines: list[str]) -> list[int]:
-        """The numbers of the locks that are shown, in their order."""
+        """Return the numbers of the locks that are shown, in their order."""
         found = (re.match(rf" +{self.name} (\d\d)", line) for line in lines)
         return [int(match[1]) for match in found if match]
 

@@ -26,14 +26,14 @@ user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., ZygoteProcess]]:
-    """Starts zygotes."""
+    """Start zygotes."""
     with zygotes(tmp_path) as start_one:
         yield start_one
 
 
 @pytest.fixture
 def worker(start: Callable[..., ZygoteProcess]) -> Worker:
-    """The one worker of a zygote of its own."""
+    """Return the one worker of a zygote of its own."""
     zygote = start()
     assert zygote.ready == b"R"
     return zygote.fork()

@@ -26,7 +26,7 @@ from zygote_process import PACKAGE_DIR, PROGRAM, ZygoteProcess, has_ended, zygot
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., ZygoteProcess]]:
-    """Starts zygotes."""
+    """Start zygotes."""
     with zygotes(tmp_path) as start_one:
         yield start_one
 

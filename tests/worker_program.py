@@ -19,7 +19,7 @@ LARGEST = 1 << 16  # bytes
 
 
 def run_loop(assignment: _zygote.Assignment, hooks: _worker.Hooks) -> None:
-    """Runs tasks until the tests close the connection."""
+    """Run tasks until the tests close the connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(os.environ["TASKS_ADDRESS"])
         connection.send(assignment.participant.to_bytes(4, "little"))
@@ -45,17 +45,17 @@ def run_loop(assignment: _zygote.Assignment, hooks: _worker.Hooks) -> None:
 
 
 def run_worker(assignment: _zygote.Assignment, settings: Settings) -> None:
-    """What a forked worker does."""
+    """Do what a forked worker does."""
     _worker.main(assignment, settings, run_loop, lambda: "CONDEMNED" in os.environ)
 
 
 def read_block(reference: int) -> bytes:
-    """The settings; their "block" is a file named for its reference."""
+    """Return the settings; their "block" is a file named for its reference."""
     return Path(os.environ["BLOCKS"], str(reference)).read_bytes()
 
 
 def main() -> None:
-    """Runs the zygote as `_zygote.main` does, without a segment."""
+    """Run the zygote as `_zygote.main` does, without a segment."""
     _zygote.prepare()
     zygote = _zygote.Zygote(int(sys.argv[1]), read_block, run_worker, _native.kill_with_descendants)
     os._exit(zygote.serve())

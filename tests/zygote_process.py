@@ -40,7 +40,7 @@ class Worker:
         self.tasks: socket.socket | None = None
 
     def connect(self, listener: socket.socket) -> None:
-        """Waits until the worker asks for tasks."""
+        """Wait until the worker asks for tasks."""
         self.tasks, _ = listener.accept()
         assert int.from_bytes(self.tasks.recv(4), "little") == self.participant
 
@@ -50,7 +50,7 @@ class Worker:
         self.tasks.send(pickle.dumps((task, context, arguments)))
 
     def receive(self) -> tuple[Any, bool]:
-        """The result of the task, or its exception raised; and whether it had touched anything."""
+        """Return the task's result, or raise its exception; and say whether it touched anything."""
         assert self.tasks is not None
         packet = self.tasks.recv(1 << 16)
         if not packet:
@@ -70,7 +70,7 @@ class Worker:
         self.receive()
 
     def output(self, which: int = 0) -> bytes:
-        """Reads what is in one of the pipes now; tasks flush before they answer."""
+        """Read what is in one of the pipes now; tasks flush before they answer."""
         reader = self.pipes[which][0]
         data = b""
         while select.select([reader], [], [], 0)[0]:
@@ -140,7 +140,7 @@ class ZygoteProcess:
         return self.control.recv(1 << 16)
 
     def fork(self, participant: int = 1, generation: int = 1) -> Worker:
-        """A worker that waits for tasks."""
+        """Return a worker that waits for tasks."""
         worker = self.fork_only(participant, generation)
         worker.connect(self.listener)
         return worker
@@ -151,7 +151,7 @@ class ZygoteProcess:
         return worker
 
     def reaped(self, worker: Worker, generation: int = 1) -> int:
-        """Waits for the report that a worker has ended; returns its exit code, as subprocess."""
+        """Wait for the report that a worker has ended; return its exit code, as subprocess."""
         answer = self.answer()
         assert answer[:1] == b"X"
         participant, told, pid, status, rss_bytes = struct.unpack("<IIiiQ", answer[1:])
@@ -172,7 +172,7 @@ class ZygoteProcess:
 
 @contextmanager
 def zygotes(directory: Path) -> Iterator[Callable[..., ZygoteProcess]]:
-    """Gives a function that starts zygotes; in the end they must not have complained."""
+    """Yield a function that starts zygotes; in the end they must not have complained."""
     started: list[ZygoteProcess] = []
 
     def start(*arguments: Any, **collected: Any) -> ZygoteProcess:
@@ -187,7 +187,7 @@ def zygotes(directory: Path) -> Iterator[Callable[..., ZygoteProcess]]:
 
 
 def has_ended(pid: int) -> bool:
-    """Waits for the end of a process that is not our child."""
+    """Wait for the end of a process that is not our child."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

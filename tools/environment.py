@@ -22,7 +22,7 @@ STAMP = ".ready"
 
 
 def run(*command: str | Path) -> None:
-    """Runs a command, shows its output, raises if it fails."""
+    """Run a command, show its output, raise if it fails."""
     subprocess.run([str(part) for part in command], check=True)
 
 
@@ -36,7 +36,7 @@ def answers(*command: str | Path) -> bool:
 
 
 def lender(python: str) -> list[str] | None:
-    """Returns a command that is a pip of some interpreter, or None."""
+    """Return a command that is a pip of some interpreter, or None."""
     for each in (python, sys.executable, "python3", "/usr/bin/python3"):
         if answers(each, "-m", "pip", "--version"):
             return [each, "-m", "pip"]
@@ -44,7 +44,7 @@ def lender(python: str) -> list[str] | None:
 
 
 def create(folder: Path, python: str) -> None:
-    """Makes an empty environment with pip in it; replaces what stands there."""
+    """Make an empty environment with pip in it; replaces what stands there."""
     if folder.exists():
         shutil.rmtree(folder)
     inside = folder / "bin/python"
@@ -82,7 +82,7 @@ def install_ensurepip(python: str) -> None:
 
 
 def stamp(python: str, files: list[Path]) -> str:
-    """Returns a line that changes whenever the environment has to be made anew."""
+    """Return a line that changes whenever the environment has to be made anew."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -90,7 +90,7 @@ def stamp(python: str, files: list[Path]) -> str:
 
 
 def contents(*wheels: Path) -> str:
-    """Returns a line that changes when the files of wheels do, but not with their build date."""
+    """Return a line that changes when the files of wheels do, but not with their build date."""
     found = []
     for wheel in sorted(wheels):
         with zipfile.ZipFile(wheel) as archive:

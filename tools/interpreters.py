@@ -37,7 +37,7 @@ print("%d.%d" % sys.version_info[:2] + "t" * ("t" in sys.abiflags), sys.version_
 
 
 def named(minor: str) -> Iterator[Path]:
-    """Yields what MANYHANDS_PYTHONS names and may be a CPython of this version."""
+    """Yield what MANYHANDS_PYTHONS names and may be a CPython of this version."""
     for entry in filter(None, os.environ.get("MANYHANDS_PYTHONS", "").split(os.pathsep)):
         path = Path(entry).expanduser()
         if path.is_dir():
@@ -48,7 +48,7 @@ def named(minor: str) -> Iterator[Path]:
 
 
 def candidates(minor: str) -> Iterator[Path]:
-    """Yields every other file that may be a CPython of this version, best known places first."""
+    """Yield every other file that may be a CPython of this version, best known places first."""
     name = f"python{minor}"
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     yield from sorted(pyenv.glob(f"versions/{minor.rstrip('t')}*/bin/{name}"))
@@ -60,7 +60,7 @@ def candidates(minor: str) -> Iterator[Path]:
 
 
 def answer(path: Path, minor: str) -> tuple[tuple[int, ...], str] | None:
-    """Returns how complete a CPython is, and its executable; None if it is not of this version."""
+    """Return how complete a CPython is, and its executable; None if it is not of this version."""
     try:
         done = subprocess.run(
             [path, "-I", "-c", _QUESTION], capture_output=True, text=True, timeout=60, check=False
@@ -75,7 +75,7 @@ def answer(path: Path, minor: str) -> tuple[tuple[int, ...], str] | None:
 
 
 def best(minor: str) -> str | None:
-    """Returns the executable to test this version with, or None where there is none."""
+    """Return the executable to test this version with, or None where there is none."""
     for places in (named(minor), candidates(minor)):
         found = [answer(path, minor) for path in dict.fromkeys(places)]
         if any(found):

@@ -51,7 +51,7 @@ KINDS = (
 
 
 def build(maturin: str, python: str, kind: Kind, folder: Path) -> None:
-    """Builds one wheel, each kind in a folder of its own, so that the next build is quick."""
+    """Build one wheel, each kind in a folder of its own, so that the next build is quick."""
     command = [maturin, "build", "--release", "--locked", "--strip", "--interpreter", python]
     target = Path("target", kind.tags)
     subprocess.run([*command, "--target-dir", target, "--out", folder], check=True)

@@ -41,9 +41,9 @@ COLD_START: Final = 0.04
 USUAL_MODULES: Final = 200
 MODULE_START: Final = 0.0005
 LONGEST_START: Final = 0.3
-# Work done in the caller is looked at anew after so many seconds.
+# Work done in the caller is reviewed again after so many seconds.
 LOOK_AGAIN: Final = 0.02
-# ... and surveyed anew if items cost so many times more than the pilot found.
+# ... and surveyed again if items cost so many times more than the pilot found.
 DEARER: Final = 4
 # Where items have become dearer they may go on so: all that are left are taken to be so many times
 # dearer than the next ones. Else each survey would find too little left to be worth a start.
@@ -130,7 +130,7 @@ def map_auto(work: Work[T], shown: Progress) -> list[T]:
 
 
 def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress) -> bool:
-    """Run the rest in the caller; return False if items turn out much dearer than measured."""
+    """Run the rest in the caller; return False if items cost much more than measured."""
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
@@ -227,12 +227,12 @@ class _Calls(Generic[T]):
     for whoever takes their results, the next ones are timed.
 
     Args:
-        work: what is to be done.
+        work: what to do.
         known: what an item has cost, in seconds.
         look_again: after so many seconds spent in items, it is judged whether that still holds.
 
     Attributes:
-        are_dear: whether the calls ended early, because they are dearer than known.
+        are_dear: whether the calls ended early, because they cost more than was known.
     """
 
     def __init__(self, work: Work[T], known: float, look_again: float) -> None:

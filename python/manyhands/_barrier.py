@@ -29,7 +29,7 @@ class Barrier(_native.BarrierBase, Primitive):
     A party that dies after it has arrived breaks the barrier for the others, as a timeout does.
 
     Args:
-        parties: how many have to arrive, 1 or more. Who opens a barrier by its name need not say.
+        parties: how many have to arrive, 1 or more; may be left out when opening one by its name.
         action: called by one of them when all have arrived, before anybody goes on; if it raises,
             the barrier is broken.
         timeout: seconds for each `wait` that is given none; None for no limit.
@@ -87,7 +87,7 @@ class Barrier(_native.BarrierBase, Primitive):
 
         Raises:
             threading.BrokenBarrierError: the barrier is broken: by `abort`, a timeout, a failed
-                action, the death of a process that had arrived; or it was reset meanwhile.
+                action, the death of a process that had arrived; or it was reset in the meantime.
         """
         return self._wait(self._timeout if timeout is None else timeout, self._action)
 

@@ -101,7 +101,7 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What there is to choose from.
+    """What to choose from.
 
     Attributes:
         cpus: CPUs that this process may use.
@@ -159,7 +159,7 @@ class Choice:
         kind: ``"sequential"`` (in the caller), ``"thread"`` or ``"process"``.
         reason: one line for people.
         measurements: the figures behind it.
-        others: how many threads of other programs wanted the CPUs meanwhile.
+        others: how many threads of other programs wanted the CPUs at the time.
     """
 
     kind: Kind
@@ -317,7 +317,7 @@ def choose(measured: Measurements, remaining: int | None, have: Resources) -> Ch
 
 
 def better(kind: Kind, measured: Measurements, remaining: int | None, have: Resources) -> Kind:
-    """Return where the rest is to run that runs on workers of `kind` now: there, if in doubt.
+    """Return where the rest should run that now runs on workers of `kind`: there, if in doubt.
 
     Example:
         >>> waits = Measurements(items=1, item_seconds=0.02, cpu_seconds=0.0001)

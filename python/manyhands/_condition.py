@@ -290,7 +290,7 @@ class _Looks:
         self.left: float | None = None
 
     def in_vain(self) -> bool:
-        """Look; whether it is worth while to wait, and look again."""
+        """Look; return whether it is worth waiting and looking again."""
         self.result = self._predicate()
         if self.result:
             return False
@@ -311,7 +311,7 @@ def _let_go(lock: Any) -> Callable[[], object]:
 
 
 async def _surely(acquire: Callable[[], Awaitable[object]]) -> None:
-    """Acquire even if the task is being cancelled: who waits with a lock comes back with it."""
+    """Acquire even if the task is being cancelled: a wait must end with its lock held."""
     import asyncio
 
     cancelled: asyncio.CancelledError | None = None

@@ -108,7 +108,7 @@ def _is_same(one: Context, other: Context) -> bool:
 
 
 def apply_context(data: bytes) -> Context:
-    """Makes the context in which a task is to run.
+    """Make the context in which to run a task.
 
     Args:
         data: what ``dump_context`` returned.
@@ -139,7 +139,7 @@ def apply_context(data: bytes) -> Context:
         try:
             value = pickle.loads(pickled)
         except Exception:
-            continue  # a value that cannot be made anew here stays behind, as promised
+            continue  # a value that cannot be unpickled here stays behind, as promised
         context.run(variable.set, value)
         keep = keep and is_constant(value)
     _last_applied = (data, context) if keep else None
@@ -179,7 +179,7 @@ def reduce_variable(
 
 
 def variable_at(home: Home) -> ContextVar[Any] | None:
-    """The variable that lives at a home in this process, or None."""
+    """Return the variable that lives at a home in this process, or None."""
     module, name = home
     settled = _settled.get(home)
     if settled is not None:
@@ -189,7 +189,7 @@ def variable_at(home: Home) -> ContextVar[Any] | None:
 
 
 def _settle(home: Home, name: str, *default: Any) -> ContextVar[Any]:
-    """Looks a variable up, or makes it: functions that refer to one home share one variable."""
+    """Look a variable up, or make it: functions that refer to one home share one variable."""
     module, attribute = home
     if module and module != "__main__":
         import importlib

@@ -1,4 +1,4 @@
-"""Where the rest of a map runs: judged anew as items end, and changed if that is worth it."""
+"""Where the rest of a map runs: decided again as items end, and changed if that pays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Course"]
 
 T = TypeVar("T")
 
-# The rest is judged anew at most so often, in seconds, and moves at most so many times.
+# The rest is reconsidered at most so often, in seconds, and moves at most so many times.
 REVIEW: Final = 0.02
 MOVES: Final = 4
 # Threads beyond this many begin once some items have shown what memory they take.
@@ -49,7 +49,7 @@ class Course(Generic[T]):
     if they end it before.
 
     Args:
-        work: what is to be mapped.
+        work: what to map.
         loan: lends executors.
         pilot: what has run the first items.
         choice: what it has chosen: threads or processes.

@@ -1,6 +1,6 @@
 """What a thread says that waits for a lock in a circle.
 
-Every long wait for a lock publishes its stack, mostly in vain and in time only if that is quick. So
+Every long wait for a lock publishes its stack, mostly for nobody, and must do so quickly. So
 nothing is imported for it, and the lines of source are added by the one that is told.
 """
 
@@ -33,7 +33,7 @@ _STARTERS = tuple(
 
 
 def own_stack() -> str:
-    """The innermost frames of the calling thread, outermost first, each as a line; and its name."""
+    """Return the innermost frames of the calling thread as lines, outermost first; and its name."""
     here: FrameType = sys._getframe(1)
     lines: list[str] = []
     frame: FrameType | None = here
@@ -52,7 +52,7 @@ def _line_of(frame: FrameType) -> str:
 
 
 def _own_name() -> str:
-    """The name of the calling thread; empty if it has none, as in a program without threads."""
+    """Return the calling thread's name; empty if it has none, as in a program without threads."""
     threading = sys.modules.get("threading")
     if threading is None:
         return ""
@@ -63,7 +63,7 @@ def _own_name() -> str:
 
 
 def _with_source(stack: str) -> str:
-    """The stack as a traceback shows it: after each frame its line of source, where that is had."""
+    """Return the stack as a traceback shows it: each frame with its line of source, if known."""
     import linecache
 
     lines: list[str] = []
@@ -87,7 +87,7 @@ def _told(published: str) -> tuple[str, str]:
 
 
 def deadlock_error(members: tuple[tuple[int, int, str, str], ...]) -> DeadlockError:
-    """The error for (pid, thread, lock, stack) of each member, the caller first."""
+    """Return the error for (pid, thread, lock, stack) of each member, the caller first."""
     from manyhands._errors import DeadlockError, DeadlockMember
 
     told = [_told(published) for *_, published in members]

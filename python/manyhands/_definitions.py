@@ -181,7 +181,7 @@ def _array(kind: Any, length: int) -> Any:
 
 
 def _compound(tracked: str, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> Any:
-    # Once per process: instances of one class are to be of one class here, too.
+    # Once per process: instances of one class must be of one class here, too.
     known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracked)
     if known is not None:
         return known

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attempt_until", "door_number"]
 
-# Seconds. A knock is lost if the one who was to pass it on is killed; then this finds out.
+# Seconds. A wake-up is lost if the process that should pass it on is killed; then this finds out.
 _BACKSTOP = 0.2
 
 
@@ -115,7 +115,7 @@ async def _door_of(loop: asyncio.AbstractEventLoop) -> _LoopDoor:
 
 
 async def door_number() -> int:
-    """The number of the running event loop's door."""
+    """Return the number of the running event loop's door."""
     import asyncio
 
     door = await _door_of(asyncio.get_running_loop())

@@ -56,7 +56,7 @@ class TaskTimeout(ManyhandsError, TimeoutError):
 class OwnerDied(ManyhandsError):
     """A process died while it held this lock, so what the lock protects may be half-changed.
 
-    `acquire()` raises it *with the lock held*: put right what the lock protects, say so with the
+    `acquire()` raises it *with the lock held*: repair what the lock protects, say so with the
     lock's `recover()`, and release it. Released without that, the lock is poisoned: every later
     `acquire()` raises it, too, until somebody calls `recover()`.
 

@@ -54,7 +54,7 @@ class Reserved(Protocol):
         """Schedule the task, whose future is there already."""
 
     def _give_back(self) -> None:
-        """The task has been submitted, or will never be."""
+        """Note that the task has been submitted, or never will be."""
 
 
 class Executor(Maps, concurrent.futures.Executor):
@@ -83,7 +83,7 @@ class Executor(Maps, concurrent.futures.Executor):
 
     @abstractmethod
     def _reserve(self) -> Reserved:
-        """Announce a task; it is then taken even if the executor has been shut down meanwhile."""
+        """Announce a task; it is then taken even if the executor is shut down before."""
 
     def _announced(self) -> set[Future[Any]]:
         """Return the futures of the tasks that have been announced."""

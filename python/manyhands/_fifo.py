@@ -47,7 +47,7 @@ def open_fifo(
     Any number of programs may write at the same time, and one reads.
 
     Args:
-        path: where the FIFO is or is to be, with permissions for this user only.
+        path: where the FIFO is or will be, with permissions for this user only.
         mode: ``"r"`` to receive: does not wait, and `recv` raises EOFError once the last writer
             has gone. ``"w"`` to send: waits until somebody receives. ``"r+"`` for both: does not
             wait, and there is no end as long as this one is open.
@@ -55,7 +55,7 @@ def open_fifo(
             in the program that receives. Otherwise messages are bytes.
         trusted: with ``pickle=True``, receive although other users may write to the FIFO or put
             another one in its place.
-        timeout: seconds to wait for a reader with mode ``"w"``; None means for ever.
+        timeout: seconds to wait for a reader with mode ``"w"``; None means no limit.
 
     Raises:
         FileExistsError: there is something else at that path.
@@ -151,12 +151,12 @@ class _Deadline:
         )
 
     def milliseconds(self) -> int | None:
-        """What is left, rounded up, as poll() takes it."""
+        """Return what is left, rounded up, as poll() takes it."""
         return None if self._end is None else int(self.at_most(1e6) * 1000) + 1
 
     @contextlib.contextmanager
     def hold(self, lock: threading.Lock) -> Iterator[None]:
-        """Holds a lock of this process, if it can be had in time."""
+        """Hold a lock of this process, if it can be had in time."""
         if not lock.acquire(timeout=-1 if self._end is None else self.at_most(1e6)):
             raise TimeoutError(errno.ETIMEDOUT, "another thread is using this end of the FIFO")
         try:
@@ -170,8 +170,8 @@ class Fifo:
     """An open FIFO that carries messages; see `open_fifo`.
 
     Its methods may be called from several threads. It is a context manager, iterates over the
-    messages until the last writer has gone, has a `fileno`, and pickles as its path: who unpickles
-    it opens the FIFO anew.
+    messages until the last writer has closed it, has a `fileno`, and pickles as its path:
+    unpickling opens the FIFO again.
 
     Attributes:
         name: the absolute path.
@@ -244,7 +244,7 @@ class Fifo:
         """Return the next message: bytes, or an object if opened with ``pickle=True``.
 
         Args:
-            timeout: seconds to wait; None means for ever.
+            timeout: seconds to wait; None means no limit.
 
         Raises:
             EOFError: every writer has gone, and there is no message left.
@@ -264,7 +264,7 @@ class Fifo:
         """Return whether there is a message (or the end), after waiting for one.
 
         Args:
-            timeout: seconds to wait; None means for ever.
+            timeout: seconds to wait; None means no limit.
         """
         deadline = _Deadline(timeout)
         with deadline.hold(self._receiving):
@@ -326,14 +326,14 @@ class Fifo:
             self._receiving.release()
 
     def _next(self) -> bytes | None:
-        """The next message, or None if it is not there yet; at the end EOFError."""
+        """Return the next message, or None if it is not there yet; at the end EOFError."""
         self._check(self.readable, "FIFO is write-only")
         if not self._messages.has_one() and not self._fill():
             return None
         return self._messages.take()
 
     def _fill(self) -> bool:
-        """Reads what there is; whether there is a message then. EOFError when all writers went."""
+        """Read what there is; whether there is a message then. EOFError when all writers went."""
         descriptor = self.fileno()
         while not self._messages.has_one():
             poller = select.poll()
@@ -362,7 +362,7 @@ class Fifo:
 
         Args:
             message: bytes-like, or an object that can be pickled.
-            timeout: seconds to wait for room and for other writers; None means for ever. A message
+            timeout: seconds to wait for room and for other writers; None means no limit. A message
                 that was sent only in part is dropped by the receiver.
 
         Raises:
@@ -438,7 +438,7 @@ class Fifo:
         return True
 
     def _part_from_parent(self) -> None:
-        """After a fork: opens the file anew, because a lock belongs to the *open* file."""
+        """After a fork: open the file again, because a lock belongs to the *open* file."""
         descriptor = self.fileno()
         flags = _FLAGS[self.mode] | os.O_NONBLOCK | os.O_CLOEXEC
         own = os.open(f"/proc/self/fd/{descriptor}", flags)
@@ -451,7 +451,7 @@ class Fifo:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _try_write(self, part: bytes) -> bool:
-        """Writes all of a part, or nothing: it is not longer than PIPE_BUF."""
+        """Write all of a part, or nothing: it is not longer than PIPE_BUF."""
         try:
             os.write(self.fileno(), part)
         except BlockingIOError:

@@ -1,7 +1,7 @@
 """Which modules of this program other processes find, too, and which travel by value.
 
 A module that was loaded from a file by hand, or made at run time, is in ``sys.modules`` like any
-other; a worker that is sent a function of it by name looks for it in vain. One that is being
+other; a worker that is sent a function of it by name does not find it. One that is being
 imported at this moment is found; but a worker that imports it comes to the same call that waits for
 the worker here, and starts workers of its own, without end.
 """
@@ -79,7 +79,7 @@ def _checked_name(module: ModuleType) -> str:
 
 
 def is_found(module: str) -> bool:
-    """Say whether others find a module of this name, and are to take it from there."""
+    """Say whether others find a module of this name, and should import it from there."""
     _look()
     return module not in _missing and not any(
         module == name or module.startswith(name + ".") for name in (*_registered, *_unfinished)
@@ -87,7 +87,7 @@ def is_found(module: str) -> bool:
 
 
 def names_by_value(data: bytes) -> bool:
-    """Say whether a pickle may name a module that is not to be taken by name.
+    """Say whether a pickle may name a module that must not be taken by name.
 
     It may also be a text that happens to be in there: then nothing is lost but time.
     """

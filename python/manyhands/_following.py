@@ -122,7 +122,7 @@ def _fail(following: Future[Any], error: BaseException) -> None:
     try:
         following.set_exception(error)
     except InvalidStateError:
-        pass  # it was cancelled meanwhile
+        pass  # it has been cancelled in the meantime
 
 
 def submit_after(

@@ -1,9 +1,9 @@
 """Forked children that do not wait for imports which nobody will ever finish.
 
 CPython's lock of a module that is being imported stays locked in a forked child, where the thread
-that would unlock it does not exist: whoever imports that module there waits for ever. Much of this
+that would unlock it does not exist: importing that module there waits forever. Much of this
 package is imported when first used, in whatever thread that happens. So a child forgets what other
-threads were importing, and imports it anew when it needs it.
+threads were importing, and imports it again when it needs it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Forwarder:
         self._broken = False
 
     def output(self, participant: int, pid: int, stream: Stream, data: bytes) -> None:
-        """Takes what a worker has written to one of its streams, and shows the complete lines.
+        """Take what a worker has written to one of its streams, and show the complete lines.
 
         Args:
             participant: number of the worker.
@@ -71,7 +71,7 @@ class Forwarder:
             self._show(key, assembler.feed(data))
 
     def ended(self, participant: int) -> None:
-        """Shows what a worker that has ended left without an end of line.
+        """Show what a worker that has ended left without an end of line.
 
         Args:
             participant: number of the worker; it may be used again for a new one.
@@ -84,7 +84,7 @@ class Forwarder:
                     self._show(key, assembler.finish())
 
     def deliver(self, kind: bytes, payload: bytes) -> None:
-        """Takes one frame of a worker's records pipe.
+        """Take one frame of a worker's records pipe.
 
         Args:
             kind: ``b"L"``, ``b"W"``, ``b"B"`` or ``b"S"``, as described in ``_records``.
@@ -103,7 +103,7 @@ class Forwarder:
             _complain()
 
     def broken(self, text: str) -> None:
-        """Logs that an initializer has failed: once, however many workers say so.
+        """Log that an initializer has failed: once, however many workers say so.
 
         Args:
             text: the traceback.
@@ -119,7 +119,7 @@ class Forwarder:
         return self._prefix.replace("{worker}", str(participant)).replace("{pid}", str(pid))
 
     def _show(self, key: tuple[int, Stream], text: str) -> None:
-        """Writes text that ends with an end of line, or is the beginning of a very long line."""
+        """Write text that ends with an end of line, or is the beginning of a very long line."""
         if not text:
             return
         stream = key[1]
@@ -161,11 +161,11 @@ class _LineAssembler:
         self._at_start = True  # nothing of the current line has been given out yet
 
     def feed(self, data: bytes) -> str:
-        """The lines that ``data`` completes; empty while there is only a part of one."""
+        """Return the lines that ``data`` completes; empty while there is only a part of one."""
         return self._take(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """What is left, with the end of line that it lacks."""
+        """Return what is left, with the end of line that it lacks."""
         text = self._take(self._decoder.decode(b"", True))
         if self._partial or not self._at_start:
             text += self._labelled("".join(self._partial) + "\n")
@@ -230,7 +230,7 @@ def _log(fields: dict[str, Any]) -> None:
 
 
 def _complain() -> None:
-    """Shows an error of the parent's own handlers or filters where errors of handlers are shown."""
+    """Show an error of the parent's own handlers or filters where errors of handlers are shown."""
     try:
         if logging.raiseExceptions and sys.stderr is not None:
             traceback.print_exc()

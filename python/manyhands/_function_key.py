@@ -1,4 +1,4 @@
-"""When a function's pickle may be kept and sent again, and when it has to be made anew.
+"""When a function's pickle may be kept and sent again, and when it must be made again.
 
 A function that a worker imports by name is always the same few bytes. One that travels by value
 carries along what it refers to: its pickle holds for as long as all of that is still the same, and
@@ -43,12 +43,12 @@ def function_key(fn: Callable[..., Any]) -> tuple[bytes | None, Guard | Literal[
     """Pickles a function and says for how long the pickle holds.
 
     Args:
-        fn: what is to be called in a worker.
+        fn: what to call in a worker.
 
     Returns:
-        The pickle, for ``_pickling.loads``, and its guard: None if it holds for ever (the worker
+        The pickle, for ``_pickling.loads``, and its guard: None if it holds forever (the worker
         imports the function by name), or a tuple of ``(container, name, value)`` for
-        ``_native.guard_holds`` to check. ``(None, False)`` if it must be made anew for every task,
+        ``_native.guard_holds`` to check. ``(None, False)`` if it must be pickled for every task,
         because something that travels with it can change without notice.
 
     Raises:
@@ -77,7 +77,7 @@ def _guard_of(fn: Callable[..., Any]) -> Guard | Literal[False] | None:
 
 
 def _collect(fn: FunctionType, collected: list[tuple[object, str, object]], seen: set[int]) -> bool:
-    """Adds everything that ``fn`` carries along; False as soon as something of it can change."""
+    """Add everything that ``fn`` carries along; False as soon as something of it can change."""
     if id(fn) in seen:
         return True
     seen.add(id(fn))
@@ -88,7 +88,7 @@ def _collect(fn: FunctionType, collected: list[tuple[object, str, object]], seen
     ]
     carried: list[object] = list(fn.__defaults__ or ())
     for names in (fn.__kwdefaults__ or {}, fn.__dict__):
-        for name, value in list(names.items()):  # other threads may set attributes meanwhile
+        for name, value in list(names.items()):  # other threads may set attributes in the meantime
             found.append((names, name, value))
             carried.append(value)
     for cell in fn.__closure__ or ():

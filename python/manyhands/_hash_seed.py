@@ -26,7 +26,7 @@ def chosen() -> str | None:
         return None
     seed = _chosen.get("seed")
     if seed is None:
-        # Not 0, which is no seed; and nobody outside is to guess it, as with Python's own. In one
+        # Not 0, which is no seed; and nobody outside may guess it, as with Python's own. In one
         # step: pools that threads start at the same time have the same seed.
         made = str(1 + int.from_bytes(os.urandom(4), "little") % 0xFFFF_FFFF)
         seed = _chosen.setdefault("seed", made)

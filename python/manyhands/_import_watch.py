@@ -19,7 +19,7 @@ __all__ = ["NewModules", "after_import"]
 
 
 def after_import(name: str, action: Callable[[], None]) -> None:
-    """Calls ``action`` once the module is there: at once, or just after its first import.
+    """Call ``action`` once the module is there: at once, or just after its first import.
 
     Args:
         name: full name of a module.
@@ -45,7 +45,7 @@ class _Watch:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's spec, its loader made to call the action, or None for other modules."""
+        """Return the module's spec, whose loader calls the action, or None for other modules."""
         if name != self.name or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)

@@ -9,12 +9,12 @@ __all__ = ["arrange"]
 
 
 def arrange(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> tuple[int, int]:
-    """Moves inherited descriptors to the numbers that their objects know them by.
+    """Move inherited descriptors to the numbers that their objects know them by.
 
     Args:
         control_fd: the zygote's end of its socket.
         segment_fd: the parent's segment.
-        inherited: the number here of each, and the number that it is to have.
+        inherited: the number here of each, and the number that it must have.
 
     Returns:
         The new numbers of the control socket and the segment, out of the way of all the others.

@@ -8,7 +8,7 @@ __all__ = ["keep_for_child"]
 
 
 def keep_for_child(thing: object) -> None:
-    """Called while `thing` is pickled by its address: keeps it as long as the process it goes to.
+    """Keep `thing`, which is being pickled by its address, as long as the process it goes to.
 
     A process that multiprocessing spawns gets its arguments when it has started, and its parent
     forgets them at once: without this, ``Process(target=work, args=(mh.Queue(),)).start()`` would

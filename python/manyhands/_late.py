@@ -62,7 +62,7 @@ class _First:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module that is in no package; None for others."""
+        """Return the spec of a module that is in no package; None for others."""
         if path is not None or get_ident() != self._thread:
             return None
         found: ModuleSpec | None = self._usual.find_spec(name, _path, target)

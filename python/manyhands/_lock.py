@@ -78,7 +78,7 @@ class _OwnedLock(Acquirable):
         return self
 
     def _taken_over(self, pid: int | None) -> None:
-        """Called with the lock held, whose last owner has died: process `pid`, if it is known."""
+        """React to a dead owner (process `pid`, if known); the caller now holds the lock."""
         from manyhands._errors import OwnerDied
 
         error = OwnerDied(
@@ -93,7 +93,7 @@ class _OwnedLock(Acquirable):
         self.recover()
 
     def _tell_without(self, error: OwnerDied) -> None:
-        """Called where the error is raised but the lock not kept."""
+        """Reword the error for a caller that does not keep the lock."""
         error.held = False
         advice = "acquire() raises this again, but with the lock held: repair it then, and call"
         error.args = (f"{self._death(error.pid)}; the lock is not held now. {advice} recover()",)
@@ -116,7 +116,7 @@ class Lock(_native.LockBase, _OwnedLock):
         name: makes it one lock for all processes of this user that give the same name.
         on_owner_died: what `acquire` does when a process died holding the lock: ``"raise"``
             `OwnerDied` (with the lock held), ``"acquire"`` as if nothing had happened, or call this
-            function with the `OwnerDied` while the lock is held, to put right what it protects.
+            function with the `OwnerDied` while the lock is held, to repair what it protects.
 
     Raises:
         ValueError: what has that name is no `Lock`; it is empty, or longer than 200 bytes.
@@ -172,7 +172,7 @@ class RLock(_native.RLockBase, _OwnedLock):
         self._release_as(task_number())
 
     def _task_that_owns(self) -> int | None:
-        """The number of the running asyncio task, if that is the owner."""
+        """Return the number of the running asyncio task, if that is the owner."""
         if not _numbers:
             return None  # no task has ever acquired one
         import asyncio
@@ -185,7 +185,7 @@ class RLock(_native.RLockBase, _OwnedLock):
         return number if number is not None and self._is_owned_as(number) else None
 
     def _refuse_wait(self) -> None:
-        """Called before a wait for a task of this process.
+        """Refuse to wait for the running task, which would wait for itself.
 
         Raises:
             RuntimeError: it is the running one, which would wait for itself.
@@ -210,7 +210,7 @@ _next_number = count(1)
 
 
 def task_number() -> int:
-    """A number for the running task that no thread has: threads' numbers are below 2**22."""
+    """Return a number for the running task that no thread has: threads' numbers are below 2**22."""
     import asyncio
 
     task = asyncio.current_task()

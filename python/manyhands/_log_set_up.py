@@ -44,7 +44,7 @@ def state() -> tuple[dict[str, int], int, dict[int, str], type | None]:
         level = getattr(logger, "level", 0)  # a placeholder has none
         if level:
             levels[name] = level
-    # A copy first: other threads may name levels meanwhile.
+    # A copy first: other threads may name levels in the meantime.
     names = dict(dict(logging._levelToName).items() - _USUAL.items())
     made_of = logging.getLoggerClass()
     disabled = logging.root.manager.disable

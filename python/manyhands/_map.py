@@ -170,7 +170,7 @@ def imap(
     work.buffersize = checked_bound("buffersize", buffersize)
     shown = open_progress(progress, label_of(fn), work.feed.remaining)
     if work.workers == "auto" and is_in_coroutine():
-        # Measuring takes a while, which the event loop is not to wait for.
+        # Measuring takes a while, and the event loop must not wait for it.
         expect_choice()
         pieces = _pieces_of(send(auto_pieces, work, ordered))
     elif work.workers == "auto":

@@ -20,14 +20,14 @@ _PAIR = struct.Struct("=QQ")
 
 
 def load(message: bytearray) -> Any:
-    """Loads the pickle of a message, whose buffers become parts of the message itself.
+    """Load the pickle of a message, whose buffers become parts of the message itself.
 
     Args:
         message: what a queue or pipe received; it belongs to the loaded object from now on.
 
     Raises:
         ValueError: the lengths in the message are not those of its parts.
-        Exception: whatever the pickled objects raise while they are made anew.
+        Exception: whatever the pickled objects raise while they are unpickled.
     """
     view = memoryview(message)
     try:

@@ -313,7 +313,7 @@ class Pair:
         passed = perf_counter() - self._compared
         if cpu is not None and self._cpu is not None and passed >= SHORTEST:
             self._most = max(self._most, (cpu - self._cpu) / passed)
-            # From here on anew: later they may have other CPUs.
+            # Measured from here on: later they may have other CPUs.
             self._cpu, self._compared = cpu, before
 
     def meet(self, meter: Meter) -> None:
@@ -336,7 +336,7 @@ class Pair:
                 self._first[meter] = reading
 
     def leave(self, last: Reading) -> None:
-        """A piece has ended."""
+        """Note that a piece has ended."""
         with self._lock:
             if self._ended is None and self._met.is_set():
                 self._ended = last.at
@@ -367,7 +367,7 @@ class Pair:
                 sleep(LOOK_AGAIN)
 
     def _overlap_to_come(self) -> bool:
-        """Whether the pieces have met and one goes on, so that more is to be learned."""
+        """Whether the pieces have met and one goes on, so that there is more to learn."""
         return self._met.is_set() and any(meter.last is None for meter in self._meters)
 
     def _look(self) -> Overlap | None:

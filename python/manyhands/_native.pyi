@@ -77,7 +77,7 @@ class Beginning:
 
 @final
 class ThreadWorker:
-    """A worker of a thread pool, for the thread that is to be it."""
+    """A worker of a thread pool, for the thread that will be it."""
 
     @property
     def number(self) -> int: ...
@@ -89,7 +89,7 @@ class ThreadWorker:
     def dismiss(self) -> None: ...
 
 def forget_functions() -> None:
-    """Have all pools pickle their functions anew: what was found of them holds no more."""
+    """Have all pools pickle their functions again: what was found of them no longer holds."""
 
 def settle() -> None:
     """Make everything now that is made when it is first used; to be called before a fork."""
@@ -342,7 +342,7 @@ def adopt_ends_in_child() -> None:
 
 @final
 class Door:
-    """A socket at which others knock when an event loop, or who selects it, should look again."""
+    """A socket that wakes an event loop, or a thread that selects it, to look again."""
 
     def __init__(self) -> None: ...
     @property

@@ -39,7 +39,7 @@ _LAST = ord(",")
 
 
 def cut(content: bytes | memoryview) -> list[bytes]:
-    """A message as what is to be written, each piece at once."""
+    """Return a message as the pieces to write, each at once."""
     pieces = [bytes(content[at : at + _PART]) for at in range(0, len(content), _PART)] or [b""]
     last = len(pieces) - 1
     return [
@@ -63,7 +63,7 @@ class Messages:
         return self._whole.popleft()
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the pipe."""
+        """Take the next bytes of the pipe."""
         self._bytes += chunk
         at = 0
         try:

@@ -1,4 +1,4 @@
-"""How a task is to be run: what `Executor.options` takes."""
+"""How to run a task: what `Executor.options` takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRIORITY_LIMIT: Final = 2**31
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """How a task is to be run; made and checked by `Executor.options`.
+    """How to run a task; made and checked by `Executor.options`.
 
     Attributes:
         timeout: seconds that one attempt may run (waiting in the queue does not count), or None.

@@ -30,7 +30,7 @@ _MODULES = {
     "gmpy2_context": "gmpy2",
     "numpy.ufunc.extobj": "numpy",
 }
-# By module: a value's text, and what was sent for it. Pickling anew for each task takes longer.
+# By module: a value's text, and what was sent for it. Pickling it for each task takes longer.
 _last_sent: dict[str, tuple[str, bytes]] = {}
 # What to set in the task's context as soon as the task imports the module.
 _awaited: ContextVar[tuple[Sent, ...]] = ContextVar("_awaited", default=())

@@ -19,7 +19,7 @@ __all__ = ["Pace", "ramp"]
 CHUNK_SECONDS: Final = 0.003
 # Below this the cost of a task starts to show, so that even the last chunks are not shorter.
 SHORTEST_SECONDS: Final = 0.0005
-# More small items than this fall out of the CPU's caches on their way: dearer than a task.
+# More small items than this fall out of the CPU's caches on their way: that costs more than a task.
 LARGEST: Final = 4096
 # Pickling a chunk holds up the caller, and its bytes sit in shared memory.
 SUBMIT_SECONDS: Final = 0.002

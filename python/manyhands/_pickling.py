@@ -71,7 +71,7 @@ def dumps(obj: object, place: str = "") -> tuple[bytes, list[pickle.PickleBuffer
 
 
 def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> Any:
-    """Loads what ``dumps`` has pickled.
+    """Load what ``dumps`` has pickled.
 
     Exceptions in it are made even if their classes cannot make them.
 
@@ -80,7 +80,7 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
         buffers: the buffers that were kept apart, in the same order.
 
     Raises:
-        Exception: whatever the pickled objects raise while they are made anew, for example
+        Exception: whatever the pickled objects raise while they are unpickled, for example
             ModuleNotFoundError for a module that cannot be imported here.
 
     Example:
@@ -95,7 +95,7 @@ def loads(data: bytes | bytearray | memoryview, buffers: Iterable[Any] = ()) -> 
 
 
 def advise(error: ModuleNotFoundError) -> None:
-    """Adds to the error of an object from another process what can be done about it."""
+    """Add to the error of an object from another process what can be done about it."""
     error.add_note(
         f"an object from another process needs the module {error.name!r}, which cannot be found "
         "here: make it importable (with PYTHONPATH, for example), or have it sent along with "
@@ -219,5 +219,5 @@ class Inherited:
         self.descriptor = descriptor
 
     def detach(self) -> int:
-        """Gives the descriptor away; the caller closes it."""
+        """Give the descriptor away; the caller closes it."""
         return self.descriptor

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 # The search pickles parts of the object again and again; it ends after so many attempts, wherever
-# it has got to, so that an error about a huge object does not take for ever to be told.
+# it has got to, so that an error about a huge object is not endless in coming.
 _ATTEMPTS = 300
 _DEPTH = 12
 
@@ -31,7 +31,7 @@ _FOR_INITARGS = (
 
 
 def explain(error: Exception, obj: object, place: str) -> Exception:
-    """An exception of the same type that names the offending object and where it sits.
+    """Return an exception of the same type that names the offending object and where it sits.
 
     Args:
         error: what pickling ``obj`` has raised.
@@ -112,7 +112,7 @@ class _Search:
 
 
 def _parts(obj: Any) -> Iterator[tuple[str, object]]:
-    """What ``obj`` is made of, each with the text that leads from ``obj`` to it."""
+    """Return what ``obj`` is made of, each with the text that leads from ``obj`` to it."""
     kind = type(obj)
     if issubclass(kind, dict):
         for key, value in dict.items(obj):
@@ -154,7 +154,7 @@ def _parts_of_function(fn: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _short(obj: object) -> str:
-    """A repr that never fails and never is long."""
+    """Return a repr; never fails, and is never long."""
     try:
         text = repr(obj)
     except Exception:

@@ -151,9 +151,9 @@ def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
     """Return the speed-up that some pairs show together; None if there is no telling.
 
     Other work on the machine makes threads wait for each other that would not have to. And it hides
-    a part of what others wait for the GIL, who get up every few milliseconds to ask for it, and
+    a part of what others wait for the GIL, which wake every few milliseconds to ask for it, and
     queue for a CPU then. So threads are free of each other only if they were seen to compute at the
-    same time, or if several pairs have hardly waited: who waits for the GIL sleeps for some
+    same time, or if several pairs have hardly waited: a wait for the GIL sleeps for some
     milliseconds between two looks. They take turns if the pair that says so most clearly does.
 
     Args:
@@ -178,14 +178,14 @@ class Pilot(Generic[T]):
         options: how items run.
         fn: the function.
         feed: the input; what the pilot takes from it is in `pieces`.
-        have: what there is to choose from.
+        have: what to choose from.
         most: the pilot may take at most this many items, None for no limit.
         return_exceptions: whether an item's exception takes the place of its result.
         growth: how many times dearer than the next items all that are left are taken to be.
 
     Attributes:
         pieces: what has been run or is running, in order.
-        have: what there is to choose from, the memory included once it matters, and what others
+        have: what to choose from, the memory included once it matters, and what others
             want of it.
         held: bytes of memory that this process held before.
     """
@@ -405,7 +405,7 @@ class Pilot(Generic[T]):
             if piece.failed():
                 return spent.own, spent.cpu
             if len(self.pieces) == 1:
-                # Often dearer than the rest: imports, caches. Counts only if it stays alone.
+                # Often costs more than the rest: imports, caches. Counts only if it stays alone.
                 first = (spent.own, spent.cpu)
             else:
                 counted += len(piece.items)

@@ -60,7 +60,7 @@ def Pipe(duplex: bool = True, *, name: str | None = None) -> tuple[Connection, C
 
 
 def _bytes_of(buf: Any) -> memoryview:
-    """The bytes of a bytes-like object in their order, whatever their format."""
+    """Return the bytes of a bytes-like object in their order, whatever their format."""
     view = memoryview(buf)
     if view.nbytes == 0:
         return memoryview(b"")
@@ -70,7 +70,7 @@ def _bytes_of(buf: Any) -> memoryview:
 
 
 def _is_end(error: EOFError) -> bool:
-    """Say whether the other end has gone; what a message raises when it is made anew says more."""
+    """Say whether the other end has gone; what a message raises when it is unpickled says more."""
     return not error.args
 
 
@@ -123,7 +123,7 @@ class Connection(_native.ConnectionBase[Sent, Received]):
         """Return whether there is something to receive, or the end.
 
         Args:
-            timeout: seconds to wait for it; None means for ever.
+            timeout: seconds to wait for it; None means no limit.
 
         Raises:
             OSError: closed, or only for sending.
@@ -221,7 +221,7 @@ class Connection(_native.ConnectionBase[Sent, Received]):
         """Receive an object, without blocking the event loop.
 
         Args:
-            timeout: seconds to wait; None means for ever.
+            timeout: seconds to wait; None means no limit.
 
         Raises:
             TimeoutError: nothing came in time.
@@ -242,7 +242,7 @@ class Connection(_native.ConnectionBase[Sent, Received]):
 
         Args:
             obj: what to send.
-            timeout: seconds to wait for room; None means for ever.
+            timeout: seconds to wait for room; None means no limit.
 
         Raises:
             TimeoutError: there was no room in time.

@@ -12,7 +12,7 @@ __all__ = ["portrait", "view_portrait"]
 
 
 def portrait(executor: Executor, workers: int, tasks: int) -> str:
-    """The `repr` of an executor.
+    """Return the `repr` of an executor.
 
     Args:
         executor: the executor.
@@ -32,7 +32,7 @@ def portrait(executor: Executor, workers: int, tasks: int) -> str:
 
 
 def view_portrait(view: BoundExecutor) -> str:
-    """The `repr` of a view: its executor, and those options that are not as usual."""
+    """Return the `repr` of a view: its executor, and those options that are not as usual."""
     options = view._options
     changes = {each.name: getattr(options, each.name) for each in fields(options)}
     usual = {each.name: each.default for each in fields(options)}

@@ -38,7 +38,7 @@ class Primitive:
         return (_open, (type(self), self._address(), self._keywords()), state)
 
     def _keywords(self) -> dict[str, Any]:
-        """What the native half and `_set_up` need in another process."""
+        """Return what the native half and `_set_up` need in another process."""
         return {}
 
     def _set_up(self, *arguments: Any, **keywords: Any) -> None:
@@ -54,7 +54,7 @@ def _open(kind: type[Primitive], address: tuple[Any, ...], keywords: dict[str, A
 
 
 def check_made_with(primitive: object, what: str, said: object, is_: object) -> None:
-    """Called by `__init__`, whose arguments have gone to `__new__`, too.
+    """Check an argument of `__init__` against the one that `__new__` got.
 
     Raises:
         TypeError: not if they are the same: a subclass has changed them in between.

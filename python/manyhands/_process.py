@@ -368,7 +368,7 @@ class ProcessPoolExecutor(Executor):
 
         for running in started:
             told: set[int] = set()
-            # Once more, for those that have started meanwhile.
+            # Once more, for those that have started in the meantime.
             while new := [p for pid, p in processes_of(running.engine).items() if pid not in told]:
                 for process in new:
                     getattr(process, operation)()
@@ -384,7 +384,7 @@ class ProcessPoolExecutor(Executor):
         return started
 
     def _started(self) -> list[Running]:
-        """What has been started and may not have ended yet."""
+        """Return what has been started and may not have ended yet."""
         return self._retired if self._running is None else [*self._retired, self._running]
 
     def _give_up(self) -> None:

@@ -20,7 +20,7 @@ __all__ = ["Progress", "ProgressOption", "label_of", "open_progress"]
 # True and a label mean a bar; a callable gets (items done, items in all or None).
 ProgressOption: TypeAlias = bool | str | Callable[[int, int | None], object] | None
 
-# A bar is drawn anew at most this often, in seconds.
+# A bar is redrawn at most this often, in seconds.
 _BAR_INTERVAL: Final = 0.1
 # A log is given a line at most this often, in seconds.
 _LINE_INTERVAL: Final = 5.0
@@ -170,7 +170,7 @@ class _Callback:
         self._function(state.done, state.total)
 
     def close(self, state: State) -> None:
-        """The last item has been told already."""
+        """Do nothing: the last item has been reported already."""
 
 
 class Progress:

@@ -38,12 +38,12 @@ class _AnyQueue(_native.QueueBase[Item]):
     def __iter__(self) -> Iterator[Item]:
         from manyhands._errors import ShutDown
 
-        # A generator: if an item raises StopIteration when it is made anew, that is not the end.
+        # A generator: if an item raises StopIteration when it is unpickled, that is not the end.
         try:
             while True:
                 yield self.get()
         except ShutDown:
-            # An item may raise it, too, when it is made anew.
+            # An item may raise it, too, when it is unpickled.
             if not self.is_shutdown:
                 raise
 
@@ -79,7 +79,7 @@ class _AnyQueue(_native.QueueBase[Item]):
         """Remove and return an item, without blocking the event loop.
 
         Args:
-            timeout: seconds to wait; None means for ever.
+            timeout: seconds to wait; None means no limit.
 
         Raises:
             queue.Empty: there was no item in time.
@@ -121,7 +121,7 @@ class _AnyQueue(_native.QueueBase[Item]):
 
         Args:
             item: what to put.
-            timeout: seconds to wait for room; None means for ever.
+            timeout: seconds to wait for room; None means no limit.
 
         Raises:
             queue.Full: there was no room in time.
@@ -151,7 +151,7 @@ class _AnyQueue(_native.QueueBase[Item]):
 
         Args:
             items: what to put.
-            timeout: seconds for all; None means for ever.
+            timeout: seconds for all; None means no limit.
 
         Raises:
             Exception: as `async_put`, and what the iterable raises. The items before have been put:
@@ -178,7 +178,7 @@ class _AnyQueue(_native.QueueBase[Item]):
             while True:
                 yield await self.async_get()
         except ShutDown:
-            # An item may raise it, too, when it is made anew.
+            # An item may raise it, too, when it is unpickled.
             if not self.is_shutdown:
                 raise
 
@@ -243,7 +243,7 @@ class _Sized(_AnyQueue[Item]):
         """As `join`, without blocking the event loop.
 
         Args:
-            timeout: seconds to wait; None means for ever.
+            timeout: seconds to wait; None means no limit.
 
         Returns:
             whether all is done; False if the time was up first.
@@ -286,8 +286,8 @@ class Queue(_Sized[Item]):
     down and is empty. In annotations ``Queue[int]`` is a queue of ints.
 
     Args:
-        maxsize: the most items it holds; 0 or less means any number. Who opens a queue by its name
-            need not say it.
+        maxsize: the most items it holds; 0 or less means any number. May be left out when
+            opening a queue by its name.
         name: makes it one queue for all processes of this user that give the same name. It is gone
             when none of them has it any more.
         memory: the most bytes of shared memory that items may take up; by default half of what this

@@ -60,7 +60,7 @@ class RecordPipe:
         self._pid = os.getpid()
 
     def send(self, kind: bytes, payload: bytes) -> bool:
-        """Sends one frame, waiting while the pipe is full.
+        """Send one frame, waiting while the pipe is full.
 
         Args:
             kind: ``LOG``, ``WARNING`` or ``BROKEN``.
@@ -85,7 +85,7 @@ class RecordPipe:
 
 
 def forward_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
-    """Sends the worker's log records to the parent, from when ``logging`` is first imported.
+    """Send the worker's log records to the parent, from when ``logging`` is first imported.
 
     Args:
         pipe: where to.
@@ -161,7 +161,7 @@ def _plain(value: object) -> object:
 
 
 def forward_warnings(pipe: RecordPipe) -> None:
-    """Sends the warnings that the worker's filters let through to the parent."""
+    """Send the warnings that the worker's filters let through to the parent."""
     import warnings
 
     show_here = warnings.showwarning

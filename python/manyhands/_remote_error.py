@@ -1,7 +1,7 @@
 """Exceptions on their way from a worker to whoever waits for the task.
 
 The exception itself travels, without those of its attributes that cannot be pickled; if it cannot
-be made anew, an error that tells all about it takes its place, so that a future always ends. The
+be unpickled, an error that tells all about it takes its place, so that a future always ends. The
 worker's traceback goes along as text.
 """
 
@@ -57,7 +57,7 @@ def _dump(error: BaseException) -> bytes:
 
 
 def _in_form(error: BaseException) -> tuple[object, bytes]:
-    """The first form of an exception that arrives as an exception, and the pickle of it."""
+    """Return the first form of an exception that arrives as an exception, and the pickle of it."""
     form: object = _exception_parts.Apart(error)
     try:
         return form, _dump_checked(form)
@@ -73,7 +73,7 @@ def _in_form(error: BaseException) -> tuple[object, bytes]:
 
 
 def _form_of_member(error: BaseException) -> object:
-    """What a member of a group is pickled as; something that tells of it, if it cannot be."""
+    """Return what a member of a group is pickled as: itself, or a description of it."""
     try:
         return _in_form(error)[0]
     except BaseException as problem:
@@ -100,10 +100,10 @@ def _dump_checked(error: object) -> bytes:
 
 
 def load_exception(data: bytes | memoryview) -> BaseException:
-    """Makes the exception that ``dump_exception`` has pickled.
+    """Make the exception that ``dump_exception`` has pickled.
 
     Its ``__cause__`` is a ``RemoteTraceback`` with the worker's traceback. Where the exception
-    cannot be made anew, a ``ManyhandsError`` tells its type, its repr and why. Never fails.
+    cannot be unpickled, a ``ManyhandsError`` tells its type, its repr and why. Never fails.
 
     Args:
         data: what ``dump_exception`` returned.
@@ -140,7 +140,7 @@ def load_exception(data: bytes | memoryview) -> BaseException:
 
 
 def load_raised(data: memoryview, _buffers: object) -> BaseException:
-    """Makes the exception of a pickle in shared memory, which never has buffers apart."""
+    """Make the exception of a pickle in shared memory, which never has buffers apart."""
     return load_exception(bytes(data))
 
 
@@ -163,7 +163,7 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Shows an exception as Python does, or as well as can be. Never fails.
+    """Show an exception as Python does, or as well as can be. Never fails.
 
     Example:
         >>> traceback_text(ValueError("no"))

@@ -105,7 +105,7 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> _Bridge:
 
 
 def _waiter(future: Future[T]) -> asyncio.Future[T]:
-    """What the running event loop completes once `future` is done."""
+    """Return what the running event loop completes once `future` is done."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[T] = loop.create_future()
     future.add_done_callback(partial(_bridge_of(loop).done, waiter))

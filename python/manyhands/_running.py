@@ -31,7 +31,7 @@ class Running:
 
     def __init__(self, engine: _native.ProcessEngine, state: StartState | None) -> None:
         self.engine = engine
-        self.state = state  # of the program at the start, if its workers are to follow changes
+        self.state = state  # of the program at the start, if its workers follow changes
         self.has_ended = False
         self.collector: threading.Thread | None = None
 

@@ -26,7 +26,7 @@ class Semaphore(_native.SemaphoreBase, Acquirable):
     further permits belong to nobody.
 
     Args:
-        value: permits at first, 0 or more. Who opens a semaphore by its name need not say it.
+        value: permits at first, 0 or more; may be left out when opening one by its name.
         name: makes it one semaphore for all processes of this user that give the same name.
 
     Raises:

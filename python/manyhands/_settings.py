@@ -45,7 +45,7 @@ class Settings(TypedDict):
     hash_seed: str | None  # of all processes that the program starts; None: the user has set it
     preload: list[str]
     logging: _log_set_up.LogSetUp
-    faulthandler: bool  # is to show the stacks of a worker that crashes
+    faulthandler: bool  # shows the stacks of a worker that crashes
     # Of each the module of its category, and itself; one that is not plain as a pickle, with one of
     # the category in it.
     warning_filters: list[tuple[str, Filter | bytes]] | None
@@ -66,7 +66,7 @@ def collect(
     max_tasks_per_child: int | None = None,
     max_memory_per_child: int | None = None,
 ) -> tuple[Settings, list[int]]:
-    """Describes this process, the parent, to the workers of a pool that is about to start.
+    """Describe this process, the parent, to the workers of a pool that is about to start.
 
     Args:
         initializer: called with ``initargs`` in every worker before its first task, or None.
@@ -154,13 +154,13 @@ def _dump_filter(item: tuple[Any, ...]) -> Filter | bytes:
     if getattr(builtins, name, None) is category and {type(message), type(module)} <= _PLAIN:
         return action, message, name, module, line
     # Its class apart: the usual filters name ``__main__`` in a text, and where that stands in a
-    # pickle, it is taken for one of code, to be made anew by value, for which much is imported.
+    # pickle, it is taken for one of code, to be rebuilt by value, for which much is imported.
     parts = (action, message, _pickling.dumps_in_band(category), module, line)
     return pickle.dumps(parts, _pickling.PROTOCOL)
 
 
 def _authkey() -> bytes:
-    """The key by which multiprocessing's processes know each other.
+    """Return the key by which multiprocessing's processes know each other.
 
     If multiprocessing has not been imported yet, it is given a key now, for when it will be.
     """
@@ -188,7 +188,7 @@ def _tracker_fd() -> int | None:
     if tracker is None:
         return None
     if "multiprocessing.shared_memory" in sys.modules:
-        # What workers make of it is to be there after they have ended.
+        # What workers make of it must outlive them.
         tracker.ensure_running()
     descriptor = tracker._resource_tracker._fd
     return descriptor if isinstance(descriptor, int) else None

@@ -39,7 +39,7 @@ class SharedArray(np.ndarray[Any, Any]):
         shape: the length of each dimension, or of the only one.
         dtype: the type of an element; none with Python objects. None means float.
         name: makes it one array for all processes of this user that give the same name. It is gone
-            when none of them has it any more. Who opens it need not say shape and dtype.
+            when none of them has it any more. Opening it by its name needs neither shape nor dtype.
 
     Raises:
         TypeError: a dtype with Python objects; neither shape nor name.

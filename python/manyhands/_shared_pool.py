@@ -57,7 +57,7 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
     new workers run what is submitted from now on.
 
     Args:
-        max_workers: how many workers it is to have from now on; None leaves it as it is.
+        max_workers: how many workers it has from now on; None leaves it as it is.
         workers: ``"process"`` or ``"thread"``.
 
     Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StartState"]
 
-# pytest sets it anew for every test, and nobody else reads it.
+# pytest sets it again for every test, and nobody else reads it.
 _PASSED_OVER = os.fsencode("PYTEST_CURRENT_TEST")
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 

@@ -61,13 +61,13 @@ class WorkerStreams:
         return _LineWriter(raw, errors, self._written)
 
     def use(self) -> None:
-        """Makes these streams the interpreter's (again)."""
+        """Make these streams the interpreter's (again)."""
         sys.stdin = sys.__stdin__ = self.stdin  # type: ignore[misc]
         sys.stdout = sys.__stdout__ = self.stdout  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = self.stderr  # type: ignore[misc]
 
     def flush(self) -> None:
-        """Writes out what is still buffered; a stream that fails is left as it is."""
+        """Write out what is still buffered; a stream that fails is left as it is."""
         for stream in (
             getattr(sys, "stdout", None),
             getattr(sys, "stderr", None),
@@ -100,7 +100,7 @@ class WorkerStreams:
 
 
 class _PipeWriter(io.RawIOBase):
-    """Descriptor 1 or 2, put right when it turns out to have been closed."""
+    """Descriptor 1 or 2, restored when it turns out to have been closed."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _PipeWriter(io.RawIOBase):
         return False
 
     def close(self) -> None:
-        """Closes this object only: the descriptor is the worker's, not the task's."""
+        """Close this object only: the descriptor is the worker's, not the task's."""
         self._closed()
         super().close()
 

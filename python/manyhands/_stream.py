@@ -90,7 +90,7 @@ class Results(chain[T]):
 
 
 def drained(results: list[T]) -> Iterator[T]:
-    """Iterate over `results`, letting go of each as it is taken, unless they are small anyway."""
+    """Iterate over `results`, releasing each as it is taken, unless they are small anyway."""
     if holds_little(results):
         return iter(results)
     results.reverse()

@@ -49,7 +49,7 @@ class Submission(Generic[T]):
         options: how they run; with a timeout or pauses each item is its own task.
         fn: the function.
         star: whether items are tuples of arguments.
-        single: whether each item is to be its own task.
+        single: whether each item is its own task.
         return_exceptions: whether an item's exception takes the place of its result.
         metered: whether outcomes say what the items have cost, except where they are `single`.
     """

@@ -13,7 +13,7 @@ __all__ = ["SureThread"]
 class SureThread(threading.Thread):
     """A thread whose `start` raises if the thread cannot begin.
 
-    That of `threading.Thread` waits until the thread says that it runs; so it waits for ever for
+    That of `threading.Thread` waits until the thread says that it runs; so it waits forever for
     one that has no memory to say it with (python/cpython#140746).
 
     Example:

@@ -1,4 +1,4 @@
-"""What a task may change about the process it runs in, and what is put right afterwards.
+"""What a task may change about the process it runs in, and what is restored afterwards.
 
 Put right after every task: descriptors 0 to 2, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr``,
 the working directory, the handlers of SIGINT and SIGTERM, pending alarms and interval timers.
@@ -51,7 +51,7 @@ class Surroundings:
         self._handlers: dict[int, Any] = {}
 
     def use_streams(self, streams: WorkerStreams) -> None:
-        """Takes these as the worker's standard streams."""
+        """Take these as the worker's standard streams."""
         self._streams = streams
         self.stdout, self.stderr = streams.stdout, streams.stderr
 
@@ -63,7 +63,7 @@ class Surroundings:
             return False
 
     def note_output(self) -> None:
-        """Says that a task has written something, which is to be flushed when it ends."""
+        """Note that a task has written something, which must be flushed when it ends."""
         self.touched = True
 
     def mark(self) -> None:
@@ -72,7 +72,7 @@ class Surroundings:
         self.touched = True
 
     def remember(self) -> None:
-        """Takes the present state as the one to return to: call it when the worker is set up."""
+        """Take the present state as the one to return to: call it when the worker is set up."""
         self._directory = working_directory()
         for number in (_signal.SIGINT, _signal.SIGTERM):
             # Not signal.getsignal: that makes enumeration members, which takes a microsecond.
@@ -80,7 +80,7 @@ class Surroundings:
         self.touched = self._marked = False
 
     def watch(self) -> None:
-        """Wraps the functions by which tasks change what is put right; forks are noticed, too."""
+        """Wrap the functions by which tasks change what is restored; notice forks, too."""
         for name in ("chdir", "fchdir"):
             self._wrap(posix, name, _always)
         for name in ("close", "closerange", "dup2"):
@@ -119,7 +119,7 @@ class Surroundings:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
     def finish_task(self) -> None:
-        """Flushes what the task has written, and puts right what it has left a mark of."""
+        """Flush what the task has written, and restore what it is noted to have changed."""
         if self._marked or not self.has_streams() or self._streams is None:
             self.restore()
         else:
@@ -127,7 +127,7 @@ class Surroundings:
             self._streams.flush()
 
     def restore(self) -> None:
-        """Looks at everything and puts right what has changed."""
+        """Look at everything and restore what has changed."""
         if self._streams is not None:
             self._streams.flush()
             self._streams.restore()

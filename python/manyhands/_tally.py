@@ -52,7 +52,7 @@ class Tally:
             wall: by the clock.
             cpu: on a CPU.
             queued: ready to run, while the CPUs had other work.
-            threads: how many threads of this process worked at such items meanwhile.
+            threads: how many threads of this process worked at such items at the time.
         """
         waited = max(0.0, wall - cpu - queued)
         own = waited

@@ -67,7 +67,7 @@ class _Crew:
             self.threads.discard(thread)
 
     def join(self) -> None:
-        """Wait until all threads have ended, those too that tasks start meanwhile."""
+        """Wait until all threads have ended, those too that tasks start in the meantime."""
         while alive := [thread for thread in list(self.threads) if thread.is_alive()]:
             for thread in alive:
                 # In slices: a signal that comes right before CPython falls asleep does not wake it.

@@ -82,7 +82,7 @@ def Array(
     Args:
         typecode_or_type: the type of an element, as in `Value`.
         size_or_initializer: the number of elements, which are zero then; or the elements.
-        lock, name: as in `Value`. Who opens an array by its name need not say type and size.
+        lock, name: as in `Value`. Opening one by its name needs neither type nor size.
 
     Returns:
         An object that has a length, elements and slices, ``get_lock()`` and ``get_obj()``; with
@@ -130,7 +130,7 @@ def _no_type(said: object) -> str:
 
 
 def _named(what: str, name: str, content: Any, lock: Any) -> Any:
-    """The object of that name; a copy of `content` if it is made now."""
+    """Return the object of that name; a copy of `content` if it is made now."""
     kind = type(content)
     size = ctypes.sizeof(kind)
     block = named_block(name, what, f"of {_text(kind)}", _described(kind), size, bytes(content))
@@ -138,7 +138,7 @@ def _named(what: str, name: str, content: Any, lock: Any) -> Any:
 
 
 def _known(what: str, name: str | None, lock: Any, element: Any = None) -> Any:
-    """The object that somebody has made with that name."""
+    """Return the object that somebody has made with that name."""
     needed = "its type" if what == "Value" else "its type and size"
     if name is None:
         raise TypeError(
@@ -153,7 +153,7 @@ def _known(what: str, name: str | None, lock: Any, element: Any = None) -> Any:
 
 
 def _text(kind: Any) -> str:
-    """A ctypes type in words, the same in every program that has it."""
+    """Return a ctypes type in words, the same in every program that has it."""
     if issubclass(kind, ctypes.Array):
         return f"{_text(kind._type_)}[{kind._length_}]"
     fields = getattr(kind, "_fields_", None)
@@ -190,7 +190,7 @@ class _Placed:
 
 
 def _state(made: Any) -> str:
-    """What a ctypes object holds, in few words."""
+    """Return what a ctypes object holds, in few words."""
     if isinstance(made, ctypes._SimpleCData):
         return f": value={made.value!r}"
     if isinstance(made, ctypes.Array):
@@ -227,7 +227,7 @@ def _open(described: Any, address: tuple[Any, ...]) -> Any:
 
 
 def _described(kind: Any) -> Any:
-    """A ctypes type in a form that pickles: types of arrays have no name to be found by."""
+    """Return a ctypes type in a form that pickles: types of arrays have no name to be found by."""
     if issubclass(kind, ctypes.Array):
         return (_described(kind._type_), kind._length_)
     return kind

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _AHEAD: Final = 3
 # A task that waits for others looks up so often, in seconds, whether it has been asked to stop.
 LOOK_UP: Final = 0.05
-# ... or, while workers start that are to take over.
+# ... or, while workers start that will take over.
 LOOK_OFTEN: Final = 0.01
 
 
@@ -152,7 +152,7 @@ class Window(Generic[T]):
             future.add_done_callback(self._completed.put)
         self._submitted += 1
         self._items += entry.items
-        # Last: a signal handler may raise before, and nobody is to wait for what will not be told.
+        # Last: a signal handler may raise before, and nobody must wait for what is never reported.
         self._under_way[future] = entry
 
     def fill(self) -> None:

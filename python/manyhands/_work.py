@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass
 class Work(Generic[T]):
-    """What is to be mapped, and how.
+    """What to map, and how.
 
     Attributes:
         fn: called with each item.

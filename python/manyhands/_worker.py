@@ -111,7 +111,7 @@ class Hooks:
             self.fresh_context = context.fresh_context
 
     def finish_task(self, error: BaseException | None = None) -> bool:
-        """Puts right what the task has changed; call it before its result is handed over.
+        """Restore what the task has changed; call it before its result is sent.
 
         In a child that the task has forked it does not return: the child ends here, because it
         is no worker.
@@ -131,7 +131,7 @@ class Hooks:
         return True
 
     def get_ready(self) -> None:
-        """Imports what failures are told with; call it when there has been nothing to do for long.
+        """Import what failures are reported with; call it when the worker has been idle for long.
 
         On a bad day there may be neither descriptors nor memory for it.
         """
@@ -139,7 +139,7 @@ class Hooks:
             _late.module(name)
 
     def idle(self) -> None:
-        """Looks at everything that a task may have changed; call it when there are no tasks."""
+        """Look at everything that a task may have changed; call it when there are no tasks."""
         self._surroundings.restore()
 
 
@@ -149,13 +149,13 @@ def main(
     run_loop: Callable[[Assignment, Hooks], None],
     cancel_requested: Callable[[], bool],
 ) -> NoReturn:
-    """Runs a worker; never returns.
+    """Run a worker; never returns.
 
     Args:
         assignment: which worker this is, and its pipes.
         settings: what the parent has said about itself.
-        run_loop: runs tasks until there are to be no more.
-        cancel_requested: whether the task that runs at this moment is to end.
+        run_loop: runs tasks until no more will come.
+        cancel_requested: whether the task that runs at this moment should end.
     """
     code = 1
     _own_place.process_index = assignment.index
@@ -206,7 +206,7 @@ def _set_up(
 
 
 def _use_warning_filters(sent: list[tuple[str, Filter | bytes]] | None) -> None:
-    """Makes the parent's filters the worker's; each as soon as the module of its category is there.
+    """Make the parent's filters the worker's; each as soon as the module of its category is there.
 
     Importing the module for it could take longer than all else that a worker does to start, and
     before it is imported, nothing raises the warnings that it defines.
@@ -249,7 +249,7 @@ def _made_filter(sent: Filter | bytes) -> object:
 
 
 def _join_multiprocessing(settings: Settings, label: str) -> None:
-    """Makes this a process that multiprocessing's objects of the parent work in."""
+    """Make this a process that multiprocessing's objects of the parent work in."""
     authkey, tracker_fd = settings["authkey"], settings["tracker_fd"]
 
     def introduce() -> None:
@@ -266,7 +266,7 @@ def _join_multiprocessing(settings: Settings, label: str) -> None:
 
 
 def _make_main() -> None:
-    """Gives the worker a ``__main__`` of its own in place of the zygote's start-up code."""
+    """Give the worker a ``__main__`` of its own in place of the zygote's start-up code."""
     module = type(sys)("__main__")
     module.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = module
@@ -284,7 +284,7 @@ def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
 
 
 def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], object] | None:
-    """Runs the initializer; returns the finalizer. A failure is told, and ends the worker."""
+    """Run the initializer; return the finalizer. A failure is reported, and ends the worker."""
     if setup is None:
         return None
     finalizer: Callable[[], object] | None
@@ -304,7 +304,7 @@ def _initialize(setup: bytes | None, pipe: _records.RecordPipe) -> Callable[[], 
 
 
 def _log_failure() -> None:
-    """Logs that the initializer has failed, for handlers that it has itself installed.
+    """Log that the initializer has failed, for handlers that it has itself installed.
 
     As in the standard library. The parent logs it, too: once, however many workers have failed.
     """
@@ -317,7 +317,7 @@ def _log_failure() -> None:
 
 
 def _flush_queues() -> None:
-    """Sends off what is left in multiprocessing's queues: such handlers of logging have one.
+    """Send off what is left in multiprocessing's queues: such handlers of logging have one.
 
     Whoever hears that the initializer has failed finds there what it said, as with the standard
     library. With a limit, because a queue that nobody reads may be full.
@@ -332,7 +332,7 @@ def _flush_queues() -> None:
 
 
 def exit_code(error: SystemExit) -> int:
-    """The exit code that ``sys.exit(...)`` asks for; a message goes to ``sys.stderr``."""
+    """Return the exit code that ``sys.exit(...)`` asks for; a message goes to ``sys.stderr``."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -355,7 +355,7 @@ def _end_forked_child(error: BaseException | None) -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends the process as an interpreter would end, but for the zygote's half of it."""
+    """End the process as an interpreter would end, but for the zygote's half of it."""
     try:
         import atexit
 

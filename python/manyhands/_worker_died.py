@@ -1,7 +1,7 @@
 """The exception of a task whose worker died.
 
 It has a module of its own because it is the standard library's exception, too, and importing that
-takes longer than all of manyhands: who uses no processes of ours is not to pay for it.
+takes longer than all of manyhands: a program without worker processes must not pay for it.
 """
 
 from __future__ import annotations

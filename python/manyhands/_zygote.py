@@ -68,7 +68,7 @@ _WARM = ("manyhands._log_set_up", "cloudpickle", "manyhands._by_value")
 
 
 class Assignment:
-    """Which worker a new process is to be.
+    """Which worker a new process will be.
 
     Attributes:
         participant: number of the worker among the participants of the parent's segment.
@@ -183,7 +183,7 @@ class Zygote:
         return 0
 
     def _warm_up(self) -> None:
-        """Imports, in a quiet moment, what later workers would each have to import by themselves.
+        """Import, in a quiet moment, what later workers would each have to import by themselves.
 
         Not before the first workers have been forked: they are waited for.
         """
@@ -199,7 +199,7 @@ class Zygote:
             _import_early(_late.module, _SOON)
 
     def _answer(self) -> bool:
-        """Does what one packet asks for; False when there is nothing more to do."""
+        """Do what one packet asks for; False when there is nothing more to do."""
         try:
             packet, attached, _, _ = self._control.recvmsg(
                 _PACKET, _socket.CMSG_SPACE(_FORK_FDS * 4), _socket.MSG_CMSG_CLOEXEC
@@ -354,7 +354,7 @@ class Zygote:
             _send_signal(child, signal.SIGKILL)  # again: that needed descriptors of its own
         self._poll.unregister(self._control)
         self._poll.unregister(self._parent)
-        # Not for ever: where signals are refused, the kernel kills them when this process ends.
+        # Not forever: where signals are refused, the kernel kills them when this process ends.
         while self._children and (ready := self._poll.poll(_DYING_MS)):
             for descriptor, _ in ready:
                 self._reap(self._children[descriptor])
@@ -376,7 +376,7 @@ class Zygote:
 
 
 def _import_early(load: Callable[[str], object], names: tuple[str, ...]) -> None:
-    """Imports modules that workers forked from now on will need."""
+    """Import modules that workers forked from now on will need."""
     try:
         for name in names:
             load(name)
@@ -386,7 +386,7 @@ def _import_early(load: Callable[[str], object], names: tuple[str, ...]) -> None
 
 
 def _load(data: bytes) -> Settings:
-    """Loads settings as `_settings.dump` has written them."""
+    """Load settings as `_settings.dump` has written them."""
     loads: Callable[[bytes], Settings] = marshal.loads
     if data.startswith(_PICKLED):
         from _pickle import loads
@@ -404,7 +404,7 @@ def _send_signal(child: _Child, number: int) -> None:
 
 
 def apply(settings: Settings) -> None:
-    """Makes this process like the parent: environment, directory, paths, preloaded modules.
+    """Make this process like the parent: environment, directory, paths, preloaded modules.
 
     Args:
         settings: what the parent has said about itself.
@@ -423,7 +423,7 @@ def apply(settings: Settings) -> None:
         try:
             os.chdir(settings["cwd"])
         except OSError:
-            pass  # removed meanwhile: the parent works without it as well
+            pass  # removed in the meantime: the parent works without it as well
     sys.path[:] = settings["sys_path"]
     sys.argv[:] = settings["argv"]
     for name in settings["preload"]:
@@ -431,7 +431,7 @@ def apply(settings: Settings) -> None:
 
 
 def prepare() -> None:
-    """Makes a fresh interpreter fit for being a zygote."""
+    """Make a fresh interpreter fit for being a zygote."""
     gc.disable()  # nothing here becomes garbage; workers enable it again
     # Where the parent had 0 to 2 closed, a pipe must not get one of these numbers.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -443,13 +443,13 @@ def prepare() -> None:
 
 
 def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoReturn:
-    """Runs the zygote; the program that the parent executes.
+    """Run the zygote; the program that the parent executes.
 
     Args:
         control_fd: the zygote's end of a SEQPACKET socket pair.
         segment_fd: the parent's segment.
         inherited: descriptors that objects of the parent refer to by number: the number here of
-            each, and the number that it has in the parent and is to have here.
+            each, and the number that it has in the parent and must have here.
     """
     if inherited:
         from manyhands._inherited import arrange
@@ -493,7 +493,7 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
 
 
 def _descriptors(attached: list[tuple[int, int, bytes]]) -> list[int]:
-    """The file descriptors that came with a packet."""
+    """Return the file descriptors that came with a packet."""
     for level, kind, data in attached:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             whole = len(data) - len(data) % 4

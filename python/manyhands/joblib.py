@@ -148,7 +148,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return future.result()
 
     def start_call(self) -> None:
-        """Place arrays anew: they may have changed since the last call."""
+        """Place arrays again: they may have changed since the last call."""
         self._placed.clear()
 
     def stop_call(self) -> None:

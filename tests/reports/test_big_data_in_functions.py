@@ -136,7 +136,7 @@ def test_messages_name_the_function_and_not_who_calls_it(pool: mh.ProcessPoolExe
 
 @pytest.fixture
 def placed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What joblib's backend places in shared memory."""
+    """Return what joblib's backend places in shared memory."""
     arrays: list[Any] = []
 
     def share(array: Any, *, writable: bool = False) -> Any:

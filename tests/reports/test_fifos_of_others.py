@@ -17,7 +17,7 @@ from staying import as_root
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
-    """A FIFO that only this user can write to, in a folder of which that is true as well."""
+    """Return a FIFO that only this user can write to, in a folder of which that is true as well."""
     folder = tmp_path / "folder"
     folder.mkdir(0o700)
     path = folder / "fifo"

@@ -405,7 +405,7 @@ def test_a_name_is_shared_with_an_inner_pid_namespace(name: str) -> None:
 
 
 def starts(file: Path) -> None:
-    """Starts a program, says its number, and waits for it, whatever it is asked."""
+    """Start a program, say its number, and wait for it, whatever it is asked."""
     with subprocess.Popen(["sleep", "60"]) as program:
         file.with_suffix(".new").write_text(str(program.pid))
         file.with_suffix(".new").rename(file)

@@ -26,7 +26,7 @@ class Point(ctypes.Structure):
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name that nobody else uses."""
+    """Return a name that nobody else uses."""
     yield f"{os.getpid()} {request.node.name}"
     gc.collect()
 

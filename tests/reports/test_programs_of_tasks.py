@@ -22,7 +22,7 @@ from eventually import begun, eventually, is_running
 
 
 def command(folder: str) -> list[str]:
-    """A program that says which process it is, and stays."""
+    """Yield a program that says which process it is, and stays."""
     return [
         "sh",
         "-c",

@@ -21,7 +21,7 @@ ERRORS = [errno.EPERM, errno.ENOSYS]
 
 
 def one_of_each() -> str:
-    """Uses shared memory in all ways; all of it works."""
+    """Use shared memory in all ways; all of it works."""
     assert mh.Lock().acquire(timeout=5)
     assert mh.Semaphore(2, name=f"refused {mh.__version__}").acquire(timeout=5)
     queue = mh.Queue()

@@ -29,7 +29,7 @@ def ignores() -> str:
 
 
 def counts(pool: Any) -> dict[str, int]:
-    """The counts that are not 0."""
+    """Return the counts that are not 0."""
     found = pool.statistics()
     del found["workers"]
     return {name: count for name, count in found.items() if count}

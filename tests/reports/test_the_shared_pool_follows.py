@@ -28,7 +28,7 @@ from manyhands._start_state import StartState
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A module that comes to be while the pool runs."""
+    """Return a module that comes to be while the pool runs."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     mh.map(abs, [-1], workers="process")
     monkeypatch.syspath_prepend(tmp_path)

@@ -24,7 +24,7 @@ def name() -> str:
 
 
 def memory_of(name: str) -> Path:
-    """The memory of the named object that this process has."""
+    """Return the memory of the named object that this process has."""
     for file in Path("/proc/self/fd").iterdir():
         if file.exists() and str(file.readlink()).endswith(f":{name} (deleted)"):
             return file

@@ -23,7 +23,7 @@ EXECUTORS: list[Any] = [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor]
 
 @pytest.fixture(params=EXECUTORS)
 def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A pool of one worker, so that nobody may wait in it for anybody else."""
+    """Return a pool of one worker, so that nobody may wait in it for anybody else."""
     with request.param(1) as executor:
         yield executor
 

@@ -39,7 +39,7 @@ os.pidfd_open = pidfd_open
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[], mh.ProcessPoolExecutor]]:
-    """Starts a pool whose zygote has no descriptors until there is a file called "enough"."""
+    """Start a pool whose zygote has no descriptors until there is a file called "enough"."""
     text = MODULE.format(begun=str(tmp_path / "task.pid"), enough=str(tmp_path / "enough"))
     (tmp_path / "takes_descriptors.py").write_text(text)
     sys.path.insert(0, str(tmp_path))

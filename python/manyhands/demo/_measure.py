@@ -36,10 +36,10 @@ class View(Protocol):
         """Jobs are about to run."""
 
     def progress(self, job: str, kind: str, share: float, run: int, runs: int) -> None:
-        """A `share` (0..1) of the tasks of run number `run` of `runs` is done."""
+        """Show that a `share` (0..1) of the tasks of run number `run` of `runs` is done."""
 
     def finish(self, job: JobReport) -> None:
-        """A job has run in every kind."""
+        """Show a job that has run with every kind of worker."""
 
 
 class _Nobody:
