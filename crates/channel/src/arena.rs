@@ -2,8 +2,8 @@
 //!
 //! An [`Arena`] is a part of a [`Segment`] from which several processes, its *participants*, allocate. Each block has a
 //! set of *holds*, at most one per participant; it is free when the last hold is gone. A participant that is killed
-//! lets go of nothing; then participant 0 calls [`Arena::reclaim`], and everything the dead one held, owned or was
-//! about to do is put right.
+//! releases nothing; then participant 0 calls [`Arena::reclaim`], and everything the dead one held, owned or was
+//! about to do is repaired.
 //!
 //! # How
 //!
@@ -253,9 +253,9 @@ impl Arena {
         Ok(Block::new(&self.inner, reference.header(), header.len(), reference.generation()))
     }
 
-    /// Puts right what a dead participant left behind: lets go of what it held, forgets what it had handed over or was
-    /// handed (accept what is to be kept before), finishes or undoes what it was about to do, and takes over its slabs.
-    /// Others can go on meanwhile. Its number can be used again afterwards.
+    /// Repairs what a dead participant left behind: releases what it held, forgets what it had handed over or was
+    /// handed (accept what you want to keep before), finishes or undoes what it was about to do, and takes over its
+    /// slabs. Others can go on at the same time. Its number can be used again afterwards.
     ///
     /// # Panics
     /// When called by another participant than 0, or for 0.
@@ -278,7 +278,7 @@ impl Arena {
         }
     }
 
-    /// Memory in chunks that are in use by any participant, in bytes: what it would take to start anew, more than the
+    /// Memory in chunks that are in use by any participant, in bytes: what it would take to start again, more than the
     /// sum of the blocks.
     #[must_use]
     pub fn in_use(&self) -> usize {
@@ -449,7 +449,7 @@ impl Inner {
         }
     }
 
-    /// Notes that the block is on its way to `to`; the caller lets go of it afterwards.
+    /// Notes that the block is on its way to `to`; the caller releases it afterwards.
     fn send(&self, offset: usize, to: Participant) {
         let header = BlockHeader::at(self.segment(), offset);
         while !self.is_copy() && !header.send(self.me, to) {

@@ -2,7 +2,7 @@
 //!
 //! Each direction is a stream (see [`queue`](crate::queue)). Each end is held by processes: by the one that made the
 //! pipe, by children that were forked with it, by those that attached. When no living process holds an end any more, the
-//! other end gets what was sent before, and then [`RecvError::EndOfFile`]; who sends to it gets [`SendError::Broken`].
+//! other end gets what was sent before, and then [`RecvError::EndOfFile`]; a sender gets [`SendError::Broken`].
 //! A process that is killed holds nothing any more; a stopped one does.
 //!
 //! ```
@@ -65,7 +65,7 @@ mod root {
     pub(super) const HOLDERS: [usize; 2] = [64, 64 + super::holders::WORDS];
 }
 
-/// With so many bytes in it a direction is full, so that who sends faster than the other end receives is slowed down
+/// With so many bytes in it a direction is full, so that a sender that is faster than the receiver is slowed down
 /// before it has used up all memory. A single message may be longer.
 const FULL: usize = 16 << 20;
 
@@ -264,8 +264,8 @@ impl End {
         self.peers().all_alive(&self.site)
     }
 
-    /// A hold of this end for a process that is to be started, for at most so many seconds; `None` when too many hold
-    /// it, and from then on it counts as held for ever: nobody could tell any more when it is not.
+    /// A hold of this end for a process that will be started, for at most so many seconds; `None` when too many hold
+    /// it, and from then on it counts as held forever: nobody could tell any more when it is not.
     #[must_use]
     pub fn reserve(&self, seconds: u32) -> Option<Reservation> {
         self.own().reserve(&self.site, seconds)
@@ -282,7 +282,7 @@ impl End {
     }
 
     /// Takes hold of this end in a child that was forked with a copy of it: by the reservation if it is still good,
-    /// else anew. Where too many hold it, it counts as held for ever.
+    /// else as a new one. Where too many hold it, it counts as held forever.
     pub fn inherit(&self, reservation: Option<Reservation>) {
         let adopted = reservation.is_some_and(|reservation| self.adopt(reservation));
         if !adopted && self.hold().is_err() {

@@ -3,11 +3,12 @@
 //! One type for the three orders ([`Kind`]), over a region of a segment that begins with a [`Site`]. Items are bytes
 //! with a small number, the *tag*, that says how to read them. Any number of processes put in and take out; any of them
 //! may be killed anywhere: what it had not put in completely is not there, what it had not taken out completely still
-//! is, and who comes next goes on. A stopped process is waited for.
+//! is, and the next user goes on. A stopped process is waited for.
 //!
 //! * `stream`: first in, first out; two latches, so that producers and consumers do not meet;
 //! * `heap`: the other two orders; one latch;
-//! * `extents`: the memory of a stream, `latch`: the locks, `consumers`: who has taken what and not finished it.
+//! * `extents`: the memory of a stream, `latch`: the locks, `consumers`: which consumer has taken what and not
+//!   finished it.
 //!
 //! ```
 //! use manyhands_channel::queue::{Kind, Message, Options, Queue};
@@ -101,7 +102,7 @@ pub struct Options {
     pub kind: Kind,
     /// The most items; 0: any number.
     pub maxsize: u32,
-    /// Whether it counts who takes items and who says that they are done, so that one can wait for that.
+    /// Whether it counts items as taken and as done for each consumer, so that one can wait for all to be done.
     pub joinable: bool,
 }
 
@@ -120,7 +121,7 @@ pub struct Statistics {
     pub len: usize,
     /// Memory committed for items, in bytes.
     pub memory: usize,
-    /// How often a process died in the middle of an operation and another one put it right.
+    /// How often a process died in the middle of an operation and another one repaired it.
     pub deaths: u64,
 }
 
@@ -253,7 +254,7 @@ impl Queue {
 
     #[inline]
     fn state(&self) -> u64 {
-        // pairs with: close. Who sees that it is closed sees all that was put in before.
+        // pairs with: close. A reader that sees that it is closed sees all that was put in before.
         self.root.word(root::STATE).load(Ordering::Acquire)
     }
 

@@ -32,7 +32,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// One word that names it, for who notes what it is at: never 0, which can stand for none.
+    /// One word that names it, for a participant that notes what it is doing: never 0, which can stand for none.
     ///
     /// ```
     /// use manyhands_channel::ring::Entry;

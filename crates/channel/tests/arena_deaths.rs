@@ -64,7 +64,7 @@ fn what_a_killed_worker_held_is_freed() {
     let before = ground.parent.in_use();
     drop(argument);
     worker.kill();
-    assert_eq!(ground.parent.in_use(), before, "the dead let go of nothing");
+    assert_eq!(ground.parent.in_use(), before, "the dead release nothing");
     ground.parent.reclaim(1.into());
     assert_eq!(ground.parent.in_use(), MIB, "the slab of the shared block");
     let mut bytes = [0; 4];
@@ -213,7 +213,7 @@ fn a_storm_of_deaths_loses_nothing() {
             let (worker, socket, results) = &mut workers[usize::from(number) - 1];
             *results += accept_results(&ground.parent, &*socket, &mut kept);
             kept.truncate(8);
-            // Some after their first results, some in the midst of many.
+            // Some after their first results, some in the middle of many.
             if *results > (deaths % 20) as usize * 3 {
                 deaths += 1;
                 worker.kill();

@@ -1,4 +1,4 @@
-//! Processes that are stopped in the midst of freeing a block, while its place becomes something else.
+//! Processes that are stopped in the middle of freeing a block, while its place becomes something else.
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
@@ -66,7 +66,7 @@ fn fill_slabs(parent: &Arena, slabs: usize) -> (Vec<Block>, Block) {
     }
 }
 
-/// Has a child let go of the only two blocks of a slab of the parent's, and after `stops` of its stores lets the parent
+/// Has a child release the only two blocks of a slab of the parent's, and after `stops` of its stores lets the parent
 /// take all memory before it goes on. Returns whether it was stopped then.
 fn free_with_a_stop(stops: usize) -> bool {
     let ground = Ground::new();

@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// Everything is let go of, and all memory is free.
+    /// Everything is released, and all memory is free.
     fn end(mut self) {
         self.handles.clear();
         for Transit { to, reference, .. } in mem::take(&mut self.transits) {

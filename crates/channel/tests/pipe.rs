@@ -1,4 +1,4 @@
-//! Pipes: messages, ends, and who holds them, also through forks and deaths.
+//! Pipes: messages, ends, and their holders, also through forks and deaths.
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
@@ -191,7 +191,7 @@ fn a_sender_is_slowed_down_long_before_memory_is_used_up() {
         assert_eq!(recv(&second).map(|text| text.len()), Ok(50 << 20));
         sender.join().expect("no panic").expect("sent");
     });
-    // What it took is given back by who finds nothing more to receive.
+    // What it took is given back by the receiver that finds nothing more.
     let before = in_use(&segment);
     assert!(before > 50 << 20, "{before}");
     (0..100).for_each(|_| assert_eq!(second.poll(Some(0), &mut Patient), Ok(false)));
@@ -307,7 +307,7 @@ fn a_child_that_comes_late_holds_the_end_all_the_same() {
         assert_eq!(second.try_recv(text), Err(RecvError::Get(GetError::Empty)), "the child holds it");
         while child.step() == News::Stopped {}
         assert_eq!(recv(&second), Ok("from the child".into()));
-        assert_eq!(recv(&second), Err(RecvError::EndOfFile), "and has let go of it");
+        assert_eq!(recv(&second), Err(RecvError::EndOfFile), "and has released it");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Producers and consumers that die: at every instruction of what they do, and of putting right what others left behind.
+//! Producers and consumers that die: at every instruction of what they do, and of repairing what others left behind.
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
@@ -48,7 +48,7 @@ fn drain(queue: &Queue) -> Vec<u16> {
     let mut tags = Vec::new();
     let mut bytes = Vec::new();
     loop {
-        // Waits for who has died with a latch, if need be, but not for items.
+        // Waits for a process that has died with a latch, if need be, but not for items.
         let taken = queue.get(Some(0), &mut Patient, |mut item| {
             bytes.clear();
             item.read_to_end(&mut bytes);
@@ -130,7 +130,7 @@ fn kill_at_every_store(prepare: impl Fn() -> Yard, act: impl Fn(&Queue), check: 
 }
 
 /// Has a process do `act` and be killed after every single store (or every so many), then another one do `next` and be
-/// killed after every single store, also of those with which it puts right what the first one left.
+/// killed after every single store, also of those with which it repairs what the first one left.
 fn kill_twice(
     prepare: impl Fn() -> Yard,
     act: impl Fn(&Queue),
@@ -446,7 +446,7 @@ fn killed_while_it_adds_up_the_dead() {
     for kind in KINDS {
         let prepare = || {
             let yard = filled(kind);
-            // All lines are in use, most of them by who lives.
+            // All lines are in use, most of them by live processes.
             LINES.for_each(|line| set_line(&yard, line, identity().to_bits(), 0));
             for (line, open) in [(3, 2), (4, 0), (77, 4)] {
                 set_line(&yard, line, dead(line as u64), open);
@@ -479,7 +479,7 @@ fn without_a_line_a_consumer_is_counted_too() {
     }
 }
 
-/// Who has finished more than it took, and who has counted further than a line can, is added up as anybody.
+/// A consumer that has finished more than it took, or counted further than a line can, is added up like any other.
 #[test]
 fn what_the_dead_finished_for_others_counts() {
     let yard = filled(Kind::Fifo);
@@ -489,7 +489,7 @@ fn what_the_dead_finished_for_others_counts() {
     }
     let child = Child::run(|| {
         assert_eq!(yard.attach().try_get(|_| Ok::<_, Infallible>(())), Ok(Ok(())));
-        // Dies with the latch: all is counted anew.
+        // Dies with the latch: everything is counted again.
         let _ = yard.attach().try_get(|_| -> Result<(), Infallible> {
             stop_for_tracing();
             Ok(())
@@ -501,7 +501,7 @@ fn what_the_dead_finished_for_others_counts() {
     assert_eq!(yard.queue.unfinished().expect("to be known").count, count as u64);
 }
 
-/// Numbers of items begin anew after 2³² of them: those of an idle consumer may then look as if it were about to take.
+/// Numbers of items wrap after 2³² of them: those of an idle consumer may then look as if it were about to take.
 #[test]
 fn the_death_of_another_takes_nothing_back_of_the_living() {
     let yard = filled(Kind::Fifo);

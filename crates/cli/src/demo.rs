@@ -132,7 +132,7 @@ pub fn job(job: &Job, page: Page) -> Vec<String> {
     lines
 }
 
-/// The lines below the jobs: which kind for which job, who else wanted the CPUs, and whether all
+/// The lines below the jobs: which kind for which job, which other programs wanted the CPUs, and whether all
 /// results were equal.
 #[must_use]
 pub fn closing(advice: &[Advice], load: Load, equal: bool, seconds: f64, page: Page) -> Vec<String> {

@@ -51,7 +51,7 @@ pub struct Waiter {
     pub party: Party,
     /// For what: `acquire`, `wait`, `get`, `put`, `join`, `receive` or `send`.
     pub purpose: &'static str,
-    /// Whether it is a coroutine, whose thread does other things meanwhile.
+    /// Whether it is a coroutine, whose thread does other things in the meantime.
     pub is_async: bool,
     /// Seconds since the wait began.
     pub seconds: f64,

@@ -6,9 +6,9 @@
 //! block: it is freed when the last process that uses it lets go or is dead.
 //!
 //! A child that comes into being by `fork()` has all objects of its parent and must be able to use them at once, even
-//! when the parent lets go of them or ends. So before the fork, in the thread that forks, a lease is reserved for the
+//! when the parent releases them or ends. So before the fork, in the thread that forks, a lease is reserved for the
 //! child in every place with records in use, and its holds are set; the child adopts the lease. Threads that change
-//! something here meanwhile are waited for: a fork never copies a half-made change.
+//! something here at that time are waited for: a fork never copies a half-made change.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -39,10 +39,10 @@ mod record_error;
 /// After so many forks this process's own ground is swept: the children may be dead by now, and hold what they had.
 const FORKS_PER_SWEEP: u32 = 16;
 
-/// When a record of so many bytes is let go of, the ground is swept first: it is not to stay because of the dead.
+/// When a record of so many bytes is released, the ground is swept first: the dead must not keep it.
 const LARGE: usize = 64 << 10;
 
-/// How long a record whose address has been given away is kept for whoever is to open it, in nanoseconds.
+/// How long a record whose address has been given away is kept for its receiver, in nanoseconds.
 const LINGER: u64 = 60 * clock::SECOND;
 
 static HOME: Mutex<Home> =
@@ -65,7 +65,7 @@ struct Standing {
     arena: Option<Arc<Arena>>,
     records: HashMap<BlockRef, Hold>,
     received: BTreeMap<usize, Pages>,
-    /// While this process forks: as whom the child is to take part.
+    /// While this process forks: the participant that the child will be.
     heir: Option<Heir>,
 }
 
@@ -177,7 +177,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut home = home();
         let standing = home.standings.get(&self.inode);
-        // Somebody may have mapped it anew by now.
+        // Somebody may have mapped it again by now.
         if standing.is_some_and(|standing| standing.place.strong_count() == 0) {
             home.standings.remove(&self.inode);
         }
@@ -211,7 +211,7 @@ impl Standing {
     }
 }
 
-/// Whether others are to learn at once when somebody dies who uses this segment of its own. Where nobody holds anything
+/// Whether others must learn at once of the death of a user of this segment of its own. Where nobody holds anything
 /// for long a lease would only be in the way: the thread that guards it has to come by before a segment can be unmapped.
 fn is_watched(site: &Site) -> bool {
     use Kind::{Barrier, BoundedSemaphore, Lock, Pipe, RLock, Semaphore};
@@ -327,7 +327,7 @@ impl Record {
         SegmentWords::new(Arc::clone(self.place.segment()), self.offset, self.len / 8)
     }
 
-    /// Keeps it for a minute, if it lies in this process's own ground: its address has been given away, and who gave it
+    /// Keeps it for a minute, if it lies in this process's own ground: its address has been given away, and the giver
     /// may let go before it has arrived. Others' segments are not kept: they cost a descriptor.
     pub fn linger(self: &Arc<Self>) {
         if self.place.site.creator() != Some(identity()) {

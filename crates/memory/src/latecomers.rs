@@ -1,11 +1,11 @@
 //! Latecomers: processes that found every lease of a ground taken by the living. They have no number of their own among
 //! the participants of its arena; all of them are [`LATECOMERS`] together.
 //!
-//! What one of them lets go of stays, as another may hold it. So there is a list of them: when everybody on it is dead,
-//! whoever made the ground closes the list, lets go of all that they held, and opens it again. Who finds it closed waits
-//! for that.
+//! What one of them releases stays, as another may hold it. So there is a list of them: when everybody on it is dead,
+//! whoever made the ground closes the list, releases all that they held, and opens it again. A process that finds it
+//! closed waits for that.
 //!
-//! A process that does not even find room on the list is not waited for: from then on nothing is let go of.
+//! A process that does not even find room on the list is not waited for: from then on nothing is released.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,14 +20,14 @@ use crate::layout::LIST;
 /// As whom they take part.
 pub(crate) const LATECOMERS: u16 = 510;
 
-/// A word of the list: a latecomer, or who keeps the place for a child. The first word is 1 once somebody has found no
-/// room, and 0 before.
+/// A word of the list: a latecomer, or a process that keeps the place for a child. The first word is 1 once somebody
+/// has found no room, and 0 before.
 ///
 /// | bits | meaning | set by | cleared by |
 /// |---|---|---|---|
 /// | 0-53 | identity; all zero: nobody | who takes the place, or keeps it for a child; the child, when it adopts it | who closes the list and finds that one dead |
 /// | 54-62 | while it is kept: since when, in [`AGES`] | who keeps it | who adopts it |
-/// | 63 | [`KEPT`]; without an identity: [`CLOSED`] | who keeps it, who closes the list | who adopts it, who opens the list |
+/// | 63 | [`KEPT`]; without an identity: [`CLOSED`] | whoever keeps it, or closes the list | whoever adopts it, or opens the list |
 const KEPT: u64 = 1 << 63;
 const CLOSED: u64 = KEPT;
 
@@ -80,13 +80,13 @@ fn take(site: &Site, who: u64) -> Option<usize> {
     let place = loop {
         let mut is_closed = false;
         let free = |word: &AtomicU64| {
-            // Acquire and Release: holds are set after this, and let go of before. pairs with: close, open
+            // Acquire and Release: holds are set after this, and released before. pairs with: close, open
             let seen = word.compare_exchange(0, who, Ordering::AcqRel, Ordering::Relaxed);
             is_closed |= seen == Err(CLOSED);
             seen.is_ok()
         };
         let place = places(site.segment()).position(free);
-        // Whoever was closing it may be dead; then nothing is let go of any more.
+        // Whoever was closing it may be dead; then nothing is released any more.
         if place.is_some() || !is_closed || site.creator().is_none_or(|creator| site.is_dead(creator)) {
             break place;
         }
@@ -122,7 +122,7 @@ pub(crate) fn sweep(site: &Site, arena: &Arena) {
         arena.reclaim(LATECOMERS.into());
     }
     for word in places(segment).take(closed) {
-        // Release: nothing is let go of any more. pairs with: take
+        // Release: nothing is released any more. pairs with: take
         word.store(0, Ordering::Release);
     }
 }

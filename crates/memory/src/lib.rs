@@ -3,7 +3,7 @@
 //!
 //! This crate knows no pools and no Python; a lock between two programs needs nothing more.
 //!
-//! - [`ground`]: the one shared segment of a process, its arena, and who takes part in it;
+//! - [`ground`]: the one shared segment of a process, its arena, and its participants;
 //! - [`home`]: all that a process has mapped, and its records;
 //! - [`layout`]: where what is in a ground's segment;
 //! - `heir`: as whom a child takes part; `latecomers`: those without a lease; `sweep`: what the dead have left.

@@ -4,7 +4,7 @@
 //! let that pass through its functions. CPython does it (up to 3.13) to each daemon thread that comes back to the
 //! interpreter when that has ended.
 
-/// From now on, whoever ends the calling thread from within while `when` says true makes it sleep for ever instead, with
+/// From now on, whoever ends the calling thread from within while `when` says true makes it sleep forever instead, with
 /// all that is on its stack. It goes with the process. Calls of the same thread after the first change nothing.
 ///
 /// A thread that returns from its first function ends as always. So does everything with a C library other than glibc, as

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A yes or no that is looked for when it is first asked for.
 ///
-/// Not a `OnceLock`: a fork while another thread fills that would leave a child that waits for ever. Whoever finds it
+/// Not a `OnceLock`: a fork while another thread fills that would leave a child that waits forever. Whoever finds it
 /// unknown looks, perhaps several at once, and all find the same.
 ///
 /// | value | meaning |

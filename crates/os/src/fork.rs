@@ -12,7 +12,7 @@ pub struct Steps {
     pub before: fn(),
     /// In the parent afterwards, also when the fork failed.
     pub in_parent: fn(),
-    /// In the child, in its only thread. Locks that other threads had at the fork stay locked for ever.
+    /// In the child, in its only thread. Locks that other threads had at the fork stay locked forever.
     pub in_child: fn(),
 }
 

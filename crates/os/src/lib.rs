@@ -13,7 +13,7 @@
 //! | [`park`] | sleeping on a word, or several, until somebody wakes it | `futex`, `futex_waitv` |
 //! | [`robust`] | a word that the kernel marks when a thread ends | `get_robust_list`, robust mutexes |
 //! | [`clock`] | the time that all processes of a machine agree on | `clock_gettime(CLOCK_MONOTONIC)` |
-//! | [`process`] | starting, signalling, reaping; who is who; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `/proc/*/stat` |
+//! | [`process`] | starting, signalling, reaping; identities; forks noticed | `posix_spawn`, `pidfd_*`, `waitid`, `/proc/*/stat` |
 //! | [`fork`] | what is done around every fork | `pthread_atfork` |
 //! | [`finding`] | what is found out once for the whole process | |
 //! | [`ending`] | threads that sleep rather than be ended from within | `pthread_exit` |

@@ -23,8 +23,8 @@ const AFTER_NAME: &[u8] = b" (deleted)";
 /// The most bytes that the name of a memfd may have.
 pub const LONGEST_NAME: usize = 249;
 
-/// How often to ask who has come meanwhile. The second time hardly anybody has; this is for the end of it all, should
-/// processes come faster than they are looked at.
+/// How often to ask which processes have appeared since. The second time hardly any has; this is for the end of it
+/// all, should processes come faster than they are looked at.
 const MOST_ROUNDS: usize = 64;
 
 /// A memory file, as one of the processes that have it open shows it.
@@ -41,10 +41,11 @@ pub struct Memfd {
 }
 
 /// All memory files of this user's processes whose names begin with `prefix`, by process, ascending: one that several
-/// processes have open comes several times. Processes that end meanwhile, or that the system hides from this one, are
-/// left out.
+/// processes have open comes several times. Processes that end during the look, or that the system hides from this
+/// one, are left out.
 ///
-/// A file that a process passes to its child by fork while this looks is seen: who has come meanwhile is looked at, too.
+/// A file that a process passes to its child by fork while this looks is seen: processes that have appeared since are
+/// looked at, too.
 ///
 /// ```
 /// use manyhands_os::{memfd, memory::Segment};

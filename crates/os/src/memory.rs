@@ -144,7 +144,8 @@ impl Segment {
         Err(io::Error::other(text))
     }
 
-    /// Whether our descriptor is still that of our file. Who closes descriptors at this very moment is not seen.
+    /// Whether our descriptor is still that of our file. A thread that closes descriptors at this very moment is not
+    /// seen.
     fn has_its_file(&self) -> bool {
         match mapping::file(&self.fd) {
             Ok(file) => file == self.file,
@@ -153,7 +154,7 @@ impl Segment {
         }
     }
 
-    /// The number of its file: the same in every process, and no other segment has it meanwhile.
+    /// The number of its file: the same in every process, and no other segment has it while this one lives.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.file.inode
@@ -227,7 +228,7 @@ impl Segment {
         self.remap(range, true)
     }
 
-    /// Undoes [`make_private`](Self::make_private): what was written there meanwhile is lost.
+    /// Undoes [`make_private`](Self::make_private): what was written there since is lost.
     ///
     /// # Errors
     /// As [`make_private`](Self::make_private). Then this process does not see what others write there.
@@ -321,7 +322,7 @@ impl Segment {
 
     /// Copies `bytes` to byte `offset`.
     ///
-    /// Somebody who reads the same bytes meanwhile sees a mixture of old and new; agreeing who may touch what is the
+    /// A reader of the same bytes at the same time sees a mixture of old and new; agreeing who may touch what is the
     /// business of the protocols above.
     ///
     /// # Panics
@@ -478,7 +479,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
-    /// Puts another file in the place of the segment's descriptor, as if it had been closed and opened anew.
+    /// Puts another file in the place of the segment's descriptor, as if it had been closed and opened again.
     fn replace_descriptor(segment: &Segment, with: &impl AsFd) {
         // SAFETY: the number is open, and never closed by what stands for it here.
         let mut taken = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(segment.fd().as_raw_fd()) });

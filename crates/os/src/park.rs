@@ -26,7 +26,7 @@ pub enum Wait {
     Interrupted,
 }
 
-/// Sleeps while `word` holds `expected`, until woken, a signal arrives, or `deadline` passes (`None`: for ever).
+/// Sleeps while `word` holds `expected`, until woken, a signal arrives, or `deadline` passes (`None`: forever).
 ///
 /// The kernel compares and goes to sleep in one step, so a wake-up between the caller's last look at the word and the
 /// sleep is never lost as long as the waker changed the word before it woke.

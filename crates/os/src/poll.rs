@@ -180,7 +180,7 @@ impl Poller {
         Ok(epoll::delete(&self.fd, fd)?)
     }
 
-    /// Waits until something is ready or `deadline` passes (`None`: for ever). Empty when the deadline passed or a
+    /// Waits until something is ready or `deadline` passes (`None`: forever). Empty when the deadline passed or a
     /// signal handler ran.
     ///
     /// # Errors

@@ -173,7 +173,7 @@ fn checked(outcome: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// What one process of a user has at a time: the kernel's name for a piece of such memory. Another user can have the
-/// name first; who that is can be seen. Given up when dropped; one whose holder has died is taken over.
+/// name first; that process can be identified. Given up when dropped; one whose holder has died is taken over.
 #[derive(Debug)]
 pub struct Claim {
     id: libc::c_int,

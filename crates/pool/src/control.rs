@@ -228,7 +228,7 @@ impl Control {
         self.announce_if(|_| true);
     }
 
-    /// As [`announce`](Self::announce), unless nobody leads but somebody soon should, who will look by itself: then
+    /// As [`announce`](Self::announce), unless nobody leads but a thread soon should, which will look by itself: then
     /// nothing is said, and the caller must say it a moment later if what finished is still there. Returns whether
     /// the parent has been told.
     #[must_use]
@@ -264,7 +264,7 @@ impl Control {
         self.lead_word().load(Ordering::Relaxed) & EXPECTED != 0
     }
 
-    /// Parent: the collector had to collect, so nobody should be waited for who may not come.
+    /// Parent: the collector had to collect, so nobody should wait for a leader that may not come.
     pub fn expect_no_leader(&self) {
         self.lead_word().fetch_and(!EXPECTED, Ordering::Relaxed);
     }
@@ -291,7 +291,7 @@ impl Control {
 /// | 0 | current: the task, as [`Entry::to_note`](manyhands_channel::ring::Entry::to_note) has it; 0 when idle | worker |
 /// | 1 | started: clock in ns when a timed task began to run, or does so at the latest | worker, before the task runs |
 /// | 2 | tasks done | worker |
-/// | 3 | retire: 1 when the worker is to end after its task | parent |
+/// | 3 | retire: 1 when the worker must end after its task | parent |
 /// | 4 | resident bytes, when last looked at | worker |
 /// | 16… | lane | worker |
 #[derive(Clone)]
@@ -356,7 +356,7 @@ impl SeatRecord {
         self.words.word(TASKS_DONE)
     }
 
-    /// Whether the worker is to end.
+    /// Whether the worker must end.
     #[must_use]
     pub fn retire(&self) -> &AtomicU64 {
         self.words.word(RETIRE)

@@ -131,7 +131,7 @@ impl<T: Send + 'static> Driver<T> {
         self.shared.ended();
     }
 
-    /// Carries out what was decided; true when there is to be a new decision at once.
+    /// Carries out what was decided; true when a new decision must follow at once.
     fn perform(&mut self, actions: &[Action]) -> bool {
         let mut again = false;
         for action in actions {

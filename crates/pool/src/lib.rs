@@ -4,7 +4,7 @@
 //! (bytes, or a block of shared memory) and options; with each task the caller hands in a *ticket*
 //! of its own type, which comes back with the outcome.
 //!
-//! - [`slots`]: one task's record in shared memory, and who may move it from which phase to which.
+//! - [`slots`]: one task's record in shared memory, and which side may move it from which phase to which.
 //! - [`control`]: where slots, ring, flags and events of a pool lie in its block of shared memory.
 //! - [`worker`]: what a worker does: claim, read, run, publish.
 //! - [`state`]: what the parent knows; pure decisions (events in, actions out), no clock, no I/O.

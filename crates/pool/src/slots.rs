@@ -284,7 +284,7 @@ impl Slots {
         self.word(slot, STATE).store(state.pack(), Ordering::Release);
     }
 
-    /// Parent: fills in what is to run. The slot is Free.
+    /// Parent: fills in what to run. The slot is Free.
     pub fn write_call(&self, slot: u32, function: u64, function_block: u64, length: usize) {
         self.word(slot, FUNCTION).store(function, Ordering::Relaxed);
         self.word(slot, FUNCTION_LENGTH).store(length as u64, Ordering::Relaxed);
@@ -330,7 +330,7 @@ impl Slots {
         let length = Head::unpack(self.word(slot, RESULT).load(Ordering::Relaxed)).length as usize;
         let mut bytes = vec![0; length.min(NAME_INLINE)];
         self.words.segment().copy_out(self.offset(slot, RESULT_BYTES), &mut bytes);
-        // What the worker writes meanwhile is a result, and soon after it the state changes. A glance at half of one
+        // What the worker writes at this time is a result, and soon after it the state changes. A glance at half of one
         // shows something odd once.
         let is_same = self.state(slot) == state;
         let name = || String::from_utf8_lossy(&bytes).into_owned();

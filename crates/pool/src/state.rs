@@ -8,8 +8,8 @@
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
 //! - `stillborn`: what if workers die before they have done anything;
-//! - `put_off`: tasks that are to come later;
-//! - [`plan`]: what the driver is to do next, and when to look again.
+//! - `put_off`: tasks that come later;
+//! - [`plan`]: what the driver must do next, and when to look again.
 
 mod attempt;
 pub mod backlog;
@@ -396,7 +396,7 @@ impl<T> State<T> {
         staff < workers && staff < self.tasks.len()
     }
 
-    /// Whether a closing pool has no task left, so that the driver is to end it.
+    /// Whether a closing pool has no task left, so that the driver must end it.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.openness != Openness::Open

@@ -71,7 +71,7 @@ pub(crate) enum Place {
     Backlog,
     /// Has a slot: queued, running or done there.
     Slot(u32),
-    /// Its failure is being looked at by the caller, who may have it retried.
+    /// Its failure is being examined by the caller, which may have it retried.
     Judged(u32),
 }
 

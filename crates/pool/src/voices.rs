@@ -24,7 +24,7 @@ pub mod kind {
 const LONGEST_RECORD: usize = 64 << 20;
 const CHUNK: usize = 64 * 1024;
 /// How many chunks are read in one go. A pipe holds one; a worker that writes faster than we read must
-/// not keep us for ever.
+/// not keep us forever.
 const MOST_CHUNKS: usize = 4;
 
 struct Voice {

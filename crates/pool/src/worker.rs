@@ -29,7 +29,7 @@ const DEFERRAL: u32 = 512;
 pub enum Next {
     /// It has claimed this task.
     Task(Entry),
-    /// It is to end.
+    /// It must end.
     End,
     /// A signal came while it waited: look at it, then ask again.
     Interrupted,
@@ -123,7 +123,7 @@ impl WorkerSide {
             .unwrap_or_else(|why| if why == Wait::TimedOut { Next::Nothing } else { Next::Interrupted })
     }
 
-    /// Notes that the worker has this task from now on, and loads it: what it is to call, and with what. `timed`: the
+    /// Notes that the worker has this task from now on, and loads it: what to call, and with what. `timed`: the
     /// parent wants to know since when it runs.
     pub fn begin(&self, entry: Entry, timed: bool) {
         self.announce_deferred();

@@ -35,9 +35,9 @@ pub enum News {
     },
     /// A worker could not be forked.
     NotForked {
-        /// The participant number it was to have.
+        /// The participant number it would have had.
         participant: u16,
-        /// Which worker of its seat it was to be.
+        /// Which worker of its seat it would have been.
         generation: u32,
         /// The system's reason.
         errno: i32,
@@ -61,7 +61,7 @@ pub fn set_up(block: u64) -> Vec<u8> {
     [&b"S"[..], &block.to_le_bytes()].concat()
 }
 
-/// The packet that asks for a worker, who is told its `index` in the pool.
+/// The packet that asks for a worker, which is told its `index` in the pool.
 #[must_use]
 pub fn fork(participant: u16, generation: u32, control: usize, record: usize, index: u32) -> Vec<u8> {
     let mut packet = vec![b'F'];
@@ -86,7 +86,7 @@ pub fn signal(participant: u16, generation: u32, signal: u32) -> Vec<u8> {
 /// The packet that ends a zygote without workers.
 pub const QUIT: &[u8] = b"Q";
 
-/// Reads a zygote's packet; `None` when it is none of ours.
+/// Reads a zygote's packet; `None` when it is malformed.
 #[must_use]
 pub fn parse(packet: &[u8]) -> Option<News> {
     let (kind, body) = packet.split_first()?;

@@ -125,7 +125,7 @@ struct DemoView {
     page: Page,
     // Where progress is shown: standard error, and only if somebody watches it.
     progress_page: Option<Page>,
-    // Results are not shown as they come when they are to be one JSON object in the end.
+    // Results are not shown as they come when they form one JSON object in the end.
     quiet: bool,
     // The progress line on the screen, empty if there is none: a line is only drawn when it changes.
     progress_line: Mutex<String>,

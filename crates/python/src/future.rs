@@ -8,7 +8,7 @@
 //! A program may hold a million futures, so those that Rust makes are shown to the garbage collector only once they refer
 //! to something that may refer back: a result that is no number or string, an exception, a callback, an attribute.
 //!
-//! No Python code ever runs, and nothing lets go of the interpreter, while the Rust lock is held: nothing is allocated
+//! No Python code ever runs, and nothing releases the interpreter, while the Rust lock is held: nothing is allocated
 //! that the garbage collector tracks, nothing is looked up for the first time (`intern!`, `imports`), no reference is
 //! dropped.
 
@@ -112,14 +112,14 @@ pub(crate) enum CancelAnswer {
 ///
 /// `token` is what the pool gave to [`FutureBase::of_source`].
 pub(crate) trait Source: Send + Sync {
-    /// Waits until the future may be done, or until `deadline`; may complete other futures meanwhile. The caller looks
-    /// again and calls again, so returning early is no error.
+    /// Waits until the future may be done, or until `deadline`; may complete other futures in the meantime. The caller
+    /// looks again and calls again, so returning early is no error.
     fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()>;
 
     /// Whether a task whose future still says PENDING has begun to run.
     fn is_running(&self, token: u64) -> bool;
 
-    /// Asks the task to stop. `running` is what the caller believes; when that has changed meanwhile, answer `Refused`
+    /// Asks the task to stop. `running` is what the caller believes; when that has changed since, answer `Refused`
     /// and you will be asked again if need be.
     fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer;
 

@@ -7,7 +7,7 @@
 //! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds; [`bell`]: `fileno`;
 //! - [`errors`]: what goes wrong, as Python says it.
 //!
-//! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than letting go of it;
+//! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than releasing it;
 //! everything that waits, or copies much, lets go first.
 
 mod batch;

@@ -1,7 +1,7 @@
 //! Calling one certain waiter: what it and those who call it agree on, in one word.
 //!
 //! A waiter's place is used by one waiter after the other. So the word bears the waiter's *ticket*, which nobody has had
-//! before: who calls says whom he means, and never reaches a later one by mistake. Being called and giving up are both
+//! before: a caller says whom it means, and never reaches a later one by mistake. Being called and giving up are both
 //! one compare-and-swap from the same value; exactly one of them succeeds.
 
 use crate::EventCount;
@@ -19,7 +19,7 @@ pub(crate) const CALLED: u64 = 2 << PHASE_SHIFT;
 /// | bits | meaning | who changes it |
 /// |---|---|---|
 /// | 0-55 | ticket | the waiter |
-/// | 56-57 | phase: 0 silent, 1 waiting, 2 called | the waiter: 0 → 1, 1 → 0, 2 → 1; who calls it: 1 → 2 |
+/// | 56-57 | phase: 0 silent, 1 waiting, 2 called | the waiter: 0 → 1, 1 → 0, 2 → 1; its caller: 1 → 2 |
 ///
 /// ```
 /// use manyhands_sync::EventCount;
@@ -52,7 +52,7 @@ impl<'a> Call<'a> {
         self.events
     }
 
-    /// Makes the place the one of the waiter with `ticket`, who cannot be called yet.
+    /// Makes the place that of the waiter with `ticket`, which cannot be called yet.
     pub fn fill(&self, ticket: u64) {
         self.state.store(SILENT | ticket & TICKET, Ordering::Relaxed);
     }
@@ -102,12 +102,12 @@ impl<'a> Call<'a> {
         self.change(WAITING | ticket, SILENT | ticket)
     }
 
-    /// Waits anew after a call, by the waiter with `ticket`.
+    /// Waits again after a call, by the waiter with `ticket`.
     pub fn rearm(&self, ticket: u64) {
         let _ = self.change(CALLED | ticket, WAITING | ticket);
     }
 
-    /// Makes the place nobody's to be called. By its waiter, or by who has taken it from a dead one.
+    /// Leaves nobody at the place to be called. By its waiter, or by a thread that took it from a dead one.
     #[cfg(not(loom))]
     pub(crate) fn silence(&self) {
         self.state.fetch_and(TICKET, Ordering::Relaxed);

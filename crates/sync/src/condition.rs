@@ -1,13 +1,13 @@
 //! Condition variables: waiting until somebody says that something has changed.
 //!
-//! A waiter writes itself into the site's table of waiters while it has the lock, then lets go of the lock and sleeps on
-//! its own entry. Who notifies picks the oldest entries and calls them, each by one compare-and-swap. So exactly as many
-//! are woken as were asked for, in the order in which they came, and who has given up or died is passed over. Nobody has
-//! to answer: a waiter that dies holds up nobody. If it dies after it was called and before it can have made use of that,
-//! one of the others finds out within 200 ms, and the next is called instead (see `Site::forget`).
+//! A waiter writes itself into the site's table of waiters while it has the lock, then releases the lock and sleeps on
+//! its own entry. A notifier picks the oldest entries and calls them, each by one compare-and-swap. So exactly as many
+//! are woken as were asked for, in the order in which they came, and those that have given up or died are skipped.
+//! Nobody has to answer: a waiter that dies holds up nobody. If it dies after it was called and before it can have
+//! made use of that, one of the others finds out within 200 ms, and the next is called instead (see `Site::forget`).
 //!
 //! When the table is full (more than eight thousand threads and coroutines wait in one segment), waiters cannot be told apart. They then
-//! wait for the number of *calls to all*, which grows whenever there are fewer entries than were to be notified; all of
+//! wait for the number of *calls to all*, which grows whenever there are fewer entries than should be notified; all of
 //! them wake, and each has to look again at what it waits for. Callers have to do that anyway.
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const SLEEPERS: usize = 2;
 /// | 0 | calls to all who are not in the table of waiters | `notify`, when the table has too few: +1 |
 /// | 1, 2 | their event count (futexes) | those waiters, and `notify` |
 ///
-/// The caller has the lock when it calls [`enlist`](Self::enlist), lets go of it before [`Enlisted::wait`], and takes it
+/// The caller has the lock when it calls [`enlist`](Self::enlist), releases it before [`Enlisted::wait`], and takes it
 /// again afterwards. It should have it while it notifies, too.
 ///
 /// ```
@@ -56,7 +56,7 @@ const SLEEPERS: usize = 2;
 /// let condition = Condition::open(Arc::clone(&site), words)?;
 /// site.publish();
 ///
-/// let ready = Mutex::new(false); // any lock; one in the segment if processes are to wait
+/// let ready = Mutex::new(false); // any lock; one in the segment if processes wait
 /// std::thread::scope(|scope| {
 ///     scope.spawn(|| {
 ///         *ready.lock().unwrap() = true;
@@ -117,7 +117,7 @@ impl Condition {
         Ok(Self { site, spin: &SPIN, words, key })
     }
 
-    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// Has threads of this process spin as long as `spin` finds it worthwhile before they sleep, instead of by what all
     /// conditions of this process have learned.
     #[must_use]
     pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
@@ -217,7 +217,7 @@ impl Condition {
 }
 
 impl Enlisted<'_> {
-    /// Waits until notified, or until `deadline` (`None`: for ever).
+    /// Waits until notified, or until `deadline` (`None`: forever).
     ///
     /// # Errors
     /// [`Stopped`] when the caller has not been notified; if it has been in the moment in which `waiting` said to stop,
@@ -276,7 +276,7 @@ impl Enlisted<'_> {
         waiting: &mut dyn Waiting,
     ) -> Result<(), Stopped> {
         let (condition, kind) = (self.condition, WaitKind::Condition);
-        // Another key: in case it gets an entry while it waits, that one is not to be called.
+        // Another key: in case it gets an entry while it waits, that one must not be called.
         let key = condition.key + 1;
         let spin = condition.spin;
         let wait = Wait { events: condition.events(), key, kind, deadline, spin, listed: None };

@@ -1,16 +1,16 @@
 //! Cycles of threads that wait for each other.
 //!
 //! Nothing is kept for this while locks are free. A thread that has waited for a lock for a while looks who owns it,
-//! whether that thread waits for a lock itself, who owns that, and so on. What it reads on the way may change under its
-//! eyes; so a cycle counts only when a second look some time later finds the very same waits, and all their processes
-//! alive: a death ends a wait, too. Of its members the one that began to wait last is told, among those that may end
-//! without their lock. All members read the same words, so all come to the same answer.
+//! whether that thread waits for a lock itself, which thread owns that, and so on. What it reads on the way may change
+//! under its eyes; so a cycle counts only when a second look some time later finds the very same waits, and all their
+//! processes alive: a death ends a wait, too. Of its members the one that began to wait last is told, among those that
+//! may end without their lock. All members read the same words, so all come to the same answer.
 //!
 //! A member writes down its wait before its stack, which takes longer, and may take very long where many threads want the
-//! interpreter. Stacks are waited for, but not for ever ([`PATIENCE`]).
+//! interpreter. Stacks are waited for, but not forever ([`PATIENCE`]).
 //!
 //! Waits with a deadline end by themselves and are no part of a cycle. A plain lock may be released by any thread, also
-//! by one that is in no cycle; so a cycle through plain locks is only likely to last for ever. One thread that waits for
+//! by one that is in no cycle; so a cycle through plain locks is only likely to last forever. One thread that waits for
 //! a plain lock which it has itself is not reported: that is how locks are used as signals.
 //!
 //! # Where a look goes
@@ -19,15 +19,15 @@
 //! waits for nothing there, it may still wait for a lock that this process never opened: so the look goes on in the
 //! segments which that process has open ([`Survey`]), each mapped only for the moment.
 //!
-//! That costs much more than the rest, most of all where that process has thousands of files open, and mostly in vain:
-//! the owner just works. But it need not be done often. Who owns a lock got it before beginning to wait for the next one;
-//! so a cycle is closed by the member that begins to wait last, the very one that is to be told. By then the others are
-//! waiting, and 20 ms later all have written it down. So what the first looks of a wait do not find is not there, unless
-//! some member was kept from running in just these milliseconds, or the last one must not be told. Therefore the first
-//! looks may survey whatever it costs, looks at a cycle that has just been found may, too, and all others as long as
-//! surveys stay within a small part of the time waited ([`Budget`]).
+//! That costs much more than the rest, most of all where that process has thousands of files open, and mostly for
+//! nothing: the owner just works. But it need not be done often. The owner of a lock got it before beginning to wait
+//! for the next one; so a cycle is closed by the member that begins to wait last, the very one to tell. By then the
+//! others are waiting, and 20 ms later all have written it down. So what the first looks of a wait do not find is not
+//! there, unless some member was kept from running in just these milliseconds, or the last one must not be told.
+//! Therefore the first looks may survey whatever it costs, looks at a cycle that has just been found may, too, and all
+//! others as long as surveys stay within a small part of the time waited ([`Budget`]).
 //!
-//! Nothing of a look outlives it. A fork waits for its end ([`names::hold_still`]), or the child would have for ever
+//! Nothing of a look outlives it. A fork waits for its end ([`names::hold_still`]), or the child would keep forever
 //! what was mapped for a moment. A look waits for nothing: not for a fork, nor for another look of this process.
 
 use std::sync::Arc;
@@ -46,8 +46,8 @@ use survey::{Budget, Survey};
 /// Longer cycles are not found.
 const LONGEST: usize = 64;
 
-/// How long to wait between looks, in nanoseconds: often at first, as a cycle is closed by who began to wait last, then
-/// seldom.
+/// How long to wait between looks, in nanoseconds: often at first, as a cycle is closed by the last to begin waiting,
+/// then seldom.
 const PAUSES: [u64; 6] = [
     20 * MILLISECOND,
     20 * MILLISECOND,
@@ -153,8 +153,8 @@ impl Search {
         if !self.on {
             return None;
         }
-        // One look at a time, and no fork meanwhile: whatever is found is let go of before this is. A look that would have
-        // to wait for its turn is left out: meanwhile the lock may be free.
+        // One look at a time, and no fork during it: whatever is found is released before this is. A look that would have
+        // to wait for its turn is left out: by then the lock may be free.
         let turn = names::try_looking();
         self.skipped = turn.is_none();
         let _turn = turn?;

@@ -1,10 +1,10 @@
 //! The directory: which process has which named segment, as descriptor of what number. One for each user, in memory that
 //! all processes of that user with a named segment have attached ([`sysv`]). So a look costs the same however many names
-//! there are, and who has a name is known even of processes that may not be looked into.
+//! there are, and the holders of a name are known even where they may not be inspected.
 //!
-//! It has a page, a *bucket*, for each remainder of names, with *rows* for who has what. A row is written in steps of which
-//! only the last makes it count, and names the process in the first; so whatever a killed process leaves behind is a row
-//! that nobody is behind.
+//! It has a page, a *bucket*, for each remainder of names, with *rows* for which process has what. A row is written in
+//! steps of which only the last makes it count, and names the process in the first; so whatever a killed process
+//! leaves behind is a row that nobody is behind.
 
 pub(crate) mod error;
 pub(crate) mod turn;
@@ -60,7 +60,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"mhnames\0");
 ///
 /// | word | meaning | who changes it |
 /// |---|---|---|
-/// | claim | who makes or opens a name of this bucket; 0: nobody | who begins: 0→own, or dead→own; who ends: own→0 |
+/// | claim | the process that makes or opens a name of this bucket; 0: none | that process at its start: 0→own, or dead→own; at its end: own→0 |
 /// | crowded | 1: somebody found no row free, once | who found it so |
 const CLAIM: usize = 0;
 const CROWDED: usize = 8;
@@ -69,7 +69,7 @@ const CROWDED: usize = 8;
 ///
 /// | word | meaning | who changes it |
 /// |---|---|---|
-/// | holder | 0: free; else the identity of who has the segment, with [`WRITING`] while the rest is written | who takes it: 0 or dead→own with the flag→own; that process, or who finds it dead: →0 |
+/// | holder | 0: free; else the identity of the process that has the segment, with [`WRITING`] while the rest is written | a process that takes it: 0 or dead→own with the flag→own; that process, or whoever finds it dead: →0 |
 /// | name | the fingerprint of the name | who takes it |
 /// | inode | the number of the memfd | who takes it |
 /// | fd | the number of the descriptor there | who takes it |
@@ -292,15 +292,15 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         let word: &AtomicU64 = self.directory.common.word64(self.start + CLAIM);
-        // A child that was forked in the midst of it has no claim.
+        // A child that was forked in the middle of it has no claim.
         let mine = identity().to_bits();
         // Release: what was done to the rows. pairs with: claim (Acquire)
         let _ = word.compare_exchange(mine, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
-/// The right to make the directory: all claims that no other user has. With fewer, one that such a user gives up
-/// meanwhile would be a second right.
+/// The right to make the directory: all claims that no other user has. With fewer, one that such a user gave up
+/// in between would be a second right.
 fn claim_all() -> Result<Vec<Claim>, NameError> {
     let deadline = clock::now() + PATIENCE;
     let mut claims = Vec::new();

@@ -17,9 +17,9 @@
 //!
 //! A process that is killed while it waits stays counted in. That only makes notifiers do a system call that wakes
 //! nobody, until the next notification of all ([`EventCount::notify_all`], or a [`notify`](EventCount::notify) for at
-//! least as many as are counted) starts a new *round*, in which nobody is counted in; who was counted in an earlier
-//! round does not count itself out. Who supervises the processes calls `notify_all` after each death; that also hands
-//! on the wake-up that the dead one may have taken along.
+//! least as many as are counted) starts a new *round*, in which nobody is counted in; a waiter that was counted in an
+//! earlier round does not count itself out. The supervisor of the processes calls `notify_all` after each death; that
+//! also hands on the wake-up that the dead one may have taken along.
 
 use crate::atomic::{AtomicU32, Ordering, fence};
 use crate::parking::{self, Wait};
@@ -82,8 +82,8 @@ pub struct Key<'a> {
 pub(crate) enum Notified {
     /// Nobody was counted in.
     Nobody,
-    /// Fewer than were counted in. `slept`: as many as were meant really slept. If not, nobody sleeps any more: who is
-    /// counted in still has woken and not run yet, is just looking before it sleeps, or has died.
+    /// Fewer than were counted in. `slept`: as many as were meant really slept. If not, nobody sleeps any more:
+    /// whoever is counted in still has woken and not run yet, is just looking before it sleeps, or has died.
     Some {
         /// See above.
         slept: bool,
@@ -103,7 +103,7 @@ impl<'a> EventCount<'a> {
     pub fn prepare(&self) -> Key<'a> {
         loop {
             let round = self.sleepers.fetch_add(ONE, Ordering::Relaxed) & !COUNT;
-            // Acquire pairs with the Release in `notify`: who reads the new sequence also sees the condition it
+            // Acquire pairs with the Release in `notify`: a waiter that reads the new sequence also sees the condition it
             // announces, and the round that began with it.
             let sequence = self.sequence.load(Ordering::Acquire);
             // pairs with: the fence in `notify`.
@@ -116,13 +116,14 @@ impl<'a> EventCount<'a> {
         }
     }
 
-    /// Sleeps until notified, a signal handler has run, or `deadline` passes (`None`: for ever); not at all when there
+    /// Sleeps until notified, a signal handler has run, or `deadline` passes (`None`: forever); not at all when there
     /// was a notification since `key` was made. Whatever it returns, the condition may hold or not: look again.
     pub fn wait(&self, key: Key<'a>, deadline: Option<u64>) -> Wait {
         parking::wait(self.sequence, key.sequence, deadline)
     }
 
-    /// What [`wait`](Self::wait) sleeps on, for who sleeps on other words as well. The key is to be kept meanwhile.
+    /// What [`wait`](Self::wait) sleeps on, for a caller that sleeps on other words as well. It must keep the key
+    /// while it does.
     #[cfg(not(loom))]
     #[inline]
     pub(crate) fn words(&self, key: &Key<'a>) -> manyhands_os::park::AnyOf<'a> {
@@ -182,7 +183,7 @@ impl<'a> EventCount<'a> {
     /// Whether somebody waits or is about to (or died while waiting): a hint, out of date at once.
     ///
     /// Asked right after a sequentially consistent read-modify-write that makes the condition true, it takes the place
-    /// of the fence in [`notify`](Self::notify): who is not seen here sees the condition.
+    /// of the fence in [`notify`](Self::notify): a waiter that is not seen here sees the condition.
     #[must_use]
     pub fn has_sleepers(&self) -> bool {
         // The model checker knows sequential consistency of fences only.
@@ -206,7 +207,7 @@ impl<'a> EventCount<'a> {
         }
     }
 
-    /// Waits until `attempt` returns something: looks at once, then as long as `spin` finds it worth while, then
+    /// Waits until `attempt` returns something: looks at once, then as long as `spin` finds it worthwhile, then
     /// between sleeps. `Err` says why it stopped waiting: [`Wait::TimedOut`] or [`Wait::Interrupted`].
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 //! | [`barrier`] | parties that wait for each other; a dead one breaks it |
 //! | [`call`] | calling one certain waiter, by whom conditions and event loops are woken |
 //! | `names` | the same segment for all who give the same name |
-//! | `site` | what a segment begins with: who takes part in it, and who waits for what |
+//! | `site` | what a segment begins with: its participants, and its waiters with what they wait for |
 //! | `waiting` | the one way in which all of the above wait: signals, deadlines, deaths, deadlocks |
 //! | `deadlock` | cycles of threads that wait for each other |
 //! | [`EventCount`] | sleeping until something may have changed, without a lock, and without a system call where nobody sleeps |

@@ -1,4 +1,4 @@
-//! The record of a lock in a site: where its words are, and who has it.
+//! The record of a lock in a site: where its words are, and its owner.
 
 use std::io;
 use std::sync::Arc;

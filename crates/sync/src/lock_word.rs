@@ -13,12 +13,12 @@ pub(crate) const WORDS: usize = 8;
 ///
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
-/// | state | 0-53 | identity of the owner's process; all zero: free | who acquires: →own; who releases: →0; who takes over: dead→own |
-/// | state | 59 | [`RESERVED`]: free, for one that has slept | who releases while [`STARVING`] is set; cleared with acquiring, or by a waiter who leaves |
+/// | state | 0-53 | identity of the owner's process; all zero: free | whoever acquires: →own; whoever releases: →0; whoever takes over: dead→own |
+/// | state | 59 | [`RESERVED`]: free, for one that has slept | whoever releases while [`STARVING`] is set; cleared with acquiring, or by a waiter who leaves |
 /// | state | 60 | [`POISONED`]: somebody released it abandoned | who does so; cleared by recovering |
-/// | state | 61 | [`ABANDONED`]: taken over from a dead owner | who takes over; cleared by recovering and by releasing |
+/// | state | 61 | [`ABANDONED`]: taken over from a dead owner | whoever takes over; cleared by recovering and by releasing |
 /// | state | 62 | [`STARVING`]: somebody waits too long; hand over instead of freeing | that waiter; cleared with releasing |
-/// | state | 63 | [`WAITERS`]: somebody may be asleep | who goes to sleep, and who has slept and acquires; cleared with releasing |
+/// | state | 63 | [`WAITERS`]: somebody may be asleep | whoever goes to sleep, and whoever has slept and acquires; cleared with releasing |
 /// | thread | 0-31 | kernel's number of the owner's thread: for [`RLock`](super::lock::RLock) the truth while the process owns the lock, else information | the owner |
 /// | sequence, sleepers | | an event count | as there |
 /// | depth | | how many more times the owner has acquired an `RLock` | the owner |
@@ -67,7 +67,7 @@ impl std::error::Error for NotLocked {}
 /// How an attempt is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attempt {
-    /// The caller goes to sleep if this is in vain.
+    /// The caller goes to sleep if this fails.
     pub sleeping: bool,
     /// The caller has slept for it, or those who have do not come: it may take what is reserved.
     pub slept: bool,
@@ -174,7 +174,7 @@ impl<W: Words> LockWord<W> {
         }
     }
 
-    /// Releases it, whoever has it; returns whether somebody is to be notified at [`events`](Self::events).
+    /// Releases it, whoever has it; returns whether to notify a waiter at [`events`](Self::events).
     ///
     /// # Errors
     /// When nobody has it.

@@ -11,23 +11,24 @@
 //!
 //! 1. whoever makes a segment with a name, or opens one by its name to keep it, has claimed that name in the directory: one
 //!    process of the user after the other;
-//! 2. a segment is made only by who has found no living process in the directory that may have it. Each process with a
-//!    segment has a row there: who makes or opens it, under the claim; who opens it by address, and a forked child, right
-//!    away ([`inherit`]). What a row says of the dead is not the last word: a child of theirs may not have come so far, so
-//!    then all processes are looked through for a memfd of that name.
+//! 2. a segment is made only by a process that has found no living one in the directory that may have it. Each process
+//!    with a segment has a row there: one that makes or opens it, under the claim; one that opens it by address, and a
+//!    forked child, right away ([`inherit`]). What a row says of the dead is not the last word: a child of theirs may
+//!    not have come so far, so then all processes are looked through for a memfd of that name.
 //! 3. what is ready was made ready under the claim. What is not was left by a maker that died half-way: it has no row.
-//! 4. what is retired stays retired. Retiring needs no claim: it can only take a name away, and who has just opened the
-//!    segment cannot tell whether that was before.
+//! 4. what is retired stays retired. Retiring needs no claim: it can only take a name away, and a process that has
+//!    just opened the segment cannot tell whether that was before.
 //!
 //! A process that has a segment and may not be looked into (it has changed its user, say) is known by its row: that is an
-//! error for who asks for the name, never a second segment.
+//! error for a process that asks for the name, never a second segment.
 //!
 //! What this process has mapped by that name needs none of it: it is there throughout, as long as its descriptor is
 //! (`own`); a program that closes all descriptors takes the names of its segments along.
 //!
-//! An address (process, descriptor, inode) leads to a segment without the claim, see [`open`]. Who passes on its only copy
-//! in this way and lets go of it before the other has its row, can keep a segment whose name means a new one. [`list`], too,
-//! has segments open for a moment without a row; who asks for a name in that moment gets a new one.
+//! An address (process, descriptor, inode) leads to a segment without the claim, see [`open`]. A process that passes
+//! on its only copy in this way and releases it before the other has its row can leave that one a segment whose name
+//! means a new one. [`list`], too, has segments open for a moment without a row; a process that asks for a name in
+//! that moment gets a new one.
 
 mod own;
 
@@ -63,14 +64,14 @@ pub const ANY: u64 = u64::MAX;
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// What is to stand in the segment.
+    /// The content of the segment.
     pub kind: Kind,
     /// By which others find it; a segment without one is found by address only.
     pub name: Option<&'a str>,
-    /// What it is made with. Who opens it must ask for the same, or for [`ANY`].
+    /// What it is made with. A process that opens it must ask for the same, or for [`ANY`].
     pub parameters: [u64; PARAMETERS],
     /// Bytes behind the site. Nothing is committed there. Where the [kind is elastic](Kind::is_elastic) it is for who
-    /// makes the segment to say, and who opens it gets what there is.
+    /// makes the segment to say, and a process that opens it gets what there is.
     pub body: usize,
 }
 
@@ -116,7 +117,7 @@ pub fn make_or_open(
     };
     if let Some(site) = known {
         if site.directory().is_some_and(|directory| !directory.is_current()) {
-            // This process has changed its user since; that one's other processes are not to make another one.
+            // This process has changed its user since; that one's other processes must not make another one.
             let directory = crate::directory::current()?;
             let _claimed = directory.claim(name)?;
             own::note(name, &site, directory);
@@ -125,7 +126,7 @@ pub fn make_or_open(
     }
     let directory = crate::directory::current()?;
     let claimed = directory.claim(name)?;
-    // Another thread may have opened it meanwhile.
+    // Another thread may have opened it in the meantime.
     let there = own::find(name)?;
     let there = there.map_or_else(|| find(name, &claimed), |site| Ok(Some(site)))?;
     let found = there.map_or_else(|| make(wanted, lay_out), |site| opened(name, site, wanted))?;
@@ -231,7 +232,7 @@ fn if_it_has(name: &str, site: Arc<Site>) -> Result<Option<Arc<Site>>, NameError
     }
 }
 
-/// What is not ready is nobody's; all else that is wrong with a segment is to be known.
+/// What is not ready is nobody's; everything else that is wrong with a segment must be known.
 fn if_usable<T>(name: &str, error: SiteError) -> Result<Option<T>, NameError> {
     match error {
         SiteError::NotReady | SiteError::NotASite => Ok(None),
@@ -250,7 +251,7 @@ fn compare(name: &str, site: &Site, wanted: &Wanted<'_>) -> Result<(), NameError
     if !is.is_empty() {
         return Err(NameError::OtherParameters { name: name(), kind: wanted.kind, is, wanted: asked });
     }
-    // The kernel gives whole pages. How large a body must be that any length will do for is known to who reads it.
+    // The kernel gives whole pages. If any length will do, how large a body must be is known to its reader.
     if !wanted.kind.is_elastic() && site.segment().len() < SITE_BYTES.saturating_add(wanted.body) {
         let error = SiteError::Corrupt("its segment is too short for its content");
         return Err(NameError::Unusable { name: name(), error });
@@ -308,8 +309,8 @@ fn is_of(name: &str) -> impl Fn(&[u8]) -> bool {
 /// The segments of process `pid` in which somebody may wait for a lock, but those whose number is `known`: each is opened
 /// when the last one has been looked at. What cannot be opened, or is damaged, is left out.
 ///
-/// Who looks has said [`hold_still`] before, and lets go of all of them before it moves again: a child that is forked
-/// meanwhile would have them for ever.
+/// The caller has said [`hold_still`] before, and releases all of them before it moves again: a child that is forked
+/// in between would have them forever.
 pub(crate) fn with_locks(pid: i32, known: impl Fn(u64) -> bool) -> impl Iterator<Item = Site> {
     let mut files = memfd::list_of(pid, PREFIX);
     files.retain(|file| {
@@ -334,8 +335,8 @@ pub fn list() -> BTreeMap<u64, (Entry, Arc<Site>)> {
     opened.collect()
 }
 
-/// Takes the name from every segment that has one and is `meant`: who uses it goes on, and who asks for the name from now
-/// on gets a new one. Returns how many there were.
+/// Takes the name from every segment that has one and is `meant`: its users go on, and a process that asks for the
+/// name from now on gets a new one. Returns how many there were.
 pub fn retire(meant: impl Fn(&Entry) -> bool) -> usize {
     let named = list().into_values().filter(|(entry, site)| entry.name.is_some() && !site.is_retired());
     named.filter(|(entry, _)| meant(entry)).map(|(_, site)| site.retire()).count()

@@ -1,11 +1,11 @@
-//! What a segment begins with that holds primitives: who takes part, and who waits for what.
+//! What a segment that holds primitives begins with: its participants, and its waiters with what they wait for.
 //!
 //! * The *heading* says what the segment is.
 //! * A *lease* is a process's place among the participants: it makes a death known at once ([`Lease`]).
 //! * An *entry* in the table of waiters says who waits for what, since when ([`Entry`]).
 //!
-//! None of it is a lock, and nothing in it must be whole for the primitives to be right: who owns something is written
-//! in the primitive's own words.
+//! None of it is a lock, and nothing in it must be whole for the primitives to be right: the owner of something is
+//! written in the primitive's own words.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -85,7 +85,7 @@ impl Site {
         Ok(Self::over(segment))
     }
 
-    /// As [`attach`](Self::attach), for who only looks: the rest of this process does not learn of it.
+    /// As [`attach`](Self::attach), for a process that only looks: the rest of this process does not learn of it.
     pub(crate) fn look_at(segment: Segment) -> Result<Self, SiteError> {
         heading::check(&segment)?;
         Ok(Self::unknown(Arc::new(segment)))
@@ -109,7 +109,7 @@ impl Site {
 
     /// Where this process, or its parent before a fork, is listed as having its name.
     pub(crate) fn directory(&self) -> Option<&'static Directory> {
-        // SAFETY: null, or a reference that lives for ever.
+        // SAFETY: null, or a reference that lives forever.
         unsafe { self.directory.load(Ordering::Acquire).as_ref() }
     }
 

@@ -5,9 +5,9 @@
 //! cost is remembered: see [`Trial`]. Two more things make that work.
 //!
 //! - Who has just woken somebody waits for one who has to get up first, which takes much longer than the answer of one who
-//!   is awake. The two are different experiences. Otherwise two that wake each other would both sleep for ever after:
+//!   is awake. The two are different experiences. Otherwise two that wake each other would both sleep ever after:
 //!   each would look for as long as answers used to take, and give up before the other one is up.
-//! - Who looks and loses its CPU meanwhile learns that others need it: looking has become dearer.
+//! - A thread that spins and loses its CPU learns that others need it: spinning has become more expensive.
 //!
 //! With one CPU nobody looks: whoever looks keeps the other from producing what is looked for.
 
@@ -36,7 +36,7 @@ thread_local! {
     static WOKE_AT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// To be said by who has just woken a thread that slept.
+/// Called by a thread that has just woken one that slept.
 #[cfg(not(loom))]
 pub(crate) fn note_waking() {
     WOKE_AT.set(clock::now());
@@ -61,7 +61,7 @@ pub struct SpinPolicy {
     waits: Waits,
 }
 
-/// A wait that has looked in vain, and is to sleep.
+/// A wait that has spun without success, and must sleep.
 #[must_use = "what the wait was like is learned from `end`"]
 #[derive(Clone, Copy, Debug)]
 pub struct Spent<'a> {

@@ -34,7 +34,7 @@ const FIRST_SLICE: u64 = 5 * MILLISECOND;
 /// The longest of those sleeps.
 const LAST_SLICE: u64 = 150 * MILLISECOND;
 
-/// The most owners of which the kernel is to tell as soon as one dies.
+/// The most owners whose deaths the kernel reports at once.
 const MOST_WATCHED: usize = park::MOST_WORDS - 1;
 
 /// As many owners as most waits have, and some more.
@@ -112,7 +112,7 @@ pub struct Look {
     pub dead: Option<Identity>,
 }
 
-/// Those whose death would end a wait, or make another attempt worth while.
+/// Those whose death would end a wait, or make another attempt worthwhile.
 #[derive(Clone, Debug)]
 pub struct Owners {
     few: [Option<Identity>; FEW_OWNERS],
@@ -168,7 +168,7 @@ impl Owners {
 impl Site {
     /// Waits until `attempt` returns something.
     ///
-    /// `owners` names those whose deaths are to be noticed; it is asked before every sleep. `attempt` is called often
+    /// `owners` names those whose deaths must be noticed; it is asked before every sleep. `attempt` is called often
     /// and must not wait.
     ///
     /// # Errors

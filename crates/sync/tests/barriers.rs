@@ -304,7 +304,7 @@ fn a_storm_of_deaths_stops_nobody() {
         let goal = rounds.load(Ordering::Relaxed) + more;
         await_that("they go on", || {
             // Who passes counts the round afterwards, perhaps long afterwards: those who meet the dead one may break the
-            // next round at any time, also when as many rounds are counted as were to be.
+            // next round at any time, also when all rounds have been counted.
             if barrier.is_broken() {
                 resets.fetch_add(1, Ordering::Relaxed);
                 barrier.reset();

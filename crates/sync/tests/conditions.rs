@@ -250,7 +250,7 @@ fn event_loops_wait_in_the_same_line() {
     assert!(condition.leave_async(second, false));
     assert!(third.is_notified() && !fourth.is_notified());
     assert!(condition.leave_async(third, true));
-    assert!(!condition.leave_async(fourth, false), "in vain");
+    assert!(!condition.leave_async(fourth, false), "without success");
     assert_eq!(condition.notify_all(), 0);
 }
 

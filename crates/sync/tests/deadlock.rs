@@ -164,7 +164,7 @@ fn who_waits_does_not_stand_behind_a_fork_or_another_look() {
         let before = pauses.load(Ordering::Relaxed);
         await_that("it goes on", || pauses.load(Ordering::Relaxed) >= before + 3);
         lock.release(identity()).expect("ours");
-        waiter.join().expect("it has got the lock meanwhile");
+        waiter.join().expect("it has got the lock by now");
         drop(still);
     });
 }

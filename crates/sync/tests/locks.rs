@@ -1,4 +1,5 @@
-//! Locks between threads: exclusion, deadlines, signals, turns, reentrance; who waits is listed, and knocked for.
+//! Locks between threads: exclusion, deadlines, signals, turns, reentrance; waiters are listed, and woken through
+//! their wakers.
 // Loom has models of its own; Miri knows no futex between mappings.
 #![cfg(not(any(loom, miri)))]
 
@@ -165,7 +166,7 @@ fn a_signal_makes_the_waiter_pause() {
     assert_eq!(pauses.load(Ordering::Relaxed), 1);
 }
 
-/// A thread that releases and acquires again at once cannot keep another one out for ever.
+/// A thread that releases and acquires again at once cannot keep another one out forever.
 #[test]
 fn who_waits_long_gets_a_turn() {
     let site = site();
@@ -256,7 +257,7 @@ fn long_waits_are_listed() {
     assert_eq!(site.waiters().count(), 0);
 }
 
-/// Somebody for whom the lock is to be kept is gone when it is released.
+/// A waiter for which the lock would be kept is gone when it is released.
 #[test]
 fn a_lock_kept_for_nobody_is_free() {
     let site = site();

@@ -13,13 +13,13 @@ mod loom_models {
     const DEAD: u64 = 99;
 
     fn is_dead(who: Party) -> bool {
-        // Or has not said all of who it is, which is no reason to wait for it for ever.
+        // Or has not said all of its identity, which is no reason to wait for it forever.
         matches!(who, Party::Known(DEAD) | Party::Process(99))
     }
 
     struct Shared {
         rounds: Rounds<HeapWords>,
-        /// What two parties write before they arrive, in each of two rounds: who has passed may read all of it.
+        /// What two parties write before they arrive, in each of two rounds: a party that has passed may read all of it.
         notes: [[UnsafeCell<u64>; 2]; 2],
         acted: AtomicU32,
     }

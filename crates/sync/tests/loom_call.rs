@@ -45,7 +45,7 @@ mod loom_models {
 
     struct Shared {
         places: [Place; 2],
-        /// Written before a call, read by who has been called.
+        /// Written before a call, read by the waiter that has been called.
         data: UnsafeCell<u32>,
     }
 

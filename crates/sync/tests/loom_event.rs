@@ -119,7 +119,7 @@ mod loom_models {
         });
     }
 
-    /// As a signal handler does it, in the midst of another operation; and whoever set it first died before it woke
+    /// As a signal handler does it, in the middle of another operation; and whoever set it first died before it woke
     /// anybody.
     #[test]
     fn setting_again_wakes_those_whom_the_dead_left() {

@@ -102,7 +102,7 @@ mod loom_models {
     fn forgetting_the_dead_loses_nobody() {
         model(3, || {
             let shared = Arc::new(Shared::default());
-            // Killed while it waited: counted in for ever.
+            // Killed while it waited: counted in forever.
             std::mem::forget(shared.events().prepare());
             let waiter = thread::spawn({
                 let shared = shared.clone();

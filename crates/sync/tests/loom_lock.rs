@@ -14,7 +14,7 @@ struct Shared {
     inside: UnsafeCell<u32>,
 }
 
-// SAFETY: the cell is touched only by who has the lock, which is what the models are about.
+// SAFETY: the cell is touched only by the owner of the lock, which is what the models are about.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}

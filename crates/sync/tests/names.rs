@@ -38,7 +38,7 @@ fn fork(body: impl FnOnce()) -> i32 {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork failed");
     if pid == 0 {
-        // A test that hangs is not to leave a child behind.
+        // A test that hangs must not leave a child behind.
         // SAFETY: plain system call.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));

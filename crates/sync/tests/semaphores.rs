@@ -323,7 +323,7 @@ fn an_event_loop_is_knocked_for() {
     assert!(!events.has_sleepers());
 }
 
-/// However many processes have permits: the death of any of them is noticed by who waits.
+/// However many processes have permits: a waiter notices the death of any of them.
 #[test]
 fn one_of_very_many_holders_is_killed() {
     // As many as the kernel watches at once, and more; and how long half of the deaths may take to be noticed.

@@ -1,4 +1,4 @@
-//! Sites: attaching, leases and who guards them, the table of waiters; and segments that are damaged.
+//! Sites: attaching, leases and their guards, the table of waiters; and segments that are damaged.
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
@@ -184,7 +184,7 @@ fn where_all_leases_are_taken_the_dead_pass_theirs_on() {
     assert_eq!(site.reserve_tended(), None, "of a number of its own");
     assert!(site.reserve().is_some());
     assert!(site.leases().all(|(_, lease)| lease.identity != dead));
-    assert_eq!(site.reserve(), None, "the others live, are to come, or are tended");
+    assert_eq!(site.reserve(), None, "the others live, will come, or are tended");
     site.sweep(|numbers| panic!("nothing to sweep at {numbers:?}"));
     assert_eq!(site.lease(tended).expect("tended").identity, worker);
     assert!(site.renew(tended, worker));

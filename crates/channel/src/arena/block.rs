@@ -63,7 +63,7 @@ impl BlockRef {
 
 /// A block that this process holds: it stays where it is, as it is, until the last participant lets go.
 ///
-/// Clones share the hold of the process; the last one that is dropped lets go of it. In a process that was forked after
+/// Clones share the hold of the process; dropping the last one releases it. In a process that was forked after
 /// the block was made, the copy belongs to the parent: its memory can be read and dropping it does nothing.
 pub struct Block {
     arena: Arc<Inner>,
@@ -147,7 +147,7 @@ impl Block {
         self.arena.segment().pointer(self.offset(), self.len)
     }
 
-    /// Gives this process's hold (or its share in it, when there are clones) to `to`, who takes it by
+    /// Gives this process's hold (or its share in it, when there are clones) to `to`, which takes it by
     /// [`accept`](super::Arena::accept). Until then the block is on its way: should either die, recovery frees it.
     #[must_use = "only the reference lets the receiver find the block"]
     pub fn hand_over(self, to: Participant) -> BlockRef {

@@ -10,7 +10,7 @@ use super::Participant;
 use super::layout::{CHUNK, HIGH_WATER, Layout};
 
 /// What a word of the chunk table says. Every change is one compare-and-swap from what it was, so at every moment each
-/// chunk has one user, who is named: a death leaves no chunk that nobody knows the owner of.
+/// chunk has one user, which is named: a death leaves no chunk whose owner is unknown.
 ///
 /// ```text
 ///            claim                       slab is ready
@@ -127,11 +127,11 @@ impl Chunks {
     /// What `chunk` is now.
     #[inline]
     pub(super) fn load(&self, chunk: usize) -> Chunk {
-        // pairs with: `swap`. Who sees a slab also sees its header.
+        // pairs with: `swap`. A thread that sees a slab also sees its header.
         Chunk::decode(self.word(chunk).load(Ordering::Acquire))
     }
 
-    /// Makes `chunk` what it is to be if it is what it is believed to be; returns whether it was.
+    /// Gives `chunk` its new state if it has the expected one; returns whether it had.
     pub(super) fn swap(&self, chunk: usize, from: Chunk, to: Chunk) -> bool {
         // pairs with: `load`.
         self.word(chunk)

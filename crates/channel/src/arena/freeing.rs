@@ -59,7 +59,7 @@ impl Inner {
     /// Completes what began with `Freeing`, the `state` of a block in a slab.
     pub(super) fn tell_owner(&self, offset: usize, chunk: usize, class: usize, state: State) {
         let slab = SlabHeader::at(self.segment(), self.chunks.layout.chunk(chunk));
-        // First the note: from the store on the slab can be gone. Who finds the note too early leaves it.
+        // First the note: from the store on the slab can be gone. A thread that finds the note too early leaves it.
         slab.note_freed(self.index(chunk, class, offset));
         BlockHeader::at(self.segment(), offset).store(State { phase: Phase::Free, ..state });
     }

@@ -29,7 +29,7 @@ const _: () = assert!((FURTHEST as u64) < LENGTH);
 ///
 /// | phase | who may change it | to |
 /// |---|---|---|
-/// | `Pooled` | the slab's owner, who has it in its private list of free blocks | `Used`, after its hold is set |
+/// | `Pooled` | the slab's owner, which has it in its private list of free blocks | `Used`, after its hold is set |
 /// | `Used` | whoever finds that nobody holds it | `Pooled` (in its own slab), `Freeing` |
 /// | `Freeing` | who is named there, or recovery once that one is dead | in a slab: `Free`, once the owner is told; a run: nothing, its chunks are freed |
 /// | `Free` | the slab's owner, when it collects what others freed | `Pooled` |
@@ -110,14 +110,14 @@ impl<'a> BlockHeader<'a> {
 
     /// Writes a header where there was none: pooled, held by nobody. Nobody else may know the place.
     pub(super) fn initialise(self, generation: u32) {
-        // By atomic stores, like everything here: who opens a stale reference may be reading.
+        // By atomic stores, like everything here: a thread that opens a stale reference may be reading.
         (0..BLOCK_HEADER).step_by(8).for_each(|at| self.word(at).store(0, Ordering::Relaxed));
         self.store(State { phase: Phase::Pooled, generation: generation & GENERATION });
     }
 
     /// The state; of what is no header, none.
     pub(super) fn load(self) -> Option<State> {
-        // pairs with: `store` and `swap`. Who sees `Used` sees length and hold.
+        // pairs with: `store` and `swap`. A reader of `Used` sees length and hold.
         State::decode(self.word(STATE).load(Ordering::Acquire))
     }
 
@@ -145,7 +145,7 @@ impl<'a> BlockHeader<'a> {
     }
 
     pub(super) fn tag(self) -> u16 {
-        // pairs with: `set_tag`. Who sees the tag sees what was written before it.
+        // pairs with: `set_tag`. A reader of the tag sees what was written before it.
         (self.word(LEN).load(Ordering::Acquire) >> TAG_SHIFT) as u16
     }
 
@@ -273,7 +273,7 @@ pub(super) fn acquire(word: &AtomicU32) -> usize {
     word.load(Ordering::Acquire) as usize
 }
 
-/// Writes a number; who reads it by [`acquire`] sees all that was written before it.
+/// Writes a number; a reader by [`acquire`] sees all that was written before it.
 pub(super) fn release(word: &AtomicU32, number: usize) {
     // pairs with: `acquire`.
     word.store(number as u32, Ordering::Release);
@@ -290,7 +290,7 @@ const FREED: usize = 2 * ALIGNMENT;
 /// | word | meaning | changed by |
 /// |---|---|---|
 /// | `carved` | blocks with headers | the owner: more of them |
-/// | `freed` | a bit for each block: look at it | set by who frees it, while it is `Freeing`; cleared by the owner |
+/// | `freed` | a bit for each block: look at it | set by the participant that frees it, while it is `Freeing`; cleared by the owner |
 /// | `dirty` | some bit is set | set after the bit; cleared by the owner before it looks at the bits |
 #[derive(Clone, Copy)]
 pub(super) struct SlabHeader<'a> {

@@ -34,14 +34,14 @@ pub(super) const GROWTH: usize = 64 << 10;
 /// How many size classes there are.
 pub(super) const CLASSES: usize = WANTED_PAYLOADS.len() + LARGE_COUNTS.len();
 
-/// What the smaller classes are to hold at least: powers of two and the middle between them, and a line for a lock, of
+/// What the smaller classes must hold at least: powers of two and the middle between them, and a line for a lock, of
 /// which programs make very many.
 const WANTED_PAYLOADS: [usize; 19] = [
     64, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536,
     98304, 131_072,
 ];
 
-/// How many blocks of the larger classes a chunk is to hold.
+/// How many blocks of the larger classes a chunk should hold.
 const LARGE_COUNTS: [usize; 5] = [6, 5, 4, 3, 2];
 
 /// Distance between two blocks of a class, in bytes.

@@ -5,16 +5,16 @@
 //!
 //! | it died … | what is left | what is done |
 //! |---|---|---|
-//! | holding blocks | its bits | cleared; who is last frees the block |
+//! | holding blocks | its bits | cleared; the last holder frees the block |
 //! | after a hand-over that nobody accepted | a note of the transit | cleared, the same |
 //! | between letting go and freeing | a used block that nobody holds | freed |
 //! | between freeing and telling the owner | a block that says who frees it | the owner is told |
 //! | while it made a run or a slab | chunks claimed by it, tails without a head | pages discarded, chunks free |
 //! | while it freed a run | a head whose block says who frees it | finished |
-//! | owning slabs | its list of free blocks is gone with it | adopted by participant 0, who sees it in the headers |
+//! | owning slabs | its list of free blocks is gone with it | adopted by participant 0, which sees it in the headers |
 //!
-//! Others allocate and free meanwhile. What must not change under the reader's eyes is pinned: it stays a slab, or a run,
-//! until recovery has read it and put it right. What is freed meanwhile is given back afterwards.
+//! Others allocate and free at the same time. What must not change under the reader's eyes is pinned: it stays a slab,
+//! or a run, until recovery has read and repaired it. What is freed in that time is given back afterwards.
 
 use std::sync::PoisonError;
 

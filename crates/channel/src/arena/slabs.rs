@@ -1,4 +1,4 @@
-//! The slabs of one participant: who allocates small blocks in them, and what is free there.
+//! The slabs of one participant, which alone allocates small blocks in them, and what is free there.
 //!
 //! All of this is private memory of the process. In shared memory a slab is only headers, each with its own state: a
 //! process can be killed at any instruction here and leaves nothing half-linked.
@@ -121,7 +121,7 @@ impl Slabs {
     fn collect(&mut self, class: usize) -> bool {
         for _ in 0..LOOKS.min(self.classes[class].all.len()) {
             let list = &mut self.classes[class];
-            // The list may have shrunk meanwhile: empty slabs go.
+            // The list may have shrunk by now: empty slabs go.
             let Some(chunk) = list.all.get(list.cursor).or(list.all.first()).copied() else { break };
             list.cursor = if list.cursor + 1 < list.all.len() { list.cursor + 1 } else { 0 };
             self.collect_slab(chunk);

@@ -5,12 +5,12 @@
 //! time. Places are given out under a latch; everything else is one compare-and-swap.
 //!
 //! There are only so many places. A child that is forked while all are taken holds the end without one: from then on
-//! nobody can tell when the last holder is gone, and the end counts as held for ever. To wait in vain is bad; to be told
-//! of an end that is none, and lose what is sent afterwards, is worse.
+//! nobody can tell when the last holder is gone, and the end counts as held forever. To wait for nothing is bad; to be
+//! told of an end that is none, and lose what is sent afterwards, is worse.
 //!
 //! | word of a place | bits | meaning | set by | cleared by |
 //! |---|---|---|---|---|
-//! | 0 | 0-53 | identity of the holder, or of who made the reservation | who takes the place | the holder, when it lets go; who finds it dead |
+//! | 0 | 0-53 | identity of the holder, or of the process that made the reservation | whoever takes the place | the holder, when it releases it; whoever finds it dead |
 //! | 0 | 63 | it is a reservation | its maker | who claims it |
 //! | 1 | all | a reservation's end, in nanoseconds of the clock | its maker, before word 0 | nobody |
 //!
@@ -102,7 +102,7 @@ impl Holders {
         let latch = Latch::new(self.words.word(LATCH), events);
         let deadline = clock::now() + SECOND;
         let mut attempt = Attempt::Only;
-        // What a dead holder left behind is a place that it had not taken yet: nothing to put right.
+        // What a dead holder left behind is a place that it had not taken yet: nothing to repair.
         loop {
             if let Ok(guard) = latch.enter(attempt) {
                 return Some(guard);

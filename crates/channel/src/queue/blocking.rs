@@ -14,14 +14,14 @@ use super::item::{Item, Message};
 use super::latch::Attempt;
 use super::{Batch, Queue};
 
-/// How long an operation that is not to wait for an item, or for room, waits for a latch all the same: whoever has it is
+/// How long an operation that must not wait for an item, or for room, waits for a latch all the same: whoever has it is
 /// done in much less time, unless it is stopped.
 const TURN: u64 = SECOND;
 
-/// The deadline of an operation that must not keep its caller, as an event loop is not to be kept: it waits neither for
+/// The deadline of an operation that must not keep its caller, as an event loop must not be kept: it waits neither for
 /// an item, or for room, nor, for more than about a millisecond, for whoever is in the middle of something. What it
 /// could not do for that it could not do: there was nothing, or no room. (One nanosecond after the computer was
-/// started: any other that has passed is for who would rather wait for that a second.)
+/// started: any other that has passed is for callers that would rather wait for that a second.)
 pub const GLANCE: u64 = 1;
 
 /// How long such an operation waits for a latch.
@@ -142,7 +142,7 @@ pub(crate) fn drive<T, E: Refusal>(
     mut once: impl FnMut(Attempt) -> Result<T, E>,
 ) -> Result<T, E> {
     let Place { site, events, key, kind, spin, turn, turn_key } = place;
-    // Taken out of the loop, so that an operation that is not to wait does not even spin.
+    // Taken out of the loop, so that an operation that must not wait does not even spin.
     let mut outcome = once(Attempt::Only);
     loop {
         match outcome.as_ref().err().and_then(Refusal::obstacle) {

@@ -11,10 +11,10 @@
 //! | word | meaning |
 //! |---|---|
 //! | 0 | the process's identity; 0: nobody's |
-//! | 1 | bits 32-63: items taken and not done, negative for who finishes what others took; bits 0-31: the last number |
+//! | 1 | bits 32-63: items taken and not done, negative for a consumer that finishes what others took; bits 0-31: the last number |
 //!
 //! Line 0 counts for those who found no line, and has no identity. Its first word says what is being added up, so that it
-//! is done once, whoever dies meanwhile:
+//! is done once, whoever dies in between:
 //!
 //! | bits | meaning |
 //! |---|---|
@@ -164,7 +164,7 @@ impl Consumers {
         let plan = self.who(0).load(Ordering::Relaxed);
         let (line, other) = ((plan >> 32 & 0xffff) as usize, (plan >> 48) as usize);
         if OWN.contains(&line) && (other == LOST || other == SURPLUS) {
-            // Release, all of them: who dies here has done them in this order. pairs with: Latch::enter
+            // Release, all of them: a process that dies here has done them in this order. pairs with: Latch::enter
             let store = |word: &AtomicU64, bits| word.store(bits, Ordering::Release);
             store(self.word(other), Account { open: plan as i32, last: NO_NUMBER }.pack());
             let who = self.who(line).load(Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl Consumers {
             if let Some((count, last)) = untaken(last)
                 && (line == 0 || self.dead(line).is_some())
             {
-                // One store, so that who dies here has either done it or not, and nobody does it twice.
+                // One store, so that a process that dies here has either done it or not, and nobody does it twice.
                 self.set(line, Account { open: open.wrapping_sub_unsigned(count), last });
             }
         }

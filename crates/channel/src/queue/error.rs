@@ -197,7 +197,7 @@ impl From<Corrupt> for GetError {
 /// Why a task could not be counted as done, or the end of all not be waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskError {
-    /// More were to be done than were ever put in.
+    /// More items were reported done than were ever put in.
     TooOften,
     /// The queue was made without counting tasks.
     NotJoinable,

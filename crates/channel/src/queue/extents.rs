@@ -6,7 +6,7 @@
 //! more extent is free. Where none is, the producer puts another one into the circle behind its own.
 //!
 //! Only who holds the producers' latch changes links, and only links that no consumer follows before the next commit.
-//! Everything else here is an index that [`Extents::rebuild`] makes anew from the circle when a holder died:
+//! Everything else here is an index that [`Extents::rebuild`] rebuilds from the circle when a holder died:
 //!
 //! | it died … | what is left | what is done |
 //! |---|---|---|
@@ -186,8 +186,8 @@ impl Extents {
         if excess.is_empty() {
             return Ok(0);
         }
-        // One store takes all of them out; only afterwards do they become anything else, also for who finds us dead.
-        // pairs with: rebuild
+        // One store takes all of them out; only afterwards do they become anything else, even for a process that finds
+        // us dead. pairs with: rebuild
         self.link(last, next);
         fence(Ordering::Release);
         let linked = self.word(head::LINKED).load(Ordering::Relaxed);
@@ -216,7 +216,7 @@ impl Extents {
         extents.len()
     }
 
-    /// Makes everything but the circle anew. `start` is in the circle.
+    /// Rebuilds everything but the circle. `start` is in the circle.
     pub(super) fn rebuild(&self, start: u32) -> Result<(), Corrupt> {
         // pairs with: link
         fence(Ordering::Acquire);

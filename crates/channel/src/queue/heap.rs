@@ -2,7 +2,7 @@
 //!
 //! Each item is in a chain of cells; its first cell says that it is there, where it belongs, and how it goes on. These
 //! cells are the truth. What orders them (a stack or a binary heap of their numbers), the list of free cells and the
-//! counters are indices, made anew from the cells when a holder of the latch died ([`Heap::rebuild`]).
+//! counters are indices, rebuilt from the cells when a holder of the latch died ([`Heap::rebuild`]).
 //!
 //! | word of a first cell | meaning |
 //! |---|---|
@@ -95,12 +95,12 @@ impl Heap {
         Latch::new(self.word(head::PUT_LATCH), self.events(head::PUT_TURN))
     }
 
-    /// What those wait for who want to take something out.
+    /// What a consumer waits for.
     pub(crate) fn items(&self) -> EventCount<'_> {
         self.events(head::ITEMS)
     }
 
-    /// What those wait for who want to put something in.
+    /// What a producer waits for.
     pub(crate) fn space(&self) -> EventCount<'_> {
         self.events(head::SPACE)
     }
@@ -240,7 +240,7 @@ impl Heap {
         if written.is_empty() {
             return if wanted { Err(refused) } else { Ok(0) };
         }
-        // Release: who finds this finds the items, should we die. pairs with: rebuild
+        // Release: a process that finds this finds the items, should we die. pairs with: rebuild
         self.word(head::PUT_COMMIT).store(commit.wrapping_add(written.len() as u64), Ordering::Release);
         for cell in &written {
             self.push(*cell)?;

@@ -7,7 +7,7 @@ use manyhands_os::memory::Segment;
 
 use super::error::Corrupt;
 
-/// What is to be put in: some bytes, in parts that are put together on the way.
+/// What to put in: some bytes, in parts that are joined on the way.
 ///
 /// ```
 /// use manyhands_channel::queue::Message;
@@ -17,7 +17,7 @@ use super::error::Corrupt;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// A small number that comes out with the bytes: how they are to be read.
+    /// A small number that comes out with the bytes: how to read them.
     pub tag: u16,
     /// Where in a queue of kind `Priority` it belongs: the smallest first, among equals the oldest. Not used otherwise.
     pub priority: u128,

@@ -1,14 +1,14 @@
 //! The lock of one side of a queue: held for the length of one copy, by a process and not by a thread.
 //!
 //! Its word names the process that holds it, so that whoever finds it taken can tell whether the holder lives. A dead
-//! holder's latch is taken over as it is, and what it protects is put right before anything else is done
+//! holder's latch is taken over as it is, and what it protects is repaired before anything else is done
 //! ([`Guard::inherited`]). A stopped process keeps what it has. A copy made by fork holds nothing: the word names the
 //! parent.
 //!
 //! | bits | meaning | set by | cleared by |
 //! |---|---|---|---|
 //! | 0-53 | the [`Identity`] of the holder, 0: free | who enters, by compare-and-swap | the holder, by a swap with 0 |
-//! | 63 | somebody sleeps, or is about to | who found it taken; who enters after a sleep | the same swap |
+//! | 63 | somebody sleeps, or is about to | whoever found it taken; whoever enters after a sleep | the same swap |
 
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::EventCount;
@@ -130,7 +130,7 @@ pub(crate) struct Guard<'q> {
 }
 
 impl Guard<'_> {
-    /// Whether it was taken from a dead process, which may have been in the middle of something, also of putting right
+    /// Whether it was taken from a dead process, which may have been in the middle of something, even of repairing
     /// what another one had left behind.
     #[inline]
     pub(crate) fn inherited(&self) -> bool {
@@ -200,7 +200,7 @@ mod loom_models {
         });
     }
 
-    /// One at a time, and nobody sleeps for ever.
+    /// One at a time, and nobody sleeps forever.
     #[test]
     fn two_take_turns() {
         model(2, 4);

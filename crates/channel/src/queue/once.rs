@@ -276,7 +276,7 @@ impl Queue {
         Ok(taken.items)
     }
 
-    /// What is to be done without the latch when items have been taken out.
+    /// What to do without the latch when items have been taken out.
     #[inline]
     fn have_taken(&self, taken: Taken) {
         if taken.freed || self.options.maxsize > 0 {

@@ -8,7 +8,7 @@
 //! A producer writes behind its commit, where nobody looks, and then stores the new commit: from that store on all it
 //! wrote is in the stream, before it nothing is. A consumer copies out what it takes and then stores its commit: from
 //! that store on the items are out, before it none is. So whoever is killed leaves no item half put in or half taken
-//! out, and who takes over the latch has nothing to repair in the stream itself.
+//! out, and a process that takes over the latch has nothing to repair in the stream itself.
 //!
 //! The sides meet in the commit words only, and each keeps a copy of the other's in a line of its own: as long as that
 //! says that there is an item, or room, it needs to look no further.
@@ -58,7 +58,7 @@ pub(crate) struct Taken {
     pub(crate) drained: bool,
 }
 
-/// The most extents that are given back at once, at a few microseconds each: producers wait meanwhile.
+/// The most extents that are given back at once, at a few microseconds each: producers wait for it.
 const AT_ONCE: usize = 64;
 
 /// Words of segment memory that items flow through.
@@ -105,13 +105,13 @@ impl Stream {
         Latch::new(self.word(head::GET_LATCH), self.events(head::GET_TURN))
     }
 
-    /// What those wait for who want to take something out.
+    /// What a consumer waits for.
     #[inline]
     pub(crate) fn items(&self) -> EventCount<'_> {
         self.events(head::ITEMS)
     }
 
-    /// What those wait for who want to put something in.
+    /// What a producer waits for.
     #[inline]
     pub(crate) fn space(&self) -> EventCount<'_> {
         self.events(head::SPACE)

@@ -1,4 +1,4 @@
-//! Items as tasks: who has taken them, and whether all are done.
+//! Items as tasks: which consumer has taken them, and whether all are done.
 
 use manyhands_os::process::Identity;
 use manyhands_sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Queues and pipes in segments that somebody has written to who does not keep to the protocol: whatever is done with
+//! Queues and pipes in segments written to by somebody that does not keep to the protocol: whatever is done with
 //! them ends, with a result or an error. Also the entry of the fuzz target.
 
 use std::convert::Infallible;
@@ -89,7 +89,7 @@ fn read(mut item: Item<'_>) -> Result<usize, Infallible> {
     Ok(bytes.len())
 }
 
-/// Does one thing. What comes of it is not to be known; that something does is.
+/// Does one thing. What comes of it cannot be known, but something must.
 fn operate(queue: &Queue, script: &mut Script<'_>) {
     let (what, number) = (script.number(1), script.number(1) as usize);
     match what % 12 {

@@ -69,8 +69,8 @@ fn users(entry: &Entry) -> String {
     format!("; still in use by {process} {}", pids.join(", "))
 }
 
-/// Takes the dead off the lists of a site; who they were. Leases in a ground are left to its owner, as blocks of memory
-/// go with them.
+/// Takes the dead off the lists of a site; returns which they were. Leases in a ground are left to its owner, as
+/// blocks of memory go with them.
 fn strike(site: &Arc<Site>) -> BTreeSet<Identity> {
     let waiters = site.waiters().map(|entry| entry.identity);
     let leases = site.leases().map(|(_, lease)| lease.identity);

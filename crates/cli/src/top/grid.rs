@@ -41,8 +41,8 @@ impl Grid {
             let name = columns.saturating_sub(4 * figure + kind).max(10);
             return Self { columns, short, indent: " ", name, kind, state: 12, figure };
         }
-        // At 80 columns: 20 for the name, 17 for the class, 16 for the state, 27 for who it is. Narrower sheets take it from
-        // the first two, so that figures stay in sight.
+        // At 80 columns: 20 for the name, 17 for the class, 16 for the state, 27 for the process. Narrower sheets take
+        // it from the first two, so that figures stay in sight.
         let spare = columns.saturating_sub(80);
         let missing = 77_usize.saturating_sub(columns).min(17);
         let (name, state) = (20 + spare * 2 / 5 - missing / 2, 16 + spare / 5);

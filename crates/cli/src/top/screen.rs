@@ -57,7 +57,7 @@ pub fn table(snapshot: &Snapshot, hint: &str, sheet: Sheet) -> Vec<String> {
 }
 
 /// A screen as it is wanted: as many lines as the sheet has rows, the last of them about keys. What the view says of
-/// lines that there are not is put right.
+/// lines that do not exist is corrected.
 #[must_use]
 pub fn screen(snapshot: &Snapshot, view: &mut View, sheet: Sheet) -> Vec<String> {
     let rows = sheet.rows.unwrap_or(usize::MAX);

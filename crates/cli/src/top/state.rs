@@ -1,4 +1,4 @@
-//! What an object is like at this moment, in a few words, and who has it.
+//! The state of an object at this moment, in a few words, and its holders.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Held {
     pub(super) count: u64,
 }
 
-/// What there is to say about an object.
+/// The state of an object, in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) text: String,

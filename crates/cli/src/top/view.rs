@@ -149,7 +149,7 @@ impl View {
         self.looked = seconds;
     }
 
-    /// What of a snapshot is to be shown, in order.
+    /// What to show of a snapshot, in order.
     #[must_use]
     pub fn of(&self, snapshot: &Snapshot) -> Snapshot {
         let wanted = Wanted::new(&self.filter);
@@ -184,7 +184,7 @@ impl View {
         shown
     }
 
-    /// The workers of a pool that are to be shown, in order.
+    /// The workers of a pool to show, in order.
     #[must_use]
     pub fn crew(&self, pool: &Pool) -> Vec<Worker> {
         let wanted = Wanted::new(&self.filter);

@@ -12,7 +12,7 @@ pub enum RecordError {
     Full(ArenaFull),
     /// Its segment cannot be had.
     Segment(NameError),
-    /// It has been freed: nobody held it when it was to be opened.
+    /// It has been freed: nobody held it when it should have been opened.
     Freed(BadBlock),
     /// It is something else: what it is, if that is known, and what was wanted.
     OtherKind(Option<Kind>, Kind),

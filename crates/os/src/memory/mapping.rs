@@ -76,7 +76,7 @@ mod kernel {
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { rustix::mm::mmap(null_mut(), len, protection, flags, fd, 0) }?;
-        // A core dump of a worker is not to contain everybody's data. Only advice: failure changes nothing.
+        // A core dump of a worker must not contain everybody's data. Only advice: failure changes nothing.
         // SAFETY: the range is the mapping just made, and DONTDUMP does not change its contents.
         let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
         Ok(NonNull::new(base.cast()).ok_or(Errno::NOMEM)?)
@@ -89,7 +89,7 @@ mod kernel {
         let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
     }
 
-    /// Maps the same pages of the same file at the same place anew, for this process alone or again for all.
+    /// Maps the same pages of the same file at the same place again, for this process alone or again for all.
     ///
     /// # Safety
     /// The address is that of whole mapped pages, which are those of `fd` from byte `start` on.

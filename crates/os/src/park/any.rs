@@ -94,7 +94,7 @@ impl<'a> AnyOf<'a> {
     }
 
     /// Sleeps while each of the words holds its value, until one of them is woken, a signal arrives, or `deadline` passes
-    /// (`None`: for ever). When [`can_wait_any`] says no, only the first is slept on.
+    /// (`None`: forever). When [`can_wait_any`] says no, only the first is slept on.
     ///
     /// # Panics
     /// When the kernel refuses for a reason that only a bug can cause (an address that is not mapped).

@@ -12,7 +12,7 @@ use super::stat::Stat;
 /// another session than their parent: whoever makes a session for a process (`setsid`, a daemon) wants it to go on by
 /// itself.
 ///
-/// A look at every process of the machine, about 10 µs each. What is started meanwhile may be missing: stop the
+/// A look at every process of the machine, about 10 µs each. What is started during it may be missing: stop the
 /// ancestors first (`SIGSTOP`).
 ///
 /// ```

@@ -227,7 +227,7 @@ fn find_thread_id() -> u32 {
     thread
 }
 
-/// Has a forked child find out anew who it is.
+/// Has a forked child determine its identity again.
 fn forget_in_children() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {

@@ -1,5 +1,5 @@
-//! Doors: places at which any process of this machine can knock. Who listens (an event loop, say) gets a readable
-//! descriptor; who knocks needs no connection and never waits.
+//! Doors: places at which any process of this machine can knock. A listener (an event loop, say) gets a readable
+//! descriptor; knocking needs no connection and never waits.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -5,7 +5,7 @@ use crate::task::{Death, Outcome, Place, Token};
 
 impl<T> State<T> {
     /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
-    /// its ticket back. `None`: it runs again (or was cancelled meanwhile).
+    /// its ticket back. `None`: it runs again (or has been cancelled).
     pub fn judge(&mut self, token: Token, retry: bool) -> Option<T> {
         let Some(Place::Judged(slot)) = self.tasks.get(token).map(|task| task.place) else {
             return None;
@@ -25,7 +25,7 @@ impl<T> State<T> {
         self.openness < Openness::Stopping && self.broken.is_none() && !self.withdrawn
     }
 
-    /// Queues a task again in the slot that it has, unless its next attempt is to wait.
+    /// Queues a task again in the slot that it has, unless its next attempt must wait.
     fn try_again(&mut self, token: Token, slot: u32) {
         self.counts.retried += 1;
         let task = &mut self.tasks[token];

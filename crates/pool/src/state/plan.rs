@@ -1,4 +1,4 @@
-//! What the driver is to do next, and when it must look again.
+//! What the driver must do next, and when it must look again.
 
 use std::sync::atomic::Ordering;
 
@@ -33,7 +33,7 @@ pub enum Action {
     Interrupt(usize),
     /// Send SIGKILL to the worker of this seat.
     Kill(usize),
-    /// Wake all workers: some are to end.
+    /// Wake all workers: some must end.
     WakeWorkers,
     /// Tell the zygote to quit.
     QuitZygote,
@@ -52,7 +52,7 @@ pub(crate) struct Doom {
     kill_at: u64,
 }
 
-/// A worker that was to be killed.
+/// A worker that should have been killed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kill {
     seat: usize,
@@ -65,7 +65,7 @@ pub(crate) struct Kill {
 const DYING: u64 = 5_000_000_000;
 
 impl<T> State<T> {
-    /// Decides what is to be done now; the second value is when to look again at the latest.
+    /// Decides what to do now; the second value is when to look again at the latest.
     pub fn plan(&mut self, now: u64) -> (Vec<Action>, Option<u64>) {
         let mut actions = Vec::new();
         if self.openness == Openness::Terminating {

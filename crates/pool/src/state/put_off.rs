@@ -1,4 +1,4 @@
-//! Tasks that are to come later: their next attempt is to wait, or they have only been announced.
+//! Tasks that come later: their next attempt must wait, or they have only been announced.
 //!
 //! A task that is put off has no slot, so that no worker is kept waiting for it. Nothing here reads a clock: how long it
 //! waits counts from when the driver next looks, which is at once.
@@ -9,12 +9,12 @@ use super::plan::Action;
 use super::{Openness, Refused, State};
 use crate::task::{Place, Token};
 
-/// The tasks whose next attempt waits. Tokens of tasks that have ended meanwhile stay behind and are passed over.
+/// The tasks whose next attempt waits. Tokens of tasks that have ended since stay behind and are skipped.
 #[derive(Default)]
 pub(crate) struct PutOff {
     /// Those that the driver has not seen yet.
     fresh: Vec<Token>,
-    /// When each is to be queued again, in nanoseconds of the clock; tasks of one time by age.
+    /// When to queue each again, in nanoseconds of the clock; tasks of one time by age.
     due: BTreeMap<(u64, u64), Token>,
 }
 

@@ -88,7 +88,7 @@ impl<T> State<T> {
         self.stash_filled.store(true, Ordering::Release);
     }
 
-    /// Seats whose tasks printed something since the last call: their pipes are to be read before
+    /// Seats whose tasks printed something since the last call: their pipes must be read before
     /// the results are shown.
     pub fn take_spoken(&mut self) -> Vec<usize> {
         let spoken = self.seats.iter_mut().enumerate();

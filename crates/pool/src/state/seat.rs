@@ -43,7 +43,7 @@ pub struct Seat {
     pub(crate) life: Life,
     pub(crate) retiring: bool,
     pub(crate) restarts: u64,
-    // Among those who are to stay; so it is less than the number of workers, as a seat's own may not be.
+    // Among those that stay; so it is less than the number of workers, as a seat's own may not be.
     pub(crate) index: u32,
     pub(crate) has_spoken: bool,
     // Process id and wait status of the latest workers that have ended here.
@@ -148,7 +148,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Says which workers there are to whoever looks from outside.
+    /// Publishes which workers exist, for observers such as `manyhands top`.
     fn note_workers(&self) {
         let workers = self.seats.iter().filter(|seat| seat.pid().is_some());
         self.control.note_workers(workers.map(|seat| seat.participant));
@@ -209,12 +209,12 @@ impl<T> State<T> {
         self.seats.iter().find(|seat| seat.participant == participant)?.pid()
     }
 
-    /// Workers that are there or on their way, without those that are to end.
+    /// Workers that are there or on their way, without those that must end.
     pub(crate) fn staff(&self) -> usize {
         self.seats.iter().filter(|seat| seat.life != Life::Empty && !seat.retiring).count()
     }
 
-    /// The smallest index that no worker has which is to stay.
+    /// The smallest index that no worker has that stays.
     pub(super) fn free_index(&self) -> u32 {
         let stays = |seat: &&Seat| seat.life != Life::Empty && !seat.retiring;
         let taken = |index: &u32| self.seats.iter().filter(stays).any(|seat| seat.index == *index);

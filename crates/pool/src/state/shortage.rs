@@ -1,8 +1,8 @@
 //! What becomes of a pool that cannot start a worker, or its zygote.
 //!
-//! Whoever was to be started is given up at once, so that nobody waits for it. A shortage that may pass (of descriptors,
-//! processes, memory) is waited out, with pauses that double; the workers that there are go on meanwhile. Only a pool
-//! without any gives up in the end: its tasks would wait for ever.
+//! A process that should have been started is given up at once, so that nobody waits for it. A shortage that may pass
+//! (of descriptors, processes, memory) is waited out, with pauses that double; the existing workers go on. Only a pool
+//! without any gives up in the end: its tasks would wait forever.
 
 use manyhands_os::clock::{MILLISECOND, SECOND};
 
@@ -34,7 +34,7 @@ impl<T> State<T> {
         }
     }
 
-    /// The zygote that was asked for has not come into being, and so no worker has that was to come from it.
+    /// The zygote that was asked for does not exist, and so none of the workers that it should have forked do.
     pub fn zygote_not_started(&mut self) {
         for index in 0..self.seats.len() {
             let generation = self.seats[index].generation;
@@ -64,7 +64,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Until when nothing is to be started.
+    /// Until when nothing may be started.
     pub(crate) fn pausing_until(&self, now: u64) -> Option<u64> {
         self.shortage.map(|shortage| shortage.retry_at).filter(|retry_at| now < *retry_at)
     }

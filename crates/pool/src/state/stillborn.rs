@@ -1,7 +1,8 @@
 //! What becomes of a pool whose workers die before they have done anything.
 //!
-//! Those that end by themselves will do so again: the pool gives up soon. Those that are killed, as for want of memory, may live
-//! the next time, and who kills at random hits one that starts as easily as another: such a pool goes on trying for a while.
+//! Those that end by themselves will do so again: the pool gives up soon. Those that are killed, as for want of
+//! memory, may live the next time, and a killer that picks at random hits one that starts as easily as another: such a
+//! pool goes on trying for a while.
 
 use manyhands_os::clock::SECOND;
 
@@ -32,7 +33,7 @@ impl Stillborn {
         }
     }
 
-    /// Why a pool with so many workers is to give up, if it is.
+    /// Why a pool with so many workers must give up, if it must.
     pub(super) fn give_up(&mut self, workers: usize, now: u64) -> Option<&'static str> {
         if !std::mem::take(&mut self.is_news) {
             return None;

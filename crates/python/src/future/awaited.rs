@@ -24,7 +24,7 @@ impl FutureBase {
     }
 
     /// The future that came after others has a task now: whoever waits for it looks again. False when it was cancelled
-    /// meanwhile, so that the task is nobody's.
+    /// before that, so that the task is nobody's.
     pub(crate) fn follow_no_more(&self) -> bool {
         let mut cells = self.lock();
         let (awaited, parked) = (cells.awaited.take(), std::mem::take(&mut cells.parked));

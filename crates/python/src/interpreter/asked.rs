@@ -68,7 +68,7 @@ impl Waiting {
     /// Ends the wait.
     ///
     /// # Errors
-    /// TaskCancelled when the task was asked to stop meanwhile.
+    /// TaskCancelled when the task was asked to stop in the meantime.
     pub(crate) fn end(self, py: Python<'_>) -> PyResult<()> {
         match &self.worker {
             Some(worker) if worker.set_waiting(false) => Err(stop(py)),

@@ -26,7 +26,7 @@ pub(crate) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
-/// To be said before the calling thread runs Python code, or lets go of the interpreter: it may be on its way back
+/// Called before the calling thread runs Python code, or releases the interpreter: it may be on its way back
 /// when that ends.
 pub(crate) fn outlast() {
     ending::sleep_rather_than_end(is_ending);

@@ -108,9 +108,9 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     // For ever as well.
     let ml_doc = Box::leak(documentation::<S>(&class)?.into_boxed_c_str()).as_ptr();
     let definition = ffi::PyMethodDef { ml_name: S::NAME.as_ptr(), ml_meth, ml_flags, ml_doc };
-    // The descriptor refers to its definition for as long as the class lives, which is for ever.
+    // The descriptor refers to its definition for as long as the class lives, which is forever.
     let definition: *mut ffi::PyMethodDef = Box::leak(Box::new(definition));
-    // SAFETY: a live class, and a definition that lives for ever; we are attached.
+    // SAFETY: a live class, and a definition that lives forever; we are attached.
     let method = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };
     // SAFETY: a new reference, or null with an exception set.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, method) }?;
@@ -198,7 +198,7 @@ fn ordinary<S: Shortcut>(
     })
 }
 
-/// While it lives, the main thread stands aside: it lets go of the interpreter as soon as it can, where it would otherwise
+/// While it lives, the main thread stands aside: it releases the interpreter as soon as it can, where it would otherwise
 /// keep it until the switch interval (5 ms) is over (up to CPython 3.12 the first time all the same: only then does it
 /// look). For a thread that needs the interpreter at once, and seldom does.
 pub(crate) struct Haste;

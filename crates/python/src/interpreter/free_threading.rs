@@ -1,6 +1,6 @@
 //! What a free-threaded Python asks of a thread that runs for long without running Python code.
 //!
-//! An object that one thread has made and another lets go of is freed by the one that made it: the other puts it on its
+//! An object that one thread has made and another releases is freed by the one that made it: the other puts it on its
 //! list, and it looks there between two instructions of Python code. A thread whose loop is Rust, and which runs
 //! functions that are written in C, comes to no such place by itself: all that it ever made would stay.
 
@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 /// A function of Python that does nothing; `None` where there is no need of it.
 static PAUSE: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
 
-/// Frees what the calling thread has made and others have let go of, where that is left to it.
+/// Frees what the calling thread has made and others have released, where that is left to it.
 pub(crate) fn free_what_others_dropped(py: Python<'_>) {
     let pause = PAUSE.get_or_try_init(py, || -> PyResult<Option<Py<PyAny>>> {
         // Not at compile time: one binary may serve both builds of an interpreter.

@@ -25,10 +25,10 @@ const CALLED: u32 = 2;
 
 /// A signal that arrives between the last look at it and the sleep does not end the sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
-/// How many waits of ours have let go of the interpreter so far; see [`detachments`].
+/// How many waits of ours have released the interpreter so far; see [`detachments`].
 static DETACHMENTS: AtomicU32 = AtomicU32::new(0);
 
-/// Counts the waits of ours that have let go of the interpreter.
+/// Counts the waits of ours that have released the interpreter.
 ///
 /// A thread that needs the interpreter and sees this number move knows that now is a good moment to ask for it: asking
 /// while another thread holds it costs two context switches.
@@ -36,7 +36,7 @@ pub(crate) fn detachments() -> u32 {
     DETACHMENTS.load(Ordering::Relaxed)
 }
 
-/// To be said right after letting go of the interpreter.
+/// Called right after releasing the interpreter.
 pub(crate) fn count_detachment() {
     ending::outlast();
     DETACHMENTS.fetch_add(1, Ordering::Relaxed);

@@ -70,7 +70,7 @@ impl BlockBuffer {
     }
 }
 
-/// Memory from here on is copied without the interpreter: others may run meanwhile.
+/// Memory from here on is copied without the interpreter: others may run at the same time.
 const LONG_COPY: usize = 256 * 1024;
 
 /// Copies a buffer into a block, from byte `at` on. Panics when it does not fit.

@@ -1,7 +1,7 @@
 //! What the bindings of all primitives stand on: words that several processes share, and segments of their own.
 //!
 //! An unnamed primitive is a [`Record`] in this process's ground; a named one, and every queue and pipe, is a segment of
-//! its own ([`Mapped`]). Both are pickled by address. Nothing is to be done about forks here, see
+//! its own ([`Mapped`]). Both are pickled by address. Nothing needs to be done about forks here, see
 //! [`manyhands_memory::home`].
 
 use std::ops::Range;
@@ -322,7 +322,7 @@ fn place(
     Ok((Place::register(found.site, None)?, found.created))
 }
 
-/// What to say where something is to be opened that nobody has.
+/// What to say where something should be opened that nobody has.
 pub(crate) fn nothing_named(name: &str, kind: &str, needed: &str) -> PyErr {
     PyFileNotFoundError::new_err(format!(
         "no process has a {kind} named {name:?}: pass its {needed} to create it"

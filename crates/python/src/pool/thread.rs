@@ -1,9 +1,10 @@
 //! Pools of threads: the native half of `manyhands.ThreadPoolExecutor`.
 //!
-//! Threads are Python's own (`threading.Thread`), each running [`ThreadWorker::run`]; who is woken for what is decided
-//! in Rust. Where an executor's time goes is in waking threads and in handing the interpreter from one to the other:
+//! Threads are Python's own (`threading.Thread`), each running [`ThreadWorker::run`]; which thread is woken for what
+//! is decided in Rust. Where an executor's time goes is in waking threads and in handing the interpreter from one to
+//! the other:
 //!
-//! - A worker takes the next task without letting go of the interpreter, so a thousand tiny tasks cost one handover.
+//! - A worker takes the next task without releasing the interpreter, so a thousand tiny tasks cost one handover.
 //! - A submit wakes one worker at most, and none when one is on its way; that one wakes the next if there is more.
 //! - An idle worker spins for a moment before it sleeps, and asks for the interpreter only when the submitter has let
 //!   go of it; in the same way, a waiter hears of its result when the worker has let go. See `parker`.
@@ -304,7 +305,7 @@ impl ThreadPoolBase {
     }
 
     /// A context manager for a worker that waits for `futures`, or None when there is no need of one. If some of them
-    /// wait in the backlog of the worker's own pool, one more thread may run meanwhile.
+    /// wait in the backlog of the worker's own pool, one more thread may run at that time.
     #[staticmethod]
     fn _blocked(py: Python<'_>, futures: &Bound<'_, PyAny>) -> PyResult<Option<BlockedWorker>> {
         let Some(worker) = Worker::current() else { return Ok(None) };
@@ -340,7 +341,7 @@ impl BlockedWorker {
     }
 }
 
-/// A worker of a thread pool, for the thread that is to be it.
+/// A worker of a thread pool, for the thread that will be it.
 #[pyclass(frozen, module = "manyhands._native")]
 struct ThreadWorker {
     worker: Arc<Worker>,

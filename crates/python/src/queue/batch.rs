@@ -13,12 +13,12 @@ use crate::sync::waiting::detached;
 
 /// Items of a batch: enough for what a batch costs to be nothing per item, few enough for their bytes to stay in cache.
 const BATCH: usize = 512;
-/// A batch of no more than these is copied without letting go of the interpreter.
+/// A batch of no more than these is copied without releasing the interpreter.
 const FEW: usize = 32;
 /// Bytes after which a batch that is taken out is long enough.
 const ENOUGH: usize = 256 * 1024;
 
-/// Items that are to be put.
+/// Items to put.
 #[derive(Default)]
 struct Load {
     batch: Batch,

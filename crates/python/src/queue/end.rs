@@ -28,7 +28,7 @@ fn held() -> MutexGuard<'static, Vec<Weak<Held>>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An end, and who uses it in this process.
+/// An end, and its users in this process.
 pub(super) struct Held {
     pub(super) end: End,
     mapped: Mapped,
@@ -37,7 +37,7 @@ pub(super) struct Held {
     heir: AtomicU64,
 }
 
-/// The use of an end by one object. Dropping the last one lets go of the end.
+/// The use of an end by one object. Dropping the last one releases the end.
 pub(super) struct Handle {
     held: Arc<Held>,
     /// 1; 0 once it has been closed.

@@ -190,7 +190,7 @@ impl Taken {
 /// The value that these bytes are.
 ///
 /// # Errors
-/// What the value's own code raises when it is unpickled; ValueError for bytes that are not of our making.
+/// What the value's own code raises when it is unpickled; ValueError for malformed bytes.
 pub(super) fn decode<'py>(py: Python<'py>, tag: u16, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match tag {
         COMPACT => Decoder::new(bytes).value(py).ok_or_else(damaged),

@@ -15,7 +15,7 @@ use crate::sync::waiting::detached;
 /// For coroutines: what another process is in the middle of does not keep the event loop either.
 pub(super) const GLANCE: Patience = Patience::Until(queue::GLANCE);
 
-/// Whether it is worth while to wait for an item, or for room.
+/// Whether it is worth waiting for an item, or for room.
 pub(super) fn waits(patience: Patience) -> bool {
     !matches!(patience, Patience::None | GLANCE)
 }

@@ -160,7 +160,7 @@ impl QueueBase {
     /// Args:
     ///     item: anything that can be pickled.
     ///     block: whether to wait for room.
-    ///     timeout: seconds to wait for it; None means for ever.
+    ///     timeout: seconds to wait for it; None means no limit.
     ///
     /// Raises:
     ///     queue.Full: there is no room (in time).
@@ -194,13 +194,13 @@ impl QueueBase {
     ///
     /// Args:
     ///     block: whether to wait for one.
-    ///     timeout: seconds to wait; None means for ever.
+    ///     timeout: seconds to wait; None means no limit.
     ///
     /// Raises:
     ///     queue.Empty: there is none (in time).
     ///     queue.ShutDown: the queue has been shut down and there is nothing left.
     ///     ValueError: `close` was called; a negative timeout.
-    ///     Exception: whatever the item raises when it is made anew; it is gone then.
+    ///     Exception: whatever the item raises when it is unpickled; it is lost then.
     #[pyo3(
         name = "get",
         signature = (block = Flag::ABSENT, timeout = None),
@@ -305,7 +305,7 @@ impl QueueBase {
     ///
     /// Args:
     ///     items: any iterable.
-    ///     timeout: seconds to wait for room, in all; None means for ever.
+    ///     timeout: seconds to wait for room, in all; None means no limit.
     ///
     /// Raises:
     ///     Exception: as `put`, and what the iterable raises. The items before have been put: the error's attribute
@@ -324,14 +324,14 @@ impl QueueBase {
     ///
     /// Args:
     ///     count: the most items.
-    ///     timeout: seconds to wait for the first; None means for ever.
+    ///     timeout: seconds to wait for the first; None means no limit.
     ///
     /// Returns:
     ///     a list of at least one item.
     ///
     /// Raises:
     ///     ValueError: ``count`` is negative.
-    ///     Exception: as `get`. If an item cannot be made anew, the others are in the error's attribute
+    ///     Exception: as `get`. If an item cannot be unpickled, the others are in the error's attribute
     ///         ``items_taken``.
     #[pyo3(signature = (count, timeout = None))]
     fn get_many<'py>(
@@ -390,7 +390,7 @@ impl QueueBase {
     /// Returns:
     ///     a dict of ``size``, ``maxsize``, ``puts``, ``gets`` (items), ``bytes_put``, ``bytes_got``,
     ///     ``memory_bytes`` (of shared memory), ``unfinished`` (items not yet done; None where nobody counts),
-    ///     ``is_shutdown``, and ``deaths`` (processes killed in the middle of something that others put right).
+    ///     ``is_shutdown``, and ``deaths`` (processes killed in the middle of something that others repaired).
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let queue = &self.any()?.queue;
         let found = queue.statistics();
@@ -425,7 +425,7 @@ fn not_negative(what: &str, number: i64) -> PyResult<usize> {
 
 /// Items that were put and are not done; `None` where nobody counts.
 fn unfinished(queue: &Queue) -> Option<u64> {
-    /// Others are at work on the count for an instant; who is stopped while it is leaves it unknown.
+    /// Others change the count for an instant; one that is stopped while it does leaves it unknown.
     const LOOKS: usize = 10_000;
     let look = |_| match queue.unfinished() {
         Err(TaskError::Busy(_)) => None,

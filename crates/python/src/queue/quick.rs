@@ -58,7 +58,7 @@ impl Shortcut for Get {
     ) -> Option<Bound<'py, PyAny>> {
         let open = object.ready().filter(|_| arguments.count() == Some(0))?;
         let (bytes, length) = take_scalar(open)?;
-        // What is not of our making is as good as lost; a scalar is.
+        // What is malformed is as good as lost; a scalar is.
         Decoder::new(&bytes[..length]).value(py)
     }
 }

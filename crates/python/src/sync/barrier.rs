@@ -171,13 +171,13 @@ impl BarrierBase {
         self.barrier.outcome(place.place).transpose().map_err(|_| broken(py))
     }
 
-    /// Lets all go on, by the coroutine that was to act: its index.
+    /// Lets all go on, by the coroutine that had to act: its index.
     fn _pass(&self, py: Python<'_>, place: &BarrierPlace) -> PyResult<usize> {
         let passed = self.barrier.pass(place.place);
         if passed { Ok(place.place.index()) } else { Err(broken(py)) }
     }
 
-    /// Breaks the barrier: the action of the coroutine that was to act has failed.
+    /// Breaks the barrier: the action of the coroutine that had to act has failed.
     fn _fail(&self, place: &BarrierPlace) {
         self.barrier.fail(place.place);
     }
@@ -192,12 +192,12 @@ impl BarrierBase {
         self.barrier.withdraw(place.place);
     }
 
-    /// Break the barrier: who waits gets `threading.BrokenBarrierError`, and who comes, until it is `reset`.
+    /// Break the barrier: parties that wait, and those that come until it is `reset`, get `threading.BrokenBarrierError`.
     fn abort(&self) {
         self.barrier.abort();
     }
 
-    /// Make the barrier as new, also if it was broken. Who waits gets `threading.BrokenBarrierError`.
+    /// Make the barrier as new, even if it was broken. Parties that wait get `threading.BrokenBarrierError`.
     fn reset(&self) {
         self.barrier.reset();
     }

@@ -117,7 +117,7 @@ impl ConditionBase {
 }
 
 impl ConditionBase {
-    /// Enlists, lets go of the lock, waits, and takes the lock again.
+    /// Enlists, releases the lock, waits, and takes the lock again.
     fn wait_between<S>(
         &self,
         py: Python<'_>,

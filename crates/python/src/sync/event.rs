@@ -69,7 +69,7 @@ impl EventBase {
         self.event.set();
     }
 
-    /// Take the flag back: who calls `wait` from now on waits for the next `set`.
+    /// Clear the flag: callers of `wait` from now on wait for the next `set`.
     fn clear(&self) {
         self.event.clear();
     }

@@ -116,7 +116,7 @@ impl LockBase {
     ///     whether it was acquired.
     ///
     /// Raises:
-    ///     OwnerDied: a process died while it had the lock. The caller has it now, and puts right what it protects; or
+    ///     OwnerDied: a process died while it had the lock. The caller has it now, and must repair what it protects; or
     ///         what `on_owner_died` says is done instead.
     ///     DeadlockError: the caller would wait for a thread that waits, directly or through others, for the caller.
     ///     ValueError: a timeout together with ``blocking=False``, or a negative one.
@@ -140,7 +140,7 @@ impl LockBase {
         slf.get().placed.enter(slf)
     }
 
-    /// An attempt of a coroutine, which will be called at its door if it is in vain.
+    /// An attempt of a coroutine, which will be called at its door if it fails.
     fn _poll(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (me, thread) = waiting::caller();
         let acquired = slf.get().placed.lock.poll_acquire(me, thread, true);
@@ -165,7 +165,7 @@ impl LockBase {
         self._release(py)
     }
 
-    /// Acquires it, whatever happens meanwhile: a Condition comes back with its lock.
+    /// Acquires it, whatever happens in the meantime: a Condition comes back with its lock.
     pub(super) fn _acquire_restore(slf: &Bound<'_, Self>, _saved: &Bound<'_, PyAny>) -> PyResult<()> {
         let Placed { lock, spin, .. } = &slf.get().placed;
         let (me, thread) = waiting::caller();

@@ -68,7 +68,7 @@ impl<L: Owned> Placed<L> {
         let (lock, spin) = (&self.lock, &self.spin);
         let patience = timeout::of_lock(blocking, timeout)?;
         let (me, thread) = waiting::caller();
-        // Kept until all is said: telling may let go of the interpreter again and again.
+        // Kept until all is said: reporting may release the interpreter again and again.
         let mut haste = None;
         let acquired = match patience.deadline() {
             Some(0) => lock.acquire_now(me, thread),
@@ -148,7 +148,7 @@ impl<L: Owned> Placed<L> {
 /// but by an OwnerDied, which says that the caller has the lock, it is released.
 ///
 /// # Errors
-/// OwnerDied, if that is what the lock does then; what a function raised that was to put it right.
+/// OwnerDied, if that is what the lock does then; what a function raised that should have repaired it.
 pub(super) fn settle(
     object: &Bound<'_, PyAny>,
     acquired: Option<Acquired>,

@@ -150,7 +150,7 @@ impl SemaphoreBase {
         self._acquire(py, Flag::ABSENT, None, Flag::ABSENT)
     }
 
-    /// An attempt of a coroutine, which will be called at its door if it is in vain.
+    /// An attempt of a coroutine, which will be called at its door if it fails.
     fn _poll(&self) -> bool {
         self.semaphore.try_acquire()
     }

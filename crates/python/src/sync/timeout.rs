@@ -20,7 +20,7 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// The deadline that the core is given: `None` for ever.
+    /// The deadline that the core is given: `None` for no limit.
     pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
             Self::None => Some(0),

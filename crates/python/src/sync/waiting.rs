@@ -102,7 +102,7 @@ pub(crate) fn wait<T: Send>(
     }
 }
 
-/// A thread that comes back with what it waits for, whatever happens meanwhile.
+/// A thread that comes back with what it waits for, whatever happens in the meantime.
 #[derive(Default)]
 struct Steadfast(Thread);
 
@@ -123,7 +123,7 @@ impl Waiting for Steadfast {
     }
 }
 
-/// As [`wait`], for a lock that the caller must not come back without: what a signal handler raised meanwhile comes
+/// As [`wait`], for a lock that the caller must not come back without: what a signal handler raised in the meantime comes
 /// beside it.
 ///
 /// # Errors

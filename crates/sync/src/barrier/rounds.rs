@@ -1,4 +1,4 @@
-//! The rounds of a barrier, in words: who has arrived, and how each round ended. Nothing here waits.
+//! The rounds of a barrier, in words: which parties have arrived, and how each round ended. Nothing here waits.
 //!
 //! A round *fills* until every party has arrived; one of them then *acts* (runs the action) and lets all pass, which
 //! begins the next round. Or it *breaks*, and stays broken until somebody resets the barrier.
@@ -40,7 +40,7 @@ const SEQUENCE: usize = 2;
 const SLEEPERS: usize = 3;
 /// Word of the number of withdrawals.
 const WITHDRAWALS: usize = 4;
-/// Word of the last round that was reset, or was to be.
+/// Word of the last round that was reset, or should have been.
 const RESET: usize = 5;
 /// The first cell.
 const CELLS: usize = 6;
@@ -183,7 +183,7 @@ impl Place {
 pub enum Arrival {
     /// Others are missing: wait until [`Rounds::outcome`] says something.
     Waits(Place),
-    /// All have arrived, and the caller is to act and then to [`pass`](Rounds::pass), or to [`fail`](Rounds::fail).
+    /// All have arrived, and the caller must act and then [`pass`](Rounds::pass) or [`fail`](Rounds::fail).
     Acts(Place),
     /// All have arrived and somebody acts: try again in the next round.
     Full,
@@ -211,7 +211,7 @@ impl std::error::Error for BrokenBarrier {}
 /// | 1 | the round (bits: see `State`) | whoever ends a phase |
 /// | 2, 3 | event count (futexes) | waiters, and whoever ends a phase |
 /// | 4 | how often a party has withdrawn, wraps | `withdraw`: +1 |
-/// | 5 | the last round that was reset, or was to be | `reset`, before it is |
+/// | 5 | the last round that was reset, or should have been | `reset`, before it is |
 /// | 6, 8, .. | a cell each: bits 0-21 the number of the process, 22-63 in which round; free when of another round | the arriving party, by exchange; `withdraw`: the number of withdrawals, and round 0 |
 /// | 7, 9, .. | bits 0-31 when that process was started (bits 22-53 of its identity), 32-63 the low bits of the round | the party that has taken the cell |
 #[derive(Debug)]
@@ -315,7 +315,7 @@ impl<W: Words> Rounds<W> {
     fn take_cell(&self, state: State, me: u64) -> Option<usize> {
         for index in 0..self.parties {
             let cell = self.cell(index);
-            // Acquire pairs with the Release below: who took it for a later round had seen that round.
+            // Acquire pairs with the Release below: a party that took it for a later round had seen that round.
             let mut seen = cell.load(Ordering::Acquire);
             while !state.has_taken(seen) {
                 // What is of a later round than there is, nobody has written who is in his right mind.
@@ -333,7 +333,7 @@ impl<W: Words> Rounds<W> {
         None
     }
 
-    /// Lets all pass: the next round begins. False when the round was broken or reset meanwhile; so is the caller then.
+    /// Lets all pass: the next round begins. False when the round has been broken or reset; so is the caller then.
     #[must_use]
     pub fn pass(&self, place: Place) -> bool {
         let state = self.state();
@@ -404,7 +404,7 @@ impl<W: Words> Rounds<W> {
     pub fn reset(&self) {
         loop {
             let state = self.state();
-            // Before the round changes: who sees the new round sees this.
+            // Before the round changes: a thread that sees the new round sees this.
             self.words.word(RESET).fetch_max(state.round(), Ordering::Relaxed);
             if self.exchange(state, state.next(false)) {
                 return;

@@ -139,14 +139,14 @@ impl Barrier {
         Ok(Self { site, spin: &SPIN, key, rounds, watchlist: Watchlist::default() })
     }
 
-    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// Has threads of this process spin as long as `spin` finds it worthwhile before they sleep, instead of by what all
     /// barriers of this process have learned.
     #[must_use]
     pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
         Self { spin, ..self }
     }
 
-    /// Arrives, and waits for the others until `deadline` (`None`: for ever). While somebody acts, no time counts.
+    /// Arrives, and waits for the others until `deadline` (`None`: forever). While somebody acts, no time counts.
     ///
     /// # Errors
     /// [`NotPassed`].
@@ -255,7 +255,7 @@ impl Barrier {
         self.rounds.outcome(place)
     }
 
-    /// Lets all pass, by the one who acts. False when the barrier was broken or reset meanwhile.
+    /// Lets all pass; called by the party that acts. False when the barrier has been broken or reset.
     #[must_use]
     pub fn pass(&self, place: Place) -> bool {
         let passed = is_own(place) && self.rounds.pass(place);

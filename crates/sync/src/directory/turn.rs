@@ -5,17 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use manyhands_os::process;
 
 struct Turn {
-    /// Read by who has a claim, or opens what others may close; written by who forks.
+    /// Read-locked by a thread that has a claim, or opens what others may close; write-locked by one that forks.
     still: RwLock<()>,
-    /// Locked by who looks for a deadlock.
+    /// Locked by a thread that looks for a deadlock.
     look: Mutex<()>,
 }
 
 /// How many generations of forks have a turn of their own.
 pub(crate) const GENERATIONS: usize = 64;
 
-/// A forked child has another one than its parent: who forked without holding still may have left the parent's locked
-/// for ever.
+/// A forked child has another one than its parent: a fork without holding still may have left the parent's locked
+/// forever.
 static TURNS: [Turn; GENERATIONS] =
     [const { Turn { still: RwLock::new(()), look: Mutex::new(()) } }; GENERATIONS];
 
@@ -37,7 +37,7 @@ pub fn hold_still() -> Still {
     Still { _guard: turn().still.write().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// Keeps this process from forking: while it has a claim, or something open that the child is not to have.
+/// Keeps this process from forking: while it has a claim, or something open that the child must not have.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Moving {
@@ -48,7 +48,7 @@ pub(crate) fn moving() -> Moving {
     Moving { _guard: turn().still.read().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// The only look for a deadlock in this process, and no fork meanwhile.
+/// The only look for a deadlock in this process, and no fork during it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Looking {
@@ -56,7 +56,8 @@ pub(crate) struct Looking {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// `None` when another thread looks or forks. It is not waited for: who looks may be granted its lock at any moment.
+/// `None` when another thread looks or forks. It is not waited for: the thread that looks may be granted its lock at
+/// any moment.
 pub(crate) fn try_looking() -> Option<Looking> {
     let turn = turn();
     let moving = match turn.still.try_read() {

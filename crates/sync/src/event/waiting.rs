@@ -14,7 +14,7 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// An event in a segment, between threads and processes.
 ///
 /// Setting it is one instruction and, if somebody waits, a wake-up: allowed in a signal handler that has interrupted
-/// another operation on the same event. Who waits when it is set gets to know, also if it is cleared at once. Nobody
+/// another operation on the same event. Every waiter learns that it was set, even if it is cleared at once. Nobody
 /// has to answer, so a waiter that has died holds up nobody.
 ///
 /// ```
@@ -62,7 +62,7 @@ impl Event {
         Ok(Self { site, spin: &SPIN, flag, key })
     }
 
-    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// Has threads of this process spin as long as `spin` finds it worthwhile before they sleep, instead of by what all
     /// events of this process have learned.
     #[must_use]
     pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
@@ -88,7 +88,7 @@ impl Event {
         self.flag.clear();
     }
 
-    /// Waits until it is set, or `deadline` (`None`: for ever).
+    /// Waits until it is set, or `deadline` (`None`: forever).
     ///
     /// # Errors
     /// [`Stopped`] when it was not set all the time, or `waiting` said to stop.

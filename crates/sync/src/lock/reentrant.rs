@@ -135,7 +135,7 @@ impl RLock {
 
     #[inline]
     fn release_whole(&self, me: Identity) -> Result<(), NotOwner> {
-        // Before the release: another thread of this process that acquires next is not to find our number.
+        // Before the release: another thread of this process that acquires next must not find our number.
         self.lock.thread_word().store(0, Ordering::Relaxed);
         self.lock.release(me).map_err(|_| NotOwner)
     }

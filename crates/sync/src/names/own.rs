@@ -37,7 +37,7 @@ impl Names {
 }
 
 /// By generation of forks: a child has another one than its parent, whose own may have been locked when it forked. Locked,
-/// for a moment, by who has read-locked `still`.
+/// for a moment, by a thread that has read-locked `still`.
 static NAMES: [Own; GENERATIONS] = [const { Mutex::new(Names::new()) }; GENERATIONS];
 
 fn names_of(forks: u32) -> &'static Own {
@@ -48,7 +48,7 @@ fn names() -> MutexGuard<'static, Names> {
     names_of(fork_count()).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The site that this process has mapped by this name already. For who does not fork meanwhile.
+/// The site that this process has mapped by this name already. The caller must keep forks away.
 pub(super) fn find(name: &str) -> Result<Option<Arc<Site>>, NameError> {
     let known = names().sites.get(name).and_then(Weak::upgrade);
     // Others find it only as long as its descriptor is open.
@@ -57,7 +57,7 @@ pub(super) fn find(name: &str) -> Result<Option<Arc<Site>>, NameError> {
     found.map_or(Ok(None), |site| if_it_has(name, site))
 }
 
-/// Notes that this process has this segment by this name. For who does not fork meanwhile.
+/// Notes that this process has this segment by this name. The caller must keep forks away.
 pub(super) fn note(name: &str, site: &Arc<Site>, directory: &'static Directory) {
     if site.is_listed(directory) {
         return;

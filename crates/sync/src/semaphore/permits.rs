@@ -1,4 +1,4 @@
-//! The permits of a semaphore: who has which, in words. Nothing here waits.
+//! The permits of a semaphore: which process has which, in words. Nothing here waits.
 //!
 //! # Why a death loses no permit, and makes none
 //!
@@ -143,7 +143,7 @@ impl<W: Words> Permits<W> {
 
     /// Takes a permit in the name of `me`, if one is free.
     ///
-    /// While permits change hands it may miss one. Who waits does not care, as each release makes it look again; who
+    /// While permits change hands it may miss one. A waiter does not care, as each release makes it look again; who
     /// does not wait calls [`acquire_surely`](Self::acquire_surely).
     pub fn acquire(&self, me: u64) -> bool {
         let hint = self.hint();
@@ -218,7 +218,7 @@ impl<W: Words> Permits<W> {
     /// Frees the cell that was taken last among those whose holder `fits`.
     fn release_cell(&self, fits: impl Fn(u64) -> bool) -> bool {
         let hint = self.hint();
-        // Downwards: the hint is the cell taken last, or the one below those given back of late.
+        // Downwards: the hint is the cell taken last, or the one below those given back recently.
         let after = (hint + 1).min(self.cells);
         for index in (0..after).rev().chain((after..self.cells).rev()) {
             let cell = self.words.word(CELLS + index);

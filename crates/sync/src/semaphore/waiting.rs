@@ -93,7 +93,7 @@ impl Semaphore {
         Ok(Self { site, spin: &SPIN, key, permits, watchlist: Watchlist::default() })
     }
 
-    /// Has threads of this process look as long as `spin` finds it worth while before they sleep, instead of by what all
+    /// Has threads of this process spin as long as `spin` finds it worthwhile before they sleep, instead of by what all
     /// semaphores of this process have learned.
     #[must_use]
     pub fn with_spin(self, spin: &'static SpinPolicy) -> Self {
@@ -114,7 +114,7 @@ impl Semaphore {
         self.permits.acquire_surely(me) || (self.recover() > 0 && self.permits.acquire_surely(me))
     }
 
-    /// Takes a permit; waits for one until `deadline` (`None`: for ever).
+    /// Takes a permit; waits for one until `deadline` (`None`: forever).
     ///
     /// # Errors
     /// [`Stopped`] when there was none in time, or `waiting` said to stop. No permit is taken then.

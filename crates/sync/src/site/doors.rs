@@ -16,9 +16,9 @@ use crate::EventCount;
 use crate::event_count::Notified;
 
 /// A waiter without a thread. In this order: enlist, look at the condition, wait for the door to be knocked at, look,
-/// and if it was in vain [`rearm`](Self::rearm), look, and wait again; in the end [`leave`](Self::leave).
+/// and if there was nothing, [`rearm`](Self::rearm), look, and wait again; in the end [`leave`](Self::leave).
 ///
-/// It never sleeps for ever by mistake if the owner looks again every 200 ms, as threads do: a knock is lost when the
+/// It never sleeps forever by mistake if the owner looks again every 200 ms, as threads do: a knock is lost when the
 /// one who got it dies or stops.
 ///
 /// A copy made by fork stands for nobody: whatever is done with it changes nothing for the parent.
@@ -43,7 +43,7 @@ impl Site {
         door: u32,
     ) -> Option<AsyncTicket> {
         let form = Form { kind, key, since: clock::now(), timed: true, steadfast: false, door: Some(door) };
-        // In this order: who sees that we are counted in sees the entry, too.
+        // In this order: a thread that sees that we are counted in sees the entry, too.
         let (index, ticket) = self.write_entry(form)?;
         let round = events.prepare().into_round();
         Some(AsyncTicket { site: Arc::clone(self), index, ticket, key, round })
@@ -124,7 +124,7 @@ impl AsyncTicket {
         !self.is_own() || self.site.entry_call(self.index).withdraw(self.ticket)
     }
 
-    /// Waits anew after a knock. Look at the condition after this.
+    /// Waits again after a wake-up. Look at the condition after this.
     pub fn rearm(&mut self, events: EventCount<'_>) {
         if !self.is_own() {
             return;
@@ -134,14 +134,14 @@ impl AsyncTicket {
         self.round = events.prepare().into_round();
     }
 
-    /// Waits no more. Who leaves in vain (`satisfied` is false) passes on a knock that it may have got in another's
-    /// place.
+    /// Waits no more. A waiter that leaves with nothing (`satisfied` is false) passes on a wake-up that it may have
+    /// got in another's place.
     pub fn leave(self, events: EventCount<'_>, satisfied: bool) {
         if !self.is_own() {
             return;
         }
         events.count_out(self.round);
-        // In one step: who calls from here on finds nobody, and calls another.
+        // In one step: a caller from here on finds nobody, and calls another.
         let called = !self.withdraw();
         let (site, key) = (Arc::clone(&self.site), self.key);
         drop(self);

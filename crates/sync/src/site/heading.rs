@@ -63,7 +63,7 @@ const FORMAT: u32 = 4;
 /// | ready | [`CREATING`], then [`READY`], then perhaps [`RETIRED`] | the creator; whoever retires it |
 /// | tickets | the last ticket given out | who enlists: +1 |
 /// | leases, waiters | how many records of the table may be in use; they only grow | who claims the next one: +1 |
-/// | doors | how many waiters are to be knocked for; too high after deaths, never too low | who enlists one: +1; who takes one off: -1 |
+/// | doors | how many waiters must be woken through their wakers; too high after deaths, never too low | whoever enlists one: +1; whoever takes one off: -1 |
 const AT_MAGIC: usize = 0;
 const AT_KIND: usize = 8;
 const AT_READY: usize = 16;

@@ -26,8 +26,8 @@ use super::heading::{self, AT_LEASES, MOST_LEASES};
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
 /// | holder | 0-53 | identity; all zero: free | who enters: 0→own; adopts: reserver's→own; takes over or renews: dead→own; frees: →0 |
-/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does, and its holder never frees it | who reserves it so; a moment, who reserves it otherwise, or sweeps |
-/// | holder | 63 | [`RESERVED`]: for a process that does not exist yet; the identity is the reserver's | who reserves or renews sets, who adopts clears |
+/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does, and its holder never frees it | whoever reserves it so; for a moment, whoever reserves it otherwise, or sweeps |
+/// | holder | 63 | [`RESERVED`]: for a process that does not exist yet; the identity is the reserver's | set by reserving or renewing, cleared by adopting |
 /// | guard | 0-7 | 0: unguarded; else where the mutex's word is, plus 1 | the guarding thread |
 /// | guard | 8-63 | when the holder last changed, nanoseconds of the clock | who changes the holder |
 /// | mutex | | the robust mutex | the guarding thread; whoever sleeps on it sets its bit of waiters |
@@ -271,7 +271,7 @@ impl Site {
         let holder = self.lease_word(number, HOLDER);
         // Nobody looks since when it has been reserved before that is written.
         let first = if to & RESERVED == 0 { to } else { to | TENDED };
-        // Release and Acquire: who has it later sees what those before did. pairs with: holder, change
+        // Release and Acquire: a later holder sees what those before did. pairs with: holder, change
         if holder.compare_exchange(from, first, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
@@ -367,7 +367,7 @@ impl Site {
 }
 
 /// How many leases wait for the threads that guard them to give them back: a hint. It may be too high after a fork,
-/// which only makes waiters look in vain.
+/// which only makes waiters look for nothing.
 static LEFT_BEHIND: AtomicU32 = AtomicU32::new(0);
 
 /// Who guards this process's lease of a site, and whether anybody still wants it: shared between the site and the thread
@@ -399,7 +399,7 @@ impl Guarding {
         self.change(|flags| (flags == 0).then_some(GUARDED)).is_some()
     }
 
-    /// Guards no more; returns whether the lease is to be freed.
+    /// Guards no more; returns whether the lease must be freed.
     fn unclaim(&self) -> bool {
         self.change(|flags| Some(flags & !GUARDED)).is_some_and(|flags| flags & LEFT != 0)
     }

@@ -1,6 +1,6 @@
 //! The sites that this process has mapped: where a search for a deadlock may look.
 //!
-//! No lock guards them, so that a fork in the midst of a change leaves the child nothing locked: a place that another
+//! No lock guards them, so that a fork in the middle of a change leaves the child nothing locked: a place that another
 //! thread was just reading stays out of the child's reach, and that is all.
 
 use std::ptr;
@@ -37,7 +37,7 @@ impl Place {
             return None;
         }
         let site = self.site.load(Ordering::Relaxed);
-        // SAFETY: it came from `into_raw` and is taken out once: only who has made the place busy gets here.
+        // SAFETY: it came from `into_raw` and is taken out once: only the thread that has made the place busy gets here.
         let there = (!site.is_null()).then(|| unsafe { Weak::from_raw(site) });
         let (kept, value) = act(there);
         let site = kept.map_or(ptr::null_mut(), |site| site.into_raw().cast_mut());

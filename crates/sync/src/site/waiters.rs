@@ -1,4 +1,4 @@
-//! The table of waiters: who waits for what, since when.
+//! The table of waiters: what each waits for, and since when.
 //!
 //! Waiting does not depend on it. It is there to be read: by a search for deadlocks, by `manyhands top`, and by those
 //! who wake a certain waiter rather than any (conditions, event loops).
@@ -18,7 +18,7 @@ use crate::call::{CALLED, Call, TICKET, WAITING};
 ///
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
-/// | holder | 0-53 | identity; 0: free | who enlists: 0→own; who finds it dead: →own, then 0; its holder: →0 |
+/// | holder | 0-53 | identity; 0: free | whoever enlists: 0→own; whoever finds it dead: →own, then 0; its holder: →0 |
 /// | state | | ticket and phase, see [`Call`] | the holder; a caller |
 /// | key | | what it waits for | the holder, while filling |
 /// | since | | since when, nanoseconds of the clock | the holder, while filling |
@@ -113,7 +113,7 @@ impl WaitKind {
         }
     }
 
-    /// Whether one owner, who can be named, is waited for.
+    /// Whether one owner, which can be named, is waited for.
     #[must_use]
     pub fn is_lock(self) -> bool {
         matches!(self, Self::Lock | Self::RLock)
@@ -125,7 +125,7 @@ impl WaitKind {
 pub struct Entry {
     /// Its place in the table.
     pub index: usize,
-    /// No other entry of the site ever had it; who came later has a higher one.
+    /// No other entry of the site ever had it; one that came later has a higher one.
     pub ticket: u64,
     /// The process that waits.
     pub identity: Identity,
@@ -148,7 +148,7 @@ pub struct Entry {
     pub called: bool,
 }
 
-/// What is to be written into an entry.
+/// What to write into an entry.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
     pub(super) kind: WaitKind,
@@ -259,7 +259,7 @@ impl Site {
             since: get(SINCE),
             called: state & !TICKET == CALLED,
         };
-        // Acquire keeps the reads before this one. Filled anew meanwhile: not one entry but a mixture of two.
+        // Acquire keeps the reads before this one. Filled again in between: not one entry but a mixture of two.
         std::sync::atomic::fence(Ordering::Acquire);
         let unchanged = call.is_of(entry.ticket);
         (matches!(state & !TICKET, WAITING | CALLED) && unchanged).then_some(entry)

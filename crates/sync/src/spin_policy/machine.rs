@@ -51,7 +51,7 @@ impl Machine {
         }
     }
 
-    /// Learns that a thread looked for so long, and that the CPU was another's for so long meanwhile.
+    /// Learns that a thread spun for so long, and that the CPU was another's for so much of it.
     pub(super) fn learn_crowding(&self, looked: u64, absent: u64) {
         let looked = self.looked.load(Ordering::Relaxed).saturating_add(looked as u32);
         let absent = self.absent.load(Ordering::Relaxed).saturating_add(absent.min(MUCH.into()) as u32);

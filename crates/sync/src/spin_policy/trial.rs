@@ -12,7 +12,7 @@ pub(super) enum Way {
     Sleep,
 }
 
-/// How a wait is to begin.
+/// How a wait should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) way: Way,
@@ -26,7 +26,7 @@ const LONG: u32 = 500_000;
 /// How many times as long as usual to look for one who is awake: what has not come by then does not come soon.
 const PATIENCE: u32 = 4;
 
-/// The least worth looking: a timer interrupt of the one who is to answer is no reason to sleep.
+/// The least worth looking: a timer interrupt of the thread that will answer is no reason to sleep.
 const LEAST: u32 = 20_000;
 
 /// The other way is tried in so many waits in a row: others have to get used to it, too.
@@ -37,7 +37,7 @@ const SOON: u32 = 16;
 const LATE: u32 = 2048;
 const SELDOM: u32 = 32_768;
 
-/// How the waits of one kind went of late.
+/// How the waits of one kind went recently.
 ///
 /// | word | meaning | who changes it |
 /// |---|---|---|
@@ -92,7 +92,7 @@ impl Trial {
         look.max(sleep) / 4 > look.min(sleep)
     }
 
-    /// How the next wait is to begin.
+    /// How the next wait should begin.
     pub(super) fn plan(&self, prices: Prices) -> Plan {
         let better = self.better();
         let turn = match get(&self.turn) {
@@ -124,7 +124,7 @@ impl Trial {
         Plan { way, limit }
     }
 
-    /// Learns that a wait took `waited`, `looked` of it looking, and whether what was waited for came meanwhile.
+    /// Learns that a wait took `waited`, `looked` of it looking, and whether what was waited for came in that time.
     pub(super) fn learn(&self, way: Way, waited: u64, looked: u64, found: bool, prices: Prices) {
         let (waited, looked) = (waited.min(LONG.into()) as u32, looked.min(LONG.into()) as u32);
         if found {

@@ -28,7 +28,7 @@ pub(super) struct Wait {
     plan: Plan,
     /// For how long it has looked.
     looked: u64,
-    /// For how long it had lost its CPU meanwhile.
+    /// For how long of it the thread had lost its CPU.
     absent: u64,
 }
 

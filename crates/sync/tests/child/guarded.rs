@@ -19,7 +19,7 @@ pub(crate) fn allow_stores() {
 
 fn protect_own(protection: i32) {
     for range in shared_mappings("self") {
-        // SAFETY: memory that this process has mapped; who stores there while it is read-only is stopped, and watched.
+        // SAFETY: memory that this process has mapped; a thread that stores there while it is read-only is stopped, and watched.
         let done = unsafe { libc::mprotect(range.start as *mut _, range.len(), protection) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     }
@@ -73,7 +73,7 @@ impl<'a> Guarded<'a> {
         self.protect(libc::PROT_READ | libc::PROT_WRITE);
     }
 
-    /// Has the child change the protection of its mappings. Its registers are to be set afterwards.
+    /// Has the child change the protection of its mappings. Its registers must be set afterwards.
     fn protect(&self, protection: i32) {
         for range in &self.ranges {
             let mut registers = self.registers();

@@ -31,7 +31,7 @@ impl Child {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork failed");
         if pid == 0 {
-            // A test that hangs is not to leave a child behind.
+            // A test that hangs must not leave a child behind.
             // SAFETY: plain system call.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };

@@ -6,8 +6,8 @@ use super::{Child, News, stop_for_tracing};
 /// killed right after the first store that changed something; then after the second, and so on until one comes to the
 /// end. Calls `survive` after each death.
 ///
-/// `ground` makes what parent and child share, `memory` copies what is to be watched of it, and `prepare` is what the
-/// child does before that. `act` must not wait for ever. Returns the number of deaths.
+/// `ground` makes what parent and child share, `memory` copies the part to watch, and `prepare` is what the
+/// child does before that. `act` must not wait forever. Returns the number of deaths.
 pub(crate) fn kill_at_every_store<G>(
     ground: impl Fn() -> G,
     memory: impl Fn(&G) -> Vec<u8>,

@@ -44,7 +44,7 @@ pub(crate) fn memory(site: &Site) -> Vec<u8> {
     bytes
 }
 
-/// A deadline for what must not take long: a test that hangs is to fail.
+/// A deadline for what must not take long: a test that hangs must fail.
 pub(crate) fn soon() -> Option<u64> {
     Some(clock::now() + 60 * SECOND)
 }
@@ -53,7 +53,7 @@ pub(crate) fn soon() -> Option<u64> {
 pub(crate) fn await_that(what: &str, condition: impl Fn() -> bool) {
     let deadline = clock::now() + 60 * SECOND;
     while !condition() {
-        assert!(clock::now() < deadline, "in vain: {what}");
+        assert!(clock::now() < deadline, "timed out: {what}");
         std::thread::yield_now();
     }
 }

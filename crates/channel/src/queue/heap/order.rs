@@ -1,4 +1,4 @@
-//! Which item is next, and everything else that the cells say when it has to be made anew.
+//! Which item is next, and everything else that the cells say when it must be rebuilt.
 
 use manyhands_sync::atomic::Ordering;
 use manyhands_sync::words::Words;
@@ -78,7 +78,7 @@ impl Heap {
         Ok(())
     }
 
-    /// Puts right what a dead holder of the latch left behind: everything but the cells is made anew. Returns the
+    /// Repairs what a dead holder of the latch left behind: everything but the cells is rebuilt. Returns the
     /// numbers of the items that are there.
     pub(crate) fn rebuild(&self) -> Result<Vec<u64>, Corrupt> {
         self.set_word(head::PUT_DEATHS, self.get_word(head::PUT_DEATHS).wrapping_add(1));

@@ -17,7 +17,7 @@ impl Stream {
         let seen = self.word(head::SEEN_PUT);
         let mut there = (seen.load(Ordering::Relaxed) as u32).wrapping_sub(word as u32);
         if (there as usize) < most {
-            // What was seen before is used up. As long as it is not, nothing has to be acquired: who stored it had
+            // What was seen before is used up. As long as it is not, nothing has to be acquired: whoever stored it had
             // acquired it, and we have acquired the latch since. pairs with: put_to
             let put = self.word(head::PUT_COMMIT).load(Ordering::Acquire);
             seen.store(put, Ordering::Relaxed);

@@ -12,7 +12,7 @@ fn a_replacement_gets_the_index_of_whom_it_replaces() {
     bench.bury(&actors[0]);
     let (replacements, _) = bench.plan(0);
     assert_eq!(bench.state.seats[replacements[0].seat].index, 0);
-    // One that is to end keeps its seat until it does, but not its index.
+    // One that must end keeps its seat until it does, but not its index.
     bench.state.retire(actors[1].seat);
     let (replacements, _) = bench.plan(0);
     assert_ne!(replacements[0].seat, actors[1].seat);

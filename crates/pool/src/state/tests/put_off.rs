@@ -1,4 +1,4 @@
-//! Tasks that are to come later.
+//! Tasks that come later.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     assert!(!bench.state.is_running(token));
     bench.submit(8);
     assert_eq!(bench.state.plan(10).1, Some(10 + SECOND));
-    assert_eq!(actors[0].work(), Some(8), "the worker is free meanwhile");
+    assert_eq!(actors[0].work(), Some(8), "the worker is free in the meantime");
     assert_eq!(actors[0].work(), None);
     assert_eq!(bench.plan(9 + SECOND).1, []);
     assert_eq!(bench.plan(10 + SECOND).1, [Action::WakeWorkers]);

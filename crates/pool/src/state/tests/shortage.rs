@@ -79,7 +79,7 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     assert_eq!(actors[0].work(), Some(0), "whoever lives does its task");
     assert_eq!(bench.tickets(), [0]);
     bench.bury(&actors[0]);
-    // The time is counted anew.
+    // The time is counted from the start.
     bench.submit(1);
     for second in 11..=21 {
         assert_eq!(bench.state.check_open(), Ok(()));

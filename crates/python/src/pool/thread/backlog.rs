@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::task::Task;
 
-/// Tasks in the order in which they are to run: by priority, highest first, and then as they came.
+/// Tasks in the order in which they will run: by priority, highest first, and then as they came.
 ///
 /// A task that is taken out of the middle leaves a hole, which is skipped when its turn comes: that makes withdrawing
 /// one a binary search (keys grow within a priority).

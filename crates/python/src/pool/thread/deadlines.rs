@@ -1,4 +1,4 @@
-//! Tasks that may run only so long, or are to be tried again after a while, and the thread that says when it is time.
+//! Tasks that may run only so long, or will be tried again after a while, and the thread that says when it is time.
 //!
 //! The thread is a Rust one: it sleeps without the interpreter, blocks all signals, and attaches only when a deadline
 //! has passed. There is one per process while there are tasks with a timeout, and a little longer; it is stopped before
@@ -22,7 +22,7 @@ const LINGER: u64 = clock::SECOND;
 /// When an alarm rings, and a number that no other has.
 pub(crate) type Key = (Deadline, u64);
 
-/// What is to happen at a certain moment.
+/// What will happen at a certain moment.
 pub(crate) trait Alarm: Send {
     fn ring(self: Box<Self>, py: Python<'_>);
 }
@@ -136,7 +136,7 @@ impl Shared {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            // "For ever", until we know better: whoever sets an earlier deadline meanwhile calls us.
+            // "Forever", until we know better: a thread that sets an earlier deadline calls us.
             self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
             let first = self.first.load(Ordering::SeqCst);
             let now = clock::now();

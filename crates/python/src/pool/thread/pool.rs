@@ -1,7 +1,7 @@
-//! The shared state of a thread pool: its backlog, its workers, and who is to be woken for what.
+//! The shared state of a thread pool: its backlog, its workers, and which of them to wake for what.
 //!
 //! Everything is guarded by one lock that only threads attached to the interpreter take, and never across Python code
-//! or anything else that may let go of the interpreter.
+//! or anything else that may release the interpreter.
 //! So `fork()`, which runs attached as well, can never catch it locked, and a waiting worker can only be called through
 //! its parker.
 
@@ -30,7 +30,7 @@ use crate::interpreter::{ending, imports};
 
 /// A wait inside a wait inside a wait … runs awaited tasks on one stack only up to here.
 const DEEPEST_HELP: usize = 32;
-/// How long a spinning worker waits for the submitter to let go of the interpreter, in nanoseconds.
+/// How long a spinning worker waits for the submitter to release the interpreter, in nanoseconds.
 const PATIENCE: u64 = 5_000;
 
 /// A pool of threads, shared by the executor, its workers and its futures.
@@ -139,7 +139,7 @@ impl Inner {
 }
 
 impl Pool {
-    /// Says how many workers there may be, how many seconds one may be idle, and who starts threads: a weak reference
+    /// Says how many workers there may be, how many seconds one may be idle, and what starts threads: a weak reference
     /// to an object with a method `start(worker)`.
     pub(crate) fn open(&self, limit: usize, idle_timeout: f64, crew: Py<PyAny>) {
         self.lock().limit = limit;
@@ -191,7 +191,7 @@ impl Pool {
     /// Finds somebody for a task that has just been queued.
     ///
     /// # Errors
-    /// When no thread can be started at all, or when a signal handler has raised meanwhile: the task has left the
+    /// When no thread can be started at all, or when a signal handler has raised in the meantime: the task has left the
     /// backlog then, unless somebody has taken it.
     pub(crate) fn dispatch(
         self: &Arc<Self>,
@@ -261,10 +261,10 @@ impl Pool {
         }
     }
 
-    /// The next task for `worker`, which waits for one if need be; `None` when the worker is to leave.
+    /// The next task for `worker`, which waits for one if need be; `None` when the worker must leave.
     ///
     /// `uncalled` are waiters whose futures this worker has completed. They need the interpreter: they are called when
-    /// this worker lets go of it, or before it begins another task.
+    /// this worker releases it, or before it begins another task.
     pub(crate) fn next(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -272,7 +272,7 @@ impl Pool {
         uncalled: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
         let mut comes = worker.arrive();
-        // Known once the worker is idle; the inner `None` is "for ever".
+        // Known once the worker is idle; the inner `None` is "forever".
         let mut idle_until: Option<Option<Deadline>> = None;
         loop {
             let mut inner = self.lock();
@@ -333,7 +333,7 @@ impl Pool {
         if self.is_in_our_way.load(Ordering::Relaxed) { Expect::Nothing } else { Expect::Perhaps }
     }
 
-    /// Waits a moment for whoever submitted to let go of the interpreter. Asking for it before costs both of us a
+    /// Waits a moment for the submitter to release the interpreter. Asking for it before costs both of us a
     /// context switch.
     fn await_kick(&self) {
         // On the submitter's own CPU we would only keep it from letting go.

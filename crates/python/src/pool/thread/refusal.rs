@@ -23,7 +23,7 @@ impl Refusal {
 }
 
 /// Whether an error is that of a thread which could not be started. Ctrl-C, and what else a signal handler raises, is not about
-/// threads: whoever has called is to hear of it.
+/// threads: the caller must hear of it.
 pub(crate) fn is_of_a_start(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyRuntimeError>(py) || error.is_instance_of::<PyMemoryError>(py)
 }

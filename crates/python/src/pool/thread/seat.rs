@@ -84,8 +84,8 @@ impl Seat {
         ended
     }
 
-    /// The innermost task has failed and would run again: whether it may. It stays on the seat meanwhile, so that nobody
-    /// asks it in vain.
+    /// The innermost task has failed and would run again: whether it may. It stays on the seat until then, so that nobody
+    /// asks it for nothing.
     pub(crate) fn goes_on(&self) -> bool {
         let mut frames = self.lock();
         frames.last_mut().is_some_and(|frame| {

@@ -21,7 +21,7 @@ pub(crate) struct Task {
     pub(crate) options: Option<Box<Options>>,
 }
 
-/// How a task is to be run, where that differs from the usual.
+/// How to run a task, where that differs from the usual.
 pub(crate) struct Options {
     /// Seconds that one attempt may take.
     pub(crate) timeout: Option<f64>,
@@ -139,7 +139,7 @@ impl Task {
         next
     }
 
-    /// Seconds to wait before this attempt, if it is to wait.
+    /// Seconds to wait before this attempt, if it must wait.
     pub(crate) fn pause(&self) -> Option<f64> {
         let options = self.options.as_ref()?;
         let at = options.attempt.checked_sub(1)?.min(options.pauses.len().checked_sub(1)?);

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::QueueBase;
 use crate::sync::door::{Enlisted, Sleepers};
 
-/// What there is to wait for at a queue.
+/// What one can wait for at a queue.
 #[derive(Clone, Copy)]
 pub(crate) enum Point {
     Items,

@@ -23,7 +23,7 @@ impl Blocked {
 impl Drop for Blocked {
     fn drop(&mut self) {
         let mut inner = self.pool.lock();
-        // The count began anew if the process has forked meanwhile.
+        // The count began again if the process has forked since.
         inner.blocked = inner.blocked.saturating_sub(1);
     }
 }

@@ -1,4 +1,4 @@
-//! Tasks of a thread pool that are to come: their next attempt is to wait, or they have only been announced.
+//! Tasks of a thread pool that are still to come: their next attempt must wait, or they have only been announced.
 //!
 //! No worker waits with them. The thread that watches deadlines says when a pause is over.
 
@@ -73,7 +73,7 @@ impl Expected {
 }
 
 impl Inner {
-    /// Whether workers that find nothing to do are to leave: nothing more will come.
+    /// Whether workers that find nothing to do must leave: nothing more will come.
     pub(crate) fn has_done_all(&self) -> bool {
         self.closing && self.expected.is_empty() && self.backlog.len() == 0
     }
@@ -98,7 +98,7 @@ impl Pool {
     /// waits for that, too.
     ///
     /// # Errors
-    /// What a signal handler raises meanwhile.
+    /// What a signal handler raises in the meantime.
     pub(crate) fn stay(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let mut inner = self.lock();
         if inner.workers.is_empty() && inner.closing && !inner.expected.is_empty() {
@@ -188,7 +188,7 @@ impl Pool {
         put_off.map(PutOff::into_task)
     }
 
-    /// Takes out everything that no worker has begun, or is to begin again.
+    /// Takes out everything that no worker has begun, or will begin again.
     pub(crate) fn clear(&self) -> Vec<Task> {
         let mut inner = self.lock();
         let mut tasks: Vec<Task> = std::iter::from_fn(|| inner.backlog.pop()).collect();
@@ -201,7 +201,7 @@ impl Pool {
         tasks
     }
 
-    /// Queues a task whose pause is over, unless it was cancelled meanwhile.
+    /// Queues a task whose pause is over, unless it has been cancelled.
     pub(crate) fn resume(self: &Arc<Self>, py: Python<'_>, token: u64) {
         let mut inner = self.lock();
         let Some(PutOff { task, .. }) = inner.expected.take(token) else { return };

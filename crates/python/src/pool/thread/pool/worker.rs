@@ -183,7 +183,7 @@ impl Worker {
         let count = if outcome.is_ok() { &self.counts.done } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         let Some(mut aftermath) = FutureBase::finish(&future, outcome) else {
-            // Cancelled meanwhile, and counted as that.
+            // Cancelled in the meantime, and counted as that.
             count.fetch_sub(1, Ordering::Relaxed);
             return;
         };
@@ -209,7 +209,7 @@ impl Worker {
         }
     }
 
-    /// Runs one attempt of the task that is on the seat, which it leaves unless there is to be another.
+    /// Runs one attempt of the task that is on the seat, which it leaves unless another follows.
     fn attempt(self: &Arc<Self>, py: Python<'_>, task: &Task) -> Ended {
         if self.seat.is_asked() {
             // Before it began, or since the last attempt.
@@ -263,7 +263,7 @@ impl asked::Worker for Worker {
 /// How one attempt ended.
 enum Ended {
     With(Outcome),
-    /// It failed and is to be tried again.
+    /// It failed and will be tried again.
     Again(Task),
     /// It stopped because it was asked to.
     Stopped,
@@ -310,7 +310,7 @@ fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
             }
             None => worker.pool.requeue(py, next),
         };
-        // A pool that has been closed meanwhile tries nothing again.
+        // A pool that has been closed since tries nothing again.
         if requeued.is_ok() {
             worker.counts.retried.fetch_add(1, Ordering::Relaxed);
             return;
