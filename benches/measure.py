@@ -53,7 +53,7 @@ class Measure(abc.ABC):
     timeout_s: ClassVar[float] = 90.0
     # What of a sample's detail the page shows beside its value, and in which unit.
     details: ClassVar[Mapping[str, Unit]] = {}
-    # Processes of others that keep CPUs busy meanwhile.
+    # Processes of others that keep CPUs busy at the time.
     others: ClassVar[int] = 0
     # The name of the plot of what lies behind the value, where there is one.
     curve: ClassVar[str | None] = None

@@ -64,7 +64,7 @@ def with_part(text: str, part: str) -> str:
 
 def write(results: Results, folder: Path, readme: Path | None) -> None:
     """Write results, plots and page to `folder`, and the table into `readme` if there is one."""
-    # Here, since only who draws needs matplotlib.
+    # Here, since only drawing needs matplotlib.
     from benches import charts
 
     folder.mkdir(parents=True, exist_ok=True)

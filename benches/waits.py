@@ -49,7 +49,7 @@ class Meter:
             try:
                 stat = (folder / "stat").read_text()
             except OSError:
-                continue  # it has just ended; who waited for it has its time
+                continue  # it has just ended; its waiter has its time
             # What follows the command's name, which may hold anything.
             fields = stat[stat.rindex(")") + 2 :].split()
             if fields[3] == self._session and folder.name not in self._others:

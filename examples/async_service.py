@@ -31,7 +31,7 @@ async def main() -> None:
             async with asyncio.timeout(0.2):
                 await pool.run(fibonacci, 60)
         except TimeoutError:
-            print("fibonacci(60) was stopped: it would have taken for ever")
+            print("fibonacci(60) was stopped: it would have taken forever")
     beat.cancel()
     await asyncio.gather(beat, return_exceptions=True)
 

@@ -248,7 +248,7 @@ class Outcome:
 
 
 class Marker:
-    """The experiment's way to say what is to be counted; without a descriptor, nothing is."""
+    """The experiment's way to say what to count; without a descriptor, nothing is."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor

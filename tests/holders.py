@@ -1,4 +1,4 @@
-"""Processes that hold something, to be stopped or killed meanwhile; started in every way there is.
+"""Processes that hold something, to be stopped or killed; started in every way there is.
 
 They announce themselves by files, as `tasks` do, so that no object under test is needed for it.
 """

@@ -33,7 +33,7 @@ class Program(ctypes.Structure):
 
 
 def refuse(*calls: str, error: int = errno.EPERM) -> None:
-    """Has these fail in this process and its children, for ever."""
+    """Have these fail in this process and its children, forever."""
 
     def instruction(code: int, to: int, otherwise: int, value: int) -> bytes:
         return struct.pack("HBBI", code, to, otherwise, value)

@@ -225,7 +225,7 @@ def be_stubborn(folder: Path) -> None:
 
 
 def start_and_be_stubborn(folder: Path) -> None:
-    """Has one program at work, and one in a session of its own, when it is told to stop in vain."""
+    """Have one program at work, and one in a session of its own, when told to stop; ignore that."""
     for name, apart in (("child", False), ("daemon", True)):
         child = subprocess.Popen(["sleep", "300"], start_new_session=apart)
         (folder / f"{name}.pid").write_text(str(child.pid))

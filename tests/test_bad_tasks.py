@@ -110,7 +110,7 @@ class ExitsWhenLoaded:
 
 
 class Twisted(Exception):
-    """Pickles, but cannot be made anew: its __init__ wants more than `args` holds."""
+    """Pickles, but cannot be unpickled: its __init__ wants more than `args` holds."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")

@@ -1,4 +1,4 @@
-"""The README's table: the best other library of each row, and who is better."""
+"""The README's table: the best other library of each row, and which is better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks of locks, events and queues: who takes part, and that wrong ones are noticed."""
+"""The benchmarks of locks, events and queues: their contenders, and that wrong ones are noticed."""
 
 from __future__ import annotations
 

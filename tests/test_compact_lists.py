@@ -208,6 +208,6 @@ def test_damaged_bytes_are_an_error_or_another_value(
             queue.get(timeout=5)
         except Exception as error:
             refused += "not manyhands" in str(error)
-        # The next one is not to be found where this one was.
+        # The next one cannot be found where this one was.
         ctypes.memset(at, 0, len(content))
     assert refused, "a wrong count or kind is found out"

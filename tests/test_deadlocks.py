@@ -39,7 +39,7 @@ if "MANYHANDS_NO_WAITV" in os.environ:
     CIRCLES = {name: ways for name, ways in CIRCLES.items() if set(ways) <= {"thread", "fork"}}
 # How processes are started that have nothing in common but names.
 APART = ("fork",) if "MANYHANDS_NO_WAITV" in os.environ else ("fork", "spawn")
-# In this time one of them is to be told. A busy machine may need more at times, not always.
+# In this time one of them must be told. A busy machine may need more at times, not always.
 LIMIT_S = 0.2
 TRIES = 10
 

@@ -142,7 +142,7 @@ def test_ctrl_c_is_heard_at_any_line_of_a_fetch_and_no_finaliser_complains(
         return trace
 
     gc.collect()
-    gc.disable()  # no finaliser of what other tests have left is to run in between
+    gc.disable()  # no finaliser of what other tests have left may run in between
     try:
         with PageServer(0.0) as server:
             for lines in itertools.count():

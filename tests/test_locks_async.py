@@ -1,4 +1,4 @@
-"""Primitives in asyncio: awaited, cancelled, shared with threads and processes meanwhile."""
+"""Primitives in asyncio: awaited, cancelled, shared with threads and processes at the same time."""
 
 from __future__ import annotations
 

@@ -401,7 +401,7 @@ def test_a_child_keeps_what_its_parent_lets_go_of() -> None:
                 lock.acquire()
             os.write(child_writes, b"acquired")
             os.read(child_reads, 1)
-            # The parent has let go of these and made others since.
+            # The parent has released these and made others since.
             assert all(lock.locked() for lock in locks)
             for lock in locks:
                 lock.release()
@@ -422,7 +422,7 @@ def test_a_child_keeps_what_its_parent_lets_go_of() -> None:
 
 
 def test_a_fork_while_other_threads_use_everything() -> None:
-    """Whatever they are in the midst of, the child's copy is whole."""
+    """Whatever they are in the middle of, the child's copy is whole."""
     stop = threading.Event()
     lock, queue = mh.Lock(), mh.Queue()
 

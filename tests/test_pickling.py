@@ -460,7 +460,7 @@ def handed_over(error: BaseException, task: str = "demo") -> BaseException:
 
 
 class NeedsTwo(Exception):
-    """Pickles, but cannot be made anew: its arguments are not what its constructor takes."""
+    """Pickles, but cannot be unpickled: its arguments are not what its constructor takes."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")

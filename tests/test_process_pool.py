@@ -228,7 +228,7 @@ def test_lambdas_closures_methods_and_partials(pool: mh.ProcessPoolExecutor) -> 
 
     assert pool.submit(lambda number: number + 1, 1).result() == 2
     assert pool.submit(add, 1).result() == 2
-    base[0] = 10  # what a closure refers to is looked at anew with every submit
+    base[0] = 10  # what a closure refers to is looked at again with every submit
     assert pool.submit(add, 1).result() == 11
     adder = Adder(5)
     assert pool.submit(adder.add, 1).result() == 6

@@ -58,7 +58,7 @@ else:
 def scale(number):
     return -number
 
-assert pool.submit(scale, 2).result() == -2, "the function was defined anew"
+assert pool.submit(scale, 2).result() == -2, "the function was defined again"
 assert mh.map(scale, range(500), workers="process") == [-n for n in range(500)]
 assert pool.submit(lambda: __name__).result() == "__main__"
 print("started once", os.getpid())

@@ -134,7 +134,7 @@ def test_a_program_that_ends_after_a_shutdown_without_waiting() -> None:
 
 def test_a_pool_that_has_ended_keeps_no_descriptor_of_others() -> None:
     # The tracker ends when the last copy of its pipe is closed: one in a pool that is only kept,
-    # but has ended, would have this wait for ever.
+    # but has ended, would have this wait forever.
     done = run(
         "import manyhands as mh, multiprocessing as mp\n"
         "from multiprocessing.resource_tracker import _resource_tracker as tracker\n"

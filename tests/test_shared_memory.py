@@ -212,7 +212,7 @@ def test_dropped_results_are_given_back(pool: mh.ProcessPoolExecutor) -> None:
         pool.submit(np.ones, MIB).result()
     check_given_back(before)
     kept = [pool.submit(np.ones, MIB).result() for _ in range(5)]
-    # All of that; what was used before may have been given back meanwhile.
+    # All of that; what was used before may have been given back by now.
     assert shared_memory()[0] >= 5 * 8 * MIB
     del kept
     check_given_back(before)

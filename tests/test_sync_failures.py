@@ -316,7 +316,7 @@ def test_a_function_puts_things_right(kind: Any, tmp_path: Path) -> None:
 
 def test_a_function_that_fails_leaves_the_lock_to_be_put_right(tmp_path: Path) -> None:
     def fail(error: mh.OwnerDied) -> None:
-        raise KeyError("nothing to be put right with")
+        raise KeyError("nothing to repair it with")
 
     lock = mh.Lock(on_owner_died=fail)
     with running("fork", tmp_path, "owner", hold, lock) as owner:

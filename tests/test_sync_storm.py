@@ -1,6 +1,6 @@
 """Processes that use all primitives at once are killed and stopped at any moment.
 
-Whatever the moment: nobody waits for ever, no two have the lock, permits and items are conserved;
+Whatever the moment: nobody waits forever, no two have the lock, permits and items are conserved;
 also when all of them die at once.
 """
 
@@ -63,7 +63,7 @@ class Board:
         self.seen[life * MOST_ITEMS + number] += 1
 
 
-# Of all: who is in the locked part, how often two were, the number added up, whether to end.
+# Of all: how many are in the locked part, how often two were, the number added up, whether to end.
 OWNER, WRONG, TOTAL, END = range(4)
 # Of one life: steps done, additions done, items put.
 STEPS, ADDED, PUT = range(3)

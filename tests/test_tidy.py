@@ -205,7 +205,7 @@ def test_crates_above_os_make_no_system_calls() -> None:
         for number, line in code_of(text)
         if calls.search(line)
     ]
-    report(broken, "time and the system come from crates/os, so that one crate is to be ported")
+    report(broken, "time and the system come from crates/os, so that only one crate must be ported")
 
 
 def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:

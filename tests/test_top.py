@@ -81,7 +81,7 @@ class Program:
 
 @pytest.fixture
 def only_cleaner() -> Iterator[None]:
-    """Nobody else who runs these tests cleans up meanwhile and takes away what is to be found."""
+    """Keep others who run these tests from cleaning up what should be found."""
     with open(__file__) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

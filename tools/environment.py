@@ -82,7 +82,7 @@ def install_ensurepip(python: str) -> None:
 
 
 def stamp(python: str, files: list[Path]) -> str:
-    """Return a line that changes whenever the environment has to be made anew."""
+    """Return a line that changes whenever the environment must be rebuilt."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

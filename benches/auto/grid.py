@@ -92,7 +92,7 @@ def measured(
     """Measure the workloads `names` with so many other processes per CPU.
 
     Args:
-        rounds: how often each kind runs each workload; who comes first changes.
+        rounds: how often each kind runs each workload; which comes first changes.
         warm: whether pools have been started before; if not, each map starts its own.
         told: called with each cell as soon as there is one.
 
@@ -132,7 +132,7 @@ def _timed(workload: Workload, items: list[Any], kind: str, warm: bool) -> float
             mh.shared_pool(workers=each).shutdown()
         else:
             mh.shared_pool(workers=each).submit(int).result()
-    # What pools do as they end is not to disturb the next one.
+    # What pools do as they end must not disturb the next one.
     time.sleep(0.02)
     start = time.perf_counter()
     if kind == "sequential":

@@ -55,7 +55,7 @@ class Loky(JoblibBackend):
 
 
 class Multiprocessing(JoblibBackend):
-    """joblib over `multiprocessing.Pool`, made anew for each call of `Parallel`."""
+    """joblib over `multiprocessing.Pool`, made again for each call of `Parallel`."""
 
     backend = "multiprocessing"
     labels: ClassVar[dict[Kind, str]] = {"backend": "multiprocessing"}

@@ -38,7 +38,7 @@ class MultiprocessingPool(PoolContender):
         self.pool = self._make(self.workers)
 
     def stop(self) -> None:
-        """Terminate the pool, since after a death `close` would wait for ever."""
+        """Terminate the pool, since after a death `close` would wait forever."""
         self.pool.terminate()
         self.pool.join()
 

@@ -73,7 +73,7 @@ class Mpire(PoolContender):
         return results
 
     def shared(self, array: Array) -> tuple[Callable[[Any], float], object]:
-        """Start the pool anew with `array` as its shared object."""
+        """Start the pool again with `array` as its shared object."""
         self.stop()
         self._options["shared_objects"] = array
         self.start()

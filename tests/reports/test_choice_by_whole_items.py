@@ -197,7 +197,7 @@ def test_a_whole_item_under_the_gil_is_cheaper_by_processes() -> None:
     assert predicted["process"] < 0.8 * predicted["thread"] < predicted["sequential"]
 
 
-# --- judged anew as items end -------------------------------------------------------------------
+# --- reconsidered as items end ------------------------------------------------------------------
 
 
 class Logged:

@@ -21,7 +21,7 @@ QUEUES: list[Callable[..., Any]] = [mh.Queue, mh.JoinableQueue, mh.SimpleQueue, 
 
 
 class Refuses:
-    """It cannot be made anew."""
+    """It cannot be unpickled."""
 
     def __init__(self, error: type[BaseException], *args: object) -> None:
         self.raised = (error, *args)

@@ -30,7 +30,7 @@ LONG = 0.3  # seconds
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
-    """Run a coroutine that waits for long, and assert that the event loop goes on meanwhile."""
+    """Run a coroutine that waits for long, and assert that the event loop goes on."""
     ticks = 0
 
     async def tick() -> None:

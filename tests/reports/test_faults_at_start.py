@@ -1,7 +1,7 @@
 """One system call fails while a pool starts, or replaces a worker: nothing hangs, nothing is left.
 
 Found by use, with all descriptors taken: a zygote or a worker that could not be started stayed
-"starting" for ever. So each call is made to fail, once; a part of them here, all by `make faults`.
+"starting" forever. So each call is made to fail, once; a part of them here, all by `make faults`.
 In the same moments processes are killed, be it parent, zygote or worker.
 """
 

@@ -2,7 +2,7 @@
 
 Found by use: Ctrl-C in the first moments of a map on threads was lost now and then, and the map ran
 on to its end. A thread that cannot be started is no matter while there are others, and what was
-raised meanwhile was taken for that.
+raised in the meantime was taken for that.
 """
 
 from __future__ import annotations

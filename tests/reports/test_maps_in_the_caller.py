@@ -1,7 +1,7 @@
 """A map in the caller moves to workers when its items become dear; a lazy one can be closed.
 
 Found in use: a cache answers the first thousand items, and the others are downloads. Judged once,
-`imap` went on with them one after another; and `map` judged them anew only after as many items as
+`imap` went on with them one after another; and `map` reconsidered them only after as many items as
 cheap ones fit into a fiftieth of a second, which may be all.
 """
 

@@ -242,7 +242,7 @@ def await_one(*readables: int) -> list[int]:
 
 
 def test_a_grandchild_keeps_a_name_alive(name: str) -> None:
-    """Its parent and grandparent, who had it first, are dead."""
+    """Its parent and grandparent, which had it first, are dead."""
     readable, writable = os.pipe()
 
     def grandparent() -> str:

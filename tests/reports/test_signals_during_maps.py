@@ -1,7 +1,7 @@
 """A signal handler that raises in the middle of a map, wherever it submits.
 
 The usual one is that of SIGALRM, whose TimeoutError is a plain exception. Found by raising at every
-line: the map waited for ever for a task whose end it would not have been told of.
+line: the map waited forever for a task whose end it would not have been told of.
 """
 
 from __future__ import annotations

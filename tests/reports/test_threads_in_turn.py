@@ -1,6 +1,6 @@
 """What several threads do to one pool of threads at once: nothing is lost between two steps.
 
-Found by use, mostly without the GIL; with it where one step runs Python code, which lets go of it.
+Found by use, mostly without the GIL; with it where one step runs Python code, which releases it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A task's timeout counts its run, not the import of its function's module.
 
 Found by rivals' suites (pebble): in a new worker the import of a heavy module counted, so that a
-short timeout killed that worker, the next one imported anew, and retries never came to an end.
+short timeout killed that worker, the next one imported again, and retries never came to an end.
 """
 
 from __future__ import annotations

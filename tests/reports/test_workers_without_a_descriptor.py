@@ -2,7 +2,7 @@
 
 Found by having each system call fail once: by the time the zygote had killed it, so as not to lose
 sight of it, the worker had a task. The zygote said that none had been started, and the task's
-future waited for ever.
+future waited forever.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from benches.primitives import AsyncQueue, Batches, Primitives, Queue
 if TYPE_CHECKING:
     from benches.contender import Kind
 
-DEATH = "a lock stays locked for ever when its owner dies"
+DEATH = "a lock stays locked forever when its owner dies"
 # What is measured is the primitive: how children are started makes no difference to it.
 CONTEXT = multiprocessing.get_context("fork")
 
