@@ -86,7 +86,7 @@ lint: rust python ## Check format, lints, types and the rules of the house
 	.venvs/lint/bin/ruff format --check --quiet
 	.venvs/lint/bin/ruff check --quiet
 	.venvs/lint/bin/mypy
-	.venvs/lint/bin/python -m pytest -q -p no:cacheprovider tests/test_tidy.py tests/test_floors.py
+	.venvs/lint/bin/python -m pytest -q -p no:cacheprovider tests/test_tidy.py tests/test_plain_words.py tests/test_floors.py
 
 .PHONY: format
 format: rust python ## Format the Rust and the Python code

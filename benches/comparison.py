@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Who is better and how many times, in words."""
+        """Which one is better and how many times, in words."""
         is_even = 1 / EVEN < self.ratio.median < EVEN or self.ratio.low < 1.0 < self.ratio.high
         if is_even:
             return "about even"

@@ -23,7 +23,7 @@ from eventually import eventually
 from holders import Holder, hold, is_free, running, waiting
 
 LOCKS: list[Callable[..., Any]] = [mh.Lock, mh.RLock]
-# Who waits for whom: the first for the second, ..., the last for the first.
+# Which thread waits for which: the first for the second, ..., the last for the first.
 CIRCLES = {
     "two threads": ("thread", "thread"),
     "five threads": ("thread",) * 5,
@@ -35,7 +35,7 @@ CIRCLES = {
     "one of each": ("thread", "fork", "spawn", "worker"),
 }
 if "MANYHANDS_NO_WAITV" in os.environ:
-    # Who is in the circle makes no difference to how one waits.
+    # What kind of thread is in the circle makes no difference to how it waits.
     CIRCLES = {name: ways for name, ways in CIRCLES.items() if set(ways) <= {"thread", "fork"}}
 # How processes are started that have nothing in common but names.
 APART = ("fork",) if "MANYHANDS_NO_WAITV" in os.environ else ("fork", "spawn")

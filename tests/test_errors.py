@@ -1,4 +1,4 @@
-"""The exceptions: what they are to code written for the stdlib, and how they travel."""
+"""The exceptions: what code written for the stdlib sees in them, and how they travel."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def name() -> str:
 
 
 def waiting_for(name: str, section: str = "objects") -> list[dict[str, Any]]:
-    """Who waits for the thing with this name, as soon as anybody is listed."""
+    """Return the waiters for the thing with this name, as soon as any is listed."""
     found: list[dict[str, Any]] = []
 
     def look() -> bool:

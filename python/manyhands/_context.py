@@ -39,7 +39,7 @@ _homes: dict[ContextVar[Any], Home | None] = {}
 _given: dict[ContextVar[Any], Home] = {}
 # What could not be pickled: finding that out takes too long to be done for every task.
 _refused: set[tuple[ContextVar[Any], type]] = set()
-# Who lives in a home that no module provides: the variable itself, or in a worker one made for it.
+# What lives in a home that no module provides: the variable itself, or in a worker one made for it.
 _settled: dict[Home, ContextVar[Any]] = {}
 # Kept only if every value is a constant: others may change inside without the context changing.
 _last_dumped: tuple[Context, bytes] | None = None

@@ -143,7 +143,7 @@ class Course(Generic[T]):
         is_long = self._measured.item_seconds > LONG and not self._in_order
         bound = count if is_long or count < executor._max_workers else None
         if self._have.is_busy and count >= executor._max_workers:
-            # Who hands out the next items waits for a CPU, too: each thread has one more at hand.
+            # Handing out items waits for a CPU, too: each thread has one more at hand.
             bound = 2 * count
         return submission, count, self._pace(count), bound
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         def leave(self, satisfied: bool) -> None:
             """Give up the place; more than once does nothing.
 
-            Who leaves unsatisfied passes on a call that it may have got in another's place.
+            A waiter that leaves unsatisfied passes on a wake-up that it may have got for another.
             """
 
 

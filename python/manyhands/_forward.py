@@ -49,7 +49,7 @@ class Forwarder:
         # Reentrant: writing may run a finalizer, which may end a pool.
         self._lock = RLock()
         self._lines: dict[tuple[int, Stream], _LineAssembler] = {}
-        # Who has written the beginning of a line that was too long to wait for its end.
+        # Which worker has written the beginning of a line that was too long to wait for its end.
         self._unfinished: dict[Stream, tuple[int, Stream]] = {}
         self._registries: dict[str, dict[Any, Any]] = {}
         self._broken = False

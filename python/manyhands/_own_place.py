@@ -42,7 +42,7 @@ def worker_index() -> int | None:
     """Return the index of the worker that runs the calling task; None outside of workers.
 
     The workers of a pool are numbered from 0, below its ``max_workers``. A worker keeps its index
-    for as long as it lives, and its replacement gets it. So it can stand for what each worker is to
+    for as long as it lives, and its replacement gets it. So it can stand for what each worker must
     have for itself: a GPU, a port, a folder. Only a thread that stands in for one which waits for
     its own pool may have a higher one.
 

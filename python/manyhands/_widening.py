@@ -1,7 +1,7 @@
 """How many threads a map takes whose user has asked for threads, and not said how many.
 
 Items that compute need as many as there are CPUs, or one, under the GIL. Items that wait need more,
-and the only way to know is to look at what they leave of the CPU.
+and only what they leave of the CPU says how many.
 """
 
 from __future__ import annotations

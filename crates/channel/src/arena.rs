@@ -308,7 +308,7 @@ impl Arena {
         self.inner.segment()
     }
 
-    /// Who this is.
+    /// The participant that this process is.
     #[must_use]
     pub fn participant(&self) -> Participant {
         self.inner.me

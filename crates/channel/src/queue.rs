@@ -373,7 +373,7 @@ impl Queue {
         }
     }
 
-    /// Who holds the latch of the consumers (`true`) or that of the producers.
+    /// The holder of the consumers' latch (`true`) or that of the producers.
     fn holder(&self, of_consumers: bool) -> Option<Identity> {
         match &self.body {
             Body::Stream(stream) if of_consumers => stream.get_latch().holder(),

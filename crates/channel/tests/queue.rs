@@ -326,7 +326,7 @@ fn a_queue_that_was_large_gives_memory_back() {
         (0..100).for_each(|_| put(&yard.queue, 0, &large));
         assert!(yard.queue.statistics().memory > 100 << 20);
         (0..100).for_each(|_| assert_eq!(try_get(&yard.queue).map(|it| it.1.len()), Ok(1 << 20)));
-        // Who waits for the next item does it.
+        // A thread that waits for the next item does it.
         for _ in 0..100 {
             let deadline = Some(clock::now() + MILLISECOND);
             assert_eq!(yard.queue.wait_items(deadline, &mut Patient), Err(GetError::Empty));

@@ -407,7 +407,7 @@ fn set_line_at(yard: &Yard, line: usize, who: u64, open: i32, last: u32) {
     segment.word64(sum).fetch_add(i64::from(open) as u64, Ordering::Relaxed);
 }
 
-/// Who had this process's number before it, in some dozen ticks of the kernel's clock.
+/// The process that had this one's number before it, in some dozen ticks of the kernel's clock.
 fn dead(number: u64) -> u64 {
     let dead = identity().to_bits() ^ (1 + number) << 22;
     assert!(Identity::from_bits(dead).is_some_and(Identity::is_dead));

@@ -67,7 +67,7 @@ pub struct Advice {
     pub speed_up: f64,
 }
 
-/// Who else wanted the CPUs while the jobs ran.
+/// The other programs that wanted the CPUs while the jobs ran.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
     /// Threads of other programs that wanted a CPU, on average.

@@ -35,19 +35,19 @@ pub struct Party {
     pub is_dead: bool,
 }
 
-/// Somebody who has what others may want.
+/// A holder of an object, or of a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Who it is.
+    /// The thread or coroutine.
     pub party: Party,
     /// How many permits; 1 for locks.
     pub count: u64,
 }
 
-/// Somebody who waits.
+/// A waiter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiter {
-    /// Who it is.
+    /// The thread or coroutine.
     pub party: Party,
     /// For what: `acquire`, `wait`, `get`, `put`, `join`, `receive` or `send`.
     pub purpose: &'static str,
@@ -108,7 +108,7 @@ pub struct Queue {
     pub gets: u64,
     /// Whether it has been shut down.
     pub is_closed: bool,
-    /// Who waits, the longest waiting first.
+    /// Its waiters, the longest waiting first.
     pub waiters: Vec<Waiter>,
 }
 
@@ -119,9 +119,9 @@ pub struct Object {
     pub label: Label,
     /// In a few words, such as `held`, `2 of 5 free`, `set`.
     pub state: String,
-    /// Who has it or a part of it.
+    /// Its holders.
     pub holders: Vec<Holder>,
-    /// Who waits, the longest waiting first.
+    /// Its waiters, the longest waiting first.
     pub waiters: Vec<Waiter>,
 }
 

@@ -404,8 +404,8 @@ pub fn set_name(name: &CStr) {
 /// How often this process's line of ancestors has forked (as far as this library was loaded): a value that differs
 /// after a `fork()` marks what belongs to the parent.
 ///
-/// A copied process has copies of everything its parent had, and must not act on them: not wake its sleepers, not let
-/// go of its memory. Comparing this number with one kept is a load; asking the kernel who we are is a system call.
+/// A copied process has copies of everything its parent had, and must not act on them: not wake its sleepers, not release
+/// its memory. Comparing this number with one kept is a load; asking the kernel who we are is a system call.
 ///
 /// ```
 /// let mine = manyhands_os::process::fork_count();

@@ -369,7 +369,7 @@ impl<T: Send + 'static> Driver<T> {
             wait_for_end(process, u64::MAX);
         }
         if !is_held {
-            // Who was forked and not yet announced, or came without a descriptor, cannot be waited for.
+            // A process that was forked and not yet announced, or came without a descriptor, cannot be waited for.
             process::wait_for_signals_sent();
         }
         let mut heard = Vec::new();

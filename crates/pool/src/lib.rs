@@ -1,4 +1,4 @@
-//! Who runs what: a pool of worker processes, its dispatch, supervision and statistics.
+//! A pool of worker processes: its dispatch, supervision and statistics.
 //!
 //! This crate knows no Python. A task is a function (bytes that a worker can decode once), arguments
 //! (bytes, or a block of shared memory) and options; with each task the caller hands in a *ticket*

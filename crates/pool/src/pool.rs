@@ -239,7 +239,7 @@ impl<T: Send + 'static> Pool<T> {
             self.shared.control.expect_no_leader();
         }
         match roused {
-            // Not what is left when there is no news any more: another thread may have taken it.
+            // Not what is left when there are no more news: another thread may have taken it.
             Roused::News if self.has_ended() && !self.has_news() && !is_called() => Roused::Ended,
             roused => roused,
         }

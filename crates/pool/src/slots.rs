@@ -91,7 +91,7 @@ pub struct SlotState {
 /// A task that a worker has in hand, for whoever looks from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningTask {
-    /// Who has it.
+    /// The participant that has it.
     pub participant: u16,
     /// What it is called.
     pub name: String,

@@ -1,4 +1,4 @@
-//! Who runs what: pools of processes, and pools of threads.
+//! Pools of processes, and pools of threads.
 
 pub(crate) mod process;
 pub(crate) mod thread;

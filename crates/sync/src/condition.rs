@@ -260,7 +260,7 @@ impl Enlisted<'_> {
         let spin = self.condition.spin;
         let wait = Wait { events: listed.events(), key, kind, deadline, spin, listed: Some(listed) };
         let site = &self.condition.site;
-        // Who has been notified and dies before it wakes has to be found by those who are left.
+        // A waiter that has been notified and dies before it wakes must be found by those that are left.
         let notified = |owners: &mut Owners| {
             let mut called = site.waiters_of(key).filter(|entry| entry.called && entry.kind == kind);
             _ = called.all(|entry| owners.push(entry.identity));

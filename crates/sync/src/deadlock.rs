@@ -95,7 +95,7 @@ impl Link {
         (self.site.segment().number(), self.entry.ticket)
     }
 
-    /// Who began to wait last is told, and everybody has to come to the same answer.
+    /// The last to begin waiting is told, and everybody must come to the same answer.
     fn age(&self) -> (u64, Identity, u32) {
         (self.entry.since, self.entry.identity, self.entry.thread)
     }

@@ -93,7 +93,7 @@ pub(crate) struct Directory {
 /// The one that this process has attached, if it has; never freed, as sites refer to it.
 static CURRENT: AtomicPtr<Directory> = AtomicPtr::new(ptr::null_mut());
 
-/// Who has a segment.
+/// A process that has a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) holder: Identity,
@@ -262,7 +262,7 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
-    /// Who has a segment of this name.
+    /// The processes that have a segment of this name.
     pub(crate) fn rows(&self, name: &str) -> Vec<Row> {
         let name = fingerprint(name.as_bytes());
         let read = |at: usize| {

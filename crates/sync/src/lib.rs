@@ -29,7 +29,7 @@
 //! every reordering that the memory model allows, for small numbers of threads. The types that users use add waiting,
 //! by `Site::block`, and are tested with real processes that are killed after each single store to shared memory.
 //!
-//! # Who is who, and who is dead
+//! # Identities, and deaths
 //!
 //! A word that somebody owns names the process ([`Identity`](manyhands_os::process::Identity): its number and when it
 //! was started). Only when that process is certainly dead, so that no thread of it will run another instruction, may

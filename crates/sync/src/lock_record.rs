@@ -21,7 +21,7 @@ pub(crate) fn words_at(site: &Site, offset: usize) -> io::Result<SegmentWords> {
     Ok(SegmentWords::new(Arc::clone(site.segment()), offset, WORDS))
 }
 
-/// Who has the lock whose record `key` names, as far as the segment says.
+/// The owner of the lock whose record `key` names, as far as the segment says.
 pub(crate) fn owner_in(site: &Site, key: u64) -> Option<(Identity, u32)> {
     let words = words_at(site, usize::try_from(key).ok()?).ok()?;
     LockWord::new(words).owner()

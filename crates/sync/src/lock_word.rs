@@ -152,7 +152,7 @@ impl<W: Words> LockWord<W> {
 
     /// What an attempt makes of a state, and what the caller has then.
     fn plan(&self, me: Identity, seen: u64, how: Attempt) -> (u64, Option<Acquired>) {
-        // Who has slept cannot know whether others sleep on; with the bit set its own release looks.
+        // A thread that has slept cannot know whether others sleep on; with the bit set its own release looks.
         let waiters = if how.slept { WAITERS } else { seen & WAITERS };
         let owner = Identity::from_bits(seen & OWNER);
         match owner {
@@ -214,7 +214,7 @@ impl<W: Words> LockWord<W> {
         seen & OWNER == 0 && seen & RESERVED != 0
     }
 
-    /// Called by a waiter that stops waiting, or when nobody waits: a lock reserved for a sleeper becomes free. Returns whether somebody is to
+    /// Called by a waiter that stops waiting, or when nobody waits: a lock reserved for a sleeper becomes free. Returns whether somebody must
     /// be notified.
     #[must_use]
     pub fn stop_waiting(&self) -> bool {
@@ -236,7 +236,7 @@ impl<W: Words> LockWord<W> {
         self.words.word(STATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, recovered).is_ok()
     }
 
-    /// Who has it: the process, and as a hint its thread; `None` when it is free or being handed over.
+    /// Its owner: the process, and as a hint its thread; `None` when it is free or being handed over.
     #[must_use]
     pub fn owner(&self) -> Option<(Identity, u32)> {
         let owner = Identity::from_bits(self.words.word(STATE).load(Ordering::Relaxed) & OWNER)?;

@@ -70,7 +70,7 @@ pub struct Wanted<'a> {
     pub name: Option<&'a str>,
     /// What it is made with. A process that opens it must ask for the same, or for [`ANY`].
     pub parameters: [u64; PARAMETERS],
-    /// Bytes behind the site. Nothing is committed there. Where the [kind is elastic](Kind::is_elastic) it is for who
+    /// Bytes behind the site. Nothing is committed there. Where the [kind is elastic](Kind::is_elastic) it is for the process that
     /// makes the segment to say, and a process that opens it gets what there is.
     pub body: usize,
 }
@@ -266,7 +266,7 @@ pub struct Entry {
     pub kind: String,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Who has it open: process and number of the descriptor there, by process.
+    /// The processes that have it open, each with the number of its descriptor.
     pub users: Vec<(i32, i32)>,
 }
 
@@ -350,7 +350,7 @@ pub fn open(pid: i32, fd: i32, inode: u64) -> Result<Arc<Site>, NameError> {
     let direct = memfd::open(pid, fd, inode);
     let refused = direct.as_ref().err().map(|error| io::Error::new(error.kind(), error.to_string()));
     let direct = direct.and_then(Segment::attach).ok().map(Arc::new);
-    // Who has said so may be gone; others may still have it.
+    // The process that said so may be gone; others may still have it.
     let segment = direct.or_else(|| entries().get(&inode)?.open(inode));
     let Some(segment) = segment else {
         return Err(match refused {

@@ -160,7 +160,7 @@ impl Site {
         heading::parameters(&self.segment)
     }
 
-    /// Who made it; `None` when the heading has been damaged since.
+    /// Its maker; `None` when the heading has been damaged since.
     #[must_use]
     pub fn creator(&self) -> Option<Identity> {
         heading::creator(&self.segment)

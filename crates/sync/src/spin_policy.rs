@@ -4,7 +4,7 @@
 //! the wait will be, on what the machine is like and on what else it does. So both are tried now and then, and what they
 //! cost is remembered: see [`Trial`]. Two more things make that work.
 //!
-//! - Who has just woken somebody waits for one who has to get up first, which takes much longer than the answer of one who
+//! - A thread that has just woken another waits for one that must get up first, which takes much longer than the answer of one that
 //!   is awake. The two are different experiences. Otherwise two that wake each other would both sleep ever after:
 //!   each would look for as long as answers used to take, and give up before the other one is up.
 //! - A thread that spins and loses its CPU learns that others need it: spinning has become more expensive.
@@ -65,7 +65,7 @@ pub struct SpinPolicy {
 #[must_use = "what the wait was like is learned from `end`"]
 #[derive(Clone, Copy, Debug)]
 pub struct Spent<'a> {
-    /// Who learns from it.
+    /// What learns from it.
     learner: Option<(&'a Waits, Wait)>,
 }
 
@@ -122,7 +122,7 @@ impl SpinPolicy {
         }
         wait.tell(&MACHINE);
         let Some(value) = found else { return Err(Spent { learner: Some((&self.waits, wait)) }) };
-        // Who was absent does not know since when it was there.
+        // A thread that was absent does not know since when it was there.
         if wait.was_present() {
             self.waits.found(&wait, seen, true, &MACHINE);
         }

@@ -309,7 +309,7 @@ impl<'a> Sleeper<'a> {
         let slept = words.wait(Some(until));
         drop(key);
         match slept {
-            // Who is woken all the time has to look after signals, too.
+            // A thread that is woken all the time must look after signals, too.
             park::Wait::Woken if now >= self.next_pause => Outcome::Pause { woken: true },
             park::Wait::Woken | park::Wait::Changed => Outcome::Look,
             park::Wait::Interrupted => Outcome::Pause { woken: false },

@@ -303,7 +303,7 @@ fn a_storm_of_deaths_stops_nobody() {
     let go_on = |more: u64| {
         let goal = rounds.load(Ordering::Relaxed) + more;
         await_that("they go on", || {
-            // Who passes counts the round afterwards, perhaps long afterwards: those who meet the dead one may break the
+            // A party that passes counts the round afterwards, perhaps long afterwards: those that meet the dead one may break the
             // next round at any time, also when all rounds have been counted.
             if barrier.is_broken() {
                 resets.fetch_add(1, Ordering::Relaxed);

@@ -319,7 +319,7 @@ fn a_lock_knocks_for_those_without_a_thread() {
     assert_eq!(site.waiters().count(), 0);
 }
 
-/// Who was knocked for and does not want it any more passes it on.
+/// A waiter that was woken and does not want the lock any more passes the wake-up on.
 #[test]
 fn a_knock_in_vain_is_passed_on() {
     let site = site();

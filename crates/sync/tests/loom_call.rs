@@ -126,7 +126,7 @@ mod loom_models {
         });
     }
 
-    /// Who gives up passes on the notification that came too late; so it always arrives.
+    /// A waiter that gives up passes on the notification that came too late; so it always arrives.
     #[test]
     fn a_notification_is_passed_on() {
         model(3, || {

@@ -293,7 +293,7 @@ fn a_segment_is_found_by_address_as_long_as_anyone_has_it() {
     let (fd, inode) = (found.site.segment().fd().as_raw_fd(), found.inode);
     let here = std::process::id() as i32;
     assert_eq!(names::open(here, fd, inode).expect("opened").kind(), Kind::Lock.number());
-    // Who gave the address is gone, or it was never there.
+    // The giver of the address is gone, or it was never there.
     assert!(names::open(here, fd + 100, inode).is_ok());
     drop(found);
     let error = names::open(here, fd, inode).expect_err("gone");

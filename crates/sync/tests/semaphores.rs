@@ -102,7 +102,7 @@ fn time_over_and_nothing_taken() {
     assert!(!semaphore.events().has_sleepers());
 }
 
-/// Who is interrupted in the moment in which it is woken hands the wake-up on.
+/// A waiter that is interrupted in the moment in which it is woken hands the wake-up on.
 #[test]
 fn who_stops_waiting_keeps_nobody_from_a_permit() {
     struct Stop<'a>(&'a Semaphore);

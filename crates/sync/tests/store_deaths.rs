@@ -103,7 +103,7 @@ fn killed_while_it_takes_permits_from_the_dead() {
     });
 }
 
-/// Who waits gets the permit although the one who released it died before it woke anybody.
+/// A waiter gets the permit although the process that released it died before it woke anybody.
 #[test]
 fn killed_while_it_releases_a_permit_that_is_awaited() {
     kill_at_every_store(
@@ -186,7 +186,7 @@ fn killed_while_it_sets_clears_and_awaits_an_event() {
     );
 }
 
-/// Who waits is woken although the one who set died before it woke anybody.
+/// A waiter is woken although the process that set the event died before it woke anybody.
 #[test]
 fn killed_while_it_sets_an_event_that_is_awaited() {
     kill_at_every_store(
@@ -276,7 +276,7 @@ fn killed_while_it_notifies() {
     );
 }
 
-/// Who waits is woken although the one who notified died before it woke anybody.
+/// A waiter is woken although the process that notified died before it woke anybody.
 #[test]
 fn killed_while_it_notifies_one_who_sleeps() {
     kill_at_every_store(
@@ -388,7 +388,7 @@ fn killed_while_it_lets_others_pass() {
     );
 }
 
-/// Who waits passes, or is told that it is broken.
+/// A waiter passes, or is told that the barrier is broken.
 #[test]
 fn killed_while_it_meets_one_who_sleeps() {
     kill_at_every_store(

@@ -154,7 +154,7 @@ impl Slabs {
                     header.store(State { phase: Phase::Pooled, ..state });
                     self.give_back(chunk, index);
                 }
-                // Who frees it has come so far, and will store once more. Until then the slab is not empty.
+                // A participant that frees it has come this far, and will store once more. Until then the slab is not empty.
                 Some(State { phase: Phase::Freeing { .. }, .. }) => slab_header.note_freed(index),
                 // A note that came twice. What it is about has been collected.
                 _ => {}

@@ -1,4 +1,4 @@
-//! Who holds an end of a pipe: a table of processes.
+//! The holders of a pipe's end: a table of processes.
 //!
 //! An end is open as long as a living process holds it. A hold for a process that does not exist yet, or has not come to
 //! attach, is a *reservation*: made by a process for another one, it counts while its maker lives and for a limited

@@ -1,4 +1,4 @@
-//! Who has taken items and not yet said that they are done.
+//! The consumers that have taken items and not yet said that they are done.
 //!
 //! One line for each process; all of it is changed under the latch of the consumers. A process's word has its open items
 //! in the high half and, in the low one, the number of the item it took last. It is written right *before* the items

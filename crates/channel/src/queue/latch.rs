@@ -55,7 +55,7 @@ impl<'q> Latch<'q> {
         Self { word, events }
     }
 
-    /// Who holds it.
+    /// Its holder.
     pub(crate) fn holder(&self) -> Option<Identity> {
         Identity::from_bits(self.word.load(Ordering::Relaxed) & Identity::MASK)
     }

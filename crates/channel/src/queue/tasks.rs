@@ -56,7 +56,7 @@ impl Queue {
         let guard = self.enter_tasks(attempt)?;
         let count = u64::try_from(self.left()).unwrap_or(0);
         drop(guard);
-        // Who looks again and again does not ask for deaths every time.
+        // A caller that looks again and again does not ask for deaths every time.
         let lost = if count > 0 && attempt.may_ask() { self.consumers.lost() } else { Vec::new() };
         Ok(Unfinished { count, lost })
     }

@@ -61,7 +61,7 @@ pub fn clean(names: &[String]) -> Cleaned {
     Cleaned { said, is_complete }
 }
 
-/// Who goes on with something whose name is taken away.
+/// The processes that go on with an object whose name is taken away.
 fn users(entry: &Entry) -> String {
     let mut pids: Vec<String> = entry.users.iter().map(|(pid, _)| pid.to_string()).collect();
     pids.dedup();

@@ -51,7 +51,7 @@ impl State {
                 false => Self::said(&format!("{} of {} arrived", rounds.waiting(), rounds.parties())),
             }),
             Kind::Condition => Some(Self::said(if waiters == 0 { "no waiters" } else { "has waiters" })),
-            // Who holds its ends is known only to those who do.
+            // The holders of its ends are known only to themselves.
             Kind::Pipe => Some(Self::said("")),
             _ => Some(Self::said(&bytes((site.segment().len() - SITE_BYTES) as u64))),
         };

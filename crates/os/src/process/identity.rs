@@ -1,4 +1,4 @@
-//! Who somebody is: a number that no other process of this machine has had since it was started, and whether that
+//! The identity of a process: a number that no other process of this machine has had since it was started, and whether that
 //! process still lives.
 
 use std::cell::Cell;
@@ -183,7 +183,7 @@ thread_local! {
     static THREAD: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Who this process is. A load, except for the first time in a process.
+/// The identity of this process. A load, except for the first time in a process.
 ///
 /// # Panics
 /// When the kernel gives this process a number beyond its own limit.

@@ -22,7 +22,7 @@ const MOST_ENDS: usize = 16;
 /// SIGKILL.
 const KILLED: i32 = 9;
 
-/// Who sits in a seat.
+/// The occupant of a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// Nobody.

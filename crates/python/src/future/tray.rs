@@ -19,7 +19,7 @@ pub(super) struct Board {
 #[derive(Default)]
 struct Inner {
     done: Vec<Py<FutureBase>>,
-    /// Who waits, and for how many futures.
+    /// The waiter, and for how many futures it waits.
     waiter: Option<(Arc<Parker>, usize)>,
 }
 

@@ -6,8 +6,8 @@
 //!
 //! - A worker takes the next task without releasing the interpreter, so a thousand tiny tasks cost one handover.
 //! - A submit wakes one worker at most, and none when one is on its way; that one wakes the next if there is more.
-//! - An idle worker spins for a moment before it sleeps, and asks for the interpreter only when the submitter has let
-//!   go of it; in the same way, a waiter hears of its result when the worker has let go. See `parker`.
+//! - An idle worker spins for a moment before it sleeps, and asks for the interpreter only when the submitter has released
+//!   it; in the same way, a waiter learns of its result when the worker has released it. See `parker`.
 
 mod backlog;
 mod deadlines;

@@ -247,7 +247,7 @@ impl ConnectionBase {
         let end = self.end()?;
         let mut bell = self.bell();
         if let Some(bell) = bell.as_mut().filter(|bell| bell.is_own()) {
-            // Who asks is about to wait: for those who hold the other end now.
+            // The caller is about to wait: for the present holders of the other end.
             bell.tune(end);
             return Ok(bell.fd());
         }

@@ -136,7 +136,7 @@ impl BarrierBase {
         action: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
         let deadline = timeout::of_wait(timeout)?.deadline();
-        // Who is called away by a signal takes its arrival back; the barrier stays as it is.
+        // A thread that is called away by a signal takes its arrival back; the barrier stays as it is.
         let passage = waiting::wait(py, |waiting| match self.barrier.wait(deadline, waiting) {
             Ok(passage) => Ok(Some(passage)),
             Err(NotPassed::Broken) => Ok(None),

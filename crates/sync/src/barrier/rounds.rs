@@ -5,7 +5,7 @@
 //!
 //! # Why a death breaks the barrier, and nothing else
 //!
-//! To arrive is to take the first free cell by one compare-and-swap, which writes the number of the party's process and
+//! Arriving takes the first free cell by one compare-and-swap, which writes the number of the party's process and
 //! the round into it. Nobody counts. So whoever dies has either not arrived, or can be seen among the arrived, and the
 //! others break the round. (The rest of the identity, when the process was started, does not fit. It is written right
 //! afterwards, marked with the round; where it is missing, the number alone has to do.) When the round is over, all cells are free at once, because they bear the number of another round:
@@ -136,7 +136,7 @@ impl State {
         cell >> CELL_ROUND == self.round()
     }
 
-    /// Who has a cell of this round, with the word after it.
+    /// The party that has a cell of this round, with the word after it.
     fn party(self, cell: u64, start: u64) -> Party {
         let process = cell & PROCESS;
         if start >> START_ROUND == self.start(0) >> START_ROUND {
@@ -147,7 +147,7 @@ impl State {
     }
 }
 
-/// Who has arrived, as it stands in shared memory.
+/// A party that has arrived, as shared memory says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
     /// The process with this identity.
@@ -432,7 +432,7 @@ impl<W: Words> Rounds<W> {
         indices.filter_map(move |index| self.party(state, index))
     }
 
-    /// Who has arrived in the round of `state`.
+    /// The parties that have arrived in the round of `state`.
     fn parties_in(&self, state: State) -> impl Iterator<Item = Party> {
         (0..self.parties).filter_map(move |index| self.party(state, index))
     }

@@ -356,7 +356,7 @@ fn is_own(place: Place) -> bool {
     place.is_of(identity().to_bits())
 }
 
-/// Who it is; `None` when that is nobody any more: the process has gone, or nobody can have written that.
+/// Its identity; `None` when that is nobody any more: the process has gone, or nobody can have written that.
 fn identity_of(party: Party) -> Option<Identity> {
     match party {
         Party::Known(bits) => Identity::from_bits(bits),

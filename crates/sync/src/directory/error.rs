@@ -63,7 +63,7 @@ pub enum NameError {
         /// What is wrong.
         error: SiteError,
     },
-    /// Who has it may not be looked into by this process.
+    /// Its holder may not be inspected by this process.
     Hidden {
         /// The name; empty when it has none.
         name: String,

@@ -155,7 +155,7 @@ impl Lock {
         self.word.recover(me)
     }
 
-    /// Who has it: the process, and as a hint its thread.
+    /// Its owner: the process, and as a hint its thread.
     #[must_use]
     pub fn owner(&self) -> Option<(Identity, u32)> {
         self.word.owner()

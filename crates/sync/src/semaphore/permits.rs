@@ -143,7 +143,7 @@ impl<W: Words> Permits<W> {
 
     /// Takes a permit in the name of `me`, if one is free.
     ///
-    /// While permits change hands it may miss one. A waiter does not care, as each release makes it look again; who
+    /// While permits change hands it may miss one. A waiter does not care, as each release makes it look again; a caller that
     /// does not wait calls [`acquire_surely`](Self::acquire_surely).
     pub fn acquire(&self, me: u64) -> bool {
         let hint = self.hint();
@@ -253,7 +253,7 @@ impl<W: Words> Permits<W> {
         free as u64 + (self.words.word(EXTRA).load(Ordering::Relaxed) & MOST)
     }
 
-    /// Who has permits, once for each: identities as they stand in shared memory.
+    /// The holders of permits, once for each: identities as they stand in shared memory.
     pub fn holders(&self) -> impl Iterator<Item = u64> {
         (0..self.cells).map(|index| self.holder(index)).filter(|holder| *holder != FREE)
     }

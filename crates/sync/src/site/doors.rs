@@ -1,6 +1,6 @@
 //! Waiting without a thread: an event loop is knocked for at its door.
 //!
-//! Who waits so is counted in at the primitive's event count like a sleeper, so that one look tells a notifier whether
+//! Such a waiter is counted in at the primitive's event count like a sleeper, so that one look tells a notifier whether
 //! anybody waits at all; and is written into the table of waiters, so that the notifier knows where to knock. A knock
 //! only means "look again".
 

@@ -256,7 +256,7 @@ impl Site {
         self.segment.word64(heading::lease(number) + at)
     }
 
-    /// Who has the lease; `None` when it is free or there is none.
+    /// The holder of the lease; `None` when it is free or there is none.
     fn holder(&self, number: usize) -> Option<u64> {
         if number >= self.lease_count() {
             return None;
@@ -370,7 +370,7 @@ impl Site {
 /// which only makes waiters look for nothing.
 static LEFT_BEHIND: AtomicU32 = AtomicU32::new(0);
 
-/// Who guards this process's lease of a site, and whether anybody still wants it: shared between the site and the thread
+/// The guard of this process's lease of a site, and whether anybody still wants it: shared between the site and the thread
 /// that guards, as either may go first.
 ///
 /// | bits | meaning | who changes it |

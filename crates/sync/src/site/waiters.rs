@@ -364,7 +364,7 @@ impl Site {
         let set = |at, value| self.entry_word(index, at).store(value, Ordering::Relaxed);
         let call = self.entry_call(index);
         call.fill(ticket);
-        // Who reads a mixture sees that the ticket has changed. pairs with: the fence in entry (Acquire)
+        // A reader of a mixture sees that the ticket has changed. pairs with: the fence in entry (Acquire)
         std::sync::atomic::fence(Ordering::Release);
         set(KEY, form.key);
         set(SINCE, form.since);

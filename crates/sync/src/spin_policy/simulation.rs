@@ -37,7 +37,7 @@ struct World {
 
 const IDLE: World = World { cpus: 2, waking: 50_000, hogs: 0, pinned: false, work: [1000, 1000] };
 
-/// Who decides how long to look.
+/// What decides how long to spin.
 #[derive(Clone, Copy)]
 enum Rule {
     Policy,
@@ -316,7 +316,7 @@ fn nearly_as_fast_as_the_best_fixed_length() {
     }
 }
 
-/// Who sleeps at once wakes the other one each time, and so does the other.
+/// A thread that sleeps at once wakes the other one each time, and so does the other.
 #[test]
 fn two_that_wake_each_other_find_out() {
     let mut simulation = Simulation::new(World { work: [2_000_000, 1000], ..IDLE }, Rule::Policy);

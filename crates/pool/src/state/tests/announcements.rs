@@ -1,4 +1,4 @@
-//! Who is told that a task has ended, and when.
+//! Which thread is told that a task has ended, and when.
 
 use manyhands_sync::Wait;
 use manyhands_sync::atomic::Ordering;
