@@ -272,7 +272,7 @@ sys.stdin.read()
         with pytest.raises((TypeError, ValueError)):
             type(lock)(_address=(1, 2, 3))
         pid, fd, inode, reference, _ = event._address()
-        with pytest.raises(FileNotFoundError, match="is gone"):
+        with pytest.raises(FileNotFoundError, match="no longer exists"):
             type(event)(_address=(pid, fd, inode, reference ^ (1 << 9), None))
         with pytest.raises(FileNotFoundError):
             type(event)(_address=(pid, fd, inode + 1_000_000, reference, None))

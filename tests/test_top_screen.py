@@ -154,7 +154,7 @@ def test_a_pool_has_a_page_with_its_workers(columns: int, name: str) -> None:
         assert re.search(r"\d+ (MB|kB)$", row)
         assert bool(re.search(r"\d s +[1-9]", row)) == (columns >= 48)
         # Without the filter the other worker is there, too, and idle.
-        screen.press(b"/", "Esc: all")
+        screen.press(b"/", "Esc: clear")
         lines = screen.press(ESCAPE, "\u2013")
         assert sum(line.startswith(tuple(f" {pid} " for pid in pids)) for line in lines) == 2
         lines = screen.press(ESCAPE, "POOLS")

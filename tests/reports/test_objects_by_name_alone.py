@@ -199,7 +199,7 @@ def test_structures_by_name(name: str) -> None:
     # Nobody else could find this type; a process that has it can say it.
     mine = mh.Value(Other, 3.0, name=name)
     assert mh.Value(Other, name=name).x == 3.0
-    with pytest.raises(ValueError, match="say its type"):
+    with pytest.raises(ValueError, match="pass its type"):
         mh.Value(name=name)
     assert mine.x == 3.0
 
@@ -237,7 +237,7 @@ def test_a_shared_array_by_name_alone(name: str) -> None:
         mh.Value(name=name)
     del table, opened
     gc.collect()
-    with pytest.raises(FileNotFoundError, match=r"SharedArray named .*say its shape"):
+    with pytest.raises(FileNotFoundError, match=r"SharedArray named .*pass its shape"):
         mh.SharedArray(name=name)
 
 

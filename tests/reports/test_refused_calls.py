@@ -97,4 +97,4 @@ def test_files_that_may_hardly_have_any_length(length: int) -> None:
     for act in (mh.Lock, mh.Queue, in_workers):
         answer = after(limit(length), act)
         assert answer.startswith("MemoryError"), answer
-        assert f"may have {length} bytes (ulimit -f)" in answer
+        assert f"limited to {length} bytes (ulimit -f)" in answer
