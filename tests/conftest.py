@@ -55,7 +55,7 @@ LONG_S = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what runs on one Python only."""
+    """Mark what runs on one Python only."""
     for item in items:
         if item.path.stem in ONCE and not item.get_closest_marker("on_each_python"):
             item.add_marker(pytest.mark.once(ONCE[item.path.stem]))
@@ -89,7 +89,7 @@ class Belongings:
 
 
 def content_of(path: str) -> bytes:
-    """Returns a file of /proc, or nothing if its owner is gone."""
+    """Return a file of /proc, or nothing if its owner is gone."""
     try:
         file = os.open(
             path, os.O_RDONLY
@@ -105,12 +105,12 @@ def content_of(path: str) -> bytes:
 
 
 def text_of(path: str) -> str:
-    """Returns a file of /proc as text, or nothing if its owner is gone."""
+    """Return a file of /proc as text, or nothing if its owner is gone."""
     return content_of(path).decode(errors="replace")
 
 
 def start_of(fields: list[str]) -> int:
-    """Returns when a process began, from what follows its name in /proc/<pid>/stat."""
+    """Return when a process began, from what follows its name in /proc/<pid>/stat."""
     return int(fields[19])
 
 
@@ -118,7 +118,7 @@ BEGAN = start_of(text_of("/proc/self/stat").rpartition(")")[2].split())
 
 
 def marked_processes() -> dict[int, tuple[int, str]]:
-    """Returns the processes that started from this one, and its direct children even if dead."""
+    """Return the processes that started from this one, and its direct children even if dead."""
     mark = f"{MARK}={os.environ[MARK]}".encode()
     found: dict[int, tuple[int, str]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -138,7 +138,7 @@ def marked_processes() -> dict[int, tuple[int, str]]:
 
 
 def belongings() -> Belongings:
-    """Looks at what this process holds now."""
+    """Look at what this process holds now."""
     threads = {
         int(tid): text_of(f"/proc/self/task/{tid}/comm").strip()
         for tid in os.listdir("/proc/self/task")
@@ -211,7 +211,7 @@ def warm_up() -> None:
 
 
 def end_shared_pools() -> None:
-    """Ends the executors that the package keeps for later, if a test has started any."""
+    """End the executors that the package keeps for later, if a test has started any."""
     for name, kept in (("manyhands._shared_pool", "_pools"), ("manyhands.joblib", "_executors")):
         executors = getattr(sys.modules.get(name), kept, {})
         while executors:

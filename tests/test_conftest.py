@@ -29,7 +29,7 @@ LEAVE = {
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What our conftest says after tests that do this, which it waits for only shortly."""
+    """Return what our conftest says after tests that do this, which it waits for only shortly."""
     folder = tmp_path_factory.mktemp("run")
     for name in ("conftest.py", "once.py"):
         text = CONFTEST.with_name(name).read_text().replace("LOOKS = 500", "LOOKS = 5")

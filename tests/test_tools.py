@@ -82,7 +82,7 @@ def test_each_supported_python_is_given_the_newest_wheel_that_fits(minor: str) -
 def collected(
     monkeypatch: pytest.MonkeyPatch, folder: Path, *minors: str
 ) -> list[tuple[str, wheels.Kind]]:
-    """What would be built where there is one interpreter, a 3.15t."""
+    """Return what would be built where there is one interpreter, a 3.15t."""
     built: list[tuple[str, wheels.Kind]] = []
     monkeypatch.setattr(interpreters, "best", lambda minor: {"3.15t": "there"}.get(minor))
     monkeypatch.setattr(wheels, "build", lambda _, python, kind, __: built.append((python, kind)))

@@ -84,7 +84,7 @@ def best(minor: str) -> str | None:
 
 
 def own() -> str:
-    """Returns the version of the Python that runs this."""
+    """Return the version of the Python that runs this."""
     return f"3.{sys.version_info.minor}" + "t" * ("t" in sys.abiflags)
 
 

@@ -45,8 +45,8 @@ LONGEST_START: Final = 0.3
 LOOK_AGAIN: Final = 0.02
 # ... and surveyed again if items cost so many times more than the pilot found.
 DEARER: Final = 4
-# Where items have become dearer they may go on so: all that are left are taken to be so many times
-# dearer than the next ones. Else each survey would find too little left to be worth a start.
+# Where items' costs have grown they may go on growing: all that are left are taken to cost so many
+# times what the next ones do. Else each survey would find too little left to be worth a start.
 GROWTH: Final = 2
 # Items that take less seconds, and are computed as results are taken, are not timed one by one, but
 # so many of them: a look at the clock would take longer.
@@ -81,7 +81,7 @@ def _survey(work: Work[T], loan: Loan, growth: int = 1) -> tuple[Pilot[T], Choic
     """Run the first items and choose; no choice if one of them has failed.
 
     Args:
-        work: what is to be done.
+        work: what to do.
         loan: lends executors.
         growth: see `Pilot`.
     """

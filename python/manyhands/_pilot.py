@@ -181,7 +181,7 @@ class Pilot(Generic[T]):
         have: what to choose from.
         most: the pilot may take at most this many items, None for no limit.
         return_exceptions: whether an item's exception takes the place of its result.
-        growth: how many times dearer than the next items all that are left are taken to be.
+        growth: how many times the cost of the next items that of all the rest is taken to be.
 
     Attributes:
         pieces: what has been run or is running, in order.
