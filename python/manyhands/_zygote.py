@@ -313,9 +313,7 @@ class Zygote:
             self._unwatched.clear()
             gc.enable()
             if self._settings is None:
-                raise RuntimeError(
-                    "the zygote was asked for a worker before it received its settings"
-                )
+                raise RuntimeError("the zygote was asked for a worker before its settings came")
             self._run_worker(assignment, self._settings)
             code = 0
         except BaseException:

@@ -207,7 +207,10 @@ fn coroutines_and_colours_are_told() {
     snapshot.objects[1].waiters.push(waiter(4713, "wait", 200_000.0));
     let coloured = Sheet { ink: Ink::Coloured, ..sheet(100, None) };
     let text = table(&snapshot, "", coloured).join("\n");
-    assert!(text.contains("\x1b[34m    4712/4720 shop.py waiting 2 h to get, in a coroutine\x1b[0m"), "{text}");
+    assert!(
+        text.contains("\x1b[34m    4712/4720 shop.py waiting 2 h to get, in a coroutine\x1b[0m"),
+        "{text}"
+    );
     assert!(text.contains("4713/4720 shop.py waiting 2 d\x1b[0m"), "{text}");
     assert!(text.contains("\x1b[1mOBJECTS"), "{text}");
 }
