@@ -211,12 +211,9 @@ impl Standing {
     }
 }
 
-/// Whether others must learn at once of the death of a user of this segment of its own. Where nobody holds anything
-/// for long a lease would only be in the way: the thread that guards it has to come by before a segment can be unmapped.
+/// See [`Kind::is_watched`].
 fn is_watched(site: &Site) -> bool {
-    use Kind::{Barrier, BoundedSemaphore, Lock, Pipe, RLock, Semaphore};
-    let kind = Kind::from_number(site.kind());
-    matches!(kind, Some(Lock | RLock | Semaphore | BoundedSemaphore | Barrier | Pipe))
+    Kind::from_number(site.kind()).is_some_and(Kind::is_watched)
 }
 
 /// The arena behind `site`, as `participant` sees it.

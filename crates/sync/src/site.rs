@@ -20,6 +20,7 @@ mod doors;
 mod heading;
 mod leases;
 pub(crate) mod registry;
+mod wait_kind;
 mod waiters;
 
 pub use crate::site_error::SiteError;
@@ -27,7 +28,8 @@ pub use doors::AsyncTicket;
 pub use heading::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES};
 pub use leases::Lease;
 pub(crate) use leases::Watch;
-pub use waiters::{Entry, Listed, WaitKind};
+pub use wait_kind::WaitKind;
+pub use waiters::{Entry, Listed};
 
 /// A segment's site, as this process sees it.
 ///

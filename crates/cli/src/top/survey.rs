@@ -162,11 +162,11 @@ impl Survey {
         };
         let mut records: BTreeMap<(u64, &str), WaitKind> = BTreeMap::new();
         for entry in site.waiters() {
-            records.entry((entry.key / RECORD * RECORD, word_of(entry.kind))).or_insert(entry.kind);
+            records.entry((entry.key / RECORD * RECORD, entry.kind.verb())).or_insert(entry.kind);
         }
         let mut shown: BTreeSet<u64> = BTreeSet::new();
         for ((record, _), wait) in records {
-            let Some(kind) = kind_of(wait) else { continue };
+            let Some(kind) = wait.object() else { continue };
             let kind = kinds.get(&record).copied().unwrap_or(kind);
             let here = |entry: &site::Entry| entry.key / RECORD * RECORD == record && entry.kind == wait;
             let waiters = self.waiters(site, here);
@@ -176,9 +176,9 @@ impl Survey {
             }
         }
         for (record, kind) in kinds {
-            let can_be_held =
-                matches!(kind, Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::BoundedSemaphore);
-            if can_be_held && !shown.contains(&record) && !State::of(site, kind, record, 0).holders.is_empty()
+            if kind.is_held()
+                && !shown.contains(&record)
+                && !State::of(site, kind, record, 0).holders.is_empty()
             {
                 self.object(site, kind, record, label(record, kind), Vec::new());
             }
@@ -222,7 +222,7 @@ impl Survey {
             site.waiters().filter(|entry| wanted(entry) && !entry.called).collect();
         let waiters = waiting.into_iter().map(|entry| Waiter {
             party: self.party(site, entry.identity, Some(entry.thread).filter(|_| !entry.at_door)),
-            purpose: word_of(entry.kind),
+            purpose: entry.kind.verb(),
             is_async: entry.at_door,
             seconds: clock::seconds(now.saturating_sub(entry.since)),
         });
@@ -255,31 +255,5 @@ fn reason(error: NameError) -> String {
     match error {
         NameError::Unusable { error, .. } => error.to_string(),
         error => error.to_string(),
-    }
-}
-
-/// What a wait is for, in a word.
-fn word_of(kind: WaitKind) -> &'static str {
-    match kind {
-        WaitKind::Lock | WaitKind::RLock | WaitKind::Semaphore => "acquire",
-        WaitKind::Event | WaitKind::Condition | WaitKind::Barrier => "wait",
-        WaitKind::Get => "get",
-        WaitKind::Put => "put",
-        WaitKind::Join => "join",
-        WaitKind::Receive => "receive",
-        WaitKind::Send => "send",
-    }
-}
-
-/// What an unnamed thing is, as far as what is waited for at it says; `None` for what never is in a ground.
-fn kind_of(wait: WaitKind) -> Option<Kind> {
-    match wait {
-        WaitKind::Lock => Some(Kind::Lock),
-        WaitKind::RLock => Some(Kind::RLock),
-        WaitKind::Semaphore => Some(Kind::Semaphore),
-        WaitKind::Event => Some(Kind::Event),
-        WaitKind::Condition => Some(Kind::Condition),
-        WaitKind::Barrier => Some(Kind::Barrier),
-        WaitKind::Get | WaitKind::Put | WaitKind::Join | WaitKind::Receive | WaitKind::Send => None,
     }
 }

@@ -372,21 +372,16 @@ fn refusal(error: RecordError) -> PyErr {
 
 /// In the words of Python, what something was made with: by numbers that differ, of which each kind has its own.
 fn difference(kind: Kind, is: &[u64], wanted: &[u64]) -> String {
-    let what = match kind {
-        Kind::Array => {
-            // Its length, and what stands for shape and dtype; with the length, that differs, too.
-            return match (is, wanted) {
-                (&[is, _], &[wanted, _]) => format!("another shape or dtype: {is} bytes, not {wanted}"),
-                _ => "another shape or dtype".to_owned(),
-            };
-        }
-        Kind::Semaphore | Kind::BoundedSemaphore => "value ",
-        Kind::Barrier => "parties ",
-        kind if kind.is_elastic() => "maxsize ",
-        _ => "",
-    };
+    if kind == Kind::Array {
+        // Its length, and what stands for shape and dtype; with the length, that differs, too.
+        return match (is, wanted) {
+            (&[is, _], &[wanted, _]) => format!("another shape or dtype: {is} bytes, not {wanted}"),
+            _ => "another shape or dtype".to_owned(),
+        };
+    }
     let numbers = |all: &[u64]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!("{what}{}, not {}", numbers(is), numbers(wanted))
+    let text = format!("{} {}, not {}", kind.parameter(), numbers(is), numbers(wanted));
+    text.trim_start().to_owned()
 }
 
 fn name_refusal(error: NameError) -> PyErr {

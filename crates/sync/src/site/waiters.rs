@@ -11,6 +11,7 @@ use manyhands_os::process::{Identity, identity, thread_id};
 
 use super::Site;
 use super::heading::{self, AT_WAITERS, MOST_WAITERS, STACK_BYTES};
+use super::wait_kind::WaitKind;
 use crate::EventCount;
 use crate::call::{CALLED, Call, TICKET, WAITING};
 
@@ -47,78 +48,6 @@ const STEADFAST: u64 = 1 << 42;
 const PUBLISHED: u64 = 1 << 16;
 
 const _: () = assert!((STACK_BYTES as u64) < PUBLISHED);
-
-/// What somebody waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum WaitKind {
-    /// A lock.
-    Lock = 1,
-    /// A lock that its owner may take again.
-    RLock,
-    /// A permit.
-    Semaphore,
-    /// An event to be set.
-    Event,
-    /// A notification.
-    Condition,
-    /// Others to arrive.
-    Barrier,
-    /// Something to take out of a queue.
-    Get,
-    /// Room in a queue.
-    Put,
-    /// All work of a queue to be done.
-    Join,
-    /// Something to take out of a pipe.
-    Receive,
-    /// Room in a pipe.
-    Send,
-}
-
-impl WaitKind {
-    const ALL: [Self; 11] = [
-        Self::Lock,
-        Self::RLock,
-        Self::Semaphore,
-        Self::Event,
-        Self::Condition,
-        Self::Barrier,
-        Self::Get,
-        Self::Put,
-        Self::Join,
-        Self::Receive,
-        Self::Send,
-    ];
-
-    fn from_bits(bits: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u64 == bits)
-    }
-
-    /// What a user calls it.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Lock => "Lock",
-            Self::RLock => "RLock",
-            Self::Semaphore => "Semaphore",
-            Self::Event => "Event",
-            Self::Condition => "Condition",
-            Self::Barrier => "Barrier",
-            Self::Get => "Queue.get",
-            Self::Put => "Queue.put",
-            Self::Join => "Queue.join",
-            Self::Receive => "Connection.recv",
-            Self::Send => "Connection.send",
-        }
-    }
-
-    /// Whether one owner, which can be named, is waited for.
-    #[must_use]
-    pub fn is_lock(self) -> bool {
-        matches!(self, Self::Lock | Self::RLock)
-    }
-}
 
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
