@@ -94,7 +94,7 @@ def test_the_look_sees_what_is_imported(name: str) -> None:
 def test_a_pool_of_processes_needs_no_other_one() -> None:
     use = "with mh.ProcessPoolExecutor(1) as pool: assert pool.submit(len, 'two').result() == 3"
     needless = {"asyncio", "cloudpickle", "multiprocessing", "pathlib", "subprocess", "tempfile"}
-    needless |= {"html", "random", "shutil"}
+    needless |= {"dataclasses", "html", "inspect", "manyhands._stream", "random", "shutil"}
     assert not imported(use) & needless
 
 

@@ -11,9 +11,12 @@ import pickle
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyhands import _native, _worker, _zygote
-from manyhands._settings import Settings
+
+if TYPE_CHECKING:
+    from manyhands._settings import Settings
 
 LARGEST = 1 << 16  # bytes
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 from abc import abstractmethod
-from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -247,7 +246,7 @@ class BoundExecutor(Maps):
         """Return a view with some options changed; see `Executor.options`."""
         checked = self._executor.options(**changes)._options
         changed = {name: getattr(checked, name) for name in changes}
-        return _view(self._executor, replace(self._options, **changed))
+        return _view(self._executor, self._options._replace(**changed))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` and return its `Future`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import logging
-import pickle
 import sys
 import traceback
 import warnings
@@ -92,9 +91,9 @@ class Forwarder:
         """
         try:
             if kind == LOG:
-                _log(pickle.loads(payload))
+                _log(_loads(payload))
             elif kind == WARNING:
-                self._warn(*pickle.loads(payload))
+                self._warn(*_loads(payload))
             elif kind == BROKEN:
                 self.broken(payload.decode("utf-8", "replace"))
             elif kind == SHORTAGE:
@@ -214,6 +213,12 @@ def _write(stream: TextIO | None, text: str) -> None:
     except UnicodeEncodeError as error:
         stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
     stream.flush()
+
+
+def _loads(payload: bytes) -> Any:
+    from _pickle import loads
+
+    return loads(payload)
 
 
 def _log(fields: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from manyhands._auto import auto_pieces, map_auto
@@ -199,8 +198,7 @@ def _work(
     if isinstance(workers, BoundExecutor):
         # What the call says comes on top of what the view says.
         bound = workers._options
-        options = replace(
-            bound,
+        options = bound._replace(
             timeout=options.timeout or bound.timeout,
             retries=options.retries or bound.retries,
             backoff=bound.backoff if options.backoff is None else options.backoff,

@@ -1,15 +1,17 @@
-"""The maps of an executor, and what else rests on its `submit` alone."""
+"""The maps of an executor, and what else rests on its `submit` alone.
+
+What maps are made of is imported by the first of them: a pool's first task is waited for.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from manyhands import _stream
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from manyhands import _stream
     from manyhands._executor import Executor
     from manyhands._future import Future
     from manyhands._options import TaskOptions
@@ -90,6 +92,8 @@ class Maps:
             ...     list(ex.map(pow, [2, 3], [10, 4]))
             [1024, 81]
         """
+        from manyhands import _stream
+
         return _stream.eager_map(
             *self._bound(),
             fn,
@@ -145,6 +149,8 @@ class Maps:
             ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
             [(3, 1), (2, 1)]
         """
+        from manyhands import _stream
+
         return _stream.eager_map(
             *self._bound(),
             fn,
@@ -198,6 +204,8 @@ class Maps:
             chunksize: how many items travel as one task; None lets it follow what items cost.
             return_exceptions, progress: as for `map`.
         """
+        from manyhands import _stream
+
         return _stream.lazy_map(
             *self._bound(),
             fn,
@@ -241,6 +249,8 @@ class Maps:
         progress: ProgressOption = None,
     ) -> _stream.Results[T] | _stream.Results[T | BaseException]:
         """As `imap`, with results in the order in which they are ready."""
+        from manyhands import _stream
+
         return _stream.lazy_map(
             *self._bound(),
             fn,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from numbers import Real
 from operator import index
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from manyhands._backoff import check_backoff, pauses_of
 
@@ -21,8 +19,8 @@ Backoff: TypeAlias = "float | Callable[[int], float] | None"
 _PRIORITY_LIMIT: Final = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
+# Not a dataclass: importing those takes as long as all else that a pool needs.
+class TaskOptions(NamedTuple):
     """How to run a task; made and checked by `Executor.options`.
 
     Attributes:
@@ -94,7 +92,7 @@ def checked_options(
 ) -> TaskOptions:
     """Return options that make sense; TypeError or ValueError for others."""
     if timeout is not None:
-        if not isinstance(timeout, Real) or isinstance(timeout, bool):
+        if not _is_real(timeout) or isinstance(timeout, bool):
             raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
         timeout = float(timeout)
         if not timeout > 0:
@@ -116,3 +114,11 @@ def checked_options(
         raise TypeError(f"name must be a string or None, not {type(name).__name__}")
     check_backoff(backoff)
     return TaskOptions(timeout, retries, classes, priority, name, backoff, bool(wait_for_futures))
+
+
+def _is_real(number: object) -> bool:
+    if isinstance(number, int | float):
+        return True
+    from numbers import Real
+
+    return isinstance(number, Real)

@@ -366,7 +366,7 @@ class Pilot(Generic[T]):
         else:
             retrying = (options.retries, options.retry_on, self._return_exceptions)
             args = (meter, self._fn, items, self._feed.star, *retrying)
-            options = named(replace(options, retries=0), self._fn)
+            options = named(options._replace(retries=0), self._fn)
             future = executor._submit(options, _metered_piece, args, {})
         first = self._feed.taken - len(items)
         piece = Piece(future, items, first, single, meter, self._return_exceptions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def portrait(executor: Executor, workers: int, tasks: int) -> str:
 def view_portrait(view: BoundExecutor) -> str:
     """Return the `repr` of a view: its executor, and those options that are not as usual."""
     options = view._options
-    changes = {each.name: getattr(options, each.name) for each in fields(options)}
-    usual = {each.name: each.default for each in fields(options)}
-    said = ", ".join(f"{name}={value!r}" for name, value in changes.items() if value != usual[name])
+    usual = options._field_defaults
+    changes = {name: value for name, value in options._asdict().items() if value != usual[name]}
+    said = ", ".join(f"{name}={value!r}" for name, value in changes.items())
     return f"<{repr(view._executor)[1:-1]} with {said or 'no options'}>"

@@ -35,12 +35,14 @@ class Running:
         self.has_ended = False
         self.collector: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the collector."""
+    def start(self, prepare: bool) -> None:
+        """Start the collector, and with `prepare` what starts workers: a task is on its way."""
         collector = SureThread(target=self._collect, name="manyhands-collector", daemon=True)
         collector.start()
         # Not before: one that could not be started would keep the engine, in a circle with it.
         self.collector = collector
+        if prepare:
+            self.engine.prepare()
 
     def _collect(self) -> None:
         self.engine.collect()

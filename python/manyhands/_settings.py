@@ -1,8 +1,8 @@
 """What a worker has to know about the parent; collected there, applied in zygote and worker.
 
 The settings are one plain dict of builtin types, so that the zygote can load them without importing
-anything of the user's; by `marshal`, so that it need not import `_pickle` either. What needs user
-code to load - the initializer - is a pickle within, which only workers open.
+anything of the user's; by `marshal`, so that neither it nor the parent need import `_pickle` for
+it. What needs user code to load - the initializer - is a pickle within, which only workers open.
 """
 
 from __future__ import annotations
@@ -11,18 +11,40 @@ import builtins
 import faulthandler
 import marshal
 import os
-import pickle
 import sys
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from manyhands import _import_watch, _log_set_up, _pickling
+from manyhands import _import_watch, _log_set_up
 from manyhands._directory import working_directory
 from manyhands._warning_filters import effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypedDict
 
-__all__ = ["Filter", "Settings", "collect", "dump"]
+    # Python would take longer to make this class than all else here takes.
+    class Settings(TypedDict):
+        """The content of a set-up block."""
+
+        sys_path: list[str]
+        cwd: str | None
+        argv: list[str]
+        env: dict[str, str | None]  # None: to be unset
+        hash_seed: str | None  # of all processes that the program starts; None: the user has set it
+        preload: list[str]
+        logging: _log_set_up.LogSetUp
+        faulthandler: bool  # shows the stacks of a worker that crashes
+        # Of each the module of its category, and itself; one that is not plain as a pickle, with
+        # one of the category in it.
+        warning_filters: list[tuple[str, Filter | bytes]] | None
+        authkey: bytes  # multiprocessing's
+        tracker_fd: int | None  # of multiprocessing's resource tracker
+        setup: bytes | None  # pickle of (initializer, initargs, finalizer)
+        max_tasks_per_child: int  # 0: no limit
+        max_memory_per_child: int  # bytes resident; 0: no limit
+
+
+__all__ = ["Filter", "collect", "dump"]
 
 # One of `warnings.filters`: action, message, name of a builtin category, module, line.
 Filter = tuple[str, str | None, str, str | None, int]
@@ -33,27 +55,6 @@ _MARSHAL_VERSION = 2
 _PLAIN = {str, type(None)}
 
 _chosen_key: dict[str, bytes] = {}
-
-
-class Settings(TypedDict):
-    """The content of a set-up block."""
-
-    sys_path: list[str]
-    cwd: str | None
-    argv: list[str]
-    env: dict[str, str | None]  # None: to be unset
-    hash_seed: str | None  # of all processes that the program starts; None: the user has set it
-    preload: list[str]
-    logging: _log_set_up.LogSetUp
-    faulthandler: bool  # shows the stacks of a worker that crashes
-    # Of each the module of its category, and itself; one that is not plain as a pickle, with one of
-    # the category in it.
-    warning_filters: list[tuple[str, Filter | bytes]] | None
-    authkey: bytes  # multiprocessing's
-    tracker_fd: int | None  # of multiprocessing's resource tracker
-    setup: bytes | None  # pickle of (initializer, initargs, finalizer)
-    max_tasks_per_child: int  # 0: no limit
-    max_memory_per_child: int  # bytes resident; 0: no limit
 
 
 def collect(
@@ -95,6 +96,8 @@ def collect(
     setup: bytes | None = None
     inherit: list[int] = []
     if initializer is not None or finalizer is not None:
+        from manyhands import _pickling
+
         setup, inherit = _pickling.dumps_for_spawn((initializer, initargs, finalizer))
     tracker_fd = _tracker_fd()
     if tracker_fd is not None:
@@ -133,7 +136,11 @@ def dump(settings: Settings) -> bytes:
     try:
         return marshal.dumps(dict(settings), _MARSHAL_VERSION)
     except ValueError:  # a path in ``sys.path``, say, that is more than a text
-        return pickle.dumps(settings, _pickling.PROTOCOL)
+        from _pickle import dumps
+
+        from manyhands._pickling import PROTOCOL
+
+        return dumps(settings, PROTOCOL)
 
 
 def _warning_filters() -> list[tuple[str, Filter | bytes]] | None:
@@ -153,10 +160,14 @@ def _dump_filter(item: tuple[Any, ...]) -> Filter | bytes:
     name = category.__name__
     if getattr(builtins, name, None) is category and {type(message), type(module)} <= _PLAIN:
         return action, message, name, module, line
+    from _pickle import dumps
+
+    from manyhands import _pickling
+
     # Its class apart: the usual filters name ``__main__`` in a text, and where that stands in a
     # pickle, it is taken for one of code, to be rebuilt by value, for which much is imported.
     parts = (action, message, _pickling.dumps_in_band(category), module, line)
-    return pickle.dumps(parts, _pickling.PROTOCOL)
+    return dumps(parts, _pickling.PROTOCOL)
 
 
 def _authkey() -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor, CancelledError
-from dataclasses import replace
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -144,7 +143,7 @@ def named(options: TaskOptions, fn: Callable[..., Any]) -> TaskOptions:
     if options.name is not None:
         return options
     name = getattr(fn, "__qualname__", None)
-    return replace(options, name=name if isinstance(name, str) else type(fn).__qualname__)
+    return options._replace(name=name if isinstance(name, str) else type(fn).__qualname__)
 
 
 def _shipped(fn: Callable[..., T]) -> Function[T]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
 from operator import index
 from queue import Empty, SimpleQueue
 from threading import current_thread, main_thread
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from manyhands._item_note import NO_ITEM, small
 from manyhands._native import ThreadPoolBase, check_cancelled
@@ -35,8 +34,7 @@ LOOK_UP: Final = 0.05
 LOOK_OFTEN: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """What is known of a task: its place in the order, its size, and how to read its result.
 
     Attributes:

@@ -26,8 +26,9 @@ use manyhands_sync::site::MOST_LEASES;
 
 use crate::slots::{Phase, RunningTask, SLOT_WORDS, Slots};
 
-/// Slots of a pool: how many tasks are in shared memory at one time; the rest waits in the backlog.
-pub const SLOTS: usize = 2048;
+/// Slots of a pool: how many tasks are in shared memory at one time; the rest waits in the backlog. As many as let the
+/// control block fit into one chunk of the arena, which is made to exist before the first worker is started.
+pub const SLOTS: usize = 1920;
 // Withdrawn tasks leave stale entries behind until a worker passes them: room for those too.
 const RING_ENTRIES: usize = 2 * SLOTS;
 
@@ -41,7 +42,7 @@ const ACCOUNT: usize = 576;
 const RING: usize = 1024;
 
 /// Says that a block is a pool's: "manyhand" and the version of the layout.
-const MARK: u64 = u64::from_le_bytes(*b"mhPool02");
+const MARK: u64 = u64::from_le_bytes(*b"mhPool03");
 
 /// The word of the account at which the crew begins, and how many words it has.
 const CREW: usize = 4;

@@ -137,6 +137,11 @@ impl<T: Send + 'static> Driver<T> {
         for action in actions {
             match *action {
                 Action::StartZygote => again |= self.try_start(Self::start_zygote, Self::give_up_zygote),
+                Action::PrepareZygote => {
+                    if self.start_zygote().is_err() {
+                        self.give_up_zygote();
+                    }
+                }
                 Action::AddSeat => {
                     again = true;
                     self.try_start(Self::add_seat, |_| ());

@@ -46,7 +46,7 @@ pub struct Pool<T> {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// A pool on this ground. Nothing is started before the first task.
+    /// A pool on this ground. Nothing is started before the first task, or [`Pool::prepare`].
     ///
     /// # Errors
     /// When memory or descriptors run out.
@@ -86,6 +86,15 @@ impl<T: Send + 'static> Pool<T> {
             leads: AtomicBool::new(false),
             spin: SpinPolicy::new(),
         })
+    }
+
+    /// Says that the first task is on its way, so that what starts workers can be started meanwhile.
+    pub fn prepare(&self) {
+        self.shared.lock().expects_first = true;
+        // If there is no driver now, that task will see to it, and tell.
+        if self.start_driver().is_ok() {
+            self.ring();
+        }
     }
 
     /// Gives the pool a task.

@@ -132,6 +132,8 @@ pub struct State<T> {
     // When a stopping pool, of whose tasks none runs any more, kills the workers that are left.
     end_by: Option<u64>,
     pub(crate) zygote: plan::Zygote,
+    // Whether the pool's first task is on its way.
+    pub(crate) expects_first: bool,
     stillborn: Stillborn,
     shortage: Option<Shortage>,
     // The newest task when the driver last found none unfinished, and when that was.
@@ -178,6 +180,7 @@ impl<T> State<T> {
             kills: Vec::new(),
             end_by: None,
             zygote: plan::Zygote::None,
+            expects_first: false,
             stillborn: Stillborn::default(),
             shortage: None,
             quiet: None,

@@ -25,6 +25,8 @@ pub enum Zygote {
 pub enum Action {
     /// Start a zygote.
     StartZygote,
+    /// The same for a task that is still to come; if it fails, nobody is told before that task is there.
+    PrepareZygote,
     /// Add a seat; then plan again.
     AddSeat,
     /// Have a worker forked for this seat, in this generation.
@@ -142,6 +144,10 @@ impl<T> State<T> {
     fn plan_staff(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
         if self.broken.is_some() {
             return None;
+        }
+        if std::mem::take(&mut self.expects_first) && self.tasks.is_empty() && self.zygote == Zygote::None {
+            actions.push(Action::PrepareZygote);
+            self.zygote = Zygote::Running;
         }
         let wanted = self.tasks.len().min(self.settings.workers);
         let mut staff = self.staff();

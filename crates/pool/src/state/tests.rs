@@ -3,6 +3,7 @@
 mod announcements;
 mod crew;
 mod index;
+mod preparation;
 mod put_off;
 mod shortage;
 mod stop;

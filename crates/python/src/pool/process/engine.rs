@@ -1,6 +1,7 @@
 //! The parent's engine of a pool of worker processes, as Python sees it.
 
 mod deliver;
+mod statistics;
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +16,8 @@ use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
 use manyhands_pool::state::{Cancelled, Refused, Settings};
 use manyhands_pool::task::{Arguments, Function, Options, Token};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use slotmap::{Key, KeyData};
 
 use super::functions::{Functions, name_of};
@@ -318,6 +318,12 @@ impl ProcessEngine {
         Ok(Self { core })
     }
 
+    /// To be called when the first task is on its way: what starts workers is started while that task is encoded, for
+    /// which much may have to be imported.
+    fn prepare(&self, py: Python<'_>) {
+        py.detach(|| self.core.pool.prepare());
+    }
+
     /// Schedules `function(*args, **kwargs)`; its future.
     fn submit<'py>(
         &self,
@@ -451,29 +457,7 @@ impl ProcessEngine {
 
     /// What the pool has done and is doing, as `Executor.statistics` describes it.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let statistics = py.detach(|| self.core.pool.statistics());
-        let all = PyDict::new(py);
-        all.set_item(intern!(py, "queued"), statistics.queued)?;
-        all.set_item(intern!(py, "running"), statistics.running)?;
-        all.set_item(intern!(py, "done"), statistics.done)?;
-        all.set_item(intern!(py, "failed"), statistics.failed)?;
-        all.set_item(intern!(py, "retried"), statistics.retried)?;
-        all.set_item(intern!(py, "cancelled"), statistics.cancelled)?;
-        let workers = PyList::empty(py);
-        for worker in statistics.workers {
-            let one = PyDict::new(py);
-            one.set_item(intern!(py, "pid"), worker.pid)?;
-            one.set_item(intern!(py, "state"), worker.state)?;
-            one.set_item(intern!(py, "task"), worker.task)?;
-            one.set_item(intern!(py, "task_s"), worker.task_s)?;
-            one.set_item(intern!(py, "tasks_done"), worker.tasks_done)?;
-            one.set_item(intern!(py, "cpu_s"), worker.cpu_s)?;
-            one.set_item(intern!(py, "rss_bytes"), worker.rss_bytes)?;
-            one.set_item(intern!(py, "restarts"), worker.restarts)?;
-            workers.append(one)?;
-        }
-        all.set_item(intern!(py, "workers"), workers)?;
-        Ok(all)
+        statistics::shown(py, py.detach(|| self.core.pool.statistics()))
     }
 
     /// After a fork, in the child: the pool is the parent's. What this process holds of it is left
