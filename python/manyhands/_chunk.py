@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "Placed",
     "ShippedFunction",
+    "arrive",
     "call_shipped",
     "is_returnable",
     "not_the_end",
@@ -138,7 +139,10 @@ class ShippedFunction(Generic[T]):
         self.buffers = buffers
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_arrive, (self.key, self.data, self.buffers))
+        return (arrive, (self.key, self.data, self.buffers))
+
+
+_native.register_shipped_function(ShippedFunction)
 
 
 class Cost(float):
@@ -193,7 +197,7 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
     return fn
 
 
-def _arrive(key: bytes, data: bytes | Placed, buffers: Sequence[Placed]) -> ShippedFunction[Any]:
+def arrive(key: bytes, data: bytes | Placed, buffers: Sequence[Placed]) -> ShippedFunction[Any]:
     """Take in a function with the arguments of a task, before its context variables are set.
 
     They are set only where they are known, and it may be this function that brings them along.

@@ -136,8 +136,13 @@ class Executor(Maps, concurrent.futures.Executor):
         The future's result is ``(results, failure, seconds)``, see `manyhands._chunk.run_chunk`.
         It fails itself only if the chunk as a whole did (its worker died, it cannot be pickled).
         """
-        args = (fn, items, star, options.retries, options.retry_on, return_exceptions)
-        return self._submit(options, run, args, {})
+        # What is as usual is not said: classes of exceptions would have to be pickled.
+        more: dict[str, Any] = {}
+        if options.retries:
+            more |= {"retries": options.retries, "retry_on": options.retry_on}
+        if return_exceptions:
+            more["return_exceptions"] = True
+        return self._submit(options, run, (fn, items, star), more)
 
     @overload
     def options(

@@ -214,9 +214,9 @@ class RecordBuffer:
 def guard_holds(guard: tuple[tuple[object, str, object], ...]) -> bool:
     """Whether everything that a guard of `_function_key` names is still what it was."""
 
-def holds_little(values: list[Any]) -> bool:
-    """Whether all of them are numbers, None, or text that is not long."""
-
+def register_shared_array(class_: type) -> None: ...
+def register_shipped_function(class_: type) -> None: ...
+def holds_little(values: list[Any]) -> bool: ...
 def attach(segment_fd: int) -> None:
     """Map the parent's segment, in a zygote."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-__all__ = ["SharedArray", "place", "seen_in"]
+__all__ = ["SharedArray", "array_over", "place", "seen_in"]
 
 
 class SharedArray(np.ndarray[Any, Any]):
@@ -73,7 +73,7 @@ class SharedArray(np.ndarray[Any, Any]):
             block, (lengths, element) = known_block(name, "SharedArray", "its shape")
             if dtype is not None and np.dtype(dtype) != element:
                 raise ValueError(f"the SharedArray named {name!r} is of {element}, not {dtype}")
-            made = _array_over(block, 0, lengths, None, element, True, cls)
+            made = array_over(block, 0, lengths, None, element, True, cls)
             return made
         lengths = _lengths(shape)
         element = np.dtype(float if dtype is None else dtype)
@@ -91,7 +91,7 @@ class SharedArray(np.ndarray[Any, Any]):
         else:
             text = f"of {element!r} and shape {lengths}"
             block = named_block(name, "SharedArray", text, (lengths, element), size)
-        made = _array_over(block, 0, lengths, None, element, True, cls)
+        made = array_over(block, 0, lengths, None, element, True, cls)
         return made
 
     @property
@@ -133,6 +133,9 @@ class SharedArray(np.ndarray[Any, Any]):
         return np.asarray(self).__reduce_ex__(protocol)
 
 
+_native.register_shared_array(SharedArray)
+
+
 def _lengths(shape: Any) -> tuple[int, ...]:
     try:
         return (index(shape),)
@@ -144,11 +147,11 @@ def place(array: np.ndarray[Any, Any], writable: bool) -> SharedArray:
     """Copy `array` into a block of shared memory."""
     flat = np.asarray(array, order="C")
     block = _native.share_buffer(flat.reshape(-1).view(np.uint8).data)
-    made: SharedArray = _array_over(block, 0, flat.shape, flat.strides, flat.dtype, writable)
+    made: SharedArray = array_over(block, 0, flat.shape, flat.strides, flat.dtype, writable)
     return made
 
 
-def _array_over(
+def array_over(
     block: _native.SharedBlock,
     offset: int,
     shape: tuple[int, ...],
@@ -157,6 +160,7 @@ def _array_over(
     writable: bool,
     kind: Any = SharedArray,
 ) -> Any:
+    """Return the array that lies in `block` from byte `offset` on."""
     view = block.view(writable)
     array = np.ndarray.__new__(kind, shape, dtype, view, offset, strides)
     array._block = block
@@ -170,14 +174,12 @@ def seen_in(
     offset = _offset_in(block, array)
     if offset is None:
         return None
-    made: SharedArray = _array_over(
-        block, offset, array.shape, array.strides, array.dtype, writable
-    )
+    made: SharedArray = array_over(block, offset, array.shape, array.strides, array.dtype, writable)
     return made
 
 
 def _open(address: tuple[Any, ...], length: int, offset: int, *layout: Any) -> Any:
-    return _array_over(_native.open_shared(address, length), offset, *layout)
+    return array_over(_native.open_shared(address, length), offset, *layout)
 
 
 def _offset_in(block: _native.SharedBlock, array: np.ndarray[Any, Any]) -> int | None:

@@ -49,11 +49,15 @@ def _load_sent(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
             _loads = _late.module(_PICKLING).loads
         return _loads(data, buffers)
     except Exception as error:
-        # The task's code is not in the traceback, for it has not begun.
-        error.add_note(
-            "manyhands: raised in the worker while unpickling the function or arguments of the task"
-        )
+        _note_arrival(error)
         raise
+
+
+def _note_arrival(error: BaseException) -> None:
+    # The task's code is not in the traceback, for it has not begun.
+    error.add_note(
+        "manyhands: raised in the worker while unpickling the function or arguments of the task"
+    )
 
 
 def _load_named(data: bytes | memoryview) -> Any:
@@ -85,6 +89,7 @@ class Hooks:
 
     Attributes:
         loads: ``loads(data, buffers) -> object``.
+        note_arrival: says in an error that what the task was sent could not be made anew.
         dumps: ``dumps(result, place) -> (bytes, buffers)``.
         carry: the function that calls its first argument, by which others are sent.
         dump_exception: ``dump_exception(error, task_name) -> bytes``; never raises.
@@ -95,6 +100,7 @@ class Hooks:
     """
 
     loads = staticmethod(_load_sent)
+    note_arrival = staticmethod(_note_arrival)
     dumps = staticmethod(_dumps)
     dump_exception = staticmethod(_dump_exception)
     carry = staticmethod(_carry.carry)

@@ -3,17 +3,24 @@
 //! It knows None, bool, int (64 bits), float, str, bytes, range and tuples of these, by exact type: whatever
 //! else is met makes the whole value a matter for pickle. Mutable things stay out on purpose, since
 //! two references to one list must stay one list. A single [list of scalars](list) is no such matter: nothing else in
-//! the value can refer to it.
+//! the value can refer to it. Nor is, among the arguments of a task, a single [array](array) in shared memory, or
+//! the [function](shipped) of a map.
 //!
 //! Numbers are in the machine's byte order: both ends are on one machine. They may be different versions of this library, so
-//! a change here needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`).
+//! a change here needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`); but for arrays and functions, since
+//! all processes of a pool are of one version.
 
+pub(crate) mod array;
 pub(crate) mod list;
+pub(crate) mod shipped;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyRange, PyRangeMethods, PyString, PyTuple,
 };
+
+use crate::memory::ground::Referenced;
 
 const NONE: u8 = 0;
 const TRUE: u8 = 1;
@@ -27,6 +34,8 @@ const TUPLE: u8 = 7;
 const SMALL: u8 = 8;
 const LIST: u8 = 9;
 const RANGE: u8 = 10;
+const SHIPPED: u8 = 11;
+const ARRAY: u8 = 12;
 
 /// Tuples in tuples are followed this far.
 const DEEPEST: usize = 4;
@@ -37,7 +46,7 @@ pub(crate) const LONGEST: usize = 512 << 10;
 /// Appends `value`; false when it is not of the compact kind, `bytes` would grow beyond `most` without the items of
 /// a list, or beyond `longest` with them. Then `bytes` holds a part of it.
 pub(crate) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize, longest: usize) -> bool {
-    let mut encoder = Encoder { bytes, most, list: None };
+    let mut encoder = Encoder { bytes, most, list: None, references: None };
     encoder.value(value, DEEPEST) && encoder.finish(longest)
 }
 
@@ -47,6 +56,8 @@ struct Encoder<'b, 'py> {
     most: usize,
     /// The list, and where its items belong: they are looked at when nothing else can be in vain any more.
     list: Option<(usize, Bound<'py, PyList>)>,
+    /// For what keeps an array where it is, until there is one. `None`: there is to be none, nor a map's function.
+    references: Option<&'b mut Vec<Referenced>>,
 }
 
 impl<'py> Encoder<'_, 'py> {
@@ -68,9 +79,21 @@ impl<'py> Encoder<'_, 'py> {
         } else if let Ok(value) = value.cast_exact::<PyRange>() {
             return self.range(value);
         } else {
-            return false;
+            return self.references.is_some() && self.object(value);
         }
         true
+    }
+
+    fn object(&mut self, value: &Bound<'py, PyAny>) -> bool {
+        if array::is_array(value) {
+            self.bytes.push(ARRAY);
+            // A second one may be the same one, and has to stay so.
+            return self.references.as_mut().is_some_and(|references| {
+                references.is_empty() && array::encode(value, self.bytes, references).is_some()
+            });
+        }
+        shipped::is_shipped(value)
+            && shipped::content(value).is_some_and(|content| self.content(SHIPPED, &content))
     }
 
     fn content(&mut self, tag: u8, content: &[u8]) -> bool {
@@ -154,21 +177,23 @@ pub(crate) fn is_scalar(bytes: &[u8]) -> bool {
 
 /// Appends a short text.
 pub(crate) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
-    _ = Encoder { bytes, most: usize::MAX, list: None }.content(STR, text.as_bytes());
+    _ = Encoder { bytes, most: usize::MAX, list: None, references: None }.content(STR, text.as_bytes());
 }
 
-/// Appends positional and keyword arguments; as [`encode`].
+/// Appends positional and keyword arguments; as [`encode`]. What has to be kept until the task has ended goes to `references`,
+/// which is empty.
 pub(crate) fn encode_call<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
     bytes: &mut Vec<u8>,
     most: usize,
     longest: usize,
+    references: &mut Vec<Referenced>,
 ) -> bool {
     let named = kwargs.map_or(0, |kwargs| kwargs.len());
     let (Ok(count), Ok(named)) = (u8::try_from(args.len()), u8::try_from(named)) else { return false };
     bytes.extend([count, named]);
-    let mut encoder = Encoder { bytes, most, list: None };
+    let mut encoder = Encoder { bytes, most, list: None, references: Some(references) };
     let mut add = |value: &Bound<'py, PyAny>| encoder.value(value, DEEPEST) && encoder.bytes.len() <= most;
     let are_plain = args.iter_borrowed().all(|value| add(&value))
         && kwargs.is_none_or(|kwargs| kwargs.iter().all(|(name, value)| add(&name) && add(&value)));
@@ -178,11 +203,18 @@ pub(crate) fn encode_call<'py>(
 /// Reads values that [`encode`] wrote.
 pub(crate) struct Decoder<'b> {
     bytes: &'b [u8],
+    /// Why something could not be made that was all right as far as bytes go.
+    error: Option<PyErr>,
 }
 
 impl<'b> Decoder<'b> {
     pub(crate) fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes }
+        Self { bytes, error: None }
+    }
+
+    /// What to raise after a `None`: what making something has raised, or else `damaged`.
+    pub(crate) fn into_error(self, damaged: &'static str) -> PyErr {
+        self.error.unwrap_or_else(|| PyRuntimeError::new_err(damaged))
     }
 
     fn take(&mut self, count: usize) -> Option<&'b [u8]> {
@@ -197,6 +229,10 @@ impl<'b> Decoder<'b> {
 
     fn eight(&mut self) -> Option<[u8; 8]> {
         self.take(8)?.try_into().ok()
+    }
+
+    fn word(&mut self) -> Option<u64> {
+        self.eight().map(u64::from_ne_bytes)
     }
 
     fn content(&mut self) -> Option<&'b [u8]> {
@@ -224,6 +260,8 @@ impl<'b> Decoder<'b> {
                 let (start, stop, step) = (self.bound()?, self.bound()?, self.bound()?);
                 PyRange::new_with_step(py, start, stop, step).ok()?.into_any()
             }
+            SHIPPED => shipped::decode(py, self)?,
+            ARRAY => array::decode(py, self)?,
             tag => return self.scalar(py, tag),
         })
     }

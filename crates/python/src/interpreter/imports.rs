@@ -56,6 +56,10 @@ imports! {
     load_raised = "manyhands._remote_error"."load_raised";
     /// Calls the function that is its first argument.
     carry = "manyhands._carry"."carry";
+    /// Takes in the function of a map.
+    arrive = "manyhands._chunk"."arrive";
+    /// Makes an array over a block of shared memory.
+    array_over = "manyhands._shared_array"."array_over";
     function_key = "manyhands._function_key"."function_key";
     /// Stands in a guard for a name that must stay undefined.
     absent = "manyhands._function_key"."ABSENT";

@@ -24,7 +24,7 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::memory::ground;
+use crate::memory::ground::{self, Referenced};
 
 /// Words that several processes share, and the site in whose segment they lie. Clones are the same record.
 #[derive(Clone)]
@@ -87,6 +87,24 @@ impl Record {
     /// Whether it was made here, rather than opened.
     pub(crate) fn created(&self) -> bool {
         self.inner.created
+    }
+
+    /// What keeps it for others to open.
+    pub(crate) fn reference(&self) -> Referenced {
+        self.inner.clone()
+    }
+
+    /// The same as [`Record::address`], in numbers only; `None` for one with a segment of its own. Whoever sends it keeps a
+    /// [reference](Self::reference) until it has been opened.
+    pub(crate) fn block_address(&self) -> Option<BlockAddress> {
+        let Ground::Block(record) = &self.inner.ground else { return None };
+        let place = record.place();
+        Some(BlockAddress {
+            pid: process::pid(),
+            fd: place.segment().fd().as_raw_fd(),
+            inode: place.inode(),
+            block: record.reference().to_bits(),
+        })
     }
 
     /// By which [`open_record`] finds it in another process, as long as somebody has it.
@@ -159,6 +177,39 @@ fn address_of<'py>(
 }
 
 type Address = (i32, i32, u64, u64, Option<String>);
+
+/// The address of a record in some process's ground.
+pub(crate) struct BlockAddress {
+    pid: i32,
+    fd: i32,
+    inode: u64,
+    block: u64,
+}
+
+impl BlockAddress {
+    pub(crate) const BYTES: usize = 24;
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        [
+            &self.pid.to_ne_bytes()[..],
+            &self.fd.to_ne_bytes(),
+            &self.inode.to_ne_bytes(),
+            &self.block.to_ne_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        let half = |at: usize| i32::from_ne_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        Self { pid: half(0), fd: half(4), inode: word(8), block: word(16) }
+    }
+
+    /// The record, which must be of this kind and size.
+    pub(crate) fn open(&self, kind: Kind, words: usize) -> PyResult<Record> {
+        open_at((self.pid, self.fd, self.inode, self.block, None), kind, words)
+    }
+}
 
 fn parse(address: &Bound<'_, PyAny>) -> PyResult<Address> {
     address
@@ -249,7 +300,10 @@ pub(crate) fn open_or_make<T>(
 
 /// The record with this address, which must be of this kind and size.
 pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) -> PyResult<Record> {
-    let (pid, fd, inode, reference, name) = parse(address)?;
+    open_at(parse(address)?, kind, words)
+}
+
+fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize) -> PyResult<Record> {
     let place = Place::find(pid, fd, inode).map_err(name_refusal)?;
     if reference == 0 {
         check_kind(&place, kind, SITE_BYTES + bytes(words)?)?;

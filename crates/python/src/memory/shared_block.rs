@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use self::ffi::RecordBuffer;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
-use crate::memory::objects::{self, Record};
+use crate::memory::objects::{self, BlockAddress, Record};
 
 const WORD: usize = 8;
 
@@ -36,13 +36,13 @@ impl SharedBlock {
 
     /// Bytes.
     #[getter]
-    fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.length
     }
 
     /// Where it begins in the memory of this process.
     #[getter]
-    fn start(&self) -> PyResult<usize> {
+    pub(crate) fn start(&self) -> PyResult<usize> {
         Ok(self.buffer(false)?.start())
     }
 
@@ -85,6 +85,17 @@ impl SharedBlock {
 }
 
 impl SharedBlock {
+    /// The block of `length` bytes at this address.
+    pub(crate) fn open(address: &BlockAddress, length: usize) -> PyResult<Self> {
+        check_length(length)?;
+        Ok(Self { record: address.open(Kind::Array, words(length))?, length })
+    }
+
+    /// Where it is.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// Its bytes, as CPython's buffer protocol has them.
     pub(crate) fn buffer(&self, read_only: bool) -> PyResult<RecordBuffer> {
         RecordBuffer::new(self.record.clone(), self.length, read_only)
@@ -161,10 +172,15 @@ fn share_buffer(py: Python<'_>, buffer: PyBuffer<u8>) -> PyResult<SharedBlock> {
 /// Opens a block of `length` bytes by its address.
 #[pyfunction]
 fn open_shared(address: &Bound<'_, PyTuple>, length: usize) -> PyResult<SharedBlock> {
+    check_length(length)?;
+    Ok(SharedBlock { record: objects::open_record(address, Kind::Array, words(length))?, length })
+}
+
+fn check_length(length: usize) -> PyResult<()> {
     if length > isize::MAX as usize {
         return Err(PyValueError::new_err("a shared block cannot be so long"));
     }
-    Ok(SharedBlock { record: objects::open_record(address, Kind::Array, words(length))?, length })
+    Ok(())
 }
 
 /// Adds shared blocks to the module.

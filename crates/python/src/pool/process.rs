@@ -21,7 +21,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::memory::ffi::BlockBuffer>()?;
     module.add_function(wrap_pyfunction!(functions::holds, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::codec::compact::array::register_shared_array, module)?)?;
     module.add_function(wrap_pyfunction!(crate::codec::compact::list::holds_little, module)?)?;
+    module
+        .add_function(wrap_pyfunction!(crate::codec::compact::shipped::register_shipped_function, module)?)?;
     module.add_function(wrap_pyfunction!(crate::interpreter::spare::lend_descriptor, module)?)?;
     module.add_function(wrap_pyfunction!(crate::memory::ground::attach, module)?)?;
     module.add_function(wrap_pyfunction!(crate::memory::ground::read_block, module)?)?;

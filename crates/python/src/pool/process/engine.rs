@@ -165,7 +165,14 @@ impl Core {
         let pickled;
         let mut flags = 0;
         let compact = sent.is_none()
-            && compact::encode_call(args, kwargs, &mut bytes, ARGUMENTS_INLINE, compact::LONGEST);
+            && compact::encode_call(
+                args,
+                kwargs,
+                &mut bytes,
+                ARGUMENTS_INLINE,
+                compact::LONGEST,
+                &mut shared,
+            );
         let arguments = if compact && bytes.len() <= ARGUMENTS_INLINE {
             Arguments::Inline(Encoding::Compact, &bytes)
         } else if compact {

@@ -62,6 +62,7 @@ pub(crate) struct WorkerLoop {
 /// The Python functions that a worker needs, bound once.
 struct Hooks<'py> {
     loads: Bound<'py, PyAny>,
+    note_arrival: Bound<'py, PyAny>,
     dumps: Bound<'py, PyAny>,
     dump_exception: Bound<'py, PyAny>,
     apply_context: Bound<'py, PyAny>,
@@ -238,9 +239,12 @@ impl WorkerLoop {
         bytes: &[u8],
     ) -> PyResult<Call<'py>> {
         let decoded = |bytes: &[u8]| -> PyResult<Call<'py>> {
-            let (args, kwargs) = compact::Decoder::new(bytes)
-                .call(py)
-                .ok_or_else(|| PyRuntimeError::new_err("the arguments were overwritten in shared memory"))?;
+            let mut decoder = compact::Decoder::new(bytes);
+            let Some((args, kwargs)) = decoder.call(py) else {
+                let error = decoder.into_error("the arguments were overwritten in shared memory");
+                hooks.note_arrival.call1((error.value(py),))?;
+                return Err(error);
+            };
             let context = hooks.fresh_context.call0()?;
             Ok(Call { function: function.clone(), args, kwargs, context })
         };
@@ -400,6 +404,7 @@ impl<'py> Hooks<'py> {
     fn bind(hooks: &Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(Self {
             loads: hooks.getattr("loads")?,
+            note_arrival: hooks.getattr("note_arrival")?,
             dumps: hooks.getattr("dumps")?,
             dump_exception: hooks.getattr("dump_exception")?,
             apply_context: hooks.getattr("apply_context")?,

@@ -316,9 +316,10 @@ fn decode_inline(py: Python<'_>, head: Head, bytes: &[u8]) -> PyResult<future::O
 }
 
 fn decode_compact(py: Python<'_>, head: Head, bytes: &[u8]) -> PyResult<future::Outcome> {
-    let value = Decoder::new(bytes)
-        .value(py)
-        .ok_or_else(|| PyRuntimeError::new_err("the result of this task was overwritten in shared memory"))?;
+    let mut decoder = Decoder::new(bytes);
+    let Some(value) = decoder.value(py) else {
+        return Err(decoder.into_error("the result of this task was overwritten in shared memory"));
+    };
     if head.flags & flag::RAISED != 0 {
         // The worker had no memory for anything but this text.
         return Ok(Err(PyMemoryError::new_err(value.unbind()).into_value(py)));

@@ -1,0 +1,45 @@
+//! The function of a map, as each chunk brings it: its key and its pickle.
+
+use std::sync::OnceLock;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple, PyType};
+
+use super::Decoder;
+use crate::interpreter::imports;
+
+/// `manyhands._chunk.ShippedFunction`, once there is one.
+static CLASS: OnceLock<Py<PyType>> = OnceLock::new();
+
+/// Bytes of a key, which stands before the pickle.
+const KEY: usize = 8;
+
+/// Says what class the functions of maps are of.
+#[pyfunction]
+pub(crate) fn register_shipped_function(class: Bound<'_, PyType>) {
+    // It is the same one each time: the module's.
+    _ = CLASS.set(class.unbind());
+}
+
+pub(super) fn is_shipped(value: &Bound<'_, PyAny>) -> bool {
+    CLASS.get().is_some_and(|class| value.get_type_ptr().cast() == class.as_ptr())
+}
+
+/// Key and pickle; `None` when something comes apart from these.
+pub(super) fn content(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+    let py = value.py();
+    let key = value.getattr(intern!(py, "key")).ok()?;
+    let data = value.getattr(intern!(py, "data")).ok()?;
+    let (key, data) = (key.cast_exact::<PyBytes>().ok()?.as_bytes(), data.cast_exact::<PyBytes>().ok()?);
+    let is_whole = value.getattr(intern!(py, "buffers")).ok()?.is_empty().ok()?;
+    (is_whole && key.len() == KEY).then(|| [key, data.as_bytes()].concat())
+}
+
+/// The function; `None` when the bytes are not of our making, or with `decoder.error` when it cannot be taken in.
+pub(super) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<Bound<'py, PyAny>> {
+    let (key, data) = decoder.content()?.split_at_checked(KEY)?;
+    let parts = (PyBytes::new(py, key), PyBytes::new(py, data), PyTuple::empty(py));
+    let arrive = || imports::arrive(py)?.call1(parts);
+    arrive().map_err(|error: PyErr| decoder.error = Some(error)).ok()
+}
