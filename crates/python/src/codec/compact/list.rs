@@ -2,6 +2,9 @@
 //!
 //! After the number of items (u32) comes how they are written (a byte), then the items: ints in as many bytes as the
 //! longest one takes, floats in eight, and others each with its own tag.
+//!
+//! A list is made a tuple before all its items are looked at: those cannot go meanwhile, so that nothing has to be counted
+//! for each.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -94,9 +97,9 @@ fn is_likely(list: &Bound<'_, PyList>, length: usize, room: usize) -> bool {
 /// The items, if they are ints of 64 bits; else the first that is not.
 fn ints<'py>(list: &Bound<'py, PyList>) -> Result<Vec<i64>, Bound<'py, PyAny>> {
     let mut numbers = Vec::with_capacity(list.len());
-    for item in list {
+    for item in list.to_tuple().iter_borrowed() {
         let number = item.cast_exact::<PyInt>().ok().and_then(|item| item.extract().ok());
-        numbers.push(number.ok_or(item)?);
+        numbers.push(number.ok_or_else(|| item.to_owned())?);
     }
     Ok(numbers)
 }
@@ -138,8 +141,8 @@ fn encode_ints(numbers: &[i64], bytes: &mut Vec<u8>, room: usize) -> bool {
 fn encode_floats<'py>(list: &Bound<'py, PyList>, bytes: &mut Vec<u8>) -> Result<(), Bound<'py, PyAny>> {
     bytes.push(FLOATS);
     bytes.reserve(8 * list.len());
-    for item in list {
-        let Ok(number) = item.cast_exact::<PyFloat>() else { return Err(item) };
+    for item in list.to_tuple().iter_borrowed() {
+        let Ok(number) = item.cast_exact::<PyFloat>() else { return Err(item.to_owned()) };
         bytes.extend(number.value().to_ne_bytes());
     }
     Ok(())
@@ -151,7 +154,7 @@ fn encode_mixed(list: &Bound<'_, PyList>, bytes: &mut Vec<u8>, room: usize) -> O
     let end = bytes.len() + room;
     let mut scalar = [0; SCALAR];
     let mut count = 0;
-    for item in list {
+    for item in list.to_tuple().iter_borrowed() {
         let length = encode_scalar(&item, &mut scalar)?;
         bytes.extend(&scalar[..length]);
         count += 1;
@@ -196,7 +199,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<
 /// Whether all items of a list are numbers, None, or text that is not long.
 #[pyfunction]
 pub(crate) fn holds_little(list: &Bound<'_, PyList>) -> bool {
-    list.iter().all(|item| {
+    list.to_tuple().iter_borrowed().all(|item| {
         item.is_exact_instance_of::<PyInt>()
             || item.is_exact_instance_of::<PyFloat>()
             || item.is_none()
