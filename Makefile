@@ -205,14 +205,14 @@ docs: wheel ## Build the documentation into docs/_build/html
 	.venvs/docs/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'open docs/_build/html/index.html'
 
+# For every supported Python at once, each of which may need another version.
 .PHONY: pins
 pins: python ## Choose the newest versions for requirements/*.txt
 	@$(ENVIRONMENT) .venvs/pins "$(PYTHON)"
-	@.venvs/pins/bin/python -m pip install --quiet pip-tools
+	@.venvs/pins/bin/python -m pip install --quiet uv
 	@for file in build test oldest lint docs bench ray dist; do \
-	  .venvs/pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
-	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	    --annotation-style=line --output-file requirements/$$file.txt requirements/$$file.in; \
+	  .venvs/pins/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --annotation-style line --output-file requirements/$$file.txt requirements/$$file.in; \
 	done
 
 .PHONY: clean
