@@ -122,6 +122,14 @@ msrv: rust ## Compile with the oldest Rust that Cargo.toml names (needs rustup)
 	  echo 'Rust $(MSRV) is missing: rustup toolchain install $(MSRV) --profile minimal' >&2; exit 1; }
 	CARGO_TARGET_DIR=target/msrv cargo +$(MSRV) check --locked --workspace --all-targets --quiet
 
+# Known faults come from a database in the network: without one, AUDIT="bans licenses sources".
+AUDIT ?= advisories bans licenses sources
+.PHONY: audit
+audit: rust ## Check licences, sources and known faults of all crates (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { \
+	  echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny --locked check $(AUDIT)
+
 .PHONY: loom
 loom: rust ## Check the lock-free protocols in every interleaving
 	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom timeout --kill-after=20 $(RUST_LIMIT_S) cargo test --locked --quiet --release --tests \
