@@ -493,7 +493,7 @@ def test_a_fork_in_a_task() -> None:
 
 
 def test_more_children_than_leases() -> None:
-    """Those that come too late for a lease do without."""
+    """Those that come too late for a participant slot do without."""
     lock = mh.Lock()
     reads, writes = os.pipe()
     pids = []
@@ -512,7 +512,7 @@ def test_more_children_than_leases() -> None:
     assert codes == {0}
     assert lock.acquire(False)
     lock.release()
-    # Their leases are free again.
+    # Their participant slots are free again.
     more = [mh.Lock() for _ in range(3000)]
     assert forked(lambda: more[7].acquire(False)) == 0
 

@@ -1,5 +1,5 @@
-//! The ground: the one shared segment of a process tree's root, its arena, and the leases of those who take part in it.
-//! All pools of a process stand on the same ground, and so does everything unnamed that it shares.
+//! The ground: the one shared segment of a process tree's root, its arena, and the participant slots of those who take
+//! part in it. All pools of a process stand on the same ground, and so does everything unnamed that it shares.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,7 +10,7 @@ use manyhands_channel::arena::{Arena, Block};
 use manyhands_os::memory::{self, Segment};
 use manyhands_os::procfs;
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::{MOST_LEASES, PARAMETERS, Site};
+use manyhands_sync::site::{MOST_PARTICIPANTS, PARAMETERS, Site};
 
 use crate::home::{Place, Record, RecordError};
 use crate::latecomers::LATECOMERS;
@@ -18,7 +18,7 @@ use crate::layout::{LIST, TABLE, region, table};
 use crate::sweep::sweep;
 
 /// As whom zygotes read their set-up; nobody else gets this number.
-pub const ZYGOTE: u16 = MOST_LEASES as u16 - 1;
+pub const ZYGOTE: u16 = MOST_PARTICIPANTS as u16 - 1;
 
 const _: () = assert!(LATECOMERS < ZYGOTE);
 
@@ -104,13 +104,13 @@ impl Ground {
         &self.arena
     }
 
-    /// A number for a new worker, which completes its lease itself; `None` when all are taken.
+    /// A number for a new worker, which completes its participant slot itself; `None` when all are taken.
     #[must_use]
     pub fn enroll(&self) -> Option<u16> {
         self.sweep();
         let mut enrolled = self.enrolled();
-        // A number that a worker still has is not given out again, whatever its lease says: the two would end each
-        // other's tasks. One that was found free so stays reserved until that worker is dismissed.
+        // A number that a worker still has is not given out again, whatever its participant slot says: the two would
+        // end each other's tasks. One that was found free so stays reserved until that worker is dismissed.
         std::iter::from_fn(|| self.place.site().reserve_tended()).find(|number| enrolled.insert(*number))
     }
 
@@ -118,14 +118,15 @@ impl Ground {
         self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the lease ready for the next worker with the same number. Its last holder is gone and its memory reclaimed.
+    /// Makes the participant slot ready for the next worker with the same number. Its last holder is gone and its
+    /// memory reclaimed.
     pub fn renew(&self, participant: u16) {
         let site = self.place.site();
-        if let Some(lease) = site.lease(participant)
-            && site.renew(participant, lease.identity)
-            && !lease.reserved
+        if let Some(slot) = site.participant_slot(participant)
+            && site.renew(participant, slot.identity)
+            && !slot.reserved
         {
-            site.forget(lease.identity);
+            site.forget(slot.identity);
         }
     }
 
@@ -133,10 +134,10 @@ impl Ground {
     pub fn dismiss(&self, participant: u16) {
         self.enrolled().remove(&participant);
         let site = self.place.site();
-        if let Some(lease) = site.lease(participant) {
-            site.free(participant, lease.identity);
-            if !lease.reserved {
-                site.forget(lease.identity);
+        if let Some(slot) = site.participant_slot(participant) {
+            site.free(participant, slot.identity);
+            if !slot.reserved {
+                site.forget(slot.identity);
             }
         }
     }

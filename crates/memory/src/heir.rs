@@ -9,22 +9,22 @@ use crate::latecomers::{self, LATECOMERS};
 /// when it comes.
 #[derive(Clone, Copy)]
 pub(crate) enum Heir {
-    /// With the lease that was reserved for it.
-    Lease(u16),
+    /// With the participant slot that was reserved for it.
+    ParticipantSlot(u16),
     /// As a latecomer, with this place on the list.
     Latecomer(Option<usize>),
 }
 
 impl Heir {
-    /// Keeps a lease for the child, or else a place among the latecomers.
+    /// Keeps a participant slot for the child, or else a place among the latecomers.
     pub(crate) fn reserve(site: &Site) -> Self {
-        site.reserve().map_or_else(|| Self::Latecomer(latecomers::keep(site)), Self::Lease)
+        site.reserve().map_or_else(|| Self::Latecomer(latecomers::keep(site)), Self::ParticipantSlot)
     }
 
     /// In whose name the child holds what it has.
     pub(crate) fn participant(self) -> Participant {
         match self {
-            Self::Lease(number) => number.into(),
+            Self::ParticipantSlot(number) => number.into(),
             Self::Latecomer(_) => LATECOMERS.into(),
         }
     }
@@ -32,8 +32,8 @@ impl Heir {
     /// Takes part, in the child; returns as whom.
     pub(crate) fn adopt(self, site: &Site) -> u16 {
         match self {
-            Self::Lease(number) if site.adopt(number) => return number,
-            Self::Lease(_) => latecomers::join(site),
+            Self::ParticipantSlot(number) if site.adopt(number) => return number,
+            Self::ParticipantSlot(_) => latecomers::join(site),
             Self::Latecomer(place) => latecomers::adopt(site, place),
         }
         LATECOMERS

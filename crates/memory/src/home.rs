@@ -6,9 +6,9 @@
 //! block: it is freed when the last process that uses it lets go or is dead.
 //!
 //! A child that comes into being by `fork()` has all objects of its parent and must be able to use them at once, even
-//! when the parent releases them or ends. So before the fork, in the thread that forks, a lease is reserved for the
-//! child in every place with records in use, and its holds are set; the child adopts the lease. Threads that change
-//! something here at that time are waited for: a fork never copies a half-made change.
+//! when the parent releases them or ends. So before the fork, in the thread that forks, a participant slot is reserved
+//! for the child in every place with records in use, and its holds are set; the child adopts the participant slot.
+//! Threads that change something here at that time are waited for: a fork never copies a half-made change.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -102,8 +102,8 @@ impl Place {
         })
     }
 
-    /// As [`register`](Self::register), for a process that takes part as `participant`, whose lease is reserved for it;
-    /// `arena` is its view as that one.
+    /// As [`register`](Self::register), for a process that takes part as `participant`, whose participant slot is
+    /// reserved for it; `arena` is its view as that one.
     ///
     /// If code that ran before has opened the segment already, this process has a number from then, under which it goes
     /// on holding what it has opened.
@@ -112,7 +112,7 @@ impl Place {
     /// What the kernel says about the descriptor.
     pub fn register_as(participant: u16, site: Arc<Site>, arena: Arc<Arena>) -> io::Result<Arc<Self>> {
         let place = Self::register_with(site, Some(arena), |_| ())?;
-        // Without the lease, which only a damaged segment refuses, others learn later of this process's death.
+        // Without the participant slot, which only a damaged segment refuses, others learn later of this process's death.
         place.site.adopt(participant);
         Ok(place)
     }

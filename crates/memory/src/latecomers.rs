@@ -1,5 +1,5 @@
-//! Latecomers: processes that found every lease of a ground taken by the living. They have no number of their own among
-//! the participants of its arena; all of them are [`LATECOMERS`] together.
+//! Latecomers: processes that found every participant slot of a ground taken by the living. They have no number of
+//! their own among the participants of its arena; all of them are [`LATECOMERS`] together.
 //!
 //! What one of them releases stays, as another may hold it. So there is a list of them: when everybody on it is dead,
 //! whoever made the ground closes the list, releases all that they held, and opens it again. A process that finds it

@@ -6,7 +6,8 @@
 //! - [`ground`]: the one shared segment of a process, its arena, and its participants;
 //! - [`home`]: all that a process has mapped, and its records;
 //! - [`layout`]: where what is in a ground's segment;
-//! - `heir`: as whom a child takes part; `latecomers`: those without a lease; `sweep`: what the dead have left.
+//! - `heir`: as whom a child takes part; `latecomers`: those without a participant slot; `sweep`: what the dead have
+//!   left.
 #![forbid(unsafe_code)]
 
 pub mod ground;

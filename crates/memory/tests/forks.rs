@@ -1,5 +1,5 @@
-//! A process that forks for as long as it lives: its memory, its leases and the speed with which it learns of deaths stay
-//! what they were.
+//! A process that forks for as long as it lives: its memory, its participant slots and the speed with which it learns
+//! of deaths stay what they were.
 #![cfg(not(any(loom, miri)))]
 
 #[path = "../../sync/tests/child/mod.rs"]
@@ -14,7 +14,7 @@ use manyhands_memory::ground::Ground;
 use manyhands_memory::home::Record;
 use manyhands_os::process::Identity;
 use manyhands_sync::names::Kind;
-use manyhands_sync::site::MOST_LEASES;
+use manyhands_sync::site::MOST_PARTICIPANTS;
 
 /// Bytes of a record that takes chunks of its own.
 const LARGE: usize = 4 << 20;
@@ -33,14 +33,14 @@ fn record(ground: &Ground, len: usize) -> Record {
     ground.record(Kind::Array, len).expect("room")
 }
 
-fn leases(ground: &Ground) -> usize {
-    ground.place().site().leases().count()
+fn slots(ground: &Ground) -> usize {
+    ground.place().site().participants().count()
 }
 
-/// Whether a process has a lease of its own, by which its death is known at once.
-fn has_lease(ground: &Ground, pid: i32) -> bool {
+/// Whether a process has a participant slot of its own, by which its death is known at once.
+fn has_slot(ground: &Ground, pid: i32) -> bool {
     let them = Identity::of(pid).expect("not reaped yet");
-    ground.place().site().leases().any(|(_, lease)| lease.identity == them && !lease.reserved)
+    ground.place().site().participants().any(|(_, slot)| slot.identity == them && !slot.reserved)
 }
 
 /// So many children that live until they are dropped.
@@ -69,40 +69,40 @@ fn children_that_end_at_once_leave_nothing() {
         assert_eq!(Child::run(|| {}).wait(), News::Exited(0));
         drop(large);
         assert_eq!(ground.arena().in_use(), before, "after {round} forks");
-        assert!(leases(&ground) < 40, "{} leases after {round} forks", leases(&ground));
+        assert!(slots(&ground) < 40, "{} slots after {round} forks", slots(&ground));
     }
-    assert!(has_lease(&ground, living(1)[0].pid()));
+    assert!(has_slot(&ground, living(1)[0].pid()));
     drop(small);
 }
 
 #[test]
-fn a_parent_that_only_forks_keeps_few_leases() {
+fn a_parent_that_only_forks_keeps_few_slots() {
     let (_alone, ground) = (alone(), ground());
     let kept = record(&ground, 64);
     for _ in 0..200 {
         Child::run(|| {}).wait();
-        assert!(leases(&ground) < 40, "{}", leases(&ground));
+        assert!(slots(&ground) < 40, "{}", slots(&ground));
     }
     drop(kept);
 }
 
 #[test]
-fn children_beyond_the_leases_leave_nothing_either() {
+fn children_beyond_the_slots_leave_nothing_either() {
     let (_alone, ground) = (alone(), ground());
     let small = record(&ground, 64);
     let before = ground.arena().in_use();
     for round in 0..2 {
         let large = record(&ground, LARGE);
-        let children = living(MOST_LEASES + 20);
-        assert_eq!(leases(&ground), MOST_LEASES - 2);
-        assert!(!has_lease(&ground, children[MOST_LEASES].pid()), "a latecomer");
+        let children = living(MOST_PARTICIPANTS + 20);
+        assert_eq!(slots(&ground), MOST_PARTICIPANTS - 2);
+        assert!(!has_slot(&ground, children[MOST_PARTICIPANTS].pid()), "a latecomer");
         drop(large);
         assert!(ground.arena().in_use() > before, "they have it");
         drop(children);
         // To allocate so much is reason to look who is dead.
         drop(record(&ground, LARGE));
         assert_eq!(ground.arena().in_use(), before, "round {round}");
-        assert_eq!(leases(&ground), 1);
+        assert_eq!(slots(&ground), 1);
     }
     drop(small);
 }
@@ -113,9 +113,9 @@ fn one_latecomer_that_lives_keeps_what_it_has() {
     let kept = record(&ground, LARGE);
     let small = record(&ground, 64);
     let before = ground.arena().in_use();
-    let most = living(MOST_LEASES);
+    let most = living(MOST_PARTICIPANTS);
     let late = living(1);
-    assert!(!has_lease(&ground, late[0].pid()));
+    assert!(!has_slot(&ground, late[0].pid()));
     drop(kept);
     drop(most);
     drop(record(&ground, LARGE));
@@ -128,11 +128,11 @@ fn one_latecomer_that_lives_keeps_what_it_has() {
 
 /// The parent neither forks nor allocates; its child does nothing but fork.
 #[test]
-fn grandchildren_have_leases_however_many_there_were() {
+fn grandchildren_have_slots_however_many_there_were() {
     let (_alone, ground) = (alone(), ground());
     let large = record(&ground, LARGE);
     let child = Child::run(|| {
-        for _ in 0..MOST_LEASES + 100 {
+        for _ in 0..MOST_PARTICIPANTS + 100 {
             let site = ground.place().site();
             let grandchild = Child::run(|| assert!(site.participant().is_some()));
             assert_eq!(grandchild.wait(), News::Exited(0));
@@ -141,7 +141,7 @@ fn grandchildren_have_leases_however_many_there_were() {
     assert_eq!(child.wait(), News::Exited(0));
     drop(large);
     assert_eq!(ground.arena().in_use(), 0);
-    assert_eq!(leases(&ground), 1);
+    assert_eq!(slots(&ground), 1);
 }
 
 /// Sweeps and forks in several threads at once: what a living child has stays, what nobody has goes.

@@ -22,7 +22,7 @@ use manyhands_channel::words::{SegmentWords, Words};
 use manyhands_os::memory::Segment;
 use manyhands_sync::EventCount;
 use manyhands_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use manyhands_sync::site::MOST_LEASES;
+use manyhands_sync::site::MOST_PARTICIPANTS;
 
 use crate::slots::{Phase, RunningTask, SLOT_WORDS, Slots};
 
@@ -46,7 +46,7 @@ const MARK: u64 = u64::from_le_bytes(*b"mhPool03");
 
 /// The word of the account at which the crew begins, and how many words it has.
 const CREW: usize = 4;
-const CREW_WORDS: usize = MOST_LEASES / 64;
+const CREW_WORDS: usize = MOST_PARTICIPANTS / 64;
 
 const _: () = assert!(ACCOUNT + 8 * (CREW + CREW_WORDS) <= RING);
 
@@ -117,7 +117,7 @@ impl Control {
     /// Parent: which participants are its workers.
     pub fn note_workers(&self, participants: impl Iterator<Item = u16>) {
         let (mut workers, mut crew) = (0, [0_u64; CREW_WORDS]);
-        for participant in participants.map(usize::from).filter(|number| *number < MOST_LEASES) {
+        for participant in participants.map(usize::from).filter(|number| *number < MOST_PARTICIPANTS) {
             workers += 1;
             crew[participant / 64] |= 1 << (participant % 64);
         }
@@ -131,8 +131,8 @@ impl Control {
     pub fn crew(&self) -> impl Iterator<Item = u16> {
         let crew: [u64; CREW_WORDS] =
             std::array::from_fn(|word| self.account_word(CREW + word).load(Ordering::Relaxed));
-        #[allow(clippy::cast_possible_truncation, reason = "MOST_LEASES is small")]
-        let numbers = 0..MOST_LEASES as u16;
+        #[allow(clippy::cast_possible_truncation, reason = "MOST_PARTICIPANTS is small")]
+        let numbers = 0..MOST_PARTICIPANTS as u16;
         numbers.filter(move |number| crew[usize::from(*number) / 64] >> (number % 64) & 1 == 1)
     }
 

@@ -33,9 +33,10 @@
 //!
 //! A word that somebody owns names the process ([`Identity`](manyhands_os::process::Identity): its number and when it
 //! was started). Only when that process is certainly dead, so that no thread of it will run another instruction, may
-//! others take over; a stopped one is alive. A *lease* in the site makes a death known at once: a word that the kernel
-//! marks when a thread ends, and that a waiter sleeps on beside the word it waits for (`futex_waitv`). Without a lease,
-//! or without that system call, waiters look from time to time; then it takes up to a quarter of a second.
+//! others take over; a stopped one is alive. A *participant slot* in the site makes a death known at once: a word that
+//! the kernel marks when a thread ends, and that a waiter sleeps on beside the word it waits for (`futex_waitv`).
+//! Without a participant slot, or without that system call, waiters look from time to time; then it takes up to a
+//! quarter of a second.
 //!
 //! The example `killed_owner` shows it between two programs.
 //!

@@ -1,7 +1,8 @@
 //! What a segment that holds primitives begins with: its participants, and its waiters with what they wait for.
 //!
 //! * The *heading* says what the segment is.
-//! * A *lease* is a process's place among the participants: it makes a death known at once ([`Lease`]).
+//! * A *participant slot* is a process's place among the participants: it makes a death known at once
+//!   ([`ParticipantSlot`]).
 //! * An *entry* in the table of waiters says who waits for what, since when ([`Entry`]).
 //!
 //! None of it is a lock, and nothing in it must be whole for the primitives to be right: the owner of something is
@@ -18,16 +19,16 @@ use crate::names::Directory;
 
 mod doors;
 mod heading;
-mod leases;
+mod participants;
 pub(crate) mod registry;
 mod wait_kind;
 mod waiters;
 
 pub use crate::site_error::SiteError;
 pub use doors::AsyncTicket;
-pub use heading::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES};
-pub use leases::Lease;
-pub(crate) use leases::Watch;
+pub use heading::{MOST_PARTICIPANTS, MOST_WAITERS, PARAMETERS, SITE_BYTES};
+pub use participants::ParticipantSlot;
+pub(crate) use participants::Watch;
 pub use wait_kind::WaitKind;
 pub use waiters::{Entry, Listed};
 
@@ -50,9 +51,10 @@ pub use waiters::{Entry, Listed};
 /// ```
 pub struct Site {
     segment: Arc<Segment>,
-    /// This process's lease, plus 1; 0 for none. In a forked child it may still be the parent's: compare identities.
+    /// This process's participant slot, plus 1; 0 for none. In a forked child it may still be the parent's: compare
+    /// identities.
     own: AtomicU32,
-    guarding: Arc<leases::Guarding>,
+    guarding: Arc<participants::Guarding>,
     /// Where this process is listed as having its name, if it has one.
     directory: AtomicPtr<Directory>,
     /// In which row, and after how many forks that was so.
@@ -174,8 +176,8 @@ impl Site {
         &self.segment
     }
 
-    /// Whether `who` is certainly dead. Without a system call for this process itself and for those whose lease is
-    /// guarded, which is the usual case.
+    /// Whether `who` is certainly dead. Without a system call for this process itself and for those whose participant
+    /// slot is guarded, which is the usual case.
     #[must_use]
     pub fn is_dead(&self, who: Identity) -> bool {
         if who == identity() {

@@ -387,8 +387,8 @@ impl Drop for Sleeper<'_> {
     }
 }
 
-/// Sets the bit of waiters in a lease's word, without which the kernel wakes nobody: the value to sleep on, or `None` when
-/// the word has changed.
+/// Sets the bit of waiters in a participant slot's word, without which the kernel wakes nobody: the value to sleep on,
+/// or `None` when the word has changed.
 fn ask_to_be_woken(word: &AtomicU32, value: u32) -> Option<u32> {
     let asked = value | robust::WAITERS;
     let set = || word.compare_exchange(value, asked, Ordering::Relaxed, Ordering::Relaxed).is_ok();

@@ -33,11 +33,11 @@ fn wait(barrier: &Barrier) -> Result<usize, NotPassed> {
 }
 
 /// A child that arrives and waits; it ends when its wait does, with 0 if that was broken.
-fn arrived_child(site: &Site, barrier: &Barrier, with_lease: bool) -> Child {
+fn arrived_child(site: &Site, barrier: &Barrier, with_slot: bool) -> Child {
     let before = barrier.waiting();
     let child = Child::run(|| {
-        if with_lease {
-            site.enter().expect("a lease");
+        if with_slot {
+            site.enter().expect("a slot");
         }
         assert_eq!(wait(barrier), Err(NotPassed::Broken));
     });
@@ -224,11 +224,11 @@ fn who_is_interrupted_has_not_arrived() {
 
 #[test]
 fn a_death_breaks_it_for_those_who_wait() {
-    for with_lease in [true, false] {
+    for with_slot in [true, false] {
         both_ways(|| {
             let (site, barrier) = barrier(4);
             let other = arrived_child(&site, &barrier, true);
-            let victim = arrived_child(&site, &barrier, with_lease);
+            let victim = arrived_child(&site, &barrier, with_slot);
             std::thread::scope(|scope| {
                 let thread = scope.spawn(|| wait(&barrier));
                 await_that("all but one", || barrier.waiting() == 3);

@@ -230,7 +230,7 @@ fn processes_make_cycles_too() {
     let (ours, theirs) = (lock(&site, 0), rlock(&site, 1));
     assert!(ours.try_acquire(identity(), thread_id()));
     let child = Child::run(|| {
-        site.enter().expect("a lease");
+        site.enter().expect("a slot");
         assert!(theirs.try_acquire(identity(), thread_id()));
         // The older one: it goes on when the other has given up.
         assert!(members(acquire(&ours, "theirs")).is_none());
@@ -256,7 +256,7 @@ fn named(name: &str) -> Lock {
     let wanted = Wanted { kind: Kind::Lock, name: Some(name), parameters: [0; PARAMETERS], body: LOCK_BYTES };
     let room = |site: &Arc<Site>| site.segment().commit(SITE_BYTES..SITE_BYTES + LOCK_BYTES);
     let site = make_or_open(&wanted, room).expect("a segment").site;
-    site.enter().expect("a lease");
+    site.enter().expect("a slot");
     Lock::at(site, SITE_BYTES).expect("room for a lock")
 }
 
@@ -266,7 +266,7 @@ fn impostors() -> Vec<Segment> {
     let make = |len| Segment::create(&text, len).expect("a segment");
     let (short, empty, wild) = (make(4096), make(SITE_BYTES), make(SITE_BYTES + 4096));
     short.copy_in(0, b"mh-site\0");
-    // A right heading, and after it nothing but ones: counts, leases, entries, stacks.
+    // A right heading, and after it nothing but ones: counts, participant slots, entries, stacks.
     let site = Site::create(Arc::new(wild), Kind::Lock.number(), [0; PARAMETERS]).expect("a site");
     site.publish();
     site.segment().copy_in(64, &vec![0xff; SITE_BYTES + 4096 - 64]);

@@ -46,7 +46,7 @@ fn sleep_for_ever() -> ! {
 /// A child that owns `locks`, all of which others must not have.
 fn owner_of(site: &Site, locks: &[&Lock]) -> (Child, Identity) {
     let owner = Child::run(|| {
-        site.enter().expect("a lease");
+        site.enter().expect("a slot");
         for lock in locks {
             assert_eq!(acquire(lock), Acquired::Clean);
         }
@@ -167,7 +167,7 @@ fn a_stopped_owner_is_not_robbed() {
         let lock = lock(&site, 0);
         let (go, went) = std::io::pipe().expect("a pipe");
         let owner = Child::run(|| {
-            site.enter().expect("a lease");
+            site.enter().expect("a slot");
             assert_eq!(acquire(&lock), Acquired::Clean);
             std::io::Read::read_exact(&mut &go, &mut [0]).expect("told");
             lock.release(identity()).expect("still ours");
@@ -197,7 +197,7 @@ fn an_owner_that_ends_in_an_orderly_way_is_taken_over_from() {
         let lock = lock(&site, 0);
         let (go, went) = std::io::pipe().expect("a pipe");
         let owner = Child::run(|| {
-            site.enter().expect("a lease");
+            site.enter().expect("a slot");
             assert_eq!(acquire(&lock), Acquired::Clean);
             std::io::Read::read_exact(&mut &go, &mut [0]).expect("told");
             // SAFETY: the destructors of this thread, and handlers that only flush output.
@@ -215,14 +215,14 @@ fn an_owner_that_ends_in_an_orderly_way_is_taken_over_from() {
     });
 }
 
-/// The lease is guarded by a thread that ends before its process does.
+/// The participant slot is guarded by a thread that ends before its process does.
 #[test]
 fn an_owner_whose_guard_has_ended_is_taken_over_from() {
     both_ways(|| {
         let site = site();
         let lock = lock(&site, 0);
         let owner = Child::run(|| {
-            let enter = || site.enter().expect("a lease");
+            let enter = || site.enter().expect("a slot");
             std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic"));
             assert_eq!(acquire(&lock), Acquired::Clean);
             sleep_for_ever();
@@ -240,7 +240,7 @@ fn an_owner_whose_guard_has_ended_is_taken_over_from() {
 }
 
 #[test]
-fn an_owner_without_a_lease_is_taken_over_from() {
+fn an_owner_without_a_slot_is_taken_over_from() {
     both_ways(|| {
         let site = site();
         let lock = lock(&site, 0);
@@ -267,7 +267,7 @@ fn waiters_that_are_killed_keep_nobody_from_the_lock() {
     for _ in 0..4 {
         assert_eq!(acquire(&lock), Acquired::Clean);
         let waiter = Child::run(|| {
-            site.enter().expect("a lease");
+            site.enter().expect("a slot");
             let _ = acquire(&lock);
             sleep_for_ever();
         });

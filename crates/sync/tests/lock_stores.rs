@@ -52,7 +52,7 @@ impl Scene {
     }
 
     fn enter(&self) {
-        self.site.enter().expect("a lease");
+        self.site.enter().expect("a slot");
     }
 
     fn acquire(&self) -> Acquired {
@@ -81,7 +81,7 @@ impl Scene {
         self.site.forget_all_dead();
         assert_eq!(self.site.waiters().count(), 0, "{what}");
         self.site.sweep(|_| ());
-        assert_eq!(self.site.leases().count(), 1, "{what}");
+        assert_eq!(self.site.participants().count(), 1, "{what}");
     }
 }
 

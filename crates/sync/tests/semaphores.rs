@@ -1,4 +1,4 @@
-//! Semaphores between threads and processes; holders that die, stop, or have no lease.
+//! Semaphores between threads and processes; holders that die, stop, or have no participant slot.
 // Loom has models of its own; Miri knows no futex between mappings.
 #![cfg(not(any(loom, miri)))]
 
@@ -34,10 +34,10 @@ fn wait_for_sleepers(semaphore: &Semaphore) {
 }
 
 /// A child that has `count` permits.
-fn holder_of(site: &Site, semaphore: &Semaphore, count: u64, with_lease: bool) -> Child {
+fn holder_of(site: &Site, semaphore: &Semaphore, count: u64, with_slot: bool) -> Child {
     let holder = Child::run(|| {
-        if with_lease {
-            site.enter().expect("a lease");
+        if with_slot {
+            site.enter().expect("a slot");
         }
         (0..count).for_each(|_| acquire(semaphore));
         sleep_for_ever();
@@ -122,11 +122,11 @@ fn who_stops_waiting_keeps_nobody_from_a_permit() {
 
 #[test]
 fn a_waiter_gets_the_permit_of_a_killed_holder() {
-    for with_lease in [true, false] {
+    for with_slot in [true, false] {
         both_ways(|| {
             let (site, semaphore) = semaphore(2, true);
             for _ in 0..5 {
-                let holder = holder_of(&site, &semaphore, 2, with_lease);
+                let holder = holder_of(&site, &semaphore, 2, with_slot);
                 std::thread::scope(|scope| {
                     let waiter = scope.spawn(|| {
                         acquire(&semaphore);
@@ -203,7 +203,7 @@ fn waiters_that_are_killed_keep_nobody_from_a_permit() {
     for _ in 0..10 {
         acquire(&semaphore);
         let waiter = Child::run(|| {
-            site.enter().expect("a lease");
+            site.enter().expect("a slot");
             acquire(&semaphore);
             sleep_for_ever();
         });
@@ -269,7 +269,7 @@ fn a_forked_child_has_no_permits() {
         assert!(!semaphore.try_acquire());
         assert_eq!(semaphore.recover(), 0, "its parent lives");
         assert!(!semaphore.holders().contains_key(&identity()));
-        site.enter().expect("a lease");
+        site.enter().expect("a slot");
     });
     assert_eq!(child.wait(), News::Exited(0));
     semaphore.release(1).expect("ours");
@@ -341,7 +341,7 @@ fn delays(count: usize) -> Vec<u64> {
     let (site, semaphore) = semaphore(count as u64, true);
     let hold = || {
         Child::run(|| {
-            site.enter().expect("a lease");
+            site.enter().expect("a slot");
             assert!(semaphore.try_acquire());
             sleep_for_ever();
         })

@@ -1,4 +1,4 @@
-//! Sites: attaching, leases and their guards, the table of waiters; and segments that are damaged.
+//! Sites: attaching, participant slots and their guards, the table of waiters; and segments that are damaged.
 // Neither loom nor Miri knows shared memory or processes.
 #![cfg(not(any(loom, miri)))]
 
@@ -13,7 +13,9 @@ use ground::{await_that, site};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{Identity, identity};
 use manyhands_sync::lock::Lock;
-use manyhands_sync::site::{MOST_LEASES, MOST_WAITERS, PARAMETERS, SITE_BYTES, Site, SiteError, WaitKind};
+use manyhands_sync::site::{
+    MOST_PARTICIPANTS, MOST_WAITERS, PARAMETERS, SITE_BYTES, Site, SiteError, WaitKind,
+};
 use manyhands_sync::waiting::{Patient, Wait};
 use manyhands_sync::words::Words;
 use manyhands_sync::{EventCount, SpinPolicy};
@@ -78,7 +80,7 @@ fn a_damaged_site_does_no_harm() {
             let tables = [0..256, 4096..4096 + 512, 36864..36864 + 1024, SITE_BYTES..SITE_BYTES + 512];
             let table = tables[(random >> 33) as usize % 4].clone();
             let offset = table.start + (random >> 40) as usize % (table.len() / 8) * 8;
-            // The mutex of our own lease is the C library's: it may not be changed under its hands.
+            // The mutex of our own participant slot is the C library's: it may not be changed under its hands.
             if (4096..4096 + 64).contains(&offset) {
                 continue;
             }
@@ -88,9 +90,9 @@ fn a_damaged_site_does_no_harm() {
         for waiter in site.waiters() {
             let _ = (site.stack_of(waiter.index), site.is_dead(waiter.identity));
         }
-        for (number, lease) in site.leases() {
-            assert!(usize::from(number) < MOST_LEASES);
-            let _ = site.is_dead(lease.identity);
+        for (number, slot) in site.participants() {
+            assert!(usize::from(number) < MOST_PARTICIPANTS);
+            let _ = site.is_dead(slot.identity);
         }
         let listed = site.enlist(WaitKind::Event, KEY, true);
         site.forget_all_dead();
@@ -103,7 +105,7 @@ fn a_damaged_site_does_no_harm() {
 }
 
 #[test]
-fn leases_are_given_and_taken_back() {
+fn slots_are_given_and_taken_back() {
     let site = site();
     assert_eq!(site.participant(), Some(0));
     assert_eq!(site.enter(), Some(0), "has one already");
@@ -112,21 +114,21 @@ fn leases_are_given_and_taken_back() {
     let third = Site::attach(again(&site)).expect("ready");
     assert!(!third.enter_as(1) && third.enter_as(511) && third.enter_as(511));
     assert_eq!(third.participant(), Some(511));
-    let numbers = || site.leases().map(|(number, _)| number).collect::<Vec<_>>();
+    let numbers = || site.participants().map(|(number, _)| number).collect::<Vec<_>>();
     assert_eq!(numbers(), [0, 1, 511]);
-    let lease = site.lease(1).expect("entered");
-    assert_eq!((lease.identity, lease.reserved), (identity(), false));
+    let slot = site.participant_slot(1).expect("entered");
+    assert_eq!((slot.identity, slot.reserved), (identity(), false));
     drop((second, third));
     assert_eq!(numbers(), [0]);
-    assert!(site.lease(600).is_none());
+    assert!(site.participant_slot(600).is_none());
 }
 
 #[test]
-fn a_reserved_lease_is_adopted_by_a_child() {
+fn a_reserved_slot_is_adopted_by_a_child() {
     let site = site();
     let number = site.reserve().expect("room");
-    let lease = site.lease(number).expect("reserved");
-    assert_eq!((lease.identity, lease.reserved), (identity(), true));
+    let slot = site.participant_slot(number).expect("reserved");
+    assert_eq!((slot.identity, slot.reserved), (identity(), true));
     let child = Child::run(|| {
         assert_eq!(site.participant(), None, "the parent's number is not ours");
         assert!(!site.adopt(0), "not reserved");
@@ -136,13 +138,13 @@ fn a_reserved_lease_is_adopted_by_a_child() {
     let them = Identity::of(child.pid()).expect("not reaped yet");
     assert_eq!(child.wait(), News::Exited(0));
     assert_eq!(site.participant(), Some(0));
-    assert_eq!(site.lease(number).expect("nobody swept").identity, them);
+    assert_eq!(site.participant_slot(number).expect("nobody swept").identity, them);
     assert!(site.is_dead(them));
     assert!(!site.renew(number, identity()), "not ours");
     assert!(site.renew(number, them));
-    assert!(site.lease(number).expect("renewed").reserved);
+    assert!(site.participant_slot(number).expect("renewed").reserved);
     site.free(number, identity());
-    assert_eq!(site.lease(number), None);
+    assert_eq!(site.participant_slot(number), None);
 }
 
 #[test]
@@ -156,15 +158,15 @@ fn leases_of_the_dead_are_swept() {
     site.sweep(|numbers| released.extend_from_slice(numbers));
     // Each may have found the place of one before free or not.
     assert!(!released.is_empty() && !released.contains(&0));
-    assert_eq!(site.leases().count(), 1);
+    assert_eq!(site.participants().count(), 1);
 }
 
 #[test]
-fn where_all_leases_are_taken_the_dead_pass_theirs_on() {
+fn where_all_slots_are_taken_the_dead_pass_theirs_on() {
     let site = site();
     let tended = site.reserve_tended().expect("room");
     let all: BTreeSet<u16> = std::iter::from_fn(|| site.reserve()).collect();
-    assert_eq!(all.len(), MOST_LEASES - 4, "all but ours, the tended one and the two special ones");
+    assert_eq!(all.len(), MOST_PARTICIPANTS - 4, "all but ours, the tended one and the two special ones");
     assert_eq!((site.reserve(), site.reserve_tended()), (None, None), "reserved just now");
     let mut taken = all.iter();
     let die = |number: u16| {
@@ -180,22 +182,22 @@ fn where_all_leases_are_taken_the_dead_pass_theirs_on() {
             std::thread::park();
         }
     });
-    assert!(site.leases().any(|(_, lease)| lease.identity == dead));
+    assert!(site.participants().any(|(_, slot)| slot.identity == dead));
     assert_eq!(site.reserve_tended(), None, "of a number of its own");
     assert!(site.reserve().is_some());
-    assert!(site.leases().all(|(_, lease)| lease.identity != dead));
+    assert!(site.participants().all(|(_, slot)| slot.identity != dead));
     assert_eq!(site.reserve(), None, "the others live, will come, or are tended");
     site.sweep(|numbers| panic!("nothing to sweep at {numbers:?}"));
-    assert_eq!(site.lease(tended).expect("tended").identity, worker);
+    assert_eq!(site.participant_slot(tended).expect("tended").identity, worker);
     assert!(site.renew(tended, worker));
     die(tended);
     site.sweep(|numbers| panic!("tended after it was renewed: {numbers:?}"));
     alive.kill();
 }
 
-/// A thread guards the lease that another one gives back: it is freed when the first one ends.
+/// A thread guards the participant slot that another one gives back: it is freed when the first one ends.
 #[test]
-fn a_lease_guarded_by_another_thread_is_given_back_when_that_ends() {
+fn a_slot_guarded_by_another_thread_is_given_back_when_that_ends() {
     let site = site();
     let other = Site::attach(again(&site)).expect("ready");
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -207,13 +209,13 @@ fn a_lease_guarded_by_another_thread_is_given_back_when_that_ends() {
             let _ = stopped.recv();
         });
         let other = told.recv().expect("told");
-        assert_eq!(site.leases().count(), 2);
+        assert_eq!(site.participants().count(), 2);
         drop(other);
-        assert_eq!(site.leases().count(), 2, "still guarded, and still mapped");
+        assert_eq!(site.participants().count(), 2, "still guarded, and still mapped");
         drop(stop);
         guard.join().expect("no panic");
     });
-    await_that("the lease is free", || site.leases().count() == 1);
+    await_that("the slot is free", || site.participants().count() == 1);
 }
 
 #[test]

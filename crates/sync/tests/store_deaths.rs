@@ -30,7 +30,7 @@ fn leave_to_the_dead(what: impl FnOnce()) {
 static NO_SPIN: SpinPolicy = SpinPolicy::none();
 
 fn enter(site: &Site) {
-    site.enter().expect("a lease");
+    site.enter().expect("a slot");
 }
 
 fn semaphore(initial: u64, bounded: bool) -> (Arc<Site>, Semaphore) {

@@ -69,13 +69,13 @@ fn users(entry: &Entry) -> String {
     format!("; still in use by {process} {}", pids.join(", "))
 }
 
-/// Takes the dead off the lists of a site; returns which they were. Leases in a ground are left to its owner, as
-/// blocks of memory go with them.
+/// Takes the dead off the lists of a site; returns which they were. Participant slots in a ground are left to its
+/// owner, as blocks of memory go with them.
 fn strike(site: &Arc<Site>) -> BTreeSet<Identity> {
     let waiters = site.waiters().map(|entry| entry.identity);
-    let leases = site.leases().map(|(_, lease)| lease.identity);
+    let slots = site.participants().map(|(_, slot)| slot.identity);
     let is_ground = site.kind() == Kind::Ground.number();
-    let dead: BTreeSet<Identity> = waiters.chain(leases).filter(|who| site.is_dead(*who)).collect();
+    let dead: BTreeSet<Identity> = waiters.chain(slots).filter(|who| site.is_dead(*who)).collect();
     for identity in &dead {
         site.forget(*identity);
     }
@@ -107,7 +107,7 @@ fn is_used(site: &Arc<Site>, kind: Kind, entry: &Entry) -> bool {
     let alive = |who: Identity| !site.is_dead(who);
     let creator = site.creator().filter(|who| entry.users.iter().any(|(pid, _)| *pid == who.pid()));
     creator.is_some_and(alive)
-        || site.leases().any(|(_, lease)| alive(lease.identity))
+        || site.participants().any(|(_, slot)| alive(slot.identity))
         || site.waiters().any(|entry| alive(entry.identity))
         || State::of(site, kind, SITE_BYTES as u64, 0).holders.iter().any(|held| alive(held.identity))
 }

@@ -71,7 +71,7 @@ fn crew(site: &Site, control: &Control) -> Vec<Worker> {
     let mut tasks: HashMap<u16, RunningTask> =
         control.tasks().into_iter().map(|task| (task.participant, task)).collect();
     let members = control.crew().filter_map(|number| {
-        let pid = site.lease(number).filter(|lease| !lease.reserved)?.identity.pid();
+        let pid = site.participant_slot(number).filter(|slot| !slot.reserved)?.identity.pid();
         let (cpu_s, rss_bytes) = (procfs::cpu_seconds(pid)?, procfs::rss_bytes(pid)?);
         let (task, begun) = tasks.remove(&number).map_or((None, None), |task| (Some(task.name), task.begun));
         let task_s = begun.map(|begun| clock::seconds(now.saturating_sub(begun)));

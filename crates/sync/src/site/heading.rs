@@ -2,7 +2,7 @@
 //! here and nowhere else.
 //!
 //! ```text
-//! | heading: a page | 512 leases of 64 bytes | 8192 entries of 64 bytes | 1024 stacks of 1 KiB | body …
+//! | heading: a page | 512 participant slots of 64 bytes | 8192 entries of 64 bytes | 1024 stacks of 1 KiB | body …
 //! ```
 //!
 //! Only the pages that are in use cost memory: the first of each table at once, later ones when an entry on them is
@@ -19,8 +19,8 @@ use crate::site_error::{LIBRARY, SiteError};
 /// How many words of parameters a heading has.
 pub const PARAMETERS: usize = 16;
 
-/// The most leases of a site.
-pub const MOST_LEASES: usize = 512;
+/// The most participant slots of a site.
+pub const MOST_PARTICIPANTS: usize = 512;
 
 /// The most entries of a site's table of waiters: threads that wait for long, and coroutines.
 pub const MOST_WAITERS: usize = 8192;
@@ -38,8 +38,8 @@ const RECORD: usize = 64;
 /// of a page commits all of it.
 const PAGE: usize = 4096;
 
-const LEASES: usize = PAGE;
-const WAITERS: usize = LEASES + MOST_LEASES * RECORD;
+const PARTICIPANTS: usize = PAGE;
+const WAITERS: usize = PARTICIPANTS + MOST_PARTICIPANTS * RECORD;
 const STACKS: usize = WAITERS + MOST_WAITERS * RECORD;
 
 /// The most bytes of a stack's text.
@@ -62,7 +62,7 @@ const FORMAT: u32 = 4;
 /// | library | the version of the creator's library, as text; stays where it is in every format | the creator, before it is ready |
 /// | ready | [`CREATING`], then [`READY`], then perhaps [`RETIRED`] | the creator; whoever retires it |
 /// | tickets | the last ticket given out | who enlists: +1 |
-/// | leases, waiters | how many records of the table may be in use; they only grow | who claims the next one: +1 |
+/// | participant slots, waiters | how many records of the table may be in use; they only grow | who claims the next one: +1 |
 /// | doors | how many waiters must be woken through their wakers; too high after deaths, never too low | whoever enlists one: +1; whoever takes one off: -1 |
 const AT_MAGIC: usize = 0;
 const AT_KIND: usize = 8;
@@ -71,7 +71,7 @@ const AT_LEN: usize = 24;
 const AT_CREATOR: usize = 32;
 const AT_LIBRARY: usize = 40;
 pub(super) const AT_TICKETS: usize = 64;
-pub(super) const AT_LEASES: usize = 72;
+pub(super) const AT_PARTICIPANTS: usize = 72;
 pub(super) const AT_WAITERS: usize = 80;
 pub(super) const AT_DOORS: usize = 88;
 const AT_PARAMETERS: usize = 128;
@@ -84,10 +84,10 @@ const CREATING: u64 = 0;
 const READY: u64 = 1;
 const RETIRED: u64 = 2;
 
-/// Where the lease with this number is.
-pub(super) fn lease(number: usize) -> usize {
-    debug_assert!(number < MOST_LEASES);
-    LEASES + number * RECORD
+/// Where the participant slot with this number is.
+pub(super) fn participant_slot(number: usize) -> usize {
+    debug_assert!(number < MOST_PARTICIPANTS);
+    PARTICIPANTS + number * RECORD
 }
 
 /// Where the waiter's entry with this index is.
@@ -105,7 +105,7 @@ pub(super) fn stack(index: usize) -> Option<usize> {
 pub(super) fn write(segment: &Segment, kind: u32, parameters: &[u64; PARAMETERS]) -> io::Result<()> {
     assert!(segment.len() >= SITE_BYTES, "a segment too small for a site");
     segment.commit(0..PAGE)?;
-    segment.commit(lease(0)..lease(0) + PAGE)?;
+    segment.commit(participant_slot(0)..participant_slot(0) + PAGE)?;
     segment.commit(waiter(0)..waiter(0) + PAGE)?;
     let set = |at: usize, value: u64| segment.word64(at).store(value, Ordering::Relaxed);
     set(AT_KIND, u64::from(FORMAT) << 32 | u64::from(kind));

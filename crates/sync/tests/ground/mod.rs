@@ -19,7 +19,7 @@ pub(crate) fn site() -> Arc<Site> {
     let segment = Arc::new(Segment::create(c"test", len).expect("a segment"));
     segment.commit(SITE_BYTES..len).expect("memory");
     let site = Site::create(segment, 1, [0; 16]).expect("a site");
-    site.enter().expect("a lease");
+    site.enter().expect("a slot");
     site.publish();
     site
 }
@@ -32,11 +32,11 @@ pub(crate) fn words(site: &Site, count: usize) -> SegmentWords {
 /// What processes share: the tables of the site as far as tests use them, and the body.
 pub(crate) fn memory(site: &Site) -> Vec<u8> {
     let counters = 64..96;
-    let first_leases = 4096..4096 + 4 * 64;
+    let first_slots = 4096..4096 + 4 * 64;
     let first_waiters = 4096 + 512 * 64..4096 + 512 * 64 + 4 * 64;
     let body = SITE_BYTES..SITE_BYTES + 128;
     let mut bytes = Vec::new();
-    for range in [counters, first_leases, first_waiters, body] {
+    for range in [counters, first_slots, first_waiters, body] {
         let first = bytes.len();
         bytes.resize(first + range.len(), 0);
         site.segment().copy_out(range.start, &mut bytes[first..]);
