@@ -98,36 +98,36 @@ class Barrier(_native.BarrierBase, Primitive):
         """
         import asyncio
 
-        place: _native.BarrierPlace | None = None
+        token: _native.BarrierArrival | None = None
 
         def attempt() -> int | None:
-            nonlocal place
-            if place is None:
-                found, place = self._arrive()
-                if place is not None and found == "acts":
-                    return self._go_on(place)
-            return None if place is None else self._outcome(place)
+            nonlocal token
+            if token is None:
+                found, token = self._arrive()
+                if token is not None and found == "acts":
+                    return self._go_on(token)
+            return None if token is None else self._outcome(token)
 
         try:
             index = await attempt_until(
                 attempt, self._enlist, self._timeout if timeout is None else timeout
             )
-            if index is None and place is not None and not self._expire(place):
+            if index is None and token is not None and not self._expire(token):
                 # All have arrived at the last moment.
                 index = await attempt_until(attempt, self._enlist)
         except (asyncio.CancelledError, GeneratorExit):
-            if place is not None:
-                self._withdraw(place)
+            if token is not None:
+                self._withdraw(token)
             raise
         if index is None:
             raise threading.BrokenBarrierError
         return index
 
-    def _go_on(self, place: _native.BarrierPlace) -> int:
+    def _go_on(self, token: _native.BarrierArrival) -> int:
         try:
             if self._action is not None:
                 self._action()
         except BaseException:
-            self._fail(place)
+            self._fail(token)
             raise
-        return self._pass(place)
+        return self._pass(token)

@@ -12,7 +12,7 @@ use manyhands_os::procfs;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{MOST_PARTICIPANTS, PARAMETERS, Site};
 
-use crate::home::{Place, Record, RecordError};
+use crate::home::{Mapping, Record, RecordError};
 use crate::latecomers::LATECOMERS;
 use crate::layout::{LIST, TABLE, region, table};
 use crate::sweep::sweep;
@@ -31,7 +31,7 @@ pub const SMALLEST_LIMIT: usize = 16 << 20;
 
 /// The shared memory of a process and its workers.
 pub struct Ground {
-    place: Arc<Place>,
+    mapping: Arc<Mapping>,
     arena: Arc<Arena>,
     /// Bytes of records since the last sweep.
     unswept: AtomicUsize,
@@ -57,8 +57,8 @@ impl Ground {
             ));
         }
         site.publish();
-        let place = Place::register(site, Some(Arc::clone(&arena)))?;
-        Ok(Self { place, arena, unswept: AtomicUsize::new(0), enrolled: Mutex::default() })
+        let mapping = Mapping::register(site, Some(Arc::clone(&arena)))?;
+        Ok(Self { mapping, arena, unswept: AtomicUsize::new(0), enrolled: Mutex::default() })
     }
 
     /// Half of what this process may use of the machine's memory: results that are still in shared
@@ -89,13 +89,13 @@ impl Ground {
     /// The segment.
     #[must_use]
     pub fn segment(&self) -> &Arc<Segment> {
-        self.place.segment()
+        self.mapping.segment()
     }
 
     /// The ground as a place among those that this process has mapped.
     #[must_use]
-    pub fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
     }
 
     /// The arena, as participant 0.
@@ -111,7 +111,7 @@ impl Ground {
         let mut enrolled = self.enrolled();
         // A number that a worker still has is not given out again, whatever its participant slot says: the two would
         // end each other's tasks. One that was found free so stays reserved until that worker is dismissed.
-        std::iter::from_fn(|| self.place.site().reserve_tended()).find(|number| enrolled.insert(*number))
+        std::iter::from_fn(|| self.mapping.site().reserve_tended()).find(|number| enrolled.insert(*number))
     }
 
     fn enrolled(&self) -> MutexGuard<'_, BTreeSet<u16>> {
@@ -121,7 +121,7 @@ impl Ground {
     /// Makes the participant slot ready for the next worker with the same number. Its last holder is gone and its
     /// memory reclaimed.
     pub fn renew(&self, participant: u16) {
-        let site = self.place.site();
+        let site = self.mapping.site();
         if let Some(slot) = site.participant_slot(participant)
             && site.renew(participant, slot.identity)
             && !slot.reserved
@@ -133,7 +133,7 @@ impl Ground {
     /// Gives a number back. Its holder is gone and its memory reclaimed.
     pub fn dismiss(&self, participant: u16) {
         self.enrolled().remove(&participant);
-        let site = self.place.site();
+        let site = self.mapping.site();
         if let Some(slot) = site.participant_slot(participant) {
             site.free(participant, slot.identity);
             if !slot.reserved {
@@ -144,7 +144,7 @@ impl Ground {
 
     /// Puts right what others left behind that took part and are dead, other than the workers of pools.
     pub fn sweep(&self) {
-        sweep(self.place.site(), &self.arena);
+        sweep(self.mapping.site(), &self.arena);
     }
 
     /// Lets others find the pool whose control block is at `offset`. One too many is not found, and works all the same.
@@ -186,10 +186,10 @@ impl Ground {
             self.unswept.store(0, Ordering::Relaxed);
             self.sweep();
         }
-        match Record::allocate(&self.place, kind, len) {
+        match Record::allocate(&self.mapping, kind, len) {
             Err(RecordError::Full(_)) => {
                 self.sweep();
-                Record::allocate(&self.place, kind, len)
+                Record::allocate(&self.mapping, kind, len)
             }
             other => other,
         }

@@ -2,12 +2,12 @@
 //! of both when it forks.
 //!
 //! A *place* is a segment that begins with a [`Site`], as this process takes part in it; a *record* is a block of a
-//! place's arena with the words of one object (a lock, say). Every place is mapped once, and every record holds its
+//! mapping's arena with the words of one object (a lock, say). Every segment is mapped once, and every record holds its
 //! block: it is freed when the last process that uses it lets go or is dead.
 //!
 //! A child that comes into being by `fork()` has all objects of its parent and must be able to use them at once, even
 //! when the parent releases them or ends. So before the fork, in the thread that forks, a participant slot is reserved
-//! for the child in every place with records in use, and its holds are set; the child adopts the participant slot.
+//! for the child in every mapping with records in use, and its holds are set; the child adopts the participant slot.
 //! Threads that change something here at that time are waited for: a fork never copies a half-made change.
 
 use std::cell::RefCell;
@@ -46,21 +46,21 @@ const LARGE: usize = 64 << 10;
 const LINGER: u64 = 60 * clock::SECOND;
 
 static HOME: Mutex<Home> =
-    Mutex::new(Home { standings: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
+    Mutex::new(Home { entries: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
 
-/// All that can change. Nobody who has the lock may drop a [`Place`] or a [`Record`]: they take it themselves.
+/// All that can change. Nobody who has the lock may drop a [`Mapping`] or a [`Record`]: they take it themselves.
 struct Home {
     /// By the number of the segment's memfd.
-    standings: BTreeMap<u64, Standing>,
+    entries: BTreeMap<u64, Entry>,
     /// Records whose addresses were given away, and until when they are kept.
     lingering: VecDeque<(u64, Arc<Record>)>,
     /// How often this process has forked.
     forks: u32,
 }
 
-/// How this process stands to a place.
-struct Standing {
-    place: Weak<Place>,
+/// What this process knows of a mapping.
+struct Entry {
+    mapping: Weak<Mapping>,
     /// The arena as this process takes part in it, if it does already.
     arena: Option<Arc<Arena>>,
     records: HashMap<BlockRef, Hold>,
@@ -83,14 +83,14 @@ fn home() -> MutexGuard<'static, Home> {
 
 /// A segment with a site, mapped by this process.
 #[derive(Debug)]
-pub struct Place {
+pub struct Mapping {
     site: Arc<Site>,
     inode: u64,
 }
 
-impl Place {
+impl Mapping {
     /// Notes that this process has mapped `site`; `arena` is its view of the arena behind it, if it has one already. If
-    /// another thread was faster, this is the place it has made.
+    /// another thread was faster, this is the mapping it has made.
     ///
     /// # Errors
     /// What the kernel says about the descriptor.
@@ -111,10 +111,10 @@ impl Place {
     /// # Errors
     /// What the kernel says about the descriptor.
     pub fn register_as(participant: u16, site: Arc<Site>, arena: Arc<Arena>) -> io::Result<Arc<Self>> {
-        let place = Self::register_with(site, Some(arena), |_| ())?;
+        let mapping = Self::register_with(site, Some(arena), |_| ())?;
         // Without the participant slot, which only a damaged segment refuses, others learn later of this process's death.
-        place.site.adopt(participant);
-        Ok(place)
+        mapping.site.adopt(participant);
+        Ok(mapping)
     }
 
     fn register_with(
@@ -125,31 +125,31 @@ impl Place {
         settle();
         let inode = memfd::inode_of(site.segment().fd())?;
         let mut home = home();
-        if let Some(place) = home.standings.get(&inode).and_then(|standing| standing.place.upgrade()) {
-            return Ok(place);
+        if let Some(mapping) = home.entries.get(&inode).and_then(|entry| entry.mapping.upgrade()) {
+            return Ok(mapping);
         }
         enter(&site);
-        let place = Arc::new(Self { site, inode });
-        let standing = Standing {
-            place: Arc::downgrade(&place),
+        let mapping = Arc::new(Self { site, inode });
+        let entry = Entry {
+            mapping: Arc::downgrade(&mapping),
             arena,
             records: HashMap::new(),
             received: BTreeMap::new(),
             heir: None,
         };
-        home.standings.insert(inode, standing);
-        Ok(place)
+        home.entries.insert(inode, entry);
+        Ok(mapping)
     }
 
-    /// The place in this process whose memfd has this number, or else the one that process `pid` has as its
+    /// The mapping in this process whose memfd has this number, or else the one that process `pid` has as its
     /// descriptor `fd`.
     ///
     /// # Errors
     /// When nobody has it any more, or it was made by another version.
     pub fn find(pid: i32, fd: i32, inode: u64) -> Result<Arc<Self>, NameError> {
-        let known = home().standings.get(&inode).and_then(|standing| standing.place.upgrade());
+        let known = home().entries.get(&inode).and_then(|entry| entry.mapping.upgrade());
         match known {
-            Some(place) => Ok(place),
+            Some(mapping) => Ok(mapping),
             None => Ok(Self::register(names::open(pid, fd, inode)?, None)?),
         }
     }
@@ -173,18 +173,18 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Mapping {
     fn drop(&mut self) {
         let mut home = home();
-        let standing = home.standings.get(&self.inode);
+        let entry = home.entries.get(&self.inode);
         // Somebody may have mapped it again by now.
-        if standing.is_some_and(|standing| standing.place.strong_count() == 0) {
-            home.standings.remove(&self.inode);
+        if entry.is_some_and(|entry| entry.mapping.strong_count() == 0) {
+            home.entries.remove(&self.inode);
         }
     }
 }
 
-impl Standing {
+impl Entry {
     /// The arena; takes part in it if this process does not yet.
     fn arena(&mut self, site: &Arc<Site>) -> io::Result<&Arc<Arena>> {
         if self.arena.is_none() {
@@ -230,7 +230,7 @@ fn tag_of(kind: Kind) -> u16 {
 /// Words that several processes share, held by this one.
 #[derive(Debug)]
 pub struct Record {
-    place: Arc<Place>,
+    mapping: Arc<Mapping>,
     reference: BlockRef,
     offset: usize,
     len: usize,
@@ -239,40 +239,40 @@ pub struct Record {
 }
 
 impl Record {
-    /// A new record of `len` bytes, all zero, in the arena of `place`, which this process has made. What it is for can be
+    /// A new record of `len` bytes, all zero, in the arena of `mapping`, which this process has made. What it is for can be
     /// seen from outside.
     ///
     /// # Errors
     /// [`RecordError::Full`].
-    pub fn allocate(place: &Arc<Place>, kind: Kind, len: usize) -> Result<Self, RecordError> {
+    pub fn allocate(mapping: &Arc<Mapping>, kind: Kind, len: usize) -> Result<Self, RecordError> {
         let mut home = home();
-        let block = home.standing(place)?.arena(place.site())?.allocate(len).map_err(RecordError::Full)?;
+        let block = home.entry(mapping)?.arena(mapping.site())?.allocate(len).map_err(RecordError::Full)?;
         let over = home.no_longer_lingering(clock::now());
         drop(home);
         drop(over);
         // Unlocked, as it may take long. Nobody knows of the block yet, and a child that is forked now has no use for it.
-        place.segment().zero(block.offset(), len);
+        mapping.segment().zero(block.offset(), len);
         block.set_tag(tag_of(kind));
         let (reference, offset) = (block.reference(), block.offset());
-        self::home().standing(place)?.records.insert(reference, Hold { records: 1, block });
-        Ok(Self { place: Arc::clone(place), reference, offset, len, lingers: AtomicU64::new(0) })
+        self::home().entry(mapping)?.records.insert(reference, Hold { records: 1, block });
+        Ok(Self { mapping: Arc::clone(mapping), reference, offset, len, lingers: AtomicU64::new(0) })
     }
 
-    /// The record that `reference` names in `place`.
+    /// The record that `reference` names in `mapping`.
     ///
     /// # Errors
     /// [`RecordError::Freed`] when nobody holds it any more, [`RecordError::OtherKind`] and
     /// [`RecordError::OtherSize`] when it was not made as one of this kind with `len` bytes.
     pub fn open(
-        place: &Arc<Place>,
+        mapping: &Arc<Mapping>,
         reference: BlockRef,
         kind: Kind,
         len: usize,
     ) -> Result<Self, RecordError> {
         let mut home = home();
-        let standing = home.standing(place)?;
-        let arena = Arc::clone(standing.arena(place.site())?);
-        let (offset, is, tag) = match standing.records.get_mut(&reference) {
+        let entry = home.entry(mapping)?;
+        let arena = Arc::clone(entry.arena(mapping.site())?);
+        let (offset, is, tag) = match entry.records.get_mut(&reference) {
             Some(hold) => {
                 hold.records += 1;
                 (hold.block.offset(), hold.block.len(), hold.block.tag())
@@ -280,13 +280,13 @@ impl Record {
             None => {
                 let block = arena.open(reference).map_err(RecordError::Freed)?;
                 let found = (block.offset(), block.len(), block.tag());
-                standing.records.insert(reference, Hold { records: 1, block });
+                entry.records.insert(reference, Hold { records: 1, block });
                 found
             }
         };
         drop(home);
         let record =
-            Self { place: Arc::clone(place), reference, offset, len: is, lingers: AtomicU64::new(0) };
+            Self { mapping: Arc::clone(mapping), reference, offset, len: is, lingers: AtomicU64::new(0) };
         if tag != tag_of(kind) {
             return Err(RecordError::OtherKind(Kind::from_number(tag.into()), kind));
         }
@@ -295,11 +295,11 @@ impl Record {
 
     /// Where it lies.
     #[must_use]
-    pub fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
     }
 
-    /// Its name in its place.
+    /// Its name in its mapping.
     #[must_use]
     pub fn reference(&self) -> BlockRef {
         self.reference
@@ -321,13 +321,13 @@ impl Record {
     /// Its words.
     #[must_use]
     pub fn words(&self) -> SegmentWords {
-        SegmentWords::new(Arc::clone(self.place.segment()), self.offset, self.len / 8)
+        SegmentWords::new(Arc::clone(self.mapping.segment()), self.offset, self.len / 8)
     }
 
     /// Keeps it for a minute, if it lies in this process's own ground: its address has been given away, and the giver
     /// may let go before it has arrived. Others' segments are not kept: they cost a descriptor.
     pub fn linger(self: &Arc<Self>) {
-        if self.place.site.creator() != Some(identity()) {
+        if self.mapping.site.creator() != Some(identity()) {
             return;
         }
         let now = clock::now();
@@ -346,17 +346,17 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let own = home().let_go(&self.place, self.reference).filter(|_| self.len >= LARGE);
+        let own = home().let_go(&self.mapping, self.reference).filter(|_| self.len >= LARGE);
         if let Some(arena) = own {
-            sweep(self.place.site(), &arena);
+            sweep(self.mapping.site(), &arena);
         }
     }
 }
 
 impl Home {
-    fn standing(&mut self, place: &Place) -> io::Result<&mut Standing> {
+    fn entry(&mut self, mapping: &Mapping) -> io::Result<&mut Entry> {
         let missing = || io::Error::other("a shared segment is not registered in this process");
-        self.standings.get_mut(&place.inode).ok_or_else(missing)
+        self.entries.get_mut(&mapping.inode).ok_or_else(missing)
     }
 
     /// Takes out what has lingered for long enough; to be dropped when this is unlocked.
@@ -366,20 +366,20 @@ impl Home {
     }
 
     /// One record fewer; if it was the last of a block in this process's own ground, returns the arena.
-    fn let_go(&mut self, place: &Place, block: BlockRef) -> Option<Arc<Arena>> {
-        let standing = self.standings.get_mut(&place.inode)?;
-        let hold = standing.records.get_mut(&block)?;
+    fn let_go(&mut self, mapping: &Mapping, block: BlockRef) -> Option<Arc<Arena>> {
+        let entry = self.entries.get_mut(&mapping.inode)?;
+        let hold = entry.records.get_mut(&block)?;
         hold.records -= 1;
         if hold.records > 0 {
             return None;
         }
-        let hold = standing.records.remove(&block)?;
-        standing.let_go(hold.block);
-        standing.own().cloned()
+        let hold = entry.records.remove(&block)?;
+        entry.let_go(hold.block);
+        entry.own().cloned()
     }
 }
 
-impl Standing {
+impl Entry {
     /// The arena, if it is this process that has made it.
     fn own(&self) -> Option<&Arc<Arena>> {
         self.arena.as_ref().filter(|arena| arena.participant() == Participant::PARENT)
@@ -392,11 +392,11 @@ pub fn settle() {
     at_fork(Steps { before: before_fork, in_parent: after_fork_in_parent, in_child: after_fork_in_child });
 }
 
-/// What the thread that forks has locked, and the places it must not drop before it has unlocked.
+/// What the thread that forks has locked, and the mappings it must not drop before it has unlocked.
 struct Forking {
     home: MutexGuard<'static, Home>,
     _names: names::Still,
-    places: Vec<Arc<Place>>,
+    mappings: Vec<Arc<Mapping>>,
 }
 
 thread_local! {
@@ -405,17 +405,15 @@ thread_local! {
 
 /// Sweeps this process's own ground, at some of its forks.
 fn sweep_at_times() {
-    let own: Vec<(Arc<Place>, Arc<Arena>)> = {
+    let own: Vec<(Arc<Mapping>, Arc<Arena>)> = {
         let mut home = home();
         home.forks = home.forks.wrapping_add(1);
         let is_time = home.forks.is_multiple_of(FORKS_PER_SWEEP);
-        let standings = home.standings.values().filter(|_| is_time);
-        standings
-            .filter_map(|standing| Some((standing.place.upgrade()?, Arc::clone(standing.own()?))))
-            .collect()
+        let entries = home.entries.values().filter(|_| is_time);
+        entries.filter_map(|entry| Some((entry.mapping.upgrade()?, Arc::clone(entry.own()?)))).collect()
     };
-    for (place, arena) in own {
-        sweep(place.site(), &arena);
+    for (mapping, arena) in own {
+        sweep(mapping.site(), &arena);
     }
 }
 
@@ -423,47 +421,47 @@ fn before_fork() {
     sweep_at_times();
     let still = names::hold_still();
     let mut home = home();
-    let mut places = Vec::new();
-    for standing in home.standings.values_mut() {
-        let Some(place) = standing.place.upgrade() else { continue };
-        if let Some(arena) = standing.arena.as_ref().filter(|_| !standing.records.is_empty()) {
-            let heir = Heir::reserve(&place.site);
-            for reference in standing.records.keys() {
+    let mut mappings = Vec::new();
+    for entry in home.entries.values_mut() {
+        let Some(mapping) = entry.mapping.upgrade() else { continue };
+        if let Some(arena) = entry.arena.as_ref().filter(|_| !entry.records.is_empty()) {
+            let heir = Heir::reserve(&mapping.site);
+            for reference in entry.records.keys() {
                 // What this process does not hold itself nobody can take from the child either: latecomers hold it.
                 let _ = arena.bequeath(*reference, heir.participant());
             }
-            standing.heir = Some(heir);
-            standing.make_received_private(place.segment());
+            entry.heir = Some(heir);
+            entry.make_received_private(mapping.segment());
         }
-        places.push(place);
+        mappings.push(mapping);
     }
-    FORKING.set(Some(Forking { home, _names: still, places }));
+    FORKING.set(Some(Forking { home, _names: still, mappings }));
 }
 
 fn after_fork_in_parent() {
-    let Some(Forking { mut home, _names, places }) = FORKING.take() else { return };
-    home.standings.values_mut().for_each(|standing| standing.heir = None);
+    let Some(Forking { mut home, _names, mappings }) = FORKING.take() else { return };
+    home.entries.values_mut().for_each(|entry| entry.heir = None);
     drop(home);
-    drop(places);
+    drop(mappings);
 }
 
 fn after_fork_in_child() {
-    let Some(Forking { mut home, _names, places }) = FORKING.take() else { return };
+    let Some(Forking { mut home, _names, mappings }) = FORKING.take() else { return };
     names::inherit();
-    for standing in home.standings.values_mut() {
+    for entry in home.entries.values_mut() {
         // The parent's, and maybe locked by one of its threads: neither used nor dropped.
-        std::mem::forget(standing.arena.take());
-        let Some(place) = standing.place.upgrade() else { continue };
-        if let Some(heir) = standing.heir.take() {
-            let participant = heir.adopt(&place.site);
-            standing.arena = attach(&place.site, participant).ok().map(Arc::new);
-        } else if is_watched(&place.site) {
-            place.site.enter();
+        std::mem::forget(entry.arena.take());
+        let Some(mapping) = entry.mapping.upgrade() else { continue };
+        if let Some(heir) = entry.heir.take() {
+            let participant = heir.adopt(&mapping.site);
+            entry.arena = attach(&mapping.site, participant).ok().map(Arc::new);
+        } else if is_watched(&mapping.site) {
+            mapping.site.enter();
         }
     }
     // The parent has pickled them, and it is the parent that keeps them.
     let lingering = std::mem::take(&mut home.lingering);
     drop(home);
     drop(lingering);
-    drop(places);
+    drop(mappings);
 }

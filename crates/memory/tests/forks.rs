@@ -34,13 +34,13 @@ fn record(ground: &Ground, len: usize) -> Record {
 }
 
 fn slots(ground: &Ground) -> usize {
-    ground.place().site().participants().count()
+    ground.mapping().site().participants().count()
 }
 
 /// Whether a process has a participant slot of its own, by which its death is known at once.
 fn has_slot(ground: &Ground, pid: i32) -> bool {
     let them = Identity::of(pid).expect("not reaped yet");
-    ground.place().site().participants().any(|(_, slot)| slot.identity == them && !slot.reserved)
+    ground.mapping().site().participants().any(|(_, slot)| slot.identity == them && !slot.reserved)
 }
 
 /// So many children that live until they are dropped.
@@ -133,7 +133,7 @@ fn grandchildren_have_slots_however_many_there_were() {
     let large = record(&ground, LARGE);
     let child = Child::run(|| {
         for _ in 0..MOST_PARTICIPANTS + 100 {
-            let site = ground.place().site();
+            let site = ground.mapping().site();
             let grandchild = Child::run(|| assert!(site.participant().is_some()));
             assert_eq!(grandchild.wait(), News::Exited(0));
         }

@@ -103,7 +103,7 @@ impl<T> Shared<T> {
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // A forked child has a copy; the pool is the parent's.
-        if self.ground.place().site().creator() == Some(identity()) {
+        if self.ground.mapping().site().creator() == Some(identity()) {
             self.ground.withdraw_pool(self.control.offset());
         }
     }

@@ -34,7 +34,7 @@ use slotmap::SlotMap;
 
 use crate::control::{Control, SLOTS};
 use crate::slots::{Phase, Slots, flag};
-use crate::task::{Arguments, Function, Harvest, Kept, Options, Place, Task, Token};
+use crate::task::{Arguments, Function, Harvest, Kept, Location, Options, Task, Token};
 use backlog::Backlog;
 use plan::{Doom, Kill};
 use put_off::PutOff;
@@ -233,7 +233,7 @@ impl<T> State<T> {
         let kept = match arguments {
             Arguments::Block(block) => Kept::Block(block),
             Arguments::Inline(encoding, bytes) if direct => {
-                // `direct` says that `place` below takes this very slot.
+                // `direct` says that `location` below takes this very slot.
                 let slot = *self.free_slots.last().expect("has_room found a free slot");
                 self.slots.write_arguments(slot, encoding, flags, bytes);
                 Kept::InSlot
@@ -246,7 +246,7 @@ impl<T> State<T> {
             kept,
             flags,
             options,
-            place: Place::Backlog,
+            location: Location::Backlog,
             attempt: 0,
             sequence: self.sequence,
         };
@@ -254,7 +254,7 @@ impl<T> State<T> {
         let token = self.tasks.insert(task);
         self.control.note_tasks(self.sequence, self.tasks.len() as u64);
         if direct {
-            self.place(token);
+            self.location(token);
         } else {
             self.backlog.push(priority, self.sequence, token);
             self.refill();
@@ -273,7 +273,7 @@ impl<T> State<T> {
     }
 
     /// Puts a task into a free slot and lets workers claim it.
-    fn place(&mut self, token: Token) {
+    fn location(&mut self, token: Token) {
         let slot = self.free_slots.pop().expect("the caller looked for room");
         let task = &mut self.tasks[token];
         match &task.kept {
@@ -295,7 +295,7 @@ impl<T> State<T> {
     /// Queues a filled slot in a new generation.
     fn queue(&mut self, slot: u32, token: Token) {
         let task = &mut self.tasks[token];
-        task.place = Place::Slot(slot);
+        task.location = Location::Slot(slot);
         self.slots.write_name(slot, task.name());
         let entry = self.next_life(slot);
         self.slots.publish(entry);
@@ -356,7 +356,7 @@ impl<T> State<T> {
             self.keep_outside_slot(token, slot);
             self.free_slot(slot);
             let task = &mut self.tasks[token];
-            task.place = Place::Backlog;
+            task.location = Location::Backlog;
             let (priority, sequence) = (task.priority(), task.sequence);
             self.backlog.put_back(priority, sequence, token);
         }
@@ -383,7 +383,7 @@ impl<T> State<T> {
         let mut moved = false;
         while self.has_room() {
             let Some(token) = self.backlog.pop(|token| self.tasks.contains_key(token)) else { break };
-            self.place(token);
+            self.location(token);
             moved = true;
         }
         let hungry = u32::from(!self.backlog.is_empty());
@@ -417,11 +417,11 @@ impl<T> State<T> {
     /// Whether a worker has begun the task.
     #[must_use]
     pub fn is_running(&self, token: Token) -> bool {
-        match self.tasks.get(token).map(|task| task.place) {
-            Some(Place::Slot(slot)) => self.slots.state(slot).phase != Phase::Queued,
+        match self.tasks.get(token).map(|task| task.location) {
+            Some(Location::Slot(slot)) => self.slots.state(slot).phase != Phase::Queued,
             // A task that is not known any more has ended.
-            Some(Place::Judged(_)) | None => true,
-            Some(Place::Backlog) => false,
+            Some(Location::Judged(_)) | None => true,
+            Some(Location::Backlog) => false,
         }
     }
 
@@ -429,21 +429,21 @@ impl<T> State<T> {
     ///
     /// `now` is the clock's time in nanoseconds.
     pub fn cancel(&mut self, token: Token, running: bool, now: u64) -> Cancelled<T> {
-        let Some(place) = self.tasks.get(token).map(|task| task.place) else {
+        let Some(location) = self.tasks.get(token).map(|task| task.location) else {
             return Cancelled::TooLate;
         };
-        match place {
-            Place::Backlog => self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn),
-            Place::Slot(slot) if self.slots.withdraw(self.entry(slot)) => {
+        match location {
+            Location::Backlog => self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn),
+            Location::Slot(slot) if self.slots.withdraw(self.entry(slot)) => {
                 self.free_slot(slot);
                 self.refill();
                 self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn)
             }
-            Place::Slot(slot) if running && self.doom(slot, now) => {
+            Location::Slot(slot) if running && self.doom(slot, now) => {
                 self.occupants[slot as usize] = None;
                 self.forget(token).map_or(Cancelled::TooLate, Cancelled::Ending)
             }
-            Place::Slot(_) | Place::Judged(_) => Cancelled::TooLate,
+            Location::Slot(_) | Location::Judged(_) => Cancelled::TooLate,
         }
     }
 

@@ -6,7 +6,7 @@ use manyhands_sync::atomic::Ordering;
 use crate::slots::Phase;
 use crate::state::State;
 use crate::state::seat::Life;
-use crate::task::Place;
+use crate::task::Location;
 
 /// One worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,9 +53,9 @@ impl<T> State<T> {
     pub fn statistics(&mut self, now: u64) -> Statistics {
         self.collect();
         let slots = self.control.slots();
-        let running = self.tasks.values().filter(|task| match task.place {
-            Place::Slot(slot) => slots.state(slot).phase == Phase::Running,
-            Place::Backlog | Place::Judged(_) => false,
+        let running = self.tasks.values().filter(|task| match task.location {
+            Location::Slot(slot) => slots.state(slot).phase == Phase::Running,
+            Location::Backlog | Location::Judged(_) => false,
         });
         let running = running.count();
         let taken = self.seats.iter().filter(|seat| seat.life != Life::Empty);

@@ -66,7 +66,7 @@ pub(crate) enum Kept {
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// Waits in the backlog.
     Backlog,
     /// Has a slot: queued, running or done there.
@@ -83,7 +83,7 @@ pub(crate) struct Task<T> {
     pub(crate) kept: Kept,
     pub(crate) flags: u8,
     pub(crate) options: Option<Box<Options>>,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) attempt: u32,
     pub(crate) sequence: u64,
 }

@@ -6,6 +6,6 @@ mod rounds;
 #[cfg(not(loom))]
 pub(crate) mod waiting;
 
-pub use rounds::{Arrival, BrokenBarrier, Party, Place, Rounds};
+pub use rounds::{Arrival, ArrivalToken, BrokenBarrier, Party, Rounds};
 #[cfg(not(loom))]
 pub use waiting::{Acting, Barrier, NotPassed, Passage};

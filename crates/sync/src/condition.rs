@@ -85,11 +85,11 @@ pub struct Condition {
 pub struct Enlisted<'a> {
     condition: &'a Condition,
     /// `None` when it has been notified, or has given up.
-    place: Option<Place>,
+    slot: Option<WaiterSlot>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum WaiterSlot {
     Listed(Listed),
     /// The table is full: the calls to all there were.
     Unlisted(u64),
@@ -127,11 +127,11 @@ impl Condition {
     /// Makes the caller a waiter: a notification from here on is for it. `timed` says that it will wait with a deadline.
     #[must_use]
     pub fn enlist(&self, timed: bool) -> Enlisted<'_> {
-        let place = match self.site.enlist(WaitKind::Condition, self.key, timed) {
-            Some(listed) => Place::Listed(listed),
-            None => Place::Unlisted(self.calls()),
+        let slot = match self.site.enlist(WaitKind::Condition, self.key, timed) {
+            Some(listed) => WaiterSlot::Listed(listed),
+            None => WaiterSlot::Unlisted(self.calls()),
         };
-        Enlisted { condition: self, place: Some(place) }
+        Enlisted { condition: self, slot: Some(slot) }
     }
 
     /// As [`enlist`](Self::enlist), for a waiter that is knocked for at this process's door `door`. `None` when the table
@@ -223,16 +223,16 @@ impl Enlisted<'_> {
     /// [`Stopped`] when the caller has not been notified; if it has been in the moment in which `waiting` said to stop,
     /// the notification has gone to somebody else.
     pub fn wait(mut self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
-        let ended = match &self.place {
-            Some(Place::Listed(listed)) => self.wait_listed(listed, deadline, waiting),
-            Some(Place::Unlisted(calls)) => self.wait_unlisted(*calls, deadline, waiting),
+        let ended = match &self.slot {
+            Some(WaiterSlot::Listed(listed)) => self.wait_listed(listed, deadline, waiting),
+            Some(WaiterSlot::Unlisted(calls)) => self.wait_unlisted(*calls, deadline, waiting),
             None => Ok(()),
         };
         match ended {
             // Notified after all, at the last moment.
             Err(Stopped::TimedOut) if !self.give_up() => Ok(()),
             Ok(()) => {
-                self.place = None;
+                self.slot = None;
                 Ok(())
             }
             // The drop passes on.
@@ -243,9 +243,9 @@ impl Enlisted<'_> {
     /// Whether it has been notified.
     #[must_use]
     pub fn is_notified(&self) -> bool {
-        match &self.place {
-            Some(Place::Listed(listed)) => listed.is_called(),
-            Some(Place::Unlisted(calls)) => self.condition.calls() != *calls,
+        match &self.slot {
+            Some(WaiterSlot::Listed(listed)) => listed.is_called(),
+            Some(WaiterSlot::Unlisted(calls)) => self.condition.calls() != *calls,
             None => true,
         }
     }
@@ -285,9 +285,9 @@ impl Enlisted<'_> {
 
     /// Gives up being notified; false when it has been already.
     fn give_up(&mut self) -> bool {
-        match self.place.take() {
-            Some(Place::Listed(listed)) => listed.withdraw(),
-            Some(Place::Unlisted(_)) => true,
+        match self.slot.take() {
+            Some(WaiterSlot::Listed(listed)) => listed.withdraw(),
+            Some(WaiterSlot::Unlisted(_)) => true,
             None => false,
         }
     }
@@ -295,7 +295,7 @@ impl Enlisted<'_> {
 
 impl Drop for Enlisted<'_> {
     fn drop(&mut self) {
-        if self.place.is_some() && !self.give_up() {
+        if self.slot.is_some() && !self.give_up() {
             self.condition.notify(1);
         }
     }

@@ -7,7 +7,7 @@ mod loom_models {
     use loom::sync::Arc;
     use loom::thread;
     use manyhands_sync::atomic::{AtomicU32, Ordering};
-    use manyhands_sync::barrier::{Arrival, BrokenBarrier, Party, Place, Rounds};
+    use manyhands_sync::barrier::{Arrival, ArrivalToken, BrokenBarrier, Party, Rounds};
     use manyhands_sync::words::HeapWords;
 
     const DEAD: u64 = 99;
@@ -58,8 +58,8 @@ mod loom_models {
         }
 
         /// A lost wake-up is a deadlock, which loom reports.
-        fn outcome(&self, place: Place) -> Result<usize, BrokenBarrier> {
-            self.sleep_until(|| self.rounds.outcome(place))
+        fn outcome(&self, token: ArrivalToken) -> Result<usize, BrokenBarrier> {
+            self.sleep_until(|| self.rounds.outcome(token))
         }
 
         fn wake(&self, changed: bool) {
@@ -70,12 +70,12 @@ mod loom_models {
 
         fn wait(&self, me: u64) -> Result<usize, BrokenBarrier> {
             match self.arrive(me) {
-                Arrival::Waits(place) => self.outcome(place),
-                Arrival::Acts(place) => {
+                Arrival::Waits(token) => self.outcome(token),
+                Arrival::Acts(token) => {
                     self.acted.fetch_add(1, Ordering::Relaxed);
-                    let passed = self.rounds.pass(place);
+                    let passed = self.rounds.pass(token);
                     self.wake(passed);
-                    if passed { Ok(place.index()) } else { Err(BrokenBarrier) }
+                    if passed { Ok(token.index()) } else { Err(BrokenBarrier) }
                 }
                 Arrival::Full | Arrival::Broken => {
                     self.wake(true);
@@ -164,13 +164,13 @@ mod loom_models {
             let shared = Shared::new(2);
             let other = spawn(&shared, |shared| shared.wait(1));
             let mine = match shared.arrive(2) {
-                Arrival::Waits(place) => {
-                    shared.wake(shared.rounds.expire(place));
-                    shared.outcome(place)
+                Arrival::Waits(token) => {
+                    shared.wake(shared.rounds.expire(token));
+                    shared.outcome(token)
                 }
-                Arrival::Acts(place) => {
-                    shared.wake(shared.rounds.pass(place));
-                    shared.outcome(place)
+                Arrival::Acts(token) => {
+                    shared.wake(shared.rounds.pass(token));
+                    shared.outcome(token)
                 }
                 Arrival::Full | Arrival::Broken => Err(BrokenBarrier),
             };
@@ -212,10 +212,10 @@ mod loom_models {
             let shared = Shared::new(2);
             let party = spawn(&shared, |shared| shared.wait(1));
             // Takes the second place, or the first and then waits for the other to act.
-            if let Arrival::Waits(place) = shared.rounds.arrive(DEAD, |_| false) {
+            if let Arrival::Waits(token) = shared.rounds.arrive(DEAD, |_| false) {
                 let broken = shared.rounds.break_if_dead(is_dead);
                 shared.wake(broken);
-                let _ = shared.sleep_until(|| shared.rounds.outcome(place));
+                let _ = shared.sleep_until(|| shared.rounds.outcome(token));
             }
             let broken = shared.rounds.break_if_dead(is_dead);
             shared.wake(broken);
@@ -231,7 +231,7 @@ mod loom_models {
         loom::model(|| {
             let shared = Shared::new(3);
             let [first, _second] = [7, 8].map(|who| match shared.rounds.arrive(who, |_| false) {
-                Arrival::Waits(place) => place,
+                Arrival::Waits(token) => token,
                 other => panic!("{other:?}"),
             });
             let acts = |arrival| matches!(arrival, Arrival::Acts(_));
@@ -249,25 +249,25 @@ mod loom_models {
     fn a_withdrawal_leaves_room_for_one() {
         model(2, || {
             let shared = Shared::new(2);
-            let Arrival::Waits(place) = shared.rounds.arrive(7, |_| false) else { panic!("alone") };
+            let Arrival::Waits(token) = shared.rounds.arrive(7, |_| false) else { panic!("alone") };
             let parties = [1, 2].map(|me| {
                 spawn(&shared, move |shared| match shared.arrive(me) {
-                    Arrival::Waits(place) => {
+                    Arrival::Waits(token) => {
                         // With the one who withdraws there may be one too many or one too few.
-                        shared.wake(shared.rounds.expire(place));
-                        shared.outcome(place)
+                        shared.wake(shared.rounds.expire(token));
+                        shared.outcome(token)
                     }
-                    Arrival::Acts(place) => {
-                        let passed = shared.rounds.pass(place);
+                    Arrival::Acts(token) => {
+                        let passed = shared.rounds.pass(token);
                         shared.wake(passed);
-                        passed.then_some(place.index()).ok_or(BrokenBarrier)
+                        passed.then_some(token.index()).ok_or(BrokenBarrier)
                     }
                     Arrival::Full | Arrival::Broken => Err(BrokenBarrier),
                 })
             });
-            shared.rounds.withdraw(place);
+            shared.rounds.withdraw(token);
             let passed = parties.map(|party| party.join().expect("no panic").is_ok());
-            let first = shared.rounds.outcome(place).is_some_and(|outcome| outcome.is_ok());
+            let first = shared.rounds.outcome(token).is_some_and(|outcome| outcome.is_ok());
             let count = usize::from(passed[0]) + usize::from(passed[1]);
             // In a round of two that has been passed there were the two others, or one of them and the one who left.
             assert!(count < 2 || first, "{passed:?}, first {first}");

@@ -14,7 +14,7 @@ use ground::{await_that, memory, site, sleep_for_ever, soon, words};
 use manyhands_os::clock;
 use manyhands_os::process::identity;
 use manyhands_sync::SpinPolicy;
-use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
+use manyhands_sync::barrier::{Arrival, ArrivalToken, Barrier, NotPassed, Passage};
 use manyhands_sync::condition::Condition;
 use manyhands_sync::event::Event;
 use manyhands_sync::semaphore::Semaphore;
@@ -307,16 +307,16 @@ fn barrier(parties: usize) -> (Arc<Site>, Barrier) {
     (site, barrier.with_spin(&NO_SPIN))
 }
 
-fn arrive(barrier: &Barrier) -> Place {
+fn arrive(barrier: &Barrier) -> ArrivalToken {
     match barrier.arrive() {
-        Arrival::Waits(place) => place,
+        Arrival::Waits(token) => token,
         other => panic!("{other:?}"),
     }
 }
 
-fn act(barrier: &Barrier) -> Place {
+fn act(barrier: &Barrier) -> ArrivalToken {
     match barrier.arrive() {
-        Arrival::Acts(place) => place,
+        Arrival::Acts(token) => token,
         other => panic!("{other:?}"),
     }
 }
@@ -327,7 +327,7 @@ fn two_pass(barrier: &Barrier, what: &str) {
         barrier.reset();
     }
     let (first, second) = match barrier.arrive() {
-        Arrival::Waits(place) => (place, act(barrier)),
+        Arrival::Waits(token) => (token, act(barrier)),
         other => panic!("{other:?}, {what}"),
     };
     assert!(barrier.pass(second), "{what}");
@@ -343,8 +343,8 @@ fn killed_while_it_arrives() {
         |(site, _)| memory(site),
         |(site, _)| enter(site),
         |(_, barrier)| {
-            let place = arrive(barrier);
-            barrier.withdraw(place);
+            let token = arrive(barrier);
+            barrier.withdraw(token);
         },
         |(_, barrier), what| {
             let had_arrived = barrier.waiting() == 1;
@@ -364,8 +364,8 @@ fn killed_while_it_lets_others_pass() {
     kill_at_every_store(
         || {
             let (site, barrier) = barrier(2);
-            let place = arrive(&barrier);
-            (site, barrier, place)
+            let token = arrive(&barrier);
+            (site, barrier, token)
         },
         |(site, ..)| memory(site),
         |(site, ..)| enter(site),
@@ -373,15 +373,15 @@ fn killed_while_it_lets_others_pass() {
             Ok(Passage::Acts(acting)) => assert_eq!(acting.pass(), Ok(1)),
             other => panic!("{other:?}"),
         },
-        |(_, barrier, place), what| {
+        |(_, barrier, token), what| {
             barrier.break_if_dead();
-            if let Some(outcome) = barrier.outcome(*place) {
+            if let Some(outcome) = barrier.outcome(*token) {
                 assert_eq!(outcome.is_err(), barrier.is_broken(), "{what}");
             } else {
                 // It had not come.
                 assert_eq!(barrier.waiting(), 1, "{what}");
                 assert!(barrier.pass(act(barrier)), "{what}");
-                assert_eq!(barrier.outcome(*place), Some(Ok(0)), "{what}");
+                assert_eq!(barrier.outcome(*token), Some(Ok(0)), "{what}");
             }
             two_pass(barrier, what);
         },
@@ -434,8 +434,8 @@ fn killed_while_it_breaks_and_resets() {
     kill_at_every_store(
         || {
             let (site, barrier) = barrier(2);
-            let place = arrive(&barrier);
-            (site, barrier, place)
+            let token = arrive(&barrier);
+            (site, barrier, token)
         },
         |(site, ..)| memory(site),
         |(site, ..)| enter(site),
@@ -443,8 +443,8 @@ fn killed_while_it_breaks_and_resets() {
             barrier.abort();
             wait_alone(barrier);
         },
-        |(_, barrier, place), what| {
-            let ended = barrier.outcome(*place);
+        |(_, barrier, token), what| {
+            let ended = barrier.outcome(*token);
             assert!(matches!(ended, None | Some(Err(_))), "{ended:?}, {what}");
             barrier.reset();
             two_pass(barrier, what);
@@ -458,21 +458,21 @@ fn killed_while_it_notices_a_death() {
     kill_at_every_store(
         || {
             let (site, barrier) = barrier(3);
-            let place = arrive(&barrier);
+            let token = arrive(&barrier);
             leave_to_the_dead(|| assert_eq!(arrive(&barrier).index(), 1));
-            (site, barrier, place)
+            (site, barrier, token)
         },
         |(site, ..)| memory(site),
         |(site, ..)| enter(site),
         |(_, barrier, _)| assert_eq!(barrier.arrive(), Arrival::Broken),
-        |(_, barrier, place), what| {
+        |(_, barrier, token), what| {
             barrier.break_if_dead();
-            assert!(matches!(barrier.outcome(*place), Some(Err(_))), "{what}");
+            assert!(matches!(barrier.outcome(*token), Some(Err(_))), "{what}");
             barrier.reset();
             let (first, second) = (arrive(barrier), arrive(barrier));
             assert!(barrier.pass(act(barrier)), "{what}");
             assert_eq!(
-                [first, second].map(|place| barrier.outcome(place)),
+                [first, second].map(|token| barrier.outcome(token)),
                 [Some(Ok(0)), Some(Ok(1))],
                 "{what}"
             );

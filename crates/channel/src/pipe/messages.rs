@@ -56,7 +56,7 @@ impl End {
         let stream = self.outgoing().ok_or(SendError::WrongWay)?;
         let message = Message::new(tag, parts);
         let (index, latch) = (self.side.other() as usize, stream.put_latch());
-        let place = blocking::Place {
+        let wait_point = blocking::WaitPoint {
             site: &self.site,
             events: stream.space(),
             key: self.key(index, 2),
@@ -66,7 +66,7 @@ impl End {
             turn_key: self.key(index, 4),
         };
         drive(
-            place,
+            wait_point,
             deadline,
             waiting,
             || latch.holder(),
@@ -174,7 +174,7 @@ impl End {
     ) -> Result<T, RecvError> {
         let stream = self.incoming().ok_or(RecvError::WrongWay)?;
         let (index, latch) = (self.side as usize, stream.get_latch());
-        let place = blocking::Place {
+        let wait_point = blocking::WaitPoint {
             site: &self.site,
             events: stream.items(),
             key: self.key(index, 1),
@@ -186,7 +186,7 @@ impl End {
         // Whoever will wait need not ask at once who is dead: before it sleeps it does.
         let waits = deadline.is_none_or(|deadline| deadline > clock::now());
         drive(
-            place,
+            wait_point,
             deadline,
             waiting,
             || latch.holder(),

@@ -119,7 +119,7 @@ impl Refusal for TaskError {
 
 /// Where an operation waits.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'q> {
+pub(crate) struct WaitPoint<'q> {
     pub(crate) site: &'q Site,
     /// For something to be there.
     pub(crate) events: EventCount<'q>,
@@ -134,14 +134,14 @@ pub(crate) struct Place<'q> {
 /// Calls `once` until nothing stands in its way, and sleeps in between. `holder` is who has the latch, `others` names
 /// those whose death may change what `once` finds.
 pub(crate) fn drive<T, E: Refusal>(
-    place: Place<'_>,
+    wait_point: WaitPoint<'_>,
     deadline: Option<u64>,
     waiting: &mut dyn Waiting,
     holder: impl Fn() -> Option<Identity>,
     others: impl Fn(&mut Owners),
     mut once: impl FnMut(Attempt) -> Result<T, E>,
 ) -> Result<T, E> {
-    let Place { site, events, key, kind, spin, turn, turn_key } = place;
+    let WaitPoint { site, events, key, kind, spin, turn, turn_key } = wait_point;
     // Taken out of the loop, so that an operation that must not wait does not even spin.
     let mut outcome = once(Attempt::Only);
     loop {
@@ -204,7 +204,7 @@ enum Side {
 }
 
 impl Queue {
-    fn place(&self, side: Side) -> Place<'_> {
+    fn wait_point(&self, side: Side) -> WaitPoint<'_> {
         let (events, key, kind) = match side {
             Side::Put => (self.space(), self.space_key(), WaitKind::Put),
             Side::Get => (self.items(), self.items_key(), WaitKind::Get),
@@ -213,7 +213,7 @@ impl Queue {
         let of_consumers = side != Side::Put;
         let turn_key = self.base as u64 + if of_consumers { 5 } else { 4 };
         let turn = self.turn(of_consumers);
-        Place { site: &self.site, events, key, kind, spin: &self.spin, turn, turn_key }
+        WaitPoint { site: &self.site, events, key, kind, spin: &self.spin, turn, turn_key }
     }
 
     fn drive<T, E: Refusal>(
@@ -224,7 +224,7 @@ impl Queue {
         once: impl FnMut(Attempt) -> Result<T, E>,
     ) -> Result<T, E> {
         let holder = || self.holder(side != Side::Put);
-        drive(self.place(side), deadline, waiting, holder, |_| {}, once)
+        drive(self.wait_point(side), deadline, waiting, holder, |_| {}, once)
     }
 
     /// Puts an item in, and waits until that is possible.

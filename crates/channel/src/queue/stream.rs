@@ -31,9 +31,9 @@ use super::layout::{KEEP, StreamPlan, head};
 mod putting;
 mod taking;
 
-/// A place in the stream.
+/// A position in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct Position {
     extent: u32,
     /// Bytes from its beginning, a multiple of 8 up to and including what is usable.
     byte: usize,
@@ -42,7 +42,7 @@ struct Place {
 /// How far a side has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Commit {
-    place: Place,
+    position: Position,
     /// Items up to there, modulo 2³².
     count: u32,
 }
@@ -119,7 +119,7 @@ impl Stream {
 
     /// The most bytes an item can have.
     pub(crate) fn largest(&self) -> usize {
-        // The consumer's extent is never free: in the worst case its end is the producer's place.
+        // The consumer's extent is never free: in the worst case its end is the producer's position.
         let free = self.extents.count() as usize - 1;
         (free * self.extents.usable() - Header::BYTES).min((1 << 40) - 1)
     }
@@ -131,13 +131,13 @@ impl Stream {
         if extent >= self.extents.count() as usize || byte > self.extents.usable() {
             return Err(Corrupt { what: "a position is outside the queue" });
         }
-        Ok(Commit { place: Place { extent: extent as u32, byte }, count: word as u32 })
+        Ok(Commit { position: Position { extent: extent as u32, byte }, count: word as u32 })
     }
 
     #[inline]
     fn pack(&self, commit: Commit) -> u64 {
-        let position = commit.place.extent as usize * self.extents.len() + commit.place.byte;
-        (position as u64 / 8) << 32 | u64::from(commit.count)
+        let at = commit.position.extent as usize * self.extents.len() + commit.position.byte;
+        (at as u64 / 8) << 32 | u64::from(commit.count)
     }
 
     /// The number of items.
@@ -156,7 +156,7 @@ impl Stream {
         let deaths = self.word(head::PUT_DEATHS);
         deaths.store(deaths.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         let commit = self.unpack(self.word(head::PUT_COMMIT).load(Ordering::Relaxed))?;
-        self.extents.rebuild(commit.place.extent)
+        self.extents.rebuild(commit.position.extent)
     }
 
     /// Notes that a consumer died. It left nothing half done here.
@@ -223,7 +223,7 @@ impl Stream {
         // pairs with: take_to
         let got = self.unpack(self.word(head::GOT_COMMIT).load(Ordering::Acquire))?;
         let keep = keep / self.extents.len();
-        Ok(self.extents.trim(put.place.extent, got.place.extent, keep, AT_ONCE)? == AT_ONCE)
+        Ok(self.extents.trim(put.position.extent, got.position.extent, keep, AT_ONCE)? == AT_ONCE)
     }
 
     /// Items ever put in (`PUTS`) or taken out (`GETS`): the counter, set right by the commit that it follows.

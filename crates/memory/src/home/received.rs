@@ -12,13 +12,13 @@ use std::sync::Arc;
 use manyhands_channel::arena::{Block, BlockRef};
 use manyhands_os::memory::{Segment, page_size};
 
-use super::{Hold, Place, Standing, home};
+use super::{Entry, Hold, Mapping, home};
 use crate::sweep::sweep;
 
 /// Whole pages of a block that are this process's own, as long as this value lives.
 #[derive(Debug)]
 pub struct Received {
-    place: Arc<Place>,
+    mapping: Arc<Mapping>,
     block: BlockRef,
     start: usize,
 }
@@ -43,38 +43,38 @@ impl Received {
 
     fn note(block: &Block, pages: Range<usize>) -> Option<Self> {
         let mut home = home();
-        let standing = home.standings.get_mut(&block.segment().number())?;
-        let place = standing.place.upgrade()?;
+        let entry = home.entries.get_mut(&block.segment().number())?;
+        let mapping = entry.mapping.upgrade()?;
         let reference = block.reference();
-        let hold = standing.records.entry(reference);
+        let hold = entry.records.entry(reference);
         hold.or_insert_with(|| Hold { records: 0, block: block.clone() }).records += 1;
-        standing.received.insert(pages.start, Pages { end: pages.end, are_private: false });
+        entry.received.insert(pages.start, Pages { end: pages.end, are_private: false });
         drop(home);
-        Some(Self { place, block: reference, start: pages.start })
+        Some(Self { mapping, block: reference, start: pages.start })
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
         let mut home = home();
-        let Some(standing) = home.standings.get_mut(&self.place.inode) else { return };
-        let pages = standing.received.remove(&self.start).filter(|pages| pages.are_private);
+        let Some(entry) = home.entries.get_mut(&self.mapping.inode) else { return };
+        let pages = entry.received.remove(&self.start).filter(|pages| pages.are_private);
         if let Some(pages) = &pages {
             // Before the memory can be used for anything else, which this process would not see.
-            if self.place.segment().make_common(self.start..pages.end).is_err() {
+            if self.mapping.segment().make_common(self.start..pages.end).is_err() {
                 return; // it stays held for good
             }
         }
-        let own = home.let_go(&self.place, self.block);
+        let own = home.let_go(&self.mapping, self.block);
         drop(home);
         // A child that had it, too, may be dead by now.
         if let Some(arena) = own.filter(|_| pages.is_some()) {
-            sweep(self.place.site(), &arena);
+            sweep(self.mapping.site(), &arena);
         }
     }
 }
 
-impl Standing {
+impl Entry {
     /// Before a fork: has the child get pages of its own.
     pub(super) fn make_received_private(&mut self, segment: &Segment) {
         for (start, pages) in &mut self.received {

@@ -1,13 +1,13 @@
 //! Whether a task that has failed, or whose worker has died, is tried again.
 
 use super::{Openness, State};
-use crate::task::{Death, Outcome, Place, Token};
+use crate::task::{Death, Location, Outcome, Token};
 
 impl<T> State<T> {
     /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
     /// its ticket back. `None`: it runs again (or has been cancelled).
     pub fn judge(&mut self, token: Token, retry: bool) -> Option<T> {
-        let Some(Place::Judged(slot)) = self.tasks.get(token).map(|task| task.place) else {
+        let Some(Location::Judged(slot)) = self.tasks.get(token).map(|task| task.location) else {
             return None;
         };
         if retry && self.tries_again() {

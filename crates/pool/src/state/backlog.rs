@@ -32,8 +32,8 @@ impl Backlog {
         if priority != 0 {
             return self.push(priority, sequence, token);
         }
-        let place = self.usual.partition_point(|(other, _)| *other < sequence);
-        self.usual.insert(place, (sequence, token));
+        let location = self.usual.partition_point(|(other, _)| *other < sequence);
+        self.usual.insert(location, (sequence, token));
     }
 
     /// The next task for which `alive` holds.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::backlog::Backlog;
 use super::{Cancelled, Openness, State};
-use crate::task::{Outcome, Place, Token};
+use crate::task::{Location, Outcome, Token};
 
 impl<T> State<T> {
     /// No task can run any more: all that are known fail with `reason`.
@@ -16,7 +16,7 @@ impl<T> State<T> {
         self.broken = Some(Arc::clone(&reason));
         let tokens: Vec<Token> = self.tasks.keys().collect();
         for token in tokens {
-            if let Place::Slot(slot) | Place::Judged(slot) = self.tasks[token].place {
+            if let Location::Slot(slot) | Location::Judged(slot) = self.tasks[token].location {
                 self.occupants[slot as usize] = None;
                 if self.slots.withdraw(self.entry(slot)) {
                     self.free_slot(slot);
@@ -53,7 +53,7 @@ impl<T> State<T> {
     fn cancel_all(&mut self, running: bool, now: u64) -> Vec<T> {
         // Those without a slot first: otherwise they would move into the slots of those that are withdrawn, and begin.
         let (waiting, placed): (Vec<Token>, Vec<Token>) =
-            self.tasks.keys().partition(|token| self.tasks[*token].place == Place::Backlog);
+            self.tasks.keys().partition(|token| self.tasks[*token].location == Location::Backlog);
         let mut tickets = Vec::new();
         for token in waiting.into_iter().chain(placed) {
             match self.cancel(token, running, now) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::plan::Action;
 use super::{Openness, Refused, State};
-use crate::task::{Place, Token};
+use crate::task::{Location, Token};
 
 /// The tasks whose next attempt waits. Tokens of tasks that have ended since stay behind and are skipped.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl<T> State<T> {
     /// Takes a task without a slot out of the way until its pause is over; at once if there is none.
     pub(super) fn put_off(&mut self, token: Token) {
         let task = &mut self.tasks[token];
-        task.place = Place::Backlog;
+        task.location = Location::Backlog;
         if task.pause() > 0 {
             self.put_off.fresh.push(token);
         } else {

@@ -9,7 +9,7 @@ use super::State;
 use super::stillborn::Stillborn;
 use crate::control::SLOTS;
 use crate::slots::{Encoding, Phase, flag};
-use crate::task::{Finished, Harvest, Outcome, Place, Speech, Token};
+use crate::task::{Finished, Harvest, Location, Outcome, Speech, Token};
 
 impl<T> State<T> {
     /// Collects what workers have finished into the stash and refills the slots.
@@ -56,7 +56,7 @@ impl<T> State<T> {
         };
         let raised = head.flags & flag::RAISED != 0;
         if raised && self.tasks[token].may_retry() {
-            self.tasks[token].place = Place::Judged(slot);
+            self.tasks[token].location = Location::Judged(slot);
             self.deliver(Finished { token, ticket: None, outcome });
             return;
         }

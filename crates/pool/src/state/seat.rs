@@ -11,7 +11,7 @@ use manyhands_channel::words::SegmentWords;
 use super::{Openness, State};
 use crate::control::{SLOTS, SeatRecord};
 use crate::slots::Phase;
-use crate::task::{Death, Place, Token};
+use crate::task::{Death, Location, Token};
 
 /// Most workers of one pool.
 pub const MOST_SEATS: usize = 511;
@@ -204,7 +204,7 @@ impl<T> State<T> {
     /// Process id of the worker that runs a task, if one does.
     #[must_use]
     pub fn worker_of(&self, token: Token) -> Option<i32> {
-        let Place::Slot(slot) = self.tasks.get(token)?.place else { return None };
+        let Location::Slot(slot) = self.tasks.get(token)?.location else { return None };
         let participant = self.slots.state(slot).participant;
         self.seats.iter().find(|seat| seat.participant == participant)?.pid()
     }

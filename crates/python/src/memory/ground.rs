@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use manyhands_channel::arena::{Arena, BlockRef};
 use manyhands_memory::ground::{Ground, SMALLEST_LIMIT, ZYGOTE};
-use manyhands_memory::home::Place;
+use manyhands_memory::home::Mapping;
 use manyhands_memory::layout::region;
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{self, Pidfd};
@@ -26,8 +26,8 @@ static OWN: Mutex<Option<(u32, Arc<Ground>)>> = Mutex::new(None);
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 /// The segment of the parent, in a zygote and its workers.
 static PARENT: OnceLock<Arc<Segment>> = OnceLock::new();
-/// The parent's arena as this worker sees it, and the place that it belongs to.
-static PARENT_ARENA: OnceLock<(Arc<Arena>, Arc<Place>)> = OnceLock::new();
+/// The parent's arena as this worker sees it, and the mapping that it belongs to.
+static PARENT_ARENA: OnceLock<(Arc<Arena>, Arc<Mapping>)> = OnceLock::new();
 
 /// The ground of this process, laid when first needed. A forked child lays its own.
 pub(crate) fn own() -> PyResult<Arc<Ground>> {
@@ -111,8 +111,8 @@ pub(crate) fn join_parent(participant: u16) -> PyResult<Arc<Arena>> {
     let arena = Arena::attach(Arc::clone(segment), region(segment), participant.into())?;
     let arena = Arc::new(arena);
     let site = Site::attach(Arc::clone(segment)).map_err(std::io::Error::from)?;
-    let place = Place::register_as(participant, site, Arc::clone(&arena))?;
-    Ok(Arc::clone(&PARENT_ARENA.get_or_init(|| (arena, place)).0))
+    let mapping = Mapping::register_as(participant, site, Arc::clone(&arena))?;
+    Ok(Arc::clone(&PARENT_ARENA.get_or_init(|| (arena, mapping)).0))
 }
 
 /// Zygote: the content of a block.

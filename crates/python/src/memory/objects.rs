@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use manyhands_channel::arena::BlockRef;
-use manyhands_memory::home::{self, Place, RecordError};
+use manyhands_memory::home::{self, Mapping, RecordError};
 use manyhands_os::memory::{self, Segment};
 use manyhands_os::process;
 use manyhands_sync::names::{self, Kind, NameError, Wanted};
@@ -42,14 +42,14 @@ struct Inner {
 /// What holds the words.
 enum Ground {
     Block(Arc<home::Record>),
-    Segment(Arc<Place>),
+    Segment(Arc<Mapping>),
 }
 
 impl Ground {
-    fn place(&self) -> &Arc<Place> {
+    fn mapping(&self) -> &Arc<Mapping> {
         match self {
-            Self::Block(record) => record.place(),
-            Self::Segment(place) => place,
+            Self::Block(record) => record.mapping(),
+            Self::Segment(mapping) => mapping,
         }
     }
 }
@@ -61,7 +61,7 @@ impl Record {
 
     /// The site of its segment.
     pub(crate) fn site(&self) -> &Arc<Site> {
-        self.inner.ground.place().site()
+        self.inner.ground.mapping().site()
     }
 
     /// The words.
@@ -98,11 +98,11 @@ impl Record {
     /// [reference](Self::reference) until it has been opened.
     pub(crate) fn block_address(&self) -> Option<BlockAddress> {
         let Ground::Block(record) = &self.inner.ground else { return None };
-        let place = record.place();
+        let mapping = record.place();
         Some(BlockAddress {
             pid: process::pid(),
-            fd: place.segment().fd().as_raw_fd(),
-            inode: place.inode(),
+            fd: mapping.segment().fd().as_raw_fd(),
+            inode: mapping.inode(),
             block: record.reference().to_bits(),
         })
     }
@@ -119,7 +119,7 @@ impl Record {
             }
             Ground::Segment(_) => 0,
         };
-        address_of(py, self.inner.ground.place(), reference, self.name())
+        address_of(py, self.inner.ground.mapping(), reference, self.name())
     }
 }
 
@@ -130,23 +130,23 @@ pub(crate) struct Mapped {
 }
 
 struct Whole {
-    place: Arc<Place>,
+    mapping: Arc<Mapping>,
     name: Option<String>,
 }
 
 impl Mapped {
-    fn new(place: Arc<Place>, name: Option<&str>) -> Self {
-        Self { inner: Arc::new(Whole { place, name: name.map(ToOwned::to_owned) }) }
+    fn new(mapping: Arc<Mapping>, name: Option<&str>) -> Self {
+        Self { inner: Arc::new(Whole { mapping, name: name.map(ToOwned::to_owned) }) }
     }
 
     /// The site that it begins with.
     pub(crate) fn site(&self) -> &Arc<Site> {
-        self.inner.place.site()
+        self.inner.mapping.site()
     }
 
     /// The segment.
     pub(crate) fn segment(&self) -> &Arc<Segment> {
-        self.inner.place.segment()
+        self.inner.mapping.segment()
     }
 
     /// What comes behind the site.
@@ -162,18 +162,18 @@ impl Mapped {
     /// By which [`open_segment`] finds it in another process, as long as somebody has it.
     pub(crate) fn address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         ground::refer_to(self.inner.clone());
-        address_of(py, &self.inner.place, 0, self.name())
+        address_of(py, &self.inner.mapping, 0, self.name())
     }
 }
 
 /// (process, descriptor there, number of the memfd, reference to the block or 0, name or None)
 fn address_of<'py>(
     py: Python<'py>,
-    place: &Place,
+    mapping: &Mapping,
     reference: u64,
     name: Option<&str>,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    (process::pid(), place.segment().fd().as_raw_fd(), place.inode(), reference, name).into_pyobject(py)
+    (process::pid(), mapping.segment().fd().as_raw_fd(), mapping.inode(), reference, name).into_pyobject(py)
 }
 
 type Address = (i32, i32, u64, u64, Option<String>);
@@ -244,12 +244,12 @@ pub(crate) fn record(
         return Ok(record);
     };
     let body = bytes(words)?;
-    let (place, created) = place(kind, Some(name), parameters, body, |site| {
+    let (mapping, created) = mapping(kind, Some(name), parameters, body, |site| {
         site.segment().commit(SITE_BYTES..SITE_BYTES + body)?;
         Ok(initialise(site, &words_of(site, words))?)
     })?;
-    let shared = words_of(place.site(), words);
-    Ok(Record::new(Ground::Segment(place), shared, Some(name), created))
+    let shared = words_of(mapping.site(), words);
+    Ok(Record::new(Ground::Segment(mapping), shared, Some(name), created))
 }
 
 /// The record of this name, made with whatever parameters stand for [`ANY`]; `None` when there is none. `words` says how
@@ -260,12 +260,12 @@ pub(crate) fn named_record(
     parameters: &[u64],
     words: impl FnOnce(&Site) -> Option<usize>,
 ) -> PyResult<Option<Record>> {
-    let Some(place) = named_place(kind, name, parameters)? else { return Ok(None) };
-    let least = words(place.site()).map(|words| bytes(words).map(|bytes| (words, bytes))).transpose()?;
-    match least.filter(|(_, bytes)| SITE_BYTES.saturating_add(*bytes) <= place.segment().len()) {
+    let Some(mapping) = named_mapping(kind, name, parameters)? else { return Ok(None) };
+    let least = words(mapping.site()).map(|words| bytes(words).map(|bytes| (words, bytes))).transpose()?;
+    match least.filter(|(_, bytes)| SITE_BYTES.saturating_add(*bytes) <= mapping.segment().len()) {
         Some((words, _)) => {
-            let shared = words_of(place.site(), words);
-            Ok(Some(Record::new(Ground::Segment(place), shared, Some(name), false)))
+            let shared = words_of(mapping.site(), words);
+            Ok(Some(Record::new(Ground::Segment(mapping), shared, Some(name), false)))
         }
         None => Err(PyValueError::new_err(format!("the {kind} named {name:?} is damaged"))),
     }
@@ -273,14 +273,14 @@ pub(crate) fn named_record(
 
 /// The segment of this name, made with whatever parameters stand for [`ANY`]; `None` when there is none.
 pub(crate) fn named_segment(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<Mapped>> {
-    Ok(named_place(kind, name, parameters)?.map(|place| Mapped::new(place, Some(name))))
+    Ok(named_mapping(kind, name, parameters)?.map(|mapping| Mapped::new(mapping, Some(name))))
 }
 
-fn named_place(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<Arc<Place>>> {
+fn named_mapping(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<Arc<Mapping>>> {
     let wanted = Wanted { kind, name: Some(name), parameters: all(parameters), body: 0 };
     let never = |_: &Arc<Site>| Err(std::io::Error::other("what is only opened was made"));
     match Python::attach(|py| py.detach(|| names::make_or_open(&wanted, never))) {
-        Ok(found) => Ok(Some(Place::register(found.site, None)?)),
+        Ok(found) => Ok(Some(Mapping::register(found.site, None)?)),
         Err(NameError::NotMade { .. }) => Ok(None),
         Err(error) => Err(name_refusal(error)),
     }
@@ -304,14 +304,14 @@ pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) 
 }
 
 fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize) -> PyResult<Record> {
-    let place = Place::find(pid, fd, inode).map_err(name_refusal)?;
+    let mapping = Mapping::find(pid, fd, inode).map_err(name_refusal)?;
     if reference == 0 {
-        check_kind(&place, kind, SITE_BYTES + bytes(words)?)?;
-        let shared = words_of(place.site(), words);
-        return Ok(Record::new(Ground::Segment(place), shared, name.as_deref(), false));
+        check_kind(&mapping, kind, SITE_BYTES + bytes(words)?)?;
+        let shared = words_of(mapping.site(), words);
+        return Ok(Record::new(Ground::Segment(mapping), shared, name.as_deref(), false));
     }
-    check_kind(&place, Kind::Ground, 0)?;
-    let record = home::Record::open(&place, BlockRef::from_bits(reference), kind, bytes(words)?);
+    check_kind(&mapping, Kind::Ground, 0)?;
+    let record = home::Record::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
     let record = record.map_err(refusal)?;
     let shared = record.words();
     Ok(Record::new(Ground::Block(Arc::new(record)), shared, None, false))
@@ -327,8 +327,8 @@ pub(crate) fn new_segment(
     body: usize,
     lay_out: impl FnOnce(&Arc<Site>) -> PyResult<()> + Send,
 ) -> PyResult<Mapped> {
-    let (place, _) = place(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
-    Ok(Mapped::new(place, name))
+    let (mapping, _) = mapping(kind, name, parameters, body, |site| Ok(lay_out(site)?))?;
+    Ok(Mapped::new(mapping, name))
 }
 
 /// As [`new_segment`], with as much room as can be had: a body of `most` bytes or, where addresses are limited, less, down
@@ -356,24 +356,24 @@ pub(crate) fn roomy_segment(
 /// The segment with this address, which must be of this kind.
 pub(crate) fn open_segment(address: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Mapped> {
     let (pid, fd, inode, _, name) = parse(address)?;
-    let place = Place::find(pid, fd, inode).map_err(name_refusal)?;
-    check_kind(&place, kind, 0)?;
-    Ok(Mapped::new(place, name.as_deref()))
+    let mapping = Mapping::find(pid, fd, inode).map_err(name_refusal)?;
+    check_kind(&mapping, kind, 0)?;
+    Ok(Mapped::new(mapping, name.as_deref()))
 }
 
-fn place(
+fn mapping(
     kind: Kind,
     name: Option<&str>,
     parameters: &[u64],
     body: usize,
     lay_out: impl FnOnce(&Arc<Site>) -> std::io::Result<()> + Send,
-) -> PyResult<(Arc<Place>, bool)> {
+) -> PyResult<(Arc<Mapping>, bool)> {
     let wanted = Wanted { kind, name, parameters: all(parameters), body };
     // Without the interpreter: another process that makes or opens the same name is waited for. `lay_out` must not ask for
     // it either, as a thread that has it may be about to fork and wait for us.
     let found = Python::attach(|py| py.detach(|| names::make_or_open(&wanted, lay_out)));
     let found = found.map_err(name_refusal)?;
-    Ok((Place::register(found.site, None)?, found.created))
+    Ok((Mapping::register(found.site, None)?, found.created))
 }
 
 /// What to say where something should be opened that nobody has.
@@ -397,8 +397,8 @@ fn words_of(site: &Arc<Site>, words: usize) -> SegmentWords {
     SegmentWords::new(Arc::clone(site.segment()), SITE_BYTES, words)
 }
 
-fn check_kind(place: &Place, kind: Kind, least: usize) -> PyResult<()> {
-    let is = Kind::from_number(place.site().kind());
+fn check_kind(mapping: &Mapping, kind: Kind, least: usize) -> PyResult<()> {
+    let is = Kind::from_number(mapping.site().kind());
     if is != Some(kind) {
         let is = is.map_or_else(
             || "of a kind that this version of manyhands does not know".to_owned(),
@@ -406,7 +406,7 @@ fn check_kind(place: &Place, kind: Kind, least: usize) -> PyResult<()> {
         );
         return Err(PyValueError::new_err(format!("the shared object is {is}, not a {kind}")));
     }
-    if place.segment().len() < least {
+    if mapping.segment().len() < least {
         return Err(PyValueError::new_err(format!("the shared {kind} is of another size or version")));
     }
     Ok(())

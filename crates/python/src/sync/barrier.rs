@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use manyhands_sync::EventCount;
-use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage, Place};
+use manyhands_sync::barrier::{Arrival, ArrivalToken, Barrier, NotPassed, Passage};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::Stopped;
@@ -18,7 +18,7 @@ use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BarrierBase", module.py().get_type::<BarrierBase>())?;
-    module.add_class::<BarrierPlace>()
+    module.add_class::<BarrierArrival>()
 }
 
 /// The native half of `manyhands.Barrier`.
@@ -30,8 +30,8 @@ pub(crate) struct BarrierBase {
 
 /// The place of a coroutine that has arrived.
 #[pyclass(frozen, module = "manyhands._native")]
-pub(crate) struct BarrierPlace {
-    place: Place,
+pub(crate) struct BarrierArrival {
+    token: ArrivalToken,
 }
 
 impl Awaited for BarrierBase {
@@ -156,40 +156,40 @@ impl BarrierBase {
     }
 
     /// A coroutine arrives: what it finds ("waits", "acts", "full"), and its place.
-    fn _arrive(&self, py: Python<'_>) -> PyResult<(&'static str, Option<BarrierPlace>)> {
+    fn _arrive(&self, py: Python<'_>) -> PyResult<(&'static str, Option<BarrierArrival>)> {
         match self.barrier.arrive() {
-            Arrival::Waits(place) => Ok(("waits", Some(BarrierPlace { place }))),
-            Arrival::Acts(place) => Ok(("acts", Some(BarrierPlace { place }))),
+            Arrival::Waits(token) => Ok(("waits", Some(BarrierArrival { token }))),
+            Arrival::Acts(token) => Ok(("acts", Some(BarrierArrival { token }))),
             Arrival::Full => Ok(("full", None)),
             Arrival::Broken => Err(broken(py)),
         }
     }
 
     /// The index of a coroutine that has passed; None while it waits.
-    fn _outcome(&self, py: Python<'_>, place: &BarrierPlace) -> PyResult<Option<usize>> {
+    fn _outcome(&self, py: Python<'_>, token: &BarrierArrival) -> PyResult<Option<usize>> {
         self.barrier.break_if_dead();
-        self.barrier.outcome(place.place).transpose().map_err(|_| broken(py))
+        self.barrier.outcome(token.token).transpose().map_err(|_| broken(py))
     }
 
     /// Lets all go on, by the coroutine that had to act: its index.
-    fn _pass(&self, py: Python<'_>, place: &BarrierPlace) -> PyResult<usize> {
-        let passed = self.barrier.pass(place.place);
-        if passed { Ok(place.place.index()) } else { Err(broken(py)) }
+    fn _pass(&self, py: Python<'_>, token: &BarrierArrival) -> PyResult<usize> {
+        let passed = self.barrier.pass(token.token);
+        if passed { Ok(token.token.index()) } else { Err(broken(py)) }
     }
 
     /// Breaks the barrier: the action of the coroutine that had to act has failed.
-    fn _fail(&self, place: &BarrierPlace) {
-        self.barrier.fail(place.place);
+    fn _fail(&self, token: &BarrierArrival) {
+        self.barrier.fail(token.token);
     }
 
     /// A coroutine's time is up; false if all have arrived.
-    fn _expire(&self, place: &BarrierPlace) -> bool {
-        self.barrier.expire(place.place)
+    fn _expire(&self, token: &BarrierArrival) -> bool {
+        self.barrier.expire(token.token)
     }
 
     /// A coroutine takes its arrival back.
-    fn _withdraw(&self, place: &BarrierPlace) {
-        self.barrier.withdraw(place.place);
+    fn _withdraw(&self, token: &BarrierArrival) {
+        self.barrier.withdraw(token.token);
     }
 
     /// Break the barrier: parties that wait, and those that come until it is `reset`, get `threading.BrokenBarrierError`.

@@ -17,7 +17,7 @@ use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ConditionBase", module.py().get_type::<ConditionBase>())?;
-    module.add_class::<ConditionPlace>()
+    module.add_class::<ConditionWaiter>()
 }
 
 /// The native half of `manyhands.Condition`.
@@ -105,14 +105,14 @@ impl ConditionBase {
     }
 
     /// A place for a coroutine.
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionPlace> {
+    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionWaiter> {
         let Some(enlisted) = slf.get().condition.enlist_async(door) else {
             return Err(PyRuntimeError::new_err(format!(
                 "too many threads and coroutines are waiting in one shared segment: the limit is {MOST_WAITERS}"
             )));
         };
         let number = enlisted.call_number();
-        Ok(ConditionPlace { of: slf.clone().unbind(), number, enlisted: Mutex::new(Some(enlisted)) })
+        Ok(ConditionWaiter { of: slf.clone().unbind(), number, enlisted: Mutex::new(Some(enlisted)) })
     }
 }
 
@@ -143,13 +143,13 @@ impl ConditionBase {
 
 /// A coroutine's place among those who wait for a condition.
 #[pyclass(frozen, module = "manyhands._native")]
-pub(crate) struct ConditionPlace {
+pub(crate) struct ConditionWaiter {
     of: Py<ConditionBase>,
     number: u64,
     enlisted: Mutex<Option<AsyncEnlisted>>,
 }
 
-impl ConditionPlace {
+impl ConditionWaiter {
     fn enlisted(&self) -> MutexGuard<'_, Option<AsyncEnlisted>> {
         // Nothing that runs under it panics half-way.
         self.enlisted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,7 +157,7 @@ impl ConditionPlace {
 }
 
 #[pymethods]
-impl ConditionPlace {
+impl ConditionWaiter {
     /// What a call for it says.
     #[getter]
     fn call_number(&self) -> u64 {
@@ -181,7 +181,7 @@ impl ConditionPlace {
     }
 }
 
-impl Drop for ConditionPlace {
+impl Drop for ConditionWaiter {
     fn drop(&mut self) {
         self.leave(false);
     }

@@ -158,13 +158,13 @@ pub enum Party {
 
 /// A party's place in a round, from [`Rounds::arrive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ArrivalToken {
     round: u64,
     index: usize,
     cell: u64,
 }
 
-impl Place {
+impl ArrivalToken {
     /// The number of the place, below the number of parties; everybody in a round has another one.
     #[must_use]
     pub fn index(&self) -> usize {
@@ -182,9 +182,9 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Others are missing: wait until [`Rounds::outcome`] says something.
-    Waits(Place),
+    Waits(ArrivalToken),
     /// All have arrived, and the caller must act and then [`pass`](Rounds::pass) or [`fail`](Rounds::fail).
-    Acts(Place),
+    Acts(ArrivalToken),
     /// All have arrived and somebody acts: try again in the next round.
     Full,
     /// The barrier is broken.
@@ -297,18 +297,18 @@ impl<W: Words> Rounds<W> {
             // Full: the last to arrive has not said so yet. Or the round has ended just now.
             return Arrival::Full;
         };
-        let place = Place { round: state.round(), index, cell: state.cell(me) };
+        let token = ArrivalToken { round: state.round(), index, cell: state.cell(me) };
         self.start_word(index).store(state.start(me), Ordering::Relaxed);
         // Two who take the last two cells: at least one of them sees both.
         fence(Ordering::SeqCst);
         if self.parties_in(state).count() < self.parties {
-            return Arrival::Waits(place);
+            return Arrival::Waits(token);
         }
         if self.parties_in(state).any(is_dead) && self.exchange(state, state.broken()) {
             return Arrival::Broken;
         }
         // Whoever it was instead: the outcome will tell.
-        if self.exchange(state, state.acting(index)) { Arrival::Acts(place) } else { Arrival::Waits(place) }
+        if self.exchange(state, state.acting(index)) { Arrival::Acts(token) } else { Arrival::Waits(token) }
     }
 
     /// Takes the first cell that is free in the round of `state`; none when that round is over.
@@ -335,55 +335,55 @@ impl<W: Words> Rounds<W> {
 
     /// Lets all pass: the next round begins. False when the round has been broken or reset; so is the caller then.
     #[must_use]
-    pub fn pass(&self, place: Place) -> bool {
+    pub fn pass(&self, token: ArrivalToken) -> bool {
         let state = self.state();
-        self.acts(state, place) && self.exchange(state, state.next(true))
+        self.acts(state, token) && self.exchange(state, state.next(true))
     }
 
     /// Breaks the barrier because acting failed. Returns whether it was not broken or reset before.
-    pub fn fail(&self, place: Place) -> bool {
+    pub fn fail(&self, token: ArrivalToken) -> bool {
         let state = self.state();
-        self.acts(state, place) && self.exchange(state, state.broken())
+        self.acts(state, token) && self.exchange(state, state.broken())
     }
 
-    fn acts(&self, state: State, place: Place) -> bool {
-        state.phase() == Phase::Acting && (state.round(), state.actor()) == (place.round, place.index)
+    fn acts(&self, state: State, token: ArrivalToken) -> bool {
+        state.phase() == Phase::Acting && (state.round(), state.actor()) == (token.round, token.index)
     }
 
-    /// How the round of `place` ended; `None` while it lasts. With the index if it was passed.
+    /// How the round of `token` ended; `None` while it lasts. With the index if it was passed.
     ///
     /// # Errors
     /// When it was broken or reset.
-    pub fn outcome(&self, place: Place) -> Option<Result<usize, BrokenBarrier>> {
+    pub fn outcome(&self, token: ArrivalToken) -> Option<Result<usize, BrokenBarrier>> {
         let state = self.state();
-        let later = state.round().wrapping_sub(place.round) & ROUND;
+        let later = state.round().wrapping_sub(token.round) & ROUND;
         if later == 0 {
             return (state.phase() == Phase::Broken).then_some(Err(BrokenBarrier));
         }
         let passed = if later <= HISTORY {
             state.history() >> (later - 1) & 1 == 1
         } else {
-            self.words.word(RESET).load(Ordering::Relaxed) < place.round
+            self.words.word(RESET).load(Ordering::Relaxed) < token.round
         };
-        Some(if passed { Ok(place.index) } else { Err(BrokenBarrier) })
+        Some(if passed { Ok(token.index) } else { Err(BrokenBarrier) })
     }
 
     /// Gives the place back without breaking the barrier, as after an interrupt. When all had arrived already, the
     /// round goes on without the caller.
-    pub fn withdraw(&self, place: Place) {
+    pub fn withdraw(&self, token: ArrivalToken) {
         let number = self.words.word(WITHDRAWALS).fetch_add(1, Ordering::Relaxed);
         // Of no round, as there is no round 0.
         let left = number & PROCESS;
-        let cell = self.cell(place.index);
+        let cell = self.cell(token.index);
         // It may be another's by now. Nothing is told to anybody by this.
-        let _ = cell.compare_exchange(place.cell, left, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = cell.compare_exchange(token.cell, left, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Breaks the round of `place` because its time is over, unless it has ended, or all have arrived and it is about
+    /// Breaks the round of `token` because its time is over, unless it has ended, or all have arrived and it is about
     /// to. Returns whether it did.
-    pub fn expire(&self, place: Place) -> bool {
+    pub fn expire(&self, token: ArrivalToken) -> bool {
         let state = self.state();
-        let mine = state.round() == place.round && state.phase() == Phase::Filling;
+        let mine = state.round() == token.round && state.phase() == Phase::Filling;
         mine && self.exchange(state, state.broken())
     }
 
@@ -479,16 +479,16 @@ mod tests {
         false
     }
 
-    fn wait(rounds: &Rounds<HeapWords>, who: u64) -> Place {
+    fn wait(rounds: &Rounds<HeapWords>, who: u64) -> ArrivalToken {
         match rounds.arrive(who, nobody) {
-            Arrival::Waits(place) => place,
+            Arrival::Waits(token) => token,
             other => panic!("{other:?}"),
         }
     }
 
-    fn act(rounds: &Rounds<HeapWords>, who: u64) -> Place {
+    fn act(rounds: &Rounds<HeapWords>, who: u64) -> ArrivalToken {
         match rounds.arrive(who, nobody) {
-            Arrival::Acts(place) => place,
+            Arrival::Acts(token) => token,
             other => panic!("{other:?}"),
         }
     }
@@ -505,7 +505,7 @@ mod tests {
             assert_eq!(rounds.arrive(ME, nobody), Arrival::Full);
             assert!(!rounds.expire(first), "too late for that");
             assert!(rounds.pass(third));
-            let outcomes = [first, second, third].map(|place| rounds.outcome(place));
+            let outcomes = [first, second, third].map(|token| rounds.outcome(token));
             assert_eq!(outcomes, [Some(Ok(0)), Some(Ok(1)), Some(Ok(2))]);
         }
         assert_eq!((rounds.waiting(), rounds.is_broken()), (0, false));
@@ -515,35 +515,35 @@ mod tests {
     fn one_party_always_passes() {
         let rounds = rounds(1);
         for _ in 0..3 {
-            let place = act(&rounds, ME);
-            assert!(rounds.pass(place));
-            assert_eq!(rounds.outcome(place), Some(Ok(0)));
+            let token = act(&rounds, ME);
+            assert!(rounds.pass(token));
+            assert_eq!(rounds.outcome(token), Some(Ok(0)));
         }
     }
 
     #[test]
     fn broken_until_reset() {
         let rounds = rounds(2);
-        let place = wait(&rounds, ME);
+        let token = wait(&rounds, ME);
         assert!(rounds.abort());
         assert!(!rounds.abort());
-        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        assert_eq!(rounds.outcome(token), Some(Err(BrokenBarrier)));
         assert_eq!(rounds.arrive(OTHER, nobody), Arrival::Broken);
         rounds.reset();
-        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
-        let (place, other) = (wait(&rounds, ME), act(&rounds, OTHER));
+        assert_eq!(rounds.outcome(token), Some(Err(BrokenBarrier)));
+        let (token, other) = (wait(&rounds, ME), act(&rounds, OTHER));
         assert!(rounds.pass(other));
-        assert_eq!(rounds.outcome(place), Some(Ok(0)));
+        assert_eq!(rounds.outcome(token), Some(Ok(0)));
     }
 
     #[test]
     fn a_reset_breaks_for_those_who_wait() {
         let rounds = rounds(3);
-        let place = wait(&rounds, ME);
+        let token = wait(&rounds, ME);
         rounds.reset();
-        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        assert_eq!(rounds.outcome(token), Some(Err(BrokenBarrier)));
         assert_eq!((rounds.waiting(), rounds.is_broken()), (0, false));
-        rounds.withdraw(place);
+        rounds.withdraw(token);
         let _ = (wait(&rounds, ME), wait(&rounds, ME));
         let acting = act(&rounds, ME);
         rounds.reset();
@@ -583,9 +583,9 @@ mod tests {
     #[test]
     fn time_over_breaks() {
         let rounds = rounds(2);
-        let place = wait(&rounds, ME);
-        assert!(rounds.expire(place));
-        assert!(!rounds.expire(place) && rounds.is_broken());
+        let token = wait(&rounds, ME);
+        assert!(rounds.expire(token));
+        assert!(!rounds.expire(token) && rounds.is_broken());
     }
 
     #[test]
@@ -606,12 +606,12 @@ mod tests {
     fn the_dead_break_it() {
         let dead = |who| who == Party::Known(OTHER);
         let rounds = rounds(3);
-        let place = wait(&rounds, ME);
+        let token = wait(&rounds, ME);
         assert!(!rounds.break_if_dead(dead));
         let _ = wait(&rounds, OTHER);
         assert_eq!(rounds.relied_on().collect::<Vec<_>>(), [Party::Known(ME), Party::Known(OTHER)]);
         assert!(rounds.break_if_dead(dead));
-        assert_eq!(rounds.outcome(place), Some(Err(BrokenBarrier)));
+        assert_eq!(rounds.outcome(token), Some(Err(BrokenBarrier)));
         rounds.reset();
         let _ = (wait(&rounds, OTHER), wait(&rounds, ME));
         assert_eq!(rounds.arrive(ME, dead), Arrival::Broken);
@@ -626,21 +626,21 @@ mod tests {
     fn who_looks_late_knows_how_it_ended() {
         let rounds = rounds(1);
         let pass = || {
-            let place = act(&rounds, ME);
-            assert!(rounds.pass(place));
-            place
+            let token = act(&rounds, ME);
+            assert!(rounds.pass(token));
+            token
         };
         let reset = || {
-            let place = act(&rounds, ME);
+            let token = act(&rounds, ME);
             rounds.reset();
-            place
+            token
         };
         let before = pass();
         let (broken, mixed) = (reset(), [pass(), reset(), pass(), pass(), reset()]);
-        let outcomes = mixed.map(|place| rounds.outcome(place).expect("ended").is_ok());
+        let outcomes = mixed.map(|token| rounds.outcome(token).expect("ended").is_ok());
         assert_eq!(outcomes, [true, false, true, true, false]);
         let later: Vec<_> = (0..100).map(|_| pass()).collect();
-        assert!(later.into_iter().all(|place| rounds.outcome(place) == Some(Ok(0))));
+        assert!(later.into_iter().all(|token| rounds.outcome(token) == Some(Ok(0))));
         assert_eq!(rounds.outcome(broken), Some(Err(BrokenBarrier)));
         assert_eq!(rounds.outcome(before), Some(Err(BrokenBarrier)), "nobody knows any more");
     }

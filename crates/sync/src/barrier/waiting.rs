@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use manyhands_os::process::{Identity, identity};
 
-use super::{Arrival, BrokenBarrier, Party, Place, Rounds};
+use super::{Arrival, ArrivalToken, BrokenBarrier, Party, Rounds};
 use crate::site::{Site, WaitKind};
 use crate::site_error::SiteError;
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
@@ -80,7 +80,7 @@ pub enum NotPassed {
 #[derive(Debug)]
 pub struct Acting<'a> {
     barrier: &'a Barrier,
-    place: Place,
+    token: ArrivalToken,
     done: bool,
 }
 
@@ -91,14 +91,14 @@ impl Acting<'_> {
     /// When the barrier was broken or reset while the caller acted.
     pub fn pass(mut self) -> Result<usize, BrokenBarrier> {
         self.done = true;
-        if self.barrier.pass(self.place) { Ok(self.place.index()) } else { Err(BrokenBarrier) }
+        if self.barrier.pass(self.token) { Ok(self.token.index()) } else { Err(BrokenBarrier) }
     }
 }
 
 impl Drop for Acting<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.barrier.fail(self.place);
+            self.barrier.fail(self.token);
         }
     }
 }
@@ -151,20 +151,20 @@ impl Barrier {
     /// # Errors
     /// [`NotPassed`].
     pub fn wait(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<Passage<'_>, NotPassed> {
-        let place = match self.arrive_and_wait(waiting)? {
-            Arrival::Acts(place) => return Ok(Passage::Acts(Acting { barrier: self, place, done: false })),
-            Arrival::Waits(place) => place,
+        let token = match self.arrive_and_wait(waiting)? {
+            Arrival::Acts(token) => return Ok(Passage::Acts(Acting { barrier: self, token, done: false })),
+            Arrival::Waits(token) => token,
             Arrival::Full | Arrival::Broken => return Err(NotPassed::Broken),
         };
-        let mut ended = self.wait_for_outcome(place, deadline, waiting);
-        if matches!(ended, Err(Stopped::TimedOut)) && !self.expire(place) {
+        let mut ended = self.wait_for_outcome(token, deadline, waiting);
+        if matches!(ended, Err(Stopped::TimedOut)) && !self.expire(token) {
             // All have arrived, or it is over.
-            ended = self.wait_for_outcome(place, None, waiting);
+            ended = self.wait_for_outcome(token, None, waiting);
         }
         match ended {
             Ok(outcome) => outcome.map(Passage::Passed).map_err(|BrokenBarrier| NotPassed::Broken),
             Err(Stopped::Broken) => {
-                self.withdraw(place);
+                self.withdraw(token);
                 Err(NotPassed::Interrupted)
             }
             Err(Stopped::TimedOut | Stopped::Deadlock(_)) => Err(NotPassed::Broken),
@@ -188,13 +188,13 @@ impl Barrier {
 
     fn wait_for_outcome(
         &self,
-        place: Place,
+        token: ArrivalToken,
         deadline: Option<u64>,
         waiting: &mut dyn Waiting,
     ) -> Result<Result<usize, BrokenBarrier>, Stopped> {
         let attempt = |look: Look| {
             self.notice(look);
-            self.outcome(place)
+            self.outcome(token)
         };
         self.site.block(self.wait_until(deadline), waiting, |owners| self.watch(owners), attempt)
     }
@@ -247,18 +247,18 @@ impl Barrier {
         arrival
     }
 
-    /// How the round of `place` ended, with the index if it was passed; `None` while it lasts.
+    /// How the round of `token` ended, with the index if it was passed; `None` while it lasts.
     ///
     /// # Errors
     /// When it was broken or reset.
-    pub fn outcome(&self, place: Place) -> Option<Result<usize, BrokenBarrier>> {
-        self.rounds.outcome(place)
+    pub fn outcome(&self, token: ArrivalToken) -> Option<Result<usize, BrokenBarrier>> {
+        self.rounds.outcome(token)
     }
 
     /// Lets all pass; called by the party that acts. False when the barrier has been broken or reset.
     #[must_use]
-    pub fn pass(&self, place: Place) -> bool {
-        let passed = is_own(place) && self.rounds.pass(place);
+    pub fn pass(&self, token: ArrivalToken) -> bool {
+        let passed = is_own(token) && self.rounds.pass(token);
         if passed {
             self.wake_all();
         }
@@ -266,20 +266,20 @@ impl Barrier {
     }
 
     /// Breaks the barrier, by the one who acts: the action has failed.
-    pub fn fail(&self, place: Place) {
-        if is_own(place) && self.rounds.fail(place) {
+    pub fn fail(&self, token: ArrivalToken) {
+        if is_own(token) && self.rounds.fail(token) {
             self.wake_all();
         }
     }
 
-    /// Breaks the barrier because the time of the one with `place` is over; false when all have arrived, or the round
+    /// Breaks the barrier because the time of the one with `token` is over; false when all have arrived, or the round
     /// is over. In a forked child, where the place is its parent's, it breaks nothing and returns true.
     #[must_use]
-    pub fn expire(&self, place: Place) -> bool {
-        if !is_own(place) {
+    pub fn expire(&self, token: ArrivalToken) -> bool {
+        if !is_own(token) {
             return true;
         }
-        let expired = self.rounds.expire(place);
+        let expired = self.rounds.expire(token);
         if expired {
             self.wake_all();
         }
@@ -287,9 +287,9 @@ impl Barrier {
     }
 
     /// Takes an arrival back, without breaking the barrier.
-    pub fn withdraw(&self, place: Place) {
-        if is_own(place) {
-            self.rounds.withdraw(place);
+    pub fn withdraw(&self, token: ArrivalToken) {
+        if is_own(token) {
+            self.rounds.withdraw(token);
         }
     }
 
@@ -352,8 +352,8 @@ impl std::fmt::Debug for Barrier {
 
 /// Whether it is this process that has arrived. A forked child has a copy of its parent's place: what the parent waits for
 /// is not for the child to end.
-fn is_own(place: Place) -> bool {
-    place.is_of(identity().to_bits())
+fn is_own(token: ArrivalToken) -> bool {
+    token.is_of(identity().to_bits())
 }
 
 /// Its identity; `None` when that is nobody any more: the process has gone, or nobody can have written that.

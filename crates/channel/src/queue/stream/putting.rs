@@ -8,7 +8,7 @@ use super::super::extents::Shortage;
 use super::super::item::{Header, Message};
 use super::super::latch::Guard;
 use super::super::layout::{KEEP, head};
-use super::{Commit, Place, Stream};
+use super::{Commit, Position, Stream};
 
 impl Stream {
     /// How many items more there may be, of at most `limit` (0: any number).
@@ -35,8 +35,8 @@ impl Stream {
             return Err(PutError::Full);
         }
         let header = Header { len: message.size(), tag: message.tag };
-        let place = self.write(commit.place, header, message.parts)?;
-        self.put_to(commit, place, 1, header.padded());
+        let position = self.write(commit.position, header, message.parts)?;
+        self.put_to(commit, position, 1, header.padded());
         Ok(())
     }
 
@@ -49,19 +49,19 @@ impl Stream {
     ) -> Result<usize, PutError> {
         let commit = self.unpack(self.word(head::PUT_COMMIT).load(Ordering::Relaxed))?;
         let room = self.room(commit.count, limit) as usize;
-        let mut place = commit.place;
+        let mut position = commit.position;
         let (mut bytes, mut count) = (0, 0);
         let mut refused = PutError::Full;
         while count < room && count < batch.len() {
-            let (run, items) = self.run(place, &batch.rest()[bytes..], room - count);
+            let (run, items) = self.run(position, &batch.rest()[bytes..], room - count);
             let written = if items > 0 {
-                self.copy_run(place, run);
-                Ok((Place { byte: place.byte + run.len(), ..place }, run.len()))
+                self.copy_run(position, run);
+                Ok((Position { byte: position.byte + run.len(), ..position }, run.len()))
             } else {
-                self.write_first(place, &batch.rest()[bytes..])
+                self.write_first(position, &batch.rest()[bytes..])
             };
             match written {
-                Ok((end, len)) => (place, bytes, count) = (end, bytes + len, count + items.max(1)),
+                Ok((end, len)) => (position, bytes, count) = (end, bytes + len, count + items.max(1)),
                 Err(error) => {
                     refused = error;
                     break;
@@ -71,14 +71,14 @@ impl Stream {
         if count == 0 {
             return if batch.is_empty() { Ok(0) } else { Err(refused) };
         }
-        self.put_to(commit, place, count as u32, bytes);
+        self.put_to(commit, position, count as u32, bytes);
         batch.advance(bytes, count);
         Ok(count)
     }
 
     /// The items at the beginning of `bytes`, at most `most`, that fit into the rest of the extent.
-    fn run<'a>(&self, place: Place, bytes: &'a [u8], most: usize) -> (&'a [u8], usize) {
-        let room = self.extents.usable() - place.byte;
+    fn run<'a>(&self, position: Position, bytes: &'a [u8], most: usize) -> (&'a [u8], usize) {
+        let room = self.extents.usable() - position.byte;
         let (mut end, mut items) = (0, 0);
         while items < most
             && let Some(header) = header_of(&bytes[end..])
@@ -89,47 +89,52 @@ impl Stream {
         (&bytes[..end], items)
     }
 
-    fn copy_run(&self, place: Place, run: &[u8]) {
-        self.extents.segment.copy_in(self.extents.address(place.extent, place.byte), run);
+    fn copy_run(&self, position: Position, run: &[u8]) {
+        self.extents.segment.copy_in(self.extents.address(position.extent, position.byte), run);
     }
 
-    /// Writes the first item of `bytes`, which does not fit into the rest of the extent. Returns the place behind it
+    /// Writes the first item of `bytes`, which does not fit into the rest of the extent. Returns the position behind it
     /// and its length.
-    fn write_first(&self, place: Place, bytes: &[u8]) -> Result<(Place, usize), PutError> {
+    fn write_first(&self, position: Position, bytes: &[u8]) -> Result<(Position, usize), PutError> {
         let header = header_of(bytes).ok_or(Corrupt { what: "a batch is malformed" })?;
         let content = &bytes[Header::BYTES..Header::BYTES + header.len];
-        Ok((self.write(place, header, &[content])?, header.padded()))
+        Ok((self.write(position, header, &[content])?, header.padded()))
     }
 
-    /// Writes an item from `place` on and returns the place behind it.
+    /// Writes an item from `position` on and returns the position behind it.
     #[inline]
-    fn write(&self, place: Place, header: Header, parts: &[&[u8]]) -> Result<Place, PutError> {
+    fn write(&self, position: Position, header: Header, parts: &[&[u8]]) -> Result<Position, PutError> {
         let segment = &self.extents.segment;
-        if header.padded() > self.extents.usable() - place.byte {
-            return self.write_across(place, header, parts);
+        if header.padded() > self.extents.usable() - position.byte {
+            return self.write_across(position, header, parts);
         }
-        let mut at = self.extents.address(place.extent, place.byte);
+        let mut at = self.extents.address(position.extent, position.byte);
         segment.word64(at).store(header.pack(), Ordering::Relaxed);
         at += Header::BYTES;
         for part in parts {
             segment.copy_in(at, part);
             at += part.len();
         }
-        Ok(Place { byte: place.byte + header.padded(), ..place })
+        Ok(Position { byte: position.byte + header.padded(), ..position })
     }
 
     /// Writes an item that does not fit into the rest of the extent.
     #[cold]
-    fn write_across(&self, place: Place, header: Header, parts: &[&[u8]]) -> Result<Place, PutError> {
+    fn write_across(
+        &self,
+        position: Position,
+        header: Header,
+        parts: &[&[u8]],
+    ) -> Result<Position, PutError> {
         if header.len > self.largest() {
             return Err(PutError::TooLarge { size: header.len, limit: self.largest() });
         }
         let usable = self.extents.usable();
-        let more = (header.padded() - (usable - place.byte)).div_ceil(usable);
+        let more = (header.padded() - (usable - position.byte)).div_ceil(usable);
         // pairs with: take_to. The consumer has read what it left behind.
         let got = self.unpack(self.word(head::GOT_COMMIT).load(Ordering::Acquire))?;
         if self.most < usize::MAX && self.len() > 0 {
-            let used = self.extents.distance(got.place.extent, place.extent, self.most)?;
+            let used = self.extents.distance(got.position.extent, position.extent, self.most)?;
             if used + more > self.most {
                 return Err(PutError::Full);
             }
@@ -139,42 +144,44 @@ impl Stream {
         let keep = (KEEP / self.extents.len()).max(2);
         if steps.load(Ordering::Relaxed) as usize > keep {
             steps.store(0, Ordering::Relaxed);
-            self.extents.trim(place.extent, got.place.extent, keep.max(more), keep)?;
+            self.extents.trim(position.extent, got.position.extent, keep.max(more), keep)?;
         }
-        self.extents.reserve(place.extent, more, got.place.extent).map_err(|shortage| match shortage {
-            Shortage::Full => PutError::Full,
-            Shortage::OutOfMemory(error) => PutError::OutOfMemory(error),
-            Shortage::Corrupt(corrupt) => PutError::Corrupt(corrupt),
-        })?;
-        let mut place = self.flow_in(place, &header.pack().to_ne_bytes())?;
+        self.extents.reserve(position.extent, more, got.position.extent).map_err(
+            |shortage| match shortage {
+                Shortage::Full => PutError::Full,
+                Shortage::OutOfMemory(error) => PutError::OutOfMemory(error),
+                Shortage::Corrupt(corrupt) => PutError::Corrupt(corrupt),
+            },
+        )?;
+        let mut position = self.flow_in(position, &header.pack().to_ne_bytes())?;
         for part in parts {
-            place = self.flow_in(place, part)?;
+            position = self.flow_in(position, part)?;
         }
         // The end of an extent is a multiple of eight, so this stays inside.
-        place.byte = place.byte.next_multiple_of(8);
-        Ok(place)
+        position.byte = position.byte.next_multiple_of(8);
+        Ok(position)
     }
 
     /// Writes bytes, over the ends of extents; the links are there.
-    fn flow_in(&self, mut place: Place, mut bytes: &[u8]) -> Result<Place, Corrupt> {
+    fn flow_in(&self, mut position: Position, mut bytes: &[u8]) -> Result<Position, Corrupt> {
         while !bytes.is_empty() {
-            let room = self.extents.usable() - place.byte;
+            let room = self.extents.usable() - position.byte;
             if room == 0 {
-                place = Place { extent: self.extents.next(place.extent)?, byte: 0 };
+                position = Position { extent: self.extents.next(position.extent)?, byte: 0 };
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.extents.segment.copy_in(self.extents.address(place.extent, place.byte), now);
-            place.byte += now.len();
+            self.extents.segment.copy_in(self.extents.address(position.extent, position.byte), now);
+            position.byte += now.len();
             bytes = later;
         }
-        Ok(place)
+        Ok(position)
     }
 
-    /// Makes what was written up to `place` a part of the stream.
+    /// Makes what was written up to `position` a part of the stream.
     #[inline]
-    fn put_to(&self, commit: Commit, place: Place, items: u32, bytes: usize) {
-        let next = Commit { place, count: commit.count.wrapping_add(items) };
+    fn put_to(&self, commit: Commit, position: Position, items: u32, bytes: usize) {
+        let next = Commit { position, count: commit.count.wrapping_add(items) };
         // Release: the items, and the links that lead to them. pairs with: first, take_batch (Acquire)
         self.word(head::PUT_COMMIT).store(self.pack(next), Ordering::Release);
         self.add(head::PUTS, u64::from(items));

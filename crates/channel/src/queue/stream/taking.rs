@@ -7,7 +7,7 @@ use super::super::error::{Corrupt, GetError};
 use super::super::item::{Header, Item, Span, Spans};
 use super::super::latch::Guard;
 use super::super::layout::head;
-use super::{Commit, Place, Stream, Taken};
+use super::{Commit, Position, Stream, Taken};
 
 impl Stream {
     /// Where the consumers are, and how many items there are, or at least `most`; `None`: none.
@@ -42,41 +42,41 @@ impl Stream {
     ) -> Result<Result<Taken, E>, GetError> {
         let Some((commit, there)) = self.first(most)? else { return Err(GetError::Empty) };
         let count = (there as usize).min(most);
-        let mut place = commit.place;
+        let mut position = commit.position;
         let mut bytes = 0;
         for _ in 0..count {
-            match self.show(place, &mut take)? {
+            match self.show(position, &mut take)? {
                 Ok((end, len)) => {
-                    place = end;
+                    position = end;
                     bytes = self.sum(bytes, len)?;
                 }
                 Err(error) => return Ok(Err(error)),
             }
         }
         before(count as u32, commit.count.wrapping_add(count as u32))?;
-        Ok(Ok(self.take_to(commit, place, count, bytes)))
+        Ok(Ok(self.take_to(commit, position, count, bytes)))
     }
 
-    /// Shows the item at `place` to `take`; returns the place behind it and its length in the stream.
+    /// Shows the item at `position` to `take`; returns the position behind it and its length in the stream.
     #[inline]
     fn show<E>(
         &self,
-        place: Place,
+        position: Position,
         take: &mut impl FnMut(Item<'_>) -> Result<(), E>,
-    ) -> Result<Result<(Place, usize), E>, Corrupt> {
-        let place = self.normal(place)?;
-        let at = self.extents.address(place.extent, place.byte);
+    ) -> Result<Result<(Position, usize), E>, Corrupt> {
+        let position = self.normal(position)?;
+        let at = self.extents.address(position.extent, position.byte);
         let header = Header::unpack(self.extents.segment.word64(at).load(Ordering::Relaxed))?;
         if header.len > self.largest() {
             return Err(Corrupt { what: "an item is longer than the queue" });
         }
-        let room = self.extents.usable() - place.byte;
+        let room = self.extents.usable() - position.byte;
         let end = if header.padded() <= room {
-            Place { byte: place.byte + header.padded(), ..place }
+            Position { byte: position.byte + header.padded(), ..position }
         } else {
-            self.skip(place, header.padded())?
+            self.skip(position, header.padded())?
         };
-        let mut pieces = Pieces { stream: self, extent: place.extent };
+        let mut pieces = Pieces { stream: self, extent: position.extent };
         let span = Span { at: at + Header::BYTES, len: header.len.min(room - Header::BYTES) };
         let mut damage = None;
         let item = Item {
@@ -107,15 +107,15 @@ impl Stream {
         let Some((commit, there)) = self.first(most)? else { return Err(GetError::Empty) };
         let most = (there as usize).min(most);
         let start = batch.bytes.len();
-        let copied = self.copy_out(commit.place, most, bytes, batch);
-        let taken = copied.and_then(|(place, count)| {
+        let copied = self.copy_out(commit.position, most, bytes, batch);
+        let taken = copied.and_then(|(position, count)| {
             before(count as u32, commit.count.wrapping_add(count as u32))?;
-            Ok((place, count))
+            Ok((position, count))
         });
         match taken {
-            Ok((place, count)) => {
+            Ok((position, count)) => {
                 batch.count += count;
-                Ok(self.take_to(commit, place, count, batch.bytes.len() - start))
+                Ok(self.take_to(commit, position, count, batch.bytes.len() - start))
             }
             Err(corrupt) => {
                 batch.bytes.truncate(start);
@@ -126,46 +126,47 @@ impl Stream {
 
     fn copy_out(
         &self,
-        mut place: Place,
+        mut position: Position,
         most: usize,
         bytes: usize,
         batch: &mut Batch,
-    ) -> Result<(Place, usize), Corrupt> {
+    ) -> Result<(Position, usize), Corrupt> {
         let start = batch.bytes.len();
         let full = start.saturating_add(bytes);
         let mut count = 0;
         while count < most && (count == 0 || batch.bytes.len() < full) {
             self.sum(batch.bytes.len() - start, 0)?;
-            place = self.normal(place)?;
-            let (len, items) = self.run_at(place, most - count, full - batch.bytes.len())?;
+            position = self.normal(position)?;
+            let (len, items) = self.run_at(position, most - count, full - batch.bytes.len())?;
             if items > 0 {
                 let start = batch.bytes.len();
                 batch.bytes.resize(start + len, 0);
-                self.extents
-                    .segment
-                    .copy_out(self.extents.address(place.extent, place.byte), &mut batch.bytes[start..]);
-                (place.byte, count) = (place.byte + len, count + items);
+                self.extents.segment.copy_out(
+                    self.extents.address(position.extent, position.byte),
+                    &mut batch.bytes[start..],
+                );
+                (position.byte, count) = (position.byte + len, count + items);
                 continue;
             }
-            let shown = self.show(place, &mut |mut item: Item<'_>| {
+            let shown = self.show(position, &mut |mut item: Item<'_>| {
                 batch.bytes.extend_from_slice(&item.header.pack().to_ne_bytes());
                 item.read_to_end(&mut batch.bytes);
                 let end = batch.bytes.len().next_multiple_of(8);
                 batch.bytes.resize(end, 0);
                 Ok::<(), Corrupt>(())
             })?;
-            (place, count) = (shown?.0, count + 1);
+            (position, count) = (shown?.0, count + 1);
         }
-        Ok((place, count))
+        Ok((position, count))
     }
 
-    /// Length and number of the items from `place` on that end in the same extent: at most `most`, and with the first
+    /// Length and number of the items from `position` on that end in the same extent: at most `most`, and with the first
     /// that makes it more than `bytes` bytes the last.
-    fn run_at(&self, place: Place, most: usize, bytes: usize) -> Result<(usize, usize), Corrupt> {
-        let room = self.extents.usable() - place.byte;
+    fn run_at(&self, position: Position, most: usize, bytes: usize) -> Result<(usize, usize), Corrupt> {
+        let room = self.extents.usable() - position.byte;
         let (mut end, mut items) = (0, 0);
         while items < most && end < bytes.max(1) && end + Header::BYTES <= room {
-            let at = self.extents.address(place.extent, place.byte + end);
+            let at = self.extents.address(position.extent, position.byte + end);
             let header = Header::unpack(self.extents.segment.word64(at).load(Ordering::Relaxed))?;
             if end + header.padded() > room {
                 break;
@@ -175,37 +176,37 @@ impl Stream {
         Ok((end, items))
     }
 
-    /// The same place, but not at the end of an extent.
+    /// The same position, but not at the end of an extent.
     #[inline]
-    fn normal(&self, place: Place) -> Result<Place, Corrupt> {
-        if place.byte < self.extents.usable() {
-            return Ok(place);
+    fn normal(&self, position: Position) -> Result<Position, Corrupt> {
+        if position.byte < self.extents.usable() {
+            return Ok(position);
         }
-        Ok(Place { extent: self.extents.next(place.extent)?, byte: 0 })
+        Ok(Position { extent: self.extents.next(position.extent)?, byte: 0 })
     }
 
-    /// The place `bytes` bytes further on.
-    fn skip(&self, mut place: Place, mut bytes: usize) -> Result<Place, Corrupt> {
+    /// The position `bytes` bytes further on.
+    fn skip(&self, mut position: Position, mut bytes: usize) -> Result<Position, Corrupt> {
         loop {
-            let room = self.extents.usable() - place.byte;
+            let room = self.extents.usable() - position.byte;
             if bytes <= room {
-                return Ok(Place { byte: place.byte + bytes, ..place });
+                return Ok(Position { byte: position.byte + bytes, ..position });
             }
             bytes -= room;
-            place = Place { extent: self.extents.next(place.extent)?, byte: 0 };
+            position = Position { extent: self.extents.next(position.extent)?, byte: 0 };
         }
     }
 
-    /// Takes the items up to `place` out of the stream.
+    /// Takes the items up to `position` out of the stream.
     #[inline]
-    fn take_to(&self, commit: Commit, place: Place, items: usize, bytes: usize) -> Taken {
-        let next = Commit { place, count: commit.count.wrapping_add(items as u32) };
+    fn take_to(&self, commit: Commit, position: Position, items: usize, bytes: usize) -> Taken {
+        let next = Commit { position, count: commit.count.wrapping_add(items as u32) };
         // Release: we have read what a producer may now overwrite. pairs with: room, write_across, trim (Acquire)
         self.word(head::GOT_COMMIT).store(self.pack(next), Ordering::Release);
         self.add(head::GETS, items as u64);
         self.add(head::BYTES_GOT, bytes as u64);
         let drained = self.word(head::SEEN_PUT).load(Ordering::Relaxed) as u32 == next.count;
-        Taken { items, freed: place.extent != commit.place.extent, drained }
+        Taken { items, freed: position.extent != commit.position.extent, drained }
     }
 
     /// Adds up what a run of items takes; more than there is means going round in a circle.

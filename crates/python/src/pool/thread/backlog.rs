@@ -12,12 +12,12 @@ use super::task::Task;
 #[derive(Default)]
 pub(crate) struct Backlog {
     /// Priority 0, which nearly every task has.
-    plain: VecDeque<Place>,
-    others: BTreeMap<Reverse<i32>, VecDeque<Place>>,
+    plain: VecDeque<Entry>,
+    others: BTreeMap<Reverse<i32>, VecDeque<Entry>>,
     len: usize,
 }
 
-struct Place {
+struct Entry {
     /// The task's token, or a newer one for a later attempt.
     key: u64,
     task: Option<Task>,
@@ -37,12 +37,12 @@ impl Backlog {
             0 => &mut self.plain,
             _ => self.others.entry(Reverse(priority)).or_default(),
         };
-        let place = Place { key, task: Some(task) };
+        let entry = Entry { key, task: Some(task) };
         if level.back().is_none_or(|last| last.key < key) {
-            level.push_back(place);
+            level.push_back(entry);
         } else {
             let at = level.partition_point(|earlier| earlier.key < key);
-            level.insert(at, place);
+            level.insert(at, entry);
         }
     }
 
@@ -54,8 +54,8 @@ impl Backlog {
         {
             return Some(task);
         }
-        while let Some(place) = self.plain.pop_front() {
-            if let Some(task) = place.task {
+        while let Some(entry) = self.plain.pop_front() {
+            if let Some(task) = entry.task {
                 self.len -= 1;
                 return Some(task);
             }
@@ -70,8 +70,8 @@ impl Backlog {
             if level.key().0 < 0 && !self.plain.is_empty() {
                 return None;
             }
-            while let Some(place) = level.get_mut().pop_front() {
-                if let Some(task) = place.task {
+            while let Some(entry) = level.get_mut().pop_front() {
+                if let Some(task) = entry.task {
                     self.len -= 1;
                     return Some(task);
                 }
@@ -84,7 +84,7 @@ impl Backlog {
     /// Takes a certain task out that has not been tried yet.
     pub(crate) fn take(&mut self, token: u64) -> Option<Task> {
         for level in std::iter::once(&mut self.plain).chain(self.others.values_mut()) {
-            if let Ok(at) = level.binary_search_by_key(&token, |place| place.key)
+            if let Ok(at) = level.binary_search_by_key(&token, |entry| entry.key)
                 && let Some(task) = level[at].task.take()
             {
                 self.len -= 1;
@@ -98,7 +98,7 @@ impl Backlog {
     pub(crate) fn take_retry(&mut self, token: u64) -> Option<Task> {
         let awaited = |task: &mut Task| task.token == token && task.is_retry();
         let levels = std::iter::once(&mut self.plain).chain(self.others.values_mut());
-        let taken = levels.flatten().find_map(|place| place.task.take_if(awaited))?;
+        let taken = levels.flatten().find_map(|entry| entry.task.take_if(awaited))?;
         self.len -= 1;
         Some(taken)
     }
