@@ -1,3 +1,3 @@
-//! The runs of words that rings and lanes are made of: those of the crate `manyhands-sync`.
+//! The runs of words that rings are made of: those of the crate `manyhands-sync`.
 
 pub use manyhands_sync::words::*;

@@ -9,15 +9,15 @@
 //! | 448 | lead: [`PRESENT`] while a thread leads, [`EXPECTED`] while results are mostly collected by one | parent |
 //! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
 //! | 576 | account: [`MARK`], then the words of [`Account`], then the crew: a bit for each participant that is one of the pool's workers | parent, for whoever looks from outside |
-//! | 1024 | ring | |
+//! | 1024 | submission ring | |
 //! | then | slots | |
 //!
 //! Each seat (a worker's place) has a block of its own: see [`SeatRecord`].
 
 use std::sync::Arc;
 
-use manyhands_channel::lane::Lane;
-use manyhands_channel::ring::Ring;
+use manyhands_channel::completion_ring::CompletionRing;
+use manyhands_channel::submission_ring::SubmissionRing;
 use manyhands_channel::words::{SegmentWords, Words};
 use manyhands_os::memory::Segment;
 use manyhands_sync::EventCount;
@@ -30,7 +30,7 @@ use crate::slots::{Phase, RunningTask, SLOT_WORDS, Slots};
 /// control block fit into one chunk of the arena, which is made to exist before the first worker is started.
 pub const SLOTS: usize = 1920;
 // Withdrawn tasks leave stale entries behind until a worker passes them: room for those too.
-const RING_ENTRIES: usize = 2 * SLOTS;
+const SUBMISSION_RING_ENTRIES: usize = 2 * SLOTS;
 
 const WORK: usize = 0;
 const LEADER: usize = 128;
@@ -39,7 +39,7 @@ const FLAGS: usize = 384;
 const LEAD: usize = 448;
 const HUNGRY: usize = 512;
 const ACCOUNT: usize = 576;
-const RING: usize = 1024;
+const SUBMISSION_RING: usize = 1024;
 
 /// Says that a block is a pool's: "manyhand" and the version of the layout.
 const MARK: u64 = u64::from_le_bytes(*b"mhPool03");
@@ -48,7 +48,7 @@ const MARK: u64 = u64::from_le_bytes(*b"mhPool03");
 const CREW: usize = 4;
 const CREW_WORDS: usize = MOST_PARTICIPANTS / 64;
 
-const _: () = assert!(ACCOUNT + 8 * (CREW + CREW_WORDS) <= RING);
+const _: () = assert!(ACCOUNT + 8 * (CREW + CREW_WORDS) <= SUBMISSION_RING);
 
 /// Flag: workers end as soon as they have no task.
 pub const STOP: u32 = 1;
@@ -87,7 +87,9 @@ impl Control {
     /// Bytes that a pool's control block takes.
     #[must_use]
     pub fn size() -> usize {
-        RING + 8 * Ring::<SegmentWords>::words(RING_ENTRIES) + 8 * SLOT_WORDS * SLOTS
+        SUBMISSION_RING
+            + 8 * SubmissionRing::<SegmentWords>::words(SUBMISSION_RING_ENTRIES)
+            + 8 * SLOT_WORDS * SLOTS
     }
 
     /// The control block at byte `offset` of `segment`: zeroed by the parent, or in use.
@@ -272,29 +274,35 @@ impl Control {
 
     /// The order of queued slots.
     #[must_use]
-    pub fn ring(&self) -> Ring<SegmentWords> {
-        let count = Ring::<SegmentWords>::words(RING_ENTRIES);
-        Ring::new(SegmentWords::new(Arc::clone(&self.segment), self.offset + RING, count))
+    pub fn submission_ring(&self) -> SubmissionRing<SegmentWords> {
+        let count = SubmissionRing::<SegmentWords>::words(SUBMISSION_RING_ENTRIES);
+        SubmissionRing::new(SegmentWords::new(
+            Arc::clone(&self.segment),
+            self.offset + SUBMISSION_RING,
+            count,
+        ))
     }
 
     /// The slots.
     #[must_use]
     pub fn slots(&self) -> Slots {
-        let first = self.offset + RING + 8 * Ring::<SegmentWords>::words(RING_ENTRIES);
+        let first = self.offset
+            + SUBMISSION_RING
+            + 8 * SubmissionRing::<SegmentWords>::words(SUBMISSION_RING_ENTRIES);
         Slots::new(SegmentWords::new(Arc::clone(&self.segment), first, SLOTS * SLOT_WORDS))
     }
 }
 
-/// A worker's own block: what it does now, and its lane.
+/// A worker's own block: what it does now, and its completion ring.
 ///
 /// | word | name | set by |
 /// |---|---|---|
-/// | 0 | current: the task, as [`Entry::to_note`](manyhands_channel::ring::Entry::to_note) has it; 0 when idle | worker |
+/// | 0 | current: the task, as [`Entry::to_note`](manyhands_channel::submission_ring::Entry::to_note) has it; 0 when idle | worker |
 /// | 1 | started: clock in ns when a timed task began to run, or does so at the latest | worker, before the task runs |
 /// | 2 | tasks done | worker |
 /// | 3 | retire: 1 when the worker must end after its task | parent |
 /// | 4 | resident bytes, when last looked at | worker |
-/// | 16… | lane | worker |
+/// | 16… | completion ring | worker |
 #[derive(Clone)]
 pub struct SeatRecord {
     words: SegmentWords,
@@ -304,13 +312,13 @@ const CURRENT: usize = 0;
 const STARTED: usize = 1;
 const TASKS_DONE: usize = 2;
 const RETIRE: usize = 3;
-const LANE: usize = 16;
+const COMPLETION_RING: usize = 16;
 
 impl SeatRecord {
     /// Bytes of a seat's block.
     #[must_use]
     pub fn size() -> usize {
-        8 * (LANE + Lane::<SegmentWords>::words(SLOTS))
+        8 * (COMPLETION_RING + CompletionRing::<SegmentWords>::words(SLOTS))
     }
 
     /// The record at byte `offset` of `segment`.
@@ -319,14 +327,14 @@ impl SeatRecord {
         Self { words: SegmentWords::new(segment, offset, Self::size() / 8) }
     }
 
-    /// Parent: makes it ready for a new worker. The lane goes on where it stands.
+    /// Parent: makes it ready for a new worker. The completion ring goes on where it stands.
     pub fn reset(&self) {
         for word in [CURRENT, STARTED, TASKS_DONE, RETIRE] {
             self.words.word(word).store(0, Ordering::Relaxed);
         }
     }
 
-    /// Parent: sets everything to zero, the lane included.
+    /// Parent: sets everything to zero, the completion ring included.
     pub fn clear(&self) {
         for index in 0..self.words.count() {
             self.words.word(index).store(0, Ordering::Relaxed);
@@ -365,7 +373,7 @@ impl SeatRecord {
 
     /// The worker's finished slots.
     #[must_use]
-    pub fn lane(&self) -> Lane<SegmentWords> {
-        Lane::new(self.words.part(LANE, Lane::<SegmentWords>::words(SLOTS)))
+    pub fn completion_ring(&self) -> CompletionRing<SegmentWords> {
+        CompletionRing::new(self.words.part(COMPLETION_RING, CompletionRing::<SegmentWords>::words(SLOTS)))
     }
 }

@@ -5,7 +5,7 @@
 //! of its own type, which comes back with the outcome.
 //!
 //! - [`slots`]: one task's record in shared memory, and which side may move it from which phase to which.
-//! - [`control`]: where slots, ring, flags and events of a pool lie in its block of shared memory.
+//! - [`control`]: where slots, submission ring, flags and events of a pool lie in its block of shared memory.
 //! - [`worker`]: what a worker does: claim, read, run, publish.
 //! - [`state`]: what the parent knows; pure decisions (events in, actions out), no clock, no I/O.
 //! - [`driver`]: the thread that does the I/O for [`state`]: it forks through the zygote, hears of

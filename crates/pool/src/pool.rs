@@ -16,7 +16,7 @@ use crate::control::Control;
 use crate::driver::Driver;
 use crate::launch::Launch;
 use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_VOICE, Shared};
-use crate::state::seat::LaneTable;
+use crate::state::seat::CompletionRings;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
 use crate::task::{Arguments, Function, Harvest, Options, Token};
@@ -55,12 +55,12 @@ impl<T: Send + 'static> Pool<T> {
         let control = Control::new(Arc::clone(ground.segment()), block.offset());
         control.clear();
         ground.announce_pool(block.offset());
-        let lanes = Arc::new(LaneTable::default());
+        let completion_rings = Arc::new(CompletionRings::default());
         let stash_filled = Arc::new(AtomicBool::new(false));
         let state = State::new(
             control.clone(),
             Arc::clone(ground.arena()),
-            Arc::clone(&lanes),
+            Arc::clone(&completion_rings),
             Arc::clone(&stash_filled),
             settings,
         );
@@ -75,7 +75,7 @@ impl<T: Send + 'static> Pool<T> {
             poller,
             state: Mutex::new(state),
             voices: Mutex::new(Voices::new(FIRST_VOICE)),
-            lanes,
+            completion_rings,
             stash_filled,
             has_ended: Mutex::new(false),
             end: Condvar::new(),
@@ -178,7 +178,7 @@ impl<T: Send + 'static> Pool<T> {
         }
         if idle {
             // Closing, or time to note since when nothing has been to do.
-            self.ring();
+            self.wake_driver();
         }
     }
 
@@ -297,7 +297,7 @@ impl<T: Send + 'static> Pool<T> {
         drop(state);
         self.shared.control.work().notify(1);
         if idle {
-            self.ring();
+            self.wake_driver();
         }
         ticket
     }
@@ -434,13 +434,13 @@ impl<T: Send + 'static> Pool<T> {
     /// Has the driver look at the state again; starts it if it is not there.
     pub(crate) fn rouse_driver(&self) {
         match self.start_driver() {
-            Ok(()) => self.ring(),
+            Ok(()) => self.wake_driver(),
             Err(error) => self.shared.fall(&format!("cannot start the pool's driver thread: {error}")),
         }
     }
 
     /// Has the driver look at the state again, if it is there.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake_driver(&self) {
         if self.shared.bell.signal().is_err() {
             self.leave_driver();
         }

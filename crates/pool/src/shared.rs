@@ -11,7 +11,7 @@ use manyhands_os::process::identity;
 use crate::control::Control;
 use crate::launch::Launch;
 use crate::state::State;
-use crate::state::seat::LaneTable;
+use crate::state::seat::CompletionRings;
 use crate::task::{Speech, Stream};
 use crate::voices::{Voices, kind};
 
@@ -35,7 +35,7 @@ pub(crate) struct Shared<T> {
     pub(crate) poller: Poller,
     pub(crate) state: Mutex<State<T>>,
     pub(crate) voices: Mutex<Voices>,
-    pub(crate) lanes: Arc<LaneTable>,
+    pub(crate) completion_rings: Arc<CompletionRings>,
     pub(crate) stash_filled: Arc<AtomicBool>,
     pub(crate) has_ended: Mutex<bool>,
     pub(crate) end: Condvar,
@@ -53,7 +53,7 @@ impl<T> Shared<T> {
 
     pub(crate) fn has_news(&self) -> bool {
         // pairs with: State::deliver, State::hear (Release)
-        self.stash_filled.load(Ordering::Acquire) || self.lanes.has_news()
+        self.stash_filled.load(Ordering::Acquire) || self.completion_rings.has_news()
     }
 
     /// Passes on what workers said, and acts on what is meant for the pool itself. The caller still has

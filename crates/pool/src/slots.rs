@@ -22,7 +22,7 @@
 //! Until there is a result, its bytes have the task's name, and its block word has when the claimant began, for whoever
 //! looks from outside.
 
-use manyhands_channel::ring::Entry;
+use manyhands_channel::submission_ring::Entry;
 use manyhands_channel::words::{SegmentWords, Words};
 use manyhands_sync::atomic::{AtomicU64, Ordering};
 
@@ -177,7 +177,7 @@ impl Head {
 /// What a worker's [`Slots::finish`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The result stands; push the slot on the lane.
+    /// The result stands; push the slot on the completion ring.
     Published,
     /// The parent is about to kill this worker: publish nothing, take nothing more.
     Killed,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use manyhands_channel::arena::Arena;
-use manyhands_channel::ring::{Entry, Ring};
+use manyhands_channel::submission_ring::{Entry, SubmissionRing};
 use manyhands_channel::words::SegmentWords;
 use slotmap::SlotMap;
 
@@ -38,7 +38,7 @@ use crate::task::{Arguments, Function, Harvest, Kept, Location, Options, Task, T
 use backlog::Backlog;
 use plan::{Doom, Kill};
 use put_off::PutOff;
-use seat::{LaneTable, Seat};
+use seat::{CompletionRings, Seat};
 use shortage::Shortage;
 use stillborn::Stillborn;
 
@@ -105,7 +105,7 @@ pub struct Settings {
 pub struct State<T> {
     pub(crate) control: Control,
     slots: Slots,
-    ring: Ring<SegmentWords>,
+    submission_ring: SubmissionRing<SegmentWords>,
     pub(crate) arena: Arc<Arena>,
     pub(crate) tasks: SlotMap<Token, Task<T>>,
     backlog: Backlog,
@@ -117,7 +117,7 @@ pub struct State<T> {
     generations: Vec<u32>,
     occupants: Vec<Option<Token>>,
     pub(crate) seats: Vec<Seat>,
-    pub(crate) lanes: Arc<LaneTable>,
+    pub(crate) completion_rings: Arc<CompletionRings>,
     stash: Harvest<T>,
     stash_filled: Arc<AtomicBool>,
     pub(crate) counts: Counts,
@@ -146,7 +146,7 @@ impl<T> State<T> {
     pub fn new(
         control: Control,
         arena: Arc<Arena>,
-        lanes: Arc<LaneTable>,
+        completion_rings: Arc<CompletionRings>,
         stash_filled: Arc<AtomicBool>,
         settings: Settings,
     ) -> Self {
@@ -154,7 +154,7 @@ impl<T> State<T> {
         let free_slots = (0..SLOTS as u32).rev().collect();
         Self {
             slots: control.slots(),
-            ring: control.ring(),
+            submission_ring: control.submission_ring(),
             control,
             arena,
             tasks: SlotMap::with_key(),
@@ -166,7 +166,7 @@ impl<T> State<T> {
             generations: vec![0; SLOTS],
             occupants: vec![None; SLOTS],
             seats: Vec::new(),
-            lanes,
+            completion_rings,
             stash: Harvest::default(),
             stash_filled,
             counts: Counts::default(),
@@ -299,7 +299,7 @@ impl<T> State<T> {
         self.slots.write_name(slot, task.name());
         let entry = self.next_life(slot);
         self.slots.publish(entry);
-        if !self.ring.push(entry) {
+        if !self.submission_ring.push(entry) {
             self.compact_ring();
         }
     }
@@ -314,18 +314,18 @@ impl<T> State<T> {
         Entry { slot, generation: self.generations[slot as usize] }
     }
 
-    /// Rids the ring of stale entries: takes back every queued slot and queues it again.
+    /// Rids the submission ring of stale entries: takes back every queued slot and queues it again.
     ///
     /// There are twice as many entries as slots, so afterwards all fit.
     fn compact_ring(&mut self) {
-        while self.ring.pop(|_| false).is_some() {}
+        while self.submission_ring.pop(|_| false).is_some() {}
         let mut queued: Vec<u32> = self.withdraw_where(|_| true);
         queued.sort_by_key(|&slot| self.occupant(slot).map_or(0, |task| task.sequence));
         for slot in queued {
             let entry = self.next_life(slot);
             self.slots.publish(entry);
-            let pushed = self.ring.push(entry);
-            debug_assert!(pushed, "the ring was just emptied");
+            let pushed = self.submission_ring.push(entry);
+            debug_assert!(pushed, "the submission ring was just emptied");
         }
     }
 

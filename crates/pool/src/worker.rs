@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use manyhands_channel::lane::Lane;
-use manyhands_channel::ring::{Entry, Ring};
+use manyhands_channel::completion_ring::CompletionRing;
+use manyhands_channel::submission_ring::{Entry, SubmissionRing};
 use manyhands_channel::words::SegmentWords;
 use manyhands_os::clock;
 use manyhands_os::memory::Segment;
@@ -21,7 +21,7 @@ use crate::slots::{Finish, Phase, SlotState, Slots};
 pub const LOADING: u64 = 60 * clock::SECOND;
 
 /// How long a result may lie there before the collector is told of it, if a leader is expected: so many looks at the
-/// ring, some 20 microseconds.
+/// submission ring, some 20 microseconds.
 const DEFERRAL: u32 = 512;
 
 /// What there is for a worker to do.
@@ -41,9 +41,9 @@ pub enum Next {
 pub struct WorkerSide {
     control: Control,
     slots: Slots,
-    ring: Ring<SegmentWords>,
+    submission_ring: SubmissionRing<SegmentWords>,
     record: SeatRecord,
-    lane: Lane<SegmentWords>,
+    completion_ring: CompletionRing<SegmentWords>,
     participant: u16,
     spin: SpinPolicy,
     /// The task whose end the parent has not been told of, as [`Entry::to_note`] has it, or 0. Only the worker's own
@@ -59,8 +59,8 @@ impl WorkerSide {
         let record = SeatRecord::new(Arc::clone(segment), record);
         Self {
             slots: control.slots(),
-            ring: control.ring(),
-            lane: record.lane(),
+            submission_ring: control.submission_ring(),
+            completion_ring: record.completion_ring(),
             control,
             record,
             participant,
@@ -81,7 +81,7 @@ impl WorkerSide {
     }
 
     fn claim(&self) -> Option<Entry> {
-        self.ring.pop(|entry| {
+        self.submission_ring.pop(|entry| {
             // What stands in shared memory is believed only as far as it can be true.
             (entry.slot as usize) < SLOTS && self.slots.claim(entry, self.participant)
         })
@@ -149,7 +149,7 @@ impl WorkerSide {
         if finish == Finish::Published {
             let done = self.record.tasks_done();
             done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            self.lane.push(entry.slot);
+            self.completion_ring.push(entry.slot);
             if !self.control.announce_unless_expected() {
                 self.deferred.store(entry.to_note(), Ordering::Relaxed);
             }
@@ -183,7 +183,7 @@ impl WorkerSide {
     #[must_use]
     pub fn takes_hunger(&self) -> bool {
         self.control.hungry().load(Ordering::Relaxed) != 0
-            && self.ring.len() < SLOTS / 4
+            && self.submission_ring.len() < SLOTS / 4
             && self.control.hungry().swap(0, Ordering::Relaxed) != 0
     }
 

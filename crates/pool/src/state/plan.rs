@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use manyhands_channel::ring::Entry;
+use manyhands_channel::submission_ring::Entry;
 
 use super::seat::{Life, MOST_SEATS};
 use super::{Openness, State};

@@ -1,4 +1,4 @@
-//! What workers have finished and printed: collected from their lanes into a stash, and taken from there.
+//! What workers have finished and printed: collected from their completion rings into a stash, and taken from there.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,17 +16,17 @@ impl<T> State<T> {
     /// True when workers must be woken for newly queued tasks.
     pub fn collect(&mut self) -> bool {
         for index in 0..self.seats.len() {
-            self.collect_lane(index);
+            self.collect_ring(index);
         }
         self.refill()
     }
 
-    pub(super) fn collect_lane(&mut self, index: usize) {
-        let lanes = Arc::clone(&self.lanes);
-        let Some(lane) = lanes.get(index) else { return };
-        let mut position = lane.position.load(Ordering::Relaxed);
-        while let Some(slot) = lane.lane.pop(&mut position) {
-            lane.position.store(position, Ordering::Relaxed);
+    pub(super) fn collect_ring(&mut self, index: usize) {
+        let completion_rings = Arc::clone(&self.completion_rings);
+        let Some(completion_ring) = completion_rings.get(index) else { return };
+        let mut position = completion_ring.position.load(Ordering::Relaxed);
+        while let Some(slot) = completion_ring.completion_ring.pop(&mut position) {
+            completion_ring.position.store(position, Ordering::Relaxed);
             if (slot as usize) < SLOTS && self.slots.state(slot).phase == Phase::Done {
                 self.collect_slot(slot, index);
             }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use manyhands_channel::arena::Block;
-use manyhands_channel::lane::Lane;
+use manyhands_channel::completion_ring::CompletionRing;
 use manyhands_channel::words::SegmentWords;
 
 use super::{Openness, State};
@@ -66,33 +66,33 @@ impl Seat {
     }
 }
 
-/// A lane with the parent's position in it.
-pub struct LaneView {
-    pub(crate) lane: Lane<SegmentWords>,
+/// A completion ring with the parent's position in it.
+pub struct CompletionRingView {
+    pub(crate) completion_ring: CompletionRing<SegmentWords>,
     pub(crate) position: AtomicU64,
 }
 
-/// The lanes of all seats, readable without the pool's lock: how a waiting thread sees news.
-pub struct LaneTable {
-    views: Vec<OnceLock<LaneView>>,
+/// The completion rings of all seats, readable without the pool's lock: how a waiting thread sees news.
+pub struct CompletionRings {
+    views: Vec<OnceLock<CompletionRingView>>,
     count: AtomicUsize,
 }
 
-impl Default for LaneTable {
+impl Default for CompletionRings {
     fn default() -> Self {
         let views = (0..MOST_SEATS).map(|_| OnceLock::new()).collect();
         Self { views, count: AtomicUsize::new(0) }
     }
 }
 
-impl LaneTable {
-    pub(crate) fn get(&self, seat: usize) -> Option<&LaneView> {
+impl CompletionRings {
+    pub(crate) fn get(&self, seat: usize) -> Option<&CompletionRingView> {
         self.views.get(seat)?.get()
     }
 
-    fn add(&self, seat: usize, lane: Lane<SegmentWords>) {
-        let position = AtomicU64::new(lane.tail());
-        let _ = self.views[seat].set(LaneView { lane, position });
+    fn add(&self, seat: usize, completion_ring: CompletionRing<SegmentWords>) {
+        let position = AtomicU64::new(completion_ring.tail());
+        let _ = self.views[seat].set(CompletionRingView { completion_ring, position });
         // pairs with: has_news (Acquire)
         self.count.store(seat + 1, Ordering::Release);
     }
@@ -105,7 +105,7 @@ impl LaneTable {
         self.views[..count]
             .iter()
             .filter_map(OnceLock::get)
-            .any(|view| view.lane.has_more(view.position.load(Ordering::Relaxed)))
+            .any(|view| view.completion_ring.has_more(view.position.load(Ordering::Relaxed)))
     }
 }
 
@@ -116,7 +116,7 @@ impl<T> State<T> {
         let record = SeatRecord::new(segment, block.offset());
         record.clear();
         let seat = self.seats.len();
-        self.lanes.add(seat, record.lane());
+        self.completion_rings.add(seat, record.completion_ring());
         self.seats.push(Seat {
             record,
             _block: block,
@@ -171,7 +171,7 @@ impl<T> State<T> {
         }
         let (participant, pid) = (seat.participant, seat.pid());
         let worked = seat.record.tasks_done().load(Ordering::Relaxed) > 0;
-        self.collect_lane(index);
+        self.collect_ring(index);
         let mut lost = false;
         #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
         for slot in 0..SLOTS as u32 {

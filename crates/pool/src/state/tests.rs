@@ -12,11 +12,11 @@ mod timeouts;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use manyhands_channel::ring::Entry;
+use manyhands_channel::submission_ring::Entry;
 use manyhands_memory::ground::Ground;
 
 use super::plan::Action;
-use super::seat::LaneTable;
+use super::seat::CompletionRings;
 use super::{Cancelled, Openness, Refused, Settings, State};
 use crate::control::{Control, SLOTS};
 use crate::slots::{Encoding, Finish, Slots, flag};
@@ -48,9 +48,9 @@ impl Bench {
         control.clear();
         std::mem::forget(block);
         let settings = Settings { workers, idle_timeout: Some(60 * SECOND), grace: SECOND };
-        let lanes = Arc::new(LaneTable::default());
+        let completion_rings = Arc::new(CompletionRings::default());
         let stash = Arc::new(AtomicBool::new(false));
-        let state = State::new(control, Arc::clone(ground.arena()), lanes, stash, settings);
+        let state = State::new(control, Arc::clone(ground.arena()), completion_rings, stash, settings);
         let block = ground.allocate(1).expect("room for a byte");
         let function = Arc::new(Function { id: 1, block, length: 1, name: "f".into() });
         Self { ground, state, function }
@@ -223,7 +223,7 @@ fn a_result_that_was_complete_survives_its_worker() {
     bench.submit(7);
     let (actors, _) = bench.plan(0);
     let entry = actors[0].claim().expect("a task");
-    // It dies after its result stands, before it is pushed on the lane.
+    // It dies after its result stands, before it is pushed on the completion ring.
     assert_eq!(actors[0].slots.finish(entry, actors[0].participant), Finish::Published);
     bench.bury(&actors[0]);
     assert_eq!(bench.tickets(), [7]);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use manyhands_channel::arena::{Arena, Block, BlockRef};
-use manyhands_channel::ring::Entry;
+use manyhands_channel::submission_ring::Entry;
 use manyhands_os::{clock, park, process, procfs, socket};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
 use manyhands_pool::voices::kind;

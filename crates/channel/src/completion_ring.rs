@@ -17,29 +17,29 @@ use crate::words::Words;
 const TAIL: usize = 0;
 const ENTRIES: usize = 8;
 
-/// The lane, seen from either side.
+/// The completion ring, seen from either side.
 ///
 /// ```
-/// use manyhands_channel::{lane::Lane, words::HeapWords};
-/// let lane = Lane::new(HeapWords::new(Lane::<HeapWords>::words(4)));
-/// let mut position = lane.tail();
-/// lane.push(3);
-/// assert_eq!(lane.pop(&mut position), Some(3));
-/// assert_eq!(lane.pop(&mut position), None);
+/// use manyhands_channel::{completion_ring::CompletionRing, words::HeapWords};
+/// let ring = CompletionRing::new(HeapWords::new(CompletionRing::<HeapWords>::words(4)));
+/// let mut position = ring.tail();
+/// ring.push(3);
+/// assert_eq!(ring.pop(&mut position), Some(3));
+/// assert_eq!(ring.pop(&mut position), None);
 /// ```
-pub struct Lane<W> {
+pub struct CompletionRing<W> {
     words: W,
     capacity: u64,
 }
 
-impl<W: Words> Lane<W> {
-    /// How many words a lane for `capacity` slots takes.
+impl<W: Words> CompletionRing<W> {
+    /// How many words a completion ring for `capacity` slots takes.
     #[must_use]
     pub fn words(capacity: usize) -> usize {
         ENTRIES + capacity
     }
 
-    /// The lane over `words`, which are zero or hold a lane already.
+    /// The completion ring over `words`, which are zero or hold a completion ring already.
     #[must_use]
     pub fn new(words: W) -> Self {
         let capacity = (words.count() - ENTRIES) as u64;
@@ -51,7 +51,7 @@ impl<W: Words> Lane<W> {
         self.words.word(ENTRIES + (number % self.capacity) as usize)
     }
 
-    /// Appends a slot index. Only the lane's worker pushes.
+    /// Appends a slot index. Only the completion ring's worker pushes.
     pub fn push(&self, slot: u32) {
         let tail = self.words.word(TAIL).load(Ordering::Relaxed);
         self.entry(tail).store(u64::from(slot), Ordering::Relaxed);
@@ -96,17 +96,17 @@ mod loom_models {
     #[test]
     fn a_popped_slot_is_complete() {
         loom::model(|| {
-            let lane = Arc::new(Lane::new(HeapWords::new(Lane::<HeapWords>::words(2))));
+            let ring = Arc::new(CompletionRing::new(HeapWords::new(CompletionRing::<HeapWords>::words(2))));
             let result = Arc::new(AtomicU64::new(0));
             let worker = {
-                let (lane, result) = (Arc::clone(&lane), Arc::clone(&result));
+                let (ring, result) = (Arc::clone(&ring), Arc::clone(&result));
                 loom::thread::spawn(move || {
                     result.store(42, Ordering::Relaxed);
-                    lane.push(1);
+                    ring.push(1);
                 })
             };
             let mut position = 0;
-            if lane.pop(&mut position) == Some(1) {
+            if ring.pop(&mut position) == Some(1) {
                 assert_eq!(result.load(Ordering::Relaxed), 42);
             }
             worker.join().expect("the worker ends");

@@ -2,7 +2,7 @@
 //!
 //! An entry names a slot and its generation; it is only a *hint* of what comes next. The truth is the
 //! slot's own state word, which a consumer takes by one compare-and-swap that names it (see `claim` of
-//! [`Ring::pop`]). So a consumer that dies between taking a slot and moving the head leaves nothing
+//! [`SubmissionRing::pop`]). So a consumer that dies between taking a slot and moving the head leaves nothing
 //! half done: whoever comes next finds the entry stale and moves the head for it. The producer may
 //! likewise withdraw a slot without touching the ring.
 //!
@@ -35,7 +35,7 @@ impl Entry {
     /// One word that names it, for a participant that notes what it is doing: never 0, which can stand for none.
     ///
     /// ```
-    /// use manyhands_channel::ring::Entry;
+    /// use manyhands_channel::submission_ring::Entry;
     /// let entry = Entry { slot: 0, generation: 3 };
     /// assert_eq!(Entry::from_note(entry.to_note()), Some(entry));
     /// assert_eq!(Entry::from_note(0), None);
@@ -64,19 +64,19 @@ impl Entry {
 /// The ring, seen from any process.
 ///
 /// ```
-/// use manyhands_channel::{ring::{Entry, Ring}, words::HeapWords};
-/// let ring = Ring::new(HeapWords::new(Ring::<HeapWords>::words(4)));
+/// use manyhands_channel::{submission_ring::{Entry, SubmissionRing}, words::HeapWords};
+/// let ring = SubmissionRing::new(HeapWords::new(SubmissionRing::<HeapWords>::words(4)));
 /// assert!(ring.push(Entry { slot: 7, generation: 1 }));
 /// let taken = ring.pop(|entry| entry.generation == 1);
 /// assert_eq!(taken, Some(Entry { slot: 7, generation: 1 }));
 /// assert_eq!(ring.pop(|_| true), None);
 /// ```
-pub struct Ring<W> {
+pub struct SubmissionRing<W> {
     words: W,
     capacity: u64,
 }
 
-impl<W: Words> Ring<W> {
+impl<W: Words> SubmissionRing<W> {
     /// How many words a ring of `capacity` entries takes.
     #[must_use]
     pub fn words(capacity: usize) -> usize {
@@ -162,8 +162,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    fn ring(capacity: usize) -> Ring<HeapWords> {
-        Ring::new(HeapWords::new(Ring::<HeapWords>::words(capacity)))
+    fn ring(capacity: usize) -> SubmissionRing<HeapWords> {
+        SubmissionRing::new(HeapWords::new(SubmissionRing::<HeapWords>::words(capacity)))
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod loom_models {
     #[test]
     fn two_consumers_take_each_entry_once() {
         loom::model(|| {
-            let ring = Arc::new(Ring::new(HeapWords::new(Ring::<HeapWords>::words(2))));
+            let ring = Arc::new(SubmissionRing::new(HeapWords::new(SubmissionRing::<HeapWords>::words(2))));
             let lives: Arc<Vec<AtomicU64>> = Arc::new((0..3).map(|_| AtomicU64::new(0)).collect());
             ring.push(Entry { slot: 0, generation: 0 });
             ring.push(Entry { slot: 1, generation: 1 });
@@ -264,7 +264,7 @@ mod loom_models {
         });
     }
 
-    fn take(ring: &Ring<HeapWords>, lives: &[AtomicU64]) -> Option<Entry> {
+    fn take(ring: &SubmissionRing<HeapWords>, lives: &[AtomicU64]) -> Option<Entry> {
         ring.pop(|entry| {
             lives[entry.generation as usize]
                 .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
