@@ -7,7 +7,7 @@
 //! | 256, 320 | *collector*: event for the collector thread (sequence, sleepers) | workers and driver notify |
 //! | 384 | flags: [`STOP`] | parent |
 //! | 448 | lead: [`PRESENT`] while a thread leads, [`EXPECTED`] while results are mostly collected by one | parent |
-//! | 512 | hungry: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
+//! | 512 | starving: 1 while the parent has a backlog that no slot holds | parent sets, worker clears |
 //! | 576 | account: [`MARK`], then the words of [`Account`], then the crew: a bit for each participant that is one of the pool's workers | parent, for whoever looks from outside |
 //! | 1024 | submission ring | |
 //! | then | slots | |
@@ -158,7 +158,7 @@ impl Control {
     pub fn running(&self) -> u64 {
         let slots = self.slots();
         let in_hands = |slot: &u32| {
-            matches!(slots.state(*slot).phase, Phase::Running | Phase::Condemned | Phase::Killed)
+            matches!(slots.state(*slot).phase, Phase::Running | Phase::Cancelling | Phase::Killed)
         };
         (0..).take(SLOTS).filter(in_hands).count() as u64
     }
@@ -215,7 +215,7 @@ impl Control {
 
     /// 1 while the parent has tasks that found no slot.
     #[must_use]
-    pub fn hungry(&self) -> &AtomicU32 {
+    pub fn starving(&self) -> &AtomicU32 {
         self.segment.word32(self.offset + HUNGRY)
     }
 

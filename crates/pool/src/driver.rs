@@ -160,12 +160,12 @@ impl<T: Send + 'static> Driver<T> {
                 }
                 Action::QuitZygote => {
                     if self.send(zygote::QUIT).is_err() {
-                        self.bury_zygote();
+                        self.reap_zygote();
                         again = true;
                     }
                 }
                 Action::KillZygote => {
-                    self.bury_zygote();
+                    self.reap_zygote();
                     again = true;
                 }
                 Action::End => {}
@@ -188,7 +188,7 @@ impl<T: Send + 'static> Driver<T> {
 
     fn give_up_zygote(&mut self) {
         self.shared.lock().zygote_not_started();
-        self.bury_zygote();
+        self.reap_zygote();
     }
 
     fn give_up_worker(&mut self, seat: usize, generation: u32) {
@@ -303,7 +303,7 @@ impl<T: Send + 'static> Driver<T> {
             }
             // It will be heard later.
             Err(error) if passes(&error) => {}
-            _ => self.bury_zygote(),
+            _ => self.reap_zygote(),
         }
     }
 
@@ -354,7 +354,7 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     /// Sees to it that the zygote and all its workers are gone.
-    fn bury_zygote(&mut self) {
+    fn reap_zygote(&mut self) {
         let workers: Vec<&Pidfd> = self.workers.values().filter_map(|worker| worker.process().ok()).collect();
         process::kill_with_descendants(&workers);
         if let Some(ZygoteHandle { process, control }) = self.zygote.take() {

@@ -289,10 +289,10 @@ impl<T: Send + 'static> Pool<T> {
         cancelled
     }
 
-    /// See [`State::judge`].
-    pub fn judge(&self, token: Token, retry: bool) -> Option<T> {
+    /// See [`State::decide_retry`].
+    pub fn decide_retry(&self, token: Token, retry: bool) -> Option<T> {
         let mut state = self.shared.lock();
-        let ticket = state.judge(token, retry);
+        let ticket = state.decide_retry(token, retry);
         let idle = state.is_at_rest() || state.has_put_off();
         drop(state);
         self.shared.control.work().notify(1);

@@ -7,8 +7,8 @@
 //! |---|---|---|---|
 //! | Free | belongs to the parent, holds nothing | parent: [`Slots::release`], [`Slots::withdraw`] | parent: [`Slots::publish`] |
 //! | Queued | any worker may claim it | parent: [`Slots::publish`] | worker: [`Slots::claim`]; parent: [`Slots::withdraw`] |
-//! | Running | the named participant runs it | that worker: [`Slots::claim`] | that worker: [`Slots::finish`]; parent: [`Slots::condemn`] |
-//! | Condemned | asked to stop; the worker may still finish | parent: [`Slots::condemn`] | that worker: [`Slots::finish`]; parent: [`Slots::kill`] |
+//! | Running | the named participant runs it | that worker: [`Slots::claim`] | that worker: [`Slots::finish`]; parent: [`Slots::begin_cancel`] |
+//! | Cancelling | asked to stop; the worker may still finish | parent: [`Slots::begin_cancel`] | that worker: [`Slots::finish`]; parent: [`Slots::kill`] |
 //! | Killed | the worker will be killed and must not go on | parent: [`Slots::kill`] | parent, after its death: [`Slots::release`] |
 //! | Done | the result is complete | that worker: [`Slots::finish`] | parent: [`Slots::release`] |
 //!
@@ -59,7 +59,7 @@ pub enum Phase {
     /// Holds a complete result.
     Done = 3,
     /// Runs, and has been asked to stop.
-    Condemned = 4,
+    Cancelling = 4,
     /// Its worker is being killed.
     Killed = 5,
 }
@@ -70,7 +70,7 @@ impl Phase {
             1 => Self::Queued,
             2 => Self::Running,
             3 => Self::Done,
-            4 => Self::Condemned,
+            4 => Self::Cancelling,
             5 => Self::Killed,
             _ => Self::Free,
         }
@@ -102,7 +102,7 @@ pub struct RunningTask {
 impl SlotState {
     /// Whether a worker has the task in hand.
     fn is_in_hand(self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Condemned | Phase::Killed)
+        matches!(self.phase, Phase::Running | Phase::Cancelling | Phase::Killed)
     }
 
     fn pack(self) -> u64 {
@@ -249,19 +249,19 @@ impl Slots {
     /// Parent: asks the running task to stop; gives the participant that runs it, or `None` when it
     /// does not run (any more).
     #[must_use]
-    pub fn condemn(&self, entry: Entry) -> Option<u16> {
+    pub fn begin_cancel(&self, entry: Entry) -> Option<u16> {
         let state = self.state(entry.slot);
         let running = state.generation == entry.generation && state.phase == Phase::Running;
-        let condemned = SlotState { phase: Phase::Condemned, ..state };
-        (running && self.change(entry.slot, state, condemned)).then_some(state.participant)
+        let cancelling = SlotState { phase: Phase::Cancelling, ..state };
+        (running && self.change(entry.slot, state, cancelling)).then_some(state.participant)
     }
 
-    /// Parent: decides to kill the worker of a condemned task; false when it finished after all.
+    /// Parent: decides to kill the worker of a task that is being cancelled; false when it finished after all.
     #[must_use]
     pub fn kill(&self, entry: Entry) -> bool {
         let state = self.state(entry.slot);
-        let condemned = state.generation == entry.generation && state.phase == Phase::Condemned;
-        condemned && self.change(entry.slot, state, SlotState { phase: Phase::Killed, ..state })
+        let cancelling = state.generation == entry.generation && state.phase == Phase::Cancelling;
+        cancelling && self.change(entry.slot, state, SlotState { phase: Phase::Killed, ..state })
     }
 
     /// Worker: its result is complete.
@@ -269,8 +269,8 @@ impl Slots {
     pub fn finish(&self, entry: Entry, participant: u16) -> Finish {
         let running = SlotState { generation: entry.generation, participant, phase: Phase::Running };
         let done = SlotState { phase: Phase::Done, ..running };
-        let condemned = SlotState { phase: Phase::Condemned, ..running };
-        if self.change(entry.slot, running, done) || self.change(entry.slot, condemned, done) {
+        let cancelling = SlotState { phase: Phase::Cancelling, ..running };
+        if self.change(entry.slot, running, done) || self.change(entry.slot, cancelling, done) {
             Finish::Published
         } else {
             Finish::Killed

@@ -7,19 +7,19 @@
 //! - `ending`: of the pool, and of the tasks that it still has then;
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
-//! - `stillborn`: what if workers die before they have done anything;
+//! - `failed_starts`: what if workers die before they have done anything;
 //! - `put_off`: tasks that come later;
 //! - [`plan`]: what the driver must do next, and when to look again.
 
 mod attempt;
 pub mod backlog;
 mod ending;
+mod failed_starts;
 pub mod plan;
 mod put_off;
 mod results;
 pub mod seat;
 mod shortage;
-mod stillborn;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +36,11 @@ use crate::control::{Control, SLOTS};
 use crate::slots::{Phase, Slots, flag};
 use crate::task::{Arguments, Function, Harvest, Kept, Location, Options, Task, Token};
 use backlog::Backlog;
-use plan::{Doom, Kill};
+use failed_starts::FailedStarts;
+use plan::{Kill, PendingCancel};
 use put_off::PutOff;
 use seat::{CompletionRings, Seat};
 use shortage::Shortage;
-use stillborn::Stillborn;
 
 /// Why a task was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,14 +127,14 @@ pub struct State<T> {
     pub(crate) settings: Settings,
     pub(crate) openness: Openness,
     pub(crate) broken: Option<Arc<str>>,
-    dooms: Vec<Doom>,
+    pending_cancels: Vec<PendingCancel>,
     kills: Vec<Kill>,
     // When a stopping pool, of whose tasks none runs any more, kills the workers that are left.
     end_by: Option<u64>,
     pub(crate) zygote: plan::Zygote,
     // Whether the pool's first task is on its way.
     pub(crate) expects_first: bool,
-    stillborn: Stillborn,
+    failed_starts: FailedStarts,
     shortage: Option<Shortage>,
     // The newest task when the driver last found none unfinished, and when that was.
     quiet: Option<(u64, u64)>,
@@ -176,12 +176,12 @@ impl<T> State<T> {
             settings,
             openness: Openness::Open,
             broken: None,
-            dooms: Vec::new(),
+            pending_cancels: Vec::new(),
             kills: Vec::new(),
             end_by: None,
             zygote: plan::Zygote::None,
             expects_first: false,
-            stillborn: Stillborn::default(),
+            failed_starts: FailedStarts::default(),
             shortage: None,
             quiet: None,
         }
@@ -386,8 +386,8 @@ impl<T> State<T> {
             self.location(token);
             moved = true;
         }
-        let hungry = u32::from(!self.backlog.is_empty());
-        self.control.hungry().store(hungry, manyhands_sync::atomic::Ordering::Relaxed);
+        let starving = u32::from(!self.backlog.is_empty());
+        self.control.starving().store(starving, manyhands_sync::atomic::Ordering::Relaxed);
         moved
     }
 
@@ -420,7 +420,7 @@ impl<T> State<T> {
         match self.tasks.get(token).map(|task| task.location) {
             Some(Location::Slot(slot)) => self.slots.state(slot).phase != Phase::Queued,
             // A task that is not known any more has ended.
-            Some(Location::Judged(_)) | None => true,
+            Some(Location::AwaitingDecision(_)) | None => true,
             Some(Location::Backlog) => false,
         }
     }
@@ -439,11 +439,11 @@ impl<T> State<T> {
                 self.refill();
                 self.forget(token).map_or(Cancelled::TooLate, Cancelled::Withdrawn)
             }
-            Location::Slot(slot) if running && self.doom(slot, now) => {
+            Location::Slot(slot) if running && self.begin_cancel(slot, now) => {
                 self.occupants[slot as usize] = None;
                 self.forget(token).map_or(Cancelled::TooLate, Cancelled::Ending)
             }
-            Location::Slot(_) | Location::Judged(_) => Cancelled::TooLate,
+            Location::Slot(_) | Location::AwaitingDecision(_) => Cancelled::TooLate,
         }
     }
 

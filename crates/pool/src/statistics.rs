@@ -55,7 +55,7 @@ impl<T> State<T> {
         let slots = self.control.slots();
         let running = self.tasks.values().filter(|task| match task.location {
             Location::Slot(slot) => slots.state(slot).phase == Phase::Running,
-            Location::Backlog | Location::Judged(_) => false,
+            Location::Backlog | Location::AwaitingDecision(_) => false,
         });
         let running = running.count();
         let taken = self.seats.iter().filter(|seat| seat.life != Life::Empty);

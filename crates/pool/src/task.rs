@@ -72,7 +72,7 @@ pub(crate) enum Location {
     /// Has a slot: queued, running or done there.
     Slot(u32),
     /// Its failure is being examined by the caller, which may have it retried.
-    Judged(u32),
+    AwaitingDecision(u32),
 }
 
 /// A task in the parent's books.
@@ -145,7 +145,7 @@ pub struct Finished<T> {
     /// Which task.
     pub token: Token,
     /// What the caller handed in; `None` when the task failed and may be retried: then
-    /// [`crate::pool::Pool::judge`] decides, and gives the ticket back.
+    /// [`crate::pool::Pool::decide_retry`] decides, and gives the ticket back.
     pub ticket: Option<T>,
     /// What became of it.
     pub outcome: Outcome,

@@ -169,8 +169,8 @@ impl WorkerSide {
 
     /// Whether the parent has asked this task to stop.
     #[must_use]
-    pub fn is_condemned(&self, entry: Entry) -> bool {
-        self.is_in(entry, Phase::Condemned)
+    pub fn is_cancelling(&self, entry: Entry) -> bool {
+        self.is_in(entry, Phase::Cancelling)
     }
 
     /// Whether a task of this worker is in that phase now.
@@ -182,9 +182,9 @@ impl WorkerSide {
     /// Whether the parent should be told that tasks run low: at most one worker gets a yes.
     #[must_use]
     pub fn takes_hunger(&self) -> bool {
-        self.control.hungry().load(Ordering::Relaxed) != 0
+        self.control.starving().load(Ordering::Relaxed) != 0
             && self.submission_ring.len() < SLOTS / 4
-            && self.control.hungry().swap(0, Ordering::Relaxed) != 0
+            && self.control.starving().swap(0, Ordering::Relaxed) != 0
     }
 
     /// Tasks this worker has finished.

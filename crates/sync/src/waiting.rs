@@ -294,7 +294,7 @@ impl<'a> Sleeper<'a> {
                     // The kernel wakes one of those who watch; this passes it on.
                     park::wake(word, u32::MAX);
                     if owner.is_dead() {
-                        return self.bury(owner);
+                        return self.note_death(owner);
                     }
                     self.dying_looks += 1;
                     until = until.min(now + DYING_STEP);
@@ -337,12 +337,12 @@ impl<'a> Sleeper<'a> {
         // Each time the system is asked of others; of the rest what it has marked says it, as a rule.
         let few = owners.few().find(|owner| *owner != identity() && owner.is_dead());
         match few.or_else(|| owners.iter().find(|owner| self.site.is_dead(*owner))) {
-            Some(dead) => self.bury(dead),
+            Some(dead) => self.note_death(dead),
             None => Outcome::Pause { woken: false },
         }
     }
 
-    fn bury(&mut self, dead: Identity) -> Outcome {
+    fn note_death(&mut self, dead: Identity) -> Outcome {
         self.dying_looks = 0;
         self.site.forget(dead);
         Outcome::Dead(dead)

@@ -6,8 +6,8 @@ use crate::task::{Death, Location, Outcome, Token};
 impl<T> State<T> {
     /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
     /// its ticket back. `None`: it runs again (or has been cancelled).
-    pub fn judge(&mut self, token: Token, retry: bool) -> Option<T> {
-        let Some(Location::Judged(slot)) = self.tasks.get(token).map(|task| task.location) else {
+    pub fn decide_retry(&mut self, token: Token, retry: bool) -> Option<T> {
+        let Some(Location::AwaitingDecision(slot)) = self.tasks.get(token).map(|task| task.location) else {
             return None;
         };
         if retry && self.tries_again() {

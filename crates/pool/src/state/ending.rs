@@ -16,7 +16,7 @@ impl<T> State<T> {
         self.broken = Some(Arc::clone(&reason));
         let tokens: Vec<Token> = self.tasks.keys().collect();
         for token in tokens {
-            if let Location::Slot(slot) | Location::Judged(slot) = self.tasks[token].location {
+            if let Location::Slot(slot) | Location::AwaitingDecision(slot) = self.tasks[token].location {
                 self.occupants[slot as usize] = None;
                 if self.slots.withdraw(self.entry(slot)) {
                     self.free_slot(slot);

@@ -47,7 +47,7 @@ pub enum Action {
 
 /// A running task that has been asked to stop.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Doom {
+pub(crate) struct PendingCancel {
     entry: Entry,
     participant: u16,
     asked: bool,
@@ -75,11 +75,11 @@ impl<T> State<T> {
         }
         let mut next = self.check_timeouts(now);
         next = earliest(next, self.bring_back(now, &mut actions));
-        next = earliest(next, self.carry_out_dooms(now, &mut actions));
-        if let Some(reason) = self.stillborn.give_up(self.settings.workers, now) {
+        next = earliest(next, self.carry_out_cancels(now, &mut actions));
+        if let Some(reason) = self.failed_starts.give_up(self.settings.workers, now) {
             self.break_down(reason);
         }
-        if self.openness == Openness::Stopping && self.dooms.is_empty() {
+        if self.openness == Openness::Stopping && self.pending_cancels.is_empty() {
             let end_by = *self.end_by.get_or_insert(now.saturating_add(self.settings.grace));
             if now >= end_by {
                 self.openness = Openness::Terminating;
@@ -224,7 +224,7 @@ impl<T> State<T> {
             let end = started.saturating_add(timeout);
             if now < end {
                 next = earliest(next, Some(end));
-            } else if self.doom(slot, now) {
+            } else if self.begin_cancel(slot, now) {
                 self.time_out(token, slot, timeout);
                 self.retire(index);
             }
@@ -266,34 +266,34 @@ impl<T> State<T> {
     }
 
     /// Condemns the task in a slot, if it runs; the driver does the rest.
-    pub(super) fn doom(&mut self, slot: u32, now: u64) -> bool {
+    pub(super) fn begin_cancel(&mut self, slot: u32, now: u64) -> bool {
         let entry = self.entry(slot);
-        let Some(participant) = self.slots.condemn(entry) else { return false };
+        let Some(participant) = self.slots.begin_cancel(entry) else { return false };
         let kill_at = now.saturating_add(self.settings.grace);
-        self.dooms.push(Doom { entry, participant, asked: false, kill_at });
+        self.pending_cancels.push(PendingCancel { entry, participant, asked: false, kill_at });
         true
     }
 
-    fn carry_out_dooms(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
+    fn carry_out_cancels(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
         let mut next = None;
-        for mut doom in std::mem::take(&mut self.dooms) {
-            let state = self.slots.state(doom.entry.slot);
-            let runs = state.generation == doom.entry.generation && state.phase == Phase::Condemned;
-            let Some(seat) = self.seat_of(doom.participant).filter(|_| runs) else { continue };
-            if now >= doom.kill_at && doom.asked {
-                if self.slots.kill(doom.entry) {
+        for mut pending in std::mem::take(&mut self.pending_cancels) {
+            let state = self.slots.state(pending.entry.slot);
+            let runs = state.generation == pending.entry.generation && state.phase == Phase::Cancelling;
+            let Some(seat) = self.seat_of(pending.participant).filter(|_| runs) else { continue };
+            if now >= pending.kill_at && pending.asked {
+                if self.slots.kill(pending.entry) {
                     actions.push(Action::Kill(seat));
                     let generation = self.seats[seat].generation;
                     self.kills.push(Kill { seat, generation, dead_by: now.saturating_add(DYING) });
                 }
                 continue;
             }
-            if !doom.asked {
-                doom.asked = true;
+            if !pending.asked {
+                pending.asked = true;
                 actions.push(Action::Interrupt(seat));
             }
-            next = earliest(next, Some(doom.kill_at));
-            self.dooms.push(doom);
+            next = earliest(next, Some(pending.kill_at));
+            self.pending_cancels.push(pending);
         }
         next
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use manyhands_channel::arena::BlockRef;
 
 use super::State;
-use super::stillborn::Stillborn;
+use super::failed_starts::FailedStarts;
 use crate::control::SLOTS;
 use crate::slots::{Encoding, Phase, flag};
 use crate::task::{Finished, Harvest, Location, Outcome, Speech, Token};
@@ -35,7 +35,7 @@ impl<T> State<T> {
 
     /// Takes the result out of a slot that is Done.
     pub(super) fn collect_slot(&mut self, slot: u32, seat: usize) {
-        self.stillborn = Stillborn::default();
+        self.failed_starts = FailedStarts::default();
         let start = self.stash.bytes.len();
         let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
         if head.flags & flag::PRINTED != 0 {
@@ -56,7 +56,7 @@ impl<T> State<T> {
         };
         let raised = head.flags & flag::RAISED != 0;
         if raised && self.tasks[token].may_retry() {
-            self.tasks[token].location = Location::Judged(slot);
+            self.tasks[token].location = Location::AwaitingDecision(slot);
             self.deliver(Finished { token, ticket: None, outcome });
             return;
         }

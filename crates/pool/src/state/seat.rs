@@ -181,7 +181,7 @@ impl<T> State<T> {
             }
             match state.phase {
                 Phase::Done => self.collect_slot(slot, index),
-                Phase::Running | Phase::Condemned | Phase::Killed => {
+                Phase::Running | Phase::Cancelling | Phase::Killed => {
                     lost = true;
                     self.lose(slot, |task| Death { task, pid, wait_status, rss_bytes });
                 }
@@ -196,7 +196,7 @@ impl<T> State<T> {
             seat.note_end(pid, wait_status.unwrap_or(KILLED));
         }
         if !worked && !lost && !retired {
-            self.stillborn.count(wait_status.unwrap_or(KILLED) == KILLED);
+            self.failed_starts.count(wait_status.unwrap_or(KILLED) == KILLED);
         }
         self.note_workers();
     }

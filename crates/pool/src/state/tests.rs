@@ -104,7 +104,7 @@ impl Bench {
     }
 
     /// Kills an actor.
-    fn bury(&mut self, actor: &Actor) {
+    fn reap(&mut self, actor: &Actor) {
         self.state.worker_gone(actor.seat, actor.generation, Some(9), Some(4096));
         self.state.refill();
     }
@@ -200,7 +200,7 @@ fn a_death_fails_only_the_running_task() {
     let (actors, _) = bench.plan(0);
     actors[0].work();
     actors[0].claim().expect("three tasks are left");
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     while actors[1].work().is_some() {}
     let mut died = Vec::new();
     let mut returned = Vec::new();
@@ -225,7 +225,7 @@ fn a_result_that_was_complete_survives_its_worker() {
     let entry = actors[0].claim().expect("a task");
     // It dies after its result stands, before it is pushed on the completion ring.
     assert_eq!(actors[0].slots.finish(entry, actors[0].participant), Finish::Published);
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert_eq!(bench.tickets(), [7]);
     assert_eq!(bench.state.counts.failed, 0);
 }
@@ -239,14 +239,14 @@ fn a_task_is_run_again_after_a_death_as_often_as_allowed() {
         let entry = actors[0].claim().expect("the task is queued again");
         assert_eq!(actors[0].argument(entry), 3, "its arguments survive");
         assert!(bench.harvest().is_empty(), "no outcome before death {death}");
-        bench.bury(&actors[0]);
+        bench.reap(&actors[0]);
     }
     assert!(matches!(bench.harvest()[0].outcome, Outcome::Died(_)));
     assert_eq!(bench.state.counts.retried, 2);
 }
 
 #[test]
-fn an_exception_is_judged_by_the_caller() {
+fn the_caller_decides_whether_an_exception_is_retried() {
     let mut bench = Bench::new(1);
     let token = bench.submit_with(3, Some(retrying()));
     let (actors, _) = bench.plan(0);
@@ -255,7 +255,7 @@ fn an_exception_is_judged_by_the_caller() {
         actors[0].finish(entry, flag::RAISED);
         let finished = bench.harvest();
         assert!(finished[0].ticket.is_none(), "it may be retried, so its ticket stays");
-        let ticket = bench.state.judge(token, retry);
+        let ticket = bench.state.decide_retry(token, retry);
         assert_eq!(ticket, (!retry).then_some(3));
     }
     assert_eq!((bench.state.counts.retried, bench.state.counts.failed), (1, 1));
@@ -293,12 +293,12 @@ fn a_cancelled_running_task_is_asked_first_and_killed_after_the_grace() {
     let entry = actors[0].claim().expect("a task");
     assert_eq!(bench.state.cancel(token, false, 0), Cancelled::TooLate, "running is left alone");
     assert_eq!(bench.state.cancel(token, true, 0), Cancelled::Ending(5));
-    assert!(actors[0].side.is_condemned(entry));
+    assert!(actors[0].side.is_cancelling(entry));
     assert_eq!(bench.plan(1).1, [Action::Interrupt(0)]);
     assert_eq!(bench.plan(SECOND - 1).1, []);
     assert_eq!(bench.plan(SECOND + 1).1, [Action::Kill(0)]);
     assert_eq!(actors[0].side.finish(entry), Finish::Killed, "nothing comes from it any more");
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert!(bench.harvest().is_empty());
 }
 
@@ -376,7 +376,7 @@ fn a_closing_pool_finishes_what_it_has_and_ends() {
     assert_eq!(bench.tickets(), [0]);
     assert_eq!(bench.plan(1).1, [Action::WakeWorkers]);
     assert_eq!(actors[0].side.try_next(), Some(Next::End));
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert_eq!(bench.plan(2).1, [Action::QuitZygote]);
     bench.state.zygote_gone();
     assert_eq!(bench.plan(3).1, [Action::End]);
@@ -432,7 +432,7 @@ fn storm(seed: u64) {
             }
             7 if !actors.is_empty() && random.below(4) == 0 => {
                 let index = random.below(actors.len());
-                bench.bury(&actors.swap_remove(index));
+                bench.reap(&actors.swap_remove(index));
                 let last = actors.len();
                 busy.retain(|(of, _)| *of != index);
                 busy.iter_mut().filter(|(of, _)| *of == last).for_each(|(of, _)| *of = index);
@@ -453,7 +453,7 @@ fn storm(seed: u64) {
         }
     }
     // What is left is run by one worker that never dies.
-    actors.iter().for_each(|actor| bench.bury(actor));
+    actors.iter().for_each(|actor| bench.reap(actor));
     actors = bench.plan(3000).0;
     while let Some(actor) = actors.first().filter(|_| !bench.state.tasks.is_empty()) {
         while actor.work().is_some() {}
@@ -467,7 +467,7 @@ fn storm(seed: u64) {
 fn take_out(bench: &mut Bench, random: &mut Random, out: &mut Vec<u32>) {
     for finished in bench.harvest() {
         let retry = random.below(2) == 0;
-        let ticket = finished.ticket.or_else(|| bench.state.judge(finished.token, retry));
+        let ticket = finished.ticket.or_else(|| bench.state.decide_retry(finished.token, retry));
         out.extend(ticket);
     }
 }

@@ -98,7 +98,7 @@ impl Record {
     /// [reference](Self::reference) until it has been opened.
     pub(crate) fn block_address(&self) -> Option<BlockAddress> {
         let Ground::Block(record) = &self.inner.ground else { return None };
-        let mapping = record.place();
+        let mapping = record.mapping();
         Some(BlockAddress {
             pid: process::pid(),
             fd: mapping.segment().fd().as_raw_fd(),

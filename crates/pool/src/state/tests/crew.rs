@@ -16,7 +16,7 @@ fn workers_are_noted_as_they_come_and_go() {
     numbers.sort_unstable();
     assert_eq!(bench.state.control.crew().collect::<Vec<_>>(), numbers);
     assert_eq!(bench.state.control.account().workers, 2);
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert_eq!(bench.state.control.crew().collect::<Vec<_>>(), [actors[1].participant]);
 }
 
@@ -81,7 +81,7 @@ fn a_task_that_runs_again_has_its_name_again() {
     let entry = actors[0].claim().expect("a task");
     // It dies while it writes its result.
     actors[0].slots.write_result(entry.slot, Encoding::Compact, 0, b"half a result");
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     let (actors, _) = bench.plan(1);
     let _ = actors[0].claim().expect("the task again");
     assert_eq!(in_hands(&bench), [(actors[0].participant, "again".to_owned())]);

@@ -9,7 +9,7 @@ fn a_replacement_gets_the_index_of_whom_it_replaces() {
         bench.submit(ticket);
     }
     let (actors, _) = bench.plan(0);
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     let (replacements, _) = bench.plan(0);
     assert_eq!(bench.state.seats[replacements[0].seat].index, 0);
     // One that must end keeps its seat until it does, but not its index.

@@ -14,7 +14,7 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     let entry = actors[0].claim().expect("one task");
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
     assert_eq!(bench.harvest()[0].ticket, None);
-    assert_eq!(bench.state.judge(token, true), None);
+    assert_eq!(bench.state.decide_retry(token, true), None);
     assert!(bench.state.has_put_off());
     assert!(!bench.state.is_running(token));
     bench.submit(8);
@@ -27,7 +27,7 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     assert_eq!(actors[0].argument(entry), 7);
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
     assert_eq!(bench.tickets(), [8]);
-    assert_eq!(bench.state.judge(token, true), None);
+    assert_eq!(bench.state.decide_retry(token, true), None);
     let (_, next) = bench.state.plan(20 * SECOND);
     assert_eq!(next, Some(23 * SECOND), "the second pause is another one");
     bench.plan(23 * SECOND);
@@ -42,7 +42,7 @@ fn deaths_and_timeouts_wait_as_well() {
     bench.submit_with(7, Some(pausing(&[SECOND])));
     let (actors, _) = bench.plan(0);
     actors[0].claim().expect("one task");
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert_eq!(bench.plan(0).0.len(), 1);
     assert!(bench.tickets().is_empty());
     let (_, next) = bench.state.plan(1);
@@ -55,7 +55,7 @@ fn a_task_that_is_put_off_can_be_withdrawn() {
     let token = bench.submit_with(7, Some(pausing(&[SECOND])));
     let (actors, _) = bench.plan(0);
     actors[0].claim().expect("one task");
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     bench.plan(0);
     assert_eq!(bench.state.cancel(token, false, 1), Cancelled::Withdrawn(7));
     assert_eq!(bench.plan(2 * SECOND).1, [], "nothing is left to be queued");
@@ -97,8 +97,8 @@ fn what_fails_after_all_was_withdrawn_is_not_begun_again() {
     let entry = actors[0].claim().expect("one task");
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
     bench.harvest();
-    assert!(bench.state.withdraw_all().is_empty(), "it is being judged");
+    assert!(bench.state.withdraw_all().is_empty(), "it awaits a decision");
     bench.state.close();
-    assert_eq!(bench.state.judge(token, true), Some(7));
+    assert_eq!(bench.state.decide_retry(token, true), Some(7));
     assert_eq!(bench.plan(0).1, [Action::WakeWorkers]);
 }

@@ -65,7 +65,7 @@ fn a_worker_that_was_not_forked_leaves_its_seat_free() {
 /// Has workers started, and kills them before they have done anything.
 fn kill_at_birth(bench: &mut Bench, now: u64) {
     let (actors, _) = bench.plan(now);
-    actors.iter().for_each(|actor| bench.bury(actor));
+    actors.iter().for_each(|actor| bench.reap(actor));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     let (actors, _) = bench.plan(10 * SECOND);
     assert_eq!(actors[0].work(), Some(0), "whoever lives does its task");
     assert_eq!(bench.tickets(), [0]);
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     // The time is counted from the start.
     bench.submit(1);
     for second in 11..=21 {

@@ -20,10 +20,10 @@ fn a_stopping_pool_asks_what_runs_and_begins_nothing_more() {
     // One obeys and ends, the other does not.
     assert_eq!(actors[0].finish(entries[0], flag::RAISED), Finish::Published);
     assert_eq!(actors[0].side.try_next(), Some(Next::End));
-    bench.bury(&actors[0]);
+    bench.reap(&actors[0]);
     assert_eq!(bench.plan(SECOND - 1).1, [Action::WakeWorkers]);
     assert!(bench.plan(SECOND + 1).1.contains(&Action::Kill(1)));
-    bench.bury(&actors[1]);
+    bench.reap(&actors[1]);
     assert_eq!(bench.plan(SECOND + 2).1, [Action::QuitZygote]);
     bench.state.zygote_gone();
     assert_eq!(bench.plan(SECOND + 3).1, [Action::End]);

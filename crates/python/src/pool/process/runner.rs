@@ -41,7 +41,7 @@ static RUNNING: AtomicU64 = AtomicU64::new(0);
 #[pyfunction]
 pub(crate) fn cancel_requested() -> bool {
     let running = Entry::from_note(RUNNING.load(Ordering::Relaxed));
-    running.zip(SIDE.get()).is_some_and(|(entry, side)| side.is_condemned(entry))
+    running.zip(SIDE.get()).is_some_and(|(entry, side)| side.is_cancelling(entry))
 }
 
 fn asked_to_stop(py: Python<'_>) -> PyErr {
@@ -198,7 +198,7 @@ impl WorkerLoop {
         }
         RUNNING.store(entry.to_note(), Ordering::Relaxed);
         // Whoever asked it to stop before this line has sent a signal that its handler did not take for it.
-        let result = if self.side.is_condemned(entry) { Err(asked_to_stop(py)) } else { call.run() };
+        let result = if self.side.is_cancelling(entry) { Err(asked_to_stop(py)) } else { call.run() };
         // From here on SIGINT is too late: the task has ended.
         RUNNING.store(0, Ordering::Relaxed);
         result

@@ -129,7 +129,7 @@ impl Core {
         });
         let retry =
             retry_on.flatten().is_some_and(|classes| is_one_of(&error, classes.bind(py)).unwrap_or(false));
-        if let Some(ticket) = self.pool.judge(finished.token, retry) {
+        if let Some(ticket) = self.pool.decide_retry(finished.token, retry) {
             self.finish(py, &ticket, outcome);
         }
     }

@@ -13,7 +13,7 @@ const PATIENCE: u64 = 10 * SECOND;
 
 /// The workers that have died since the last task was done, without a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stillborn {
+pub(super) struct FailedStarts {
     ended: usize,
     killed: usize,
     /// When it was first seen that some were killed, in nanoseconds of the clock.
@@ -22,7 +22,7 @@ pub(super) struct Stillborn {
     is_news: bool,
 }
 
-impl Stillborn {
+impl FailedStarts {
     /// One more has died; whether it was killed.
     pub(super) fn count(&mut self, killed: bool) {
         self.is_news = true;
