@@ -232,7 +232,7 @@ impl Control {
     }
 
     /// As [`announce`](Self::announce), unless nobody leads but a thread soon should, which will look by itself: then
-    /// nothing is said, and the caller must say it a moment later if what finished is still there. Returns whether
+    /// nobody is notified, and the caller must notify a moment later if what finished is still there. Returns whether
     /// the parent has been told.
     #[must_use]
     pub fn announce_unless_expected(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The driver: the thread that does for [`crate::state`] what needs the system.
 //!
-//! It starts the zygote, has workers forked, hears of their deaths, sends signals, keeps deadlines and
+//! It starts the zygote, has workers forked, learns of their deaths, sends signals, keeps deadlines and
 //! reads what workers say. It holds the pool's lock only while it decides, and never waits for the
 //! interpreter.
 
@@ -64,7 +64,7 @@ impl Worker {
     }
 }
 
-/// Whether a packet was not sent because nobody will ever read it; its reader's end is heard of from the socket.
+/// Whether a packet was not sent because nobody will ever read it; its reader's end is known from the socket.
 fn was_hung_up(error: &io::Error) -> bool {
     // The latter where the reader has died with packets unread.
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
@@ -192,7 +192,7 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     fn give_up_worker(&mut self, seat: usize, generation: u32) {
-        self.shared.voices().drop_unborn(&self.shared.poller, seat);
+        self.shared.output_pipes().drop_unborn(&self.shared.poller, seat);
         self.shared.lock().not_started(seat, generation);
     }
 
@@ -245,7 +245,7 @@ impl<T: Send + 'static> Driver<T> {
         self.shared.ground.renew(participant);
         let control = self.shared.control.offset();
         let packet = zygote::fork(participant, generation, control, record, told);
-        let pipes = self.shared.voices().add(&self.shared.poller, index)?;
+        let pipes = self.shared.output_pipes().add(&self.shared.poller, index)?;
         let Some(zygote) = &self.zygote else { return Ok(()) };
         let fds = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
         match socket::send_packet(&zygote.control, &packet, &fds) {
@@ -281,33 +281,33 @@ impl<T: Send + 'static> Driver<T> {
             BELL => {
                 self.shared.bell.drain();
             }
-            CONTROL => self.hear_zygote(),
-            voice => {
-                let mut heard = Vec::new();
-                let mut voices = self.shared.voices();
-                voices.read(&self.shared.poller, voice, &mut heard);
-                self.shared.take_in(heard);
+            CONTROL => self.read_zygote(),
+            pipe => {
+                let mut outputs = Vec::new();
+                let mut output_pipes = self.shared.output_pipes();
+                output_pipes.read(&self.shared.poller, pipe, &mut outputs);
+                self.shared.take_in(outputs);
             }
         }
     }
 
-    fn hear_zygote(&mut self) {
+    fn read_zygote(&mut self) {
         let mut packet = vec![0; zygote::MOST_BYTES];
         let Some(zygote) = &self.zygote else { return };
         let received = socket::recv_packet(&zygote.control, &mut packet);
         match received {
             Ok((length, _)) if length > 0 => {
                 if let Some(news) = zygote::parse(&packet[..length]) {
-                    self.hear(news);
+                    self.handle(news);
                 }
             }
-            // It will be heard later.
+            // It will be read later.
             Err(error) if passes(&error) => {}
             _ => self.reap_zygote(),
         }
     }
 
-    fn hear(&mut self, news: News) {
+    fn handle(&mut self, news: News) {
         match news {
             News::Ready => {}
             News::Failed(text) => {
@@ -320,7 +320,7 @@ impl<T: Send + 'static> Driver<T> {
                 let Some(seat) = state.seat_of(participant) else { return };
                 state.worker_started(seat, generation, pid);
                 drop(state);
-                self.shared.voices().set_pid(seat, pid);
+                self.shared.output_pipes().set_pid(seat, pid);
                 let worker = Worker { generation, pid, process: OnceCell::new() };
                 let _ = worker.process();
                 self.workers.insert(seat, worker);
@@ -347,10 +347,10 @@ impl<T: Send + 'static> Driver<T> {
 
     /// Reads what is left in the pipes of workers, so that it comes before news of their end.
     fn listen_to(&mut self, seats: &[usize]) {
-        let mut heard = Vec::new();
-        let mut voices = self.shared.voices();
-        voices.read_seats(&self.shared.poller, seats, &mut heard);
-        self.shared.take_in(heard);
+        let mut outputs = Vec::new();
+        let mut output_pipes = self.shared.output_pipes();
+        output_pipes.read_seats(&self.shared.poller, seats, &mut outputs);
+        self.shared.take_in(outputs);
     }
 
     /// Sees to it that the zygote and all its workers are gone.
@@ -377,11 +377,11 @@ impl<T: Send + 'static> Driver<T> {
             // A process that was forked and not yet announced, or came without a descriptor, cannot be waited for.
             process::wait_for_signals_sent();
         }
-        let mut heard = Vec::new();
-        let mut voices = self.shared.voices();
-        voices.close(&self.shared.poller, &mut heard);
-        self.shared.take_in(heard);
-        drop(voices);
+        let mut outputs = Vec::new();
+        let mut output_pipes = self.shared.output_pipes();
+        output_pipes.close(&self.shared.poller, &mut outputs);
+        self.shared.take_in(outputs);
+        drop(output_pipes);
         self.shared.lock().zygote_gone();
     }
 }

@@ -11,7 +11,7 @@
 //! - [`driver`]: the thread that does the I/O for [`state`]: it forks through the zygote, hears of
 //!   deaths, keeps deadlines, reads what workers print. It never needs the interpreter, so a parent
 //!   busy elsewhere still keeps its promises.
-//! - [`voices`]: what workers print and report;
+//! - [`output_pipes`]: what workers print and report;
 //! - [`zygote`]: the packets to and from the process that forks workers.
 //! - [`launch`]: how a zygote is started; `shared`: what handle and driver have in common;
 //! - [`pool`]: the handle that ties them together.
@@ -20,12 +20,12 @@
 pub mod control;
 pub mod driver;
 pub mod launch;
+pub mod output_pipes;
 pub mod pool;
 mod shared;
 pub mod slots;
 pub mod state;
 pub mod statistics;
 pub mod task;
-pub mod voices;
 pub mod worker;
 pub mod zygote;

@@ -15,12 +15,12 @@ use manyhands_sync::{SpinPolicy, Wait};
 use crate::control::Control;
 use crate::driver::Driver;
 use crate::launch::Launch;
-use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_VOICE, Shared};
+use crate::output_pipes::OutputPipes;
+use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_OUTPUT_PIPE, Shared};
 use crate::state::seat::CompletionRings;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
 use crate::task::{Arguments, Function, Harvest, Options, Token};
-use crate::voices::Voices;
 
 /// Why a wait for news returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Pool<T> {
             bell,
             poller,
             state: Mutex::new(state),
-            voices: Mutex::new(Voices::new(FIRST_VOICE)),
+            output_pipes: Mutex::new(OutputPipes::new(FIRST_OUTPUT_PIPE)),
             completion_rings,
             stash_filled,
             has_ended: Mutex::new(false),
@@ -150,27 +150,27 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.has_news()
     }
 
-    /// Moves all that has finished or been said into an empty harvest.
+    /// Moves all that has finished or been printed into an empty harvest.
     pub fn harvest(&self, harvest: &mut Harvest<T>) {
         // Whoever takes results has to wait for whoever is reading what the tasks printed.
-        let mut voices = self.shared.voices();
+        let mut output_pipes = self.shared.output_pipes();
         let mut state = self.shared.lock();
         let mut wake = state.collect();
         loop {
-            let spoken = state.take_spoken();
-            if spoken.is_empty() {
+            let with_output = state.take_with_output();
+            if with_output.is_empty() {
                 break;
             }
             // What a task printed comes before its result.
             drop(state);
-            let mut heard = Vec::new();
-            voices.read_seats(&self.shared.poller, &spoken, &mut heard);
-            self.shared.take_in(heard);
+            let mut outputs = Vec::new();
+            output_pipes.read_seats(&self.shared.poller, &with_output, &mut outputs);
+            self.shared.take_in(outputs);
             state = self.shared.lock();
             wake |= state.collect();
         }
         state.take(harvest);
-        drop(voices);
+        drop(output_pipes);
         let idle = state.is_at_rest();
         drop(state);
         if wake {

@@ -10,16 +10,16 @@ use manyhands_os::process::identity;
 
 use crate::control::Control;
 use crate::launch::Launch;
+use crate::output_pipes::{OutputPipes, kind};
 use crate::state::State;
 use crate::state::seat::CompletionRings;
-use crate::task::{Speech, Stream};
-use crate::voices::{Voices, kind};
+use crate::task::{Output, Stream};
 
 /// Key of the bell.
 pub(crate) const BELL: u64 = 0;
 pub(crate) const CONTROL: u64 = 1;
-/// Keys from here on belong to [`crate::voices::Voices`].
-pub(crate) const FIRST_VOICE: u64 = 2;
+/// Keys from here on belong to [`crate::output_pipes::OutputPipes`].
+pub(crate) const FIRST_OUTPUT_PIPE: u64 = 2;
 
 /// Why a pool has no driver any more whose descriptors are not its own.
 pub(crate) const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have been closed: code that closes \
@@ -34,7 +34,7 @@ pub(crate) struct Shared<T> {
     pub(crate) bell: EventFd,
     pub(crate) poller: Poller,
     pub(crate) state: Mutex<State<T>>,
-    pub(crate) voices: Mutex<Voices>,
+    pub(crate) output_pipes: Mutex<OutputPipes>,
     pub(crate) completion_rings: Arc<CompletionRings>,
     pub(crate) stash_filled: Arc<AtomicBool>,
     pub(crate) has_ended: Mutex<bool>,
@@ -47,8 +47,8 @@ impl<T> Shared<T> {
     }
 
     /// Taken before the state's lock, never after it.
-    pub(crate) fn voices(&self) -> MutexGuard<'_, Voices> {
-        self.voices.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn output_pipes(&self) -> MutexGuard<'_, OutputPipes> {
+        self.output_pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn has_news(&self) -> bool {
@@ -56,24 +56,24 @@ impl<T> Shared<T> {
         self.stash_filled.load(Ordering::Acquire) || self.completion_rings.has_news()
     }
 
-    /// Passes on what workers said, and acts on what is meant for the pool itself. The caller still has
-    /// the lock of the voices, so that nothing that is said later is passed on earlier.
-    pub(crate) fn take_in(&self, heard: Vec<Speech>) {
+    /// Passes on what workers printed, and acts on what is meant for the pool itself. The caller still has
+    /// the output pipes' lock, so that nothing that is printed later is passed on earlier.
+    pub(crate) fn take_in(&self, outputs: Vec<Output>) {
         let mut state = self.lock();
-        for speech in heard {
-            match (speech.stream, speech.bytes.first()) {
+        for output in outputs {
+            match (output.stream, output.bytes.first()) {
                 (Stream::Records, Some(&kind::HUNGRY)) => {
                     if state.collect() {
                         self.control.work().notify_all();
                     }
                 }
                 (Stream::Records, Some(&kind::BROKEN)) => {
-                    let text = String::from_utf8_lossy(&speech.bytes[1..]).into_owned();
-                    // Heard first: the caller tells of it before futures fail.
-                    state.hear(speech);
+                    let text = String::from_utf8_lossy(&output.bytes[1..]).into_owned();
+                    // Added first: the caller tells of it before futures fail.
+                    state.add_output(output);
                     state.break_down(&format!("the initializer failed, so this pool runs no tasks:\n{text}"));
                 }
-                _ => state.hear(speech),
+                _ => state.add_output(output),
             }
         }
     }

@@ -151,7 +151,7 @@ pub struct Finished<T> {
     pub outcome: Outcome,
 }
 
-/// Which stream of a worker said something.
+/// The stream of a worker on which output came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// File descriptor 1.
@@ -162,24 +162,24 @@ pub enum Stream {
     Records,
 }
 
-/// Something a worker said.
+/// A piece of output of a worker.
 #[derive(Debug)]
-pub struct Speech {
+pub struct Output {
     /// Number of the worker's seat.
     pub seat: usize,
     /// Its process id.
     pub pid: i32,
-    /// Where it said it.
+    /// Where it was written.
     pub stream: Stream,
     /// What; empty when the stream has ended.
     pub bytes: Vec<u8>,
 }
 
-/// All that has finished or been said since the last look.
+/// All that has finished or been printed since the last look.
 #[derive(Debug)]
 pub struct Harvest<T> {
-    /// What was said, oldest first; to be shown before the outcomes.
-    pub speech: Vec<Speech>,
+    /// The output, oldest first; to be shown before the outcomes.
+    pub output: Vec<Output>,
     /// What finished.
     pub finished: Vec<Finished<T>>,
     /// The bytes that [`Outcome::Inline`] points into.
@@ -188,7 +188,7 @@ pub struct Harvest<T> {
 
 impl<T> Default for Harvest<T> {
     fn default() -> Self {
-        Self { speech: Vec::new(), finished: Vec::new(), bytes: Vec::new() }
+        Self { output: Vec::new(), finished: Vec::new(), bytes: Vec::new() }
     }
 }
 
@@ -196,12 +196,12 @@ impl<T> Harvest<T> {
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.speech.is_empty() && self.finished.is_empty()
+        self.output.is_empty() && self.finished.is_empty()
     }
 
     /// Forgets its content, keeps its memory.
     pub fn clear(&mut self) {
-        self.speech.clear();
+        self.output.clear();
         self.finished.clear();
         self.bytes.clear();
     }

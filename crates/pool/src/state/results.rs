@@ -9,7 +9,7 @@ use super::State;
 use super::failed_starts::FailedStarts;
 use crate::control::SLOTS;
 use crate::slots::{Encoding, Phase, flag};
-use crate::task::{Finished, Harvest, Location, Outcome, Speech, Token};
+use crate::task::{Finished, Harvest, Location, Outcome, Output, Token};
 
 impl<T> State<T> {
     /// Collects what workers have finished into the stash and refills the slots.
@@ -39,7 +39,7 @@ impl<T> State<T> {
         let start = self.stash.bytes.len();
         let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
         if head.flags & flag::PRINTED != 0 {
-            self.seats[seat].has_spoken = true;
+            self.seats[seat].has_output = true;
         }
         let outcome = if head.encoding == Encoding::Block {
             match self.arena.accept(BlockRef::from_bits(block)) {
@@ -81,18 +81,20 @@ impl<T> State<T> {
         self.stash_filled.store(true, Ordering::Release);
     }
 
-    /// Adds what a worker said to the stash.
-    pub fn hear(&mut self, speech: Speech) {
-        self.stash.speech.push(speech);
+    /// Adds output of a worker to the stash.
+    pub fn add_output(&mut self, output: Output) {
+        self.stash.output.push(output);
         // pairs with: Pool::has_news (Acquire)
         self.stash_filled.store(true, Ordering::Release);
     }
 
     /// Seats whose tasks printed something since the last call: their pipes must be read before
     /// the results are shown.
-    pub fn take_spoken(&mut self) -> Vec<usize> {
-        let spoken = self.seats.iter_mut().enumerate();
-        spoken.filter_map(|(index, seat)| std::mem::take(&mut seat.has_spoken).then_some(index)).collect()
+    pub fn take_with_output(&mut self) -> Vec<usize> {
+        let with_output = self.seats.iter_mut().enumerate();
+        with_output
+            .filter_map(|(index, seat)| std::mem::take(&mut seat.has_output).then_some(index))
+            .collect()
     }
 
     /// Exchanges the stash with an empty harvest.

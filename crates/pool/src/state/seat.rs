@@ -45,7 +45,7 @@ pub struct Seat {
     pub(crate) restarts: u64,
     // Among those that stay; so it is less than the number of workers, as a seat's own may not be.
     pub(crate) index: u32,
-    pub(crate) has_spoken: bool,
+    pub(crate) has_output: bool,
     // Process id and wait status of the latest workers that have ended here.
     ends: VecDeque<(i32, i32)>,
 }
@@ -126,7 +126,7 @@ impl<T> State<T> {
             retiring: false,
             index: 0,
             restarts: 0,
-            has_spoken: false,
+            has_output: false,
             ends: VecDeque::new(),
         });
         seat

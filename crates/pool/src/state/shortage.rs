@@ -8,8 +8,8 @@ use manyhands_os::clock::{MILLISECOND, SECOND};
 
 use super::State;
 use super::seat::{Life, MOST_SEATS};
-use crate::task::{Speech, Stream};
-use crate::voices::kind;
+use crate::output_pipes::kind;
+use crate::task::{Output, Stream};
 
 const FIRST_PAUSE: u64 = 10 * MILLISECOND;
 const LONGEST_PAUSE: u64 = SECOND;
@@ -60,7 +60,7 @@ impl<T> State<T> {
         } else if first {
             let text = format!("cannot start a worker at present: {reason}; still trying");
             let bytes = [&[kind::SHORTAGE][..], text.as_bytes()].concat();
-            self.hear(Speech { seat: MOST_SEATS, pid: 0, stream: Stream::Records, bytes });
+            self.add_output(Output { seat: MOST_SEATS, pid: 0, stream: Stream::Records, bytes });
         }
     }
 

@@ -4,13 +4,13 @@
 //! - [`functions`]: which function a worker knows already;
 //! - [`engine`]: submit, wait, deliver, cancel - the parent;
 //! - [`runner`]: claim, call, answer - the worker;
-//! - [`speech`]: what workers print, in order;
+//! - [`pending_output`]: what workers print, in order;
 //! - [`ground`]: the shared memory both stand on.
 
 mod engine;
 mod functions;
+mod pending_output;
 mod runner;
-mod speech;
 
 use pyo3::prelude::*;
 

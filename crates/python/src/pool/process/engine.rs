@@ -21,7 +21,7 @@ use pyo3::types::{PyDict, PyTuple};
 use slotmap::{Key, KeyData};
 
 use super::functions::{Functions, name_of};
-use super::speech::Said;
+use super::pending_output::PendingOutput;
 use crate::codec::compact;
 use crate::codec::payload::{Content, Pickled};
 use crate::future::{Aftermath, CancelAnswer, FutureBase, Source, ffi::FutureClass};
@@ -49,7 +49,7 @@ pub(crate) struct Core {
     functions: Functions,
     /// `manyhands._forward.Forwarder`.
     pub(crate) forwarder: Py<PyAny>,
-    pub(crate) said: Said,
+    pub(crate) pending_output: PendingOutput,
     /// Futures whose callbacks are still to be run; the collector does that.
     pub(crate) callbacks: Mutex<Vec<(Py<FutureBase>, Aftermath)>>,
     pub(crate) has_callbacks: AtomicBool,
@@ -316,7 +316,7 @@ impl ProcessEngine {
             link: Arc::new(Link(Weak::clone(core))),
             functions: Functions::default(),
             forwarder,
-            said: Said::default(),
+            pending_output: PendingOutput::default(),
             callbacks: Mutex::new(Vec::new()),
             has_callbacks: AtomicBool::new(false),
             has_served: AtomicBool::new(false),

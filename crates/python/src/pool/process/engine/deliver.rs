@@ -7,7 +7,7 @@ use manyhands_os::clock::{self, Deadline};
 use manyhands_os::park;
 use manyhands_pool::pool::Roused;
 use manyhands_pool::slots::{Encoding, Head, flag};
-use manyhands_pool::task::{Finished, Harvest, Outcome, Speech, Stream};
+use manyhands_pool::task::{Finished, Harvest, Outcome, Output, Stream};
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -29,13 +29,13 @@ impl Core {
         let mut harvest = Harvest::default();
         let mut delivered = false;
         loop {
-            let mut said = self.said.lock();
+            let mut output = self.pending_output.lock();
             self.pool.harvest(&mut harvest);
-            said.extend(harvest.speech.drain(..));
-            drop(said);
-            // What a task said is shown before its result is there.
-            let all = harvest.finished.iter().any(|finished| has_spoken(&finished.outcome));
-            self.said.show(py, all, |speech| self.speak(py, speech));
+            output.extend(harvest.output.drain(..));
+            drop(output);
+            // What a task printed is shown before its result is there.
+            let all = harvest.finished.iter().any(|finished| has_output(&finished.outcome));
+            self.pending_output.show(py, all, |output| self.show(py, output));
             if harvest.is_empty() {
                 break;
             }
@@ -91,21 +91,21 @@ impl Core {
         }
     }
 
-    fn speak(&self, py: Python<'_>, speech: &Speech) {
-        let bytes = PyBytes::new(py, &speech.bytes);
+    fn show(&self, py: Python<'_>, output: &Output) {
+        let bytes = PyBytes::new(py, &output.bytes);
         let forwarder = self.forwarder.bind(py);
-        let told = match (speech.stream, speech.bytes.split_first()) {
+        let told = match (output.stream, output.bytes.split_first()) {
             (Stream::Stdout, Some(_)) => {
-                forwarder.call_method1("output", (speech.seat, speech.pid, "stdout", bytes))
+                forwarder.call_method1("output", (output.seat, output.pid, "stdout", bytes))
             }
             (Stream::Stderr, Some(_)) => {
-                forwarder.call_method1("output", (speech.seat, speech.pid, "stderr", bytes))
+                forwarder.call_method1("output", (output.seat, output.pid, "stderr", bytes))
             }
             (Stream::Records, Some((kind, payload))) => {
                 let kind = PyBytes::new(py, &[*kind]);
                 forwarder.call_method1("deliver", (kind, PyBytes::new(py, payload)))
             }
-            (_, None) => forwarder.call_method1("ended", (speech.seat,)),
+            (_, None) => forwarder.call_method1("ended", (output.seat,)),
         };
         if let Err(error) = told {
             error.write_unraisable(py, Some(forwarder));
@@ -190,8 +190,8 @@ fn get_ready(py: Python<'_>) {
     }
 }
 
-/// Whether the task may have said something.
-fn has_spoken(outcome: &Outcome) -> bool {
+/// Whether the task may have printed something.
+fn has_output(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Inline(head, _) | Outcome::Block(head, _) => head.flags & flag::PRINTED != 0,
         Outcome::Died(_) | Outcome::TimedOut(..) | Outcome::Broken(_) => true,

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::{process, socket};
 
-use crate::task::{Speech, Stream};
+use crate::task::{Output, Stream};
 
 /// Kinds of record that the parent itself acts upon; every other is for the caller.
 pub mod kind {
@@ -27,7 +27,7 @@ const CHUNK: usize = 64 * 1024;
 /// not keep us forever.
 const MOST_CHUNKS: usize = 4;
 
-struct Voice {
+struct OutputPipe {
     fd: OwnedFd,
     seat: usize,
     pid: i32,
@@ -37,16 +37,16 @@ struct Voice {
 }
 
 /// The read ends of all workers' pipes.
-pub struct Voices {
-    voices: HashMap<u64, Voice>,
+pub struct OutputPipes {
+    pipes: HashMap<u64, OutputPipe>,
     next_key: u64,
 }
 
-impl Voices {
-    /// No voices yet; keys of the poller below `first_key` belong to others.
+impl OutputPipes {
+    /// No output pipes yet; keys of the poller below `first_key` belong to others.
     #[must_use]
     pub fn new(first_key: u64) -> Self {
-        Self { voices: HashMap::new(), next_key: first_key }
+        Self { pipes: HashMap::new(), next_key: first_key }
     }
 
     /// Makes the three pipes of a new worker and gives their write ends.
@@ -62,17 +62,17 @@ impl Voices {
         made
     }
 
-    /// Drops the voices with keys from `first` on.
+    /// Drops the output pipes with keys from `first` on.
     fn drop_from(&mut self, poller: &Poller, first: u64) {
-        for (_, voice) in self.voices.extract_if(|key, _| *key >= first) {
-            let _ = poller.remove(&voice.fd);
+        for (_, pipe) in self.pipes.extract_if(|key, _| *key >= first) {
+            let _ = poller.remove(&pipe.fd);
         }
     }
 
-    /// Drops the voices of a worker that has not come into being: the newest of the seat, which have no process id.
+    /// Drops the output pipes of a worker that has not come into being: the newest of the seat, which have no process id.
     pub fn drop_unborn(&mut self, poller: &Poller, seat: usize) {
-        for (_, voice) in self.voices.extract_if(|_, voice| voice.seat == seat && voice.pid == 0) {
-            let _ = poller.remove(&voice.fd);
+        for (_, pipe) in self.pipes.extract_if(|_, pipe| pipe.seat == seat && pipe.pid == 0) {
+            let _ = poller.remove(&pipe.fd);
         }
     }
 
@@ -81,7 +81,7 @@ impl Voices {
             let (fd, write) = socket::pipe()?;
             socket::set_nonblocking(&fd, true)?;
             poller.add(&fd, self.next_key, Interest::Readable)?;
-            self.voices.insert(self.next_key, Voice { fd, seat, pid: 0, stream, partial: Vec::new() });
+            self.pipes.insert(self.next_key, OutputPipe { fd, seat, pid: 0, stream, partial: Vec::new() });
             self.next_key += 1;
             Ok::<_, io::Error>(write)
         };
@@ -90,76 +90,72 @@ impl Voices {
 
     /// The worker that took the seat's newest pipes has this process id.
     pub fn set_pid(&mut self, seat: usize, pid: i32) {
-        for voice in self.voices.values_mut().filter(|voice| voice.seat == seat && voice.pid == 0) {
-            voice.pid = pid;
+        for pipe in self.pipes.values_mut().filter(|pipe| pipe.seat == seat && pipe.pid == 0) {
+            pipe.pid = pid;
         }
     }
 
-    /// Reads what there is from the voice with this key; at its end it is removed.
-    pub fn read(&mut self, poller: &Poller, key: u64, heard: &mut Vec<Speech>) {
-        let Some(voice) = self.voices.get_mut(&key) else { return };
-        if voice.read(heard) {
+    /// Reads what there is from the output pipe with this key; at its end it is removed.
+    pub fn read(&mut self, poller: &Poller, key: u64, outputs: &mut Vec<Output>) {
+        let Some(pipe) = self.pipes.get_mut(&key) else { return };
+        if pipe.read(outputs) {
             return;
         }
         // Removed from the poller first: another process may hold a duplicate of the write end.
-        if let Some(voice) = self.voices.remove(&key) {
-            let _ = poller.remove(&voice.fd);
-            heard.push(voice.speech(Vec::new()));
+        if let Some(pipe) = self.pipes.remove(&key) {
+            let _ = poller.remove(&pipe.fd);
+            outputs.push(pipe.output(Vec::new()));
         }
     }
 
     /// Reads what there is from the workers of some seats.
-    pub fn read_seats(&mut self, poller: &Poller, seats: &[usize], heard: &mut Vec<Speech>) {
-        let mut keys: Vec<u64> = self
-            .voices
-            .iter()
-            .filter(|(_, voice)| seats.contains(&voice.seat))
-            .map(|(key, _)| *key)
-            .collect();
+    pub fn read_seats(&mut self, poller: &Poller, seats: &[usize], outputs: &mut Vec<Output>) {
+        let mut keys: Vec<u64> =
+            self.pipes.iter().filter(|(_, pipe)| seats.contains(&pipe.seat)).map(|(key, _)| *key).collect();
         keys.sort_unstable();
         for key in keys {
-            self.read(poller, key, heard);
+            self.read(poller, key, outputs);
         }
     }
 
     /// Closes everything, after one last look.
-    pub fn close(&mut self, poller: &Poller, heard: &mut Vec<Speech>) {
-        let mut keys: Vec<u64> = self.voices.keys().copied().collect();
+    pub fn close(&mut self, poller: &Poller, outputs: &mut Vec<Output>) {
+        let mut keys: Vec<u64> = self.pipes.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
-            self.read(poller, key, heard);
-            if let Some(voice) = self.voices.remove(&key) {
-                let _ = poller.remove(&voice.fd);
-                heard.push(voice.speech(Vec::new()));
+            self.read(poller, key, outputs);
+            if let Some(pipe) = self.pipes.remove(&key) {
+                let _ = poller.remove(&pipe.fd);
+                outputs.push(pipe.output(Vec::new()));
             }
         }
     }
 }
 
-impl AsFd for Voice {
+impl AsFd for OutputPipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Voice {
-    fn speech(&self, bytes: Vec<u8>) -> Speech {
-        Speech { seat: self.seat, pid: self.pid, stream: self.stream, bytes }
+impl OutputPipe {
+    fn output(&self, bytes: Vec<u8>) -> Output {
+        Output { seat: self.seat, pid: self.pid, stream: self.stream, bytes }
     }
 
     /// False at the end of the stream.
-    fn read(&mut self, heard: &mut Vec<Speech>) -> bool {
+    fn read(&mut self, outputs: &mut Vec<Output>) -> bool {
         let mut chunk = vec![0; CHUNK];
         for _ in 0..MOST_CHUNKS {
             match socket::read(&self.fd, &mut chunk) {
                 Ok(0) => return false,
                 Ok(length) if self.stream == Stream::Records => {
                     self.partial.extend(&chunk[..length]);
-                    if !self.cut_records(heard) {
+                    if !self.cut_records(outputs) {
                         return false;
                     }
                 }
-                Ok(length) => heard.push(self.speech(chunk[..length].to_vec())),
+                Ok(length) => outputs.push(self.output(chunk[..length].to_vec())),
                 Err(error) if error.raw_os_error().is_some_and(process::is_shortage) => return true,
                 Err(_) => return false,
             }
@@ -168,7 +164,7 @@ impl Voice {
     }
 
     /// Cuts whole records (`u32 length, u8 kind, payload`) off the front; false when it is no record.
-    fn cut_records(&mut self, heard: &mut Vec<Speech>) -> bool {
+    fn cut_records(&mut self, outputs: &mut Vec<Output>) -> bool {
         let mut start = 0;
         while let Some(head) = self.partial.get(start..start + 4) {
             let length = u32::from_le_bytes(head.try_into().expect("four bytes")) as usize;
@@ -176,7 +172,7 @@ impl Voice {
                 return false;
             }
             let Some(record) = self.partial.get(start + 4..start + 4 + length) else { break };
-            heard.push(self.speech(record.to_vec()));
+            outputs.push(self.output(record.to_vec()));
             start += 4 + length;
         }
         self.partial.drain(..start);

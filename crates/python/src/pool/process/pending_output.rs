@@ -1,6 +1,6 @@
-//! What workers have said and the user has not seen yet.
+//! Output of workers that the user has not seen yet.
 //!
-//! Any thread that harvests may come by something said. It is shown by one thread at a time, in the order in which it
+//! Any thread that harvests may get output. It is shown by one thread at a time, in the order in which it
 //! was harvested, or the pieces of a line would change places. Showing runs Python code, which may let other threads
 //! in: they leave what they have to the one that is showing.
 
@@ -9,47 +9,47 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use manyhands_pool::task::Speech;
+use manyhands_pool::task::Output;
 use pyo3::prelude::*;
 
 /// How long a result waits for what its task printed to be shown by another thread. That thread may be waiting for a
 /// lock that the one with the result has; better a line that comes late than a deadlock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Things said, first to last, and who is showing them.
+/// Output, first to last, and which thread is showing it.
 #[derive(Default)]
-pub(crate) struct Said {
+pub(crate) struct PendingOutput {
     queue: Mutex<Queue>,
     quiet: Condvar,
 }
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    said: VecDeque<Speech>,
-    speaker: Option<ThreadId>,
+    output: VecDeque<Output>,
+    showing: Option<ThreadId>,
 }
 
 impl Queue {
-    pub(crate) fn extend(&mut self, said: impl Iterator<Item = Speech>) {
-        self.said.extend(said);
+    pub(crate) fn extend(&mut self, output: impl Iterator<Item = Output>) {
+        self.output.extend(output);
     }
 }
 
-impl Said {
+impl PendingOutput {
     /// Held while harvesting, so that two harvests cannot change places. Nobody waits for the interpreter with it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows everything with `show`. While another thread does so, it does the rest, too; `all`: wait until it has.
-    pub(crate) fn show(&self, py: Python<'_>, all: bool, mut show: impl FnMut(&Speech)) {
+    pub(crate) fn show(&self, py: Python<'_>, all: bool, mut show: impl FnMut(&Output)) {
         let me = thread::current().id();
         loop {
             let mut queue = self.lock();
-            match queue.speaker {
-                None if queue.said.is_empty() => return,
-                None => queue.speaker = Some(me),
-                Some(speaker) if speaker == me || !all => return,
+            match queue.showing {
+                None if queue.output.is_empty() => return,
+                None => queue.showing = Some(me),
+                Some(showing) if showing == me || !all => return,
                 Some(_) => {
                     drop(queue);
                     if !py.detach(|| self.wait()) {
@@ -58,18 +58,18 @@ impl Said {
                     continue;
                 }
             }
-            let said = std::mem::take(&mut queue.said);
+            let output = std::mem::take(&mut queue.output);
             drop(queue);
-            said.iter().for_each(&mut show);
-            self.lock().speaker = None;
+            output.iter().for_each(&mut show);
+            self.lock().showing = None;
             self.quiet.notify_all();
         }
     }
 
     /// Waits until nobody is showing anything; false when that takes too long.
     fn wait(&self) -> bool {
-        let speaks = |queue: &mut Queue| queue.speaker.is_some();
-        let waited = self.quiet.wait_timeout_while(self.lock(), PATIENCE, speaks);
+        let shows = |queue: &mut Queue| queue.showing.is_some();
+        let waited = self.quiet.wait_timeout_while(self.lock(), PATIENCE, shows);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
