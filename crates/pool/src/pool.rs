@@ -20,12 +20,12 @@ use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_OUTPUT_PIPE, Shared};
 use crate::state::seat::CompletionRings;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
-use crate::task::{Arguments, Function, Harvest, Options, Token};
+use crate::task::{Arguments, Completions, Function, Options, Token};
 
 /// Why a wait for news returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roused {
-    /// There is something to harvest, or the caller's condition holds.
+    /// There are completions, or the caller's condition holds.
     News,
     /// The deadline has passed.
     TimedOut,
@@ -56,12 +56,12 @@ impl<T: Send + 'static> Pool<T> {
         control.clear();
         ground.announce_pool(block.offset());
         let completion_rings = Arc::new(CompletionRings::default());
-        let stash_filled = Arc::new(AtomicBool::new(false));
+        let has_completions = Arc::new(AtomicBool::new(false));
         let state = State::new(
             control.clone(),
             Arc::clone(ground.arena()),
             Arc::clone(&completion_rings),
-            Arc::clone(&stash_filled),
+            Arc::clone(&has_completions),
             settings,
         );
         let (bell, poller) = (EventFd::new()?, Poller::new()?);
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Pool<T> {
             state: Mutex::new(state),
             output_pipes: Mutex::new(OutputPipes::new(FIRST_OUTPUT_PIPE)),
             completion_rings,
-            stash_filled,
+            has_completions,
             has_ended: Mutex::new(false),
             end: Condvar::new(),
         };
@@ -144,14 +144,14 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
-    /// Whether there is something to harvest.
+    /// Whether there are completions.
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.shared.has_news()
     }
 
-    /// Moves all that has finished or been printed into an empty harvest.
-    pub fn harvest(&self, harvest: &mut Harvest<T>) {
+    /// Moves all that has finished or been printed into empty completions.
+    pub fn take_completions(&self, completions: &mut Completions<T>) {
         // Whoever takes results has to wait for whoever is reading what the tasks printed.
         let mut output_pipes = self.shared.output_pipes();
         let mut state = self.shared.lock();
@@ -169,7 +169,7 @@ impl<T: Send + 'static> Pool<T> {
             state = self.shared.lock();
             wake |= state.collect();
         }
-        state.take(harvest);
+        state.take(completions);
         drop(output_pipes);
         let idle = state.is_at_rest();
         drop(state);

@@ -36,7 +36,7 @@ pub(crate) struct Shared<T> {
     pub(crate) state: Mutex<State<T>>,
     pub(crate) output_pipes: Mutex<OutputPipes>,
     pub(crate) completion_rings: Arc<CompletionRings>,
-    pub(crate) stash_filled: Arc<AtomicBool>,
+    pub(crate) has_completions: Arc<AtomicBool>,
     pub(crate) has_ended: Mutex<bool>,
     pub(crate) end: Condvar,
 }
@@ -53,7 +53,7 @@ impl<T> Shared<T> {
 
     pub(crate) fn has_news(&self) -> bool {
         // pairs with: State::deliver, State::hear (Release)
-        self.stash_filled.load(Ordering::Acquire) || self.completion_rings.has_news()
+        self.has_completions.load(Ordering::Acquire) || self.completion_rings.has_news()
     }
 
     /// Passes on what workers printed, and acts on what is meant for the pool itself. The caller still has

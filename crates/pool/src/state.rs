@@ -3,7 +3,7 @@
 //!
 //! - this file: tasks - submit, refill, cancel;
 //! - `attempt`: whether what has failed is tried again;
-//! - `results`: what workers have finished, until it is harvested;
+//! - `results`: what workers have finished, until it is taken;
 //! - `ending`: of the pool, and of the tasks that it still has then;
 //! - [`seat`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
@@ -34,7 +34,7 @@ use slotmap::SlotMap;
 
 use crate::control::{Control, SLOTS};
 use crate::slots::{Phase, Slots, flag};
-use crate::task::{Arguments, Function, Harvest, Kept, Location, Options, Task, Token};
+use crate::task::{Arguments, Completions, Function, Kept, Location, Options, Task, Token};
 use backlog::Backlog;
 use failed_starts::FailedStarts;
 use plan::{Kill, PendingCancel};
@@ -118,8 +118,8 @@ pub struct State<T> {
     occupants: Vec<Option<Token>>,
     pub(crate) seats: Vec<Seat>,
     pub(crate) completion_rings: Arc<CompletionRings>,
-    stash: Harvest<T>,
-    stash_filled: Arc<AtomicBool>,
+    completions: Completions<T>,
+    has_completions: Arc<AtomicBool>,
     pub(crate) counts: Counts,
     sequence: u64,
     prioritized: usize,
@@ -147,7 +147,7 @@ impl<T> State<T> {
         control: Control,
         arena: Arc<Arena>,
         completion_rings: Arc<CompletionRings>,
-        stash_filled: Arc<AtomicBool>,
+        has_completions: Arc<AtomicBool>,
         settings: Settings,
     ) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
@@ -167,8 +167,8 @@ impl<T> State<T> {
             occupants: vec![None; SLOTS],
             seats: Vec::new(),
             completion_rings,
-            stash: Harvest::default(),
-            stash_filled,
+            completions: Completions::default(),
+            has_completions,
             counts: Counts::default(),
             sequence: 0,
             prioritized: 0,

@@ -125,7 +125,7 @@ pub struct Death {
 /// What became of a task.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A result or an exception in bytes: a part of [`Harvest::bytes`].
+    /// A result or an exception in bytes: a part of [`Completions::bytes`].
     Inline(Head, Range<usize>),
     /// A result or an exception in a block.
     Block(Head, Block),
@@ -177,7 +177,7 @@ pub struct Output {
 
 /// All that has finished or been printed since the last look.
 #[derive(Debug)]
-pub struct Harvest<T> {
+pub struct Completions<T> {
     /// The output, oldest first; to be shown before the outcomes.
     pub output: Vec<Output>,
     /// What finished.
@@ -186,13 +186,13 @@ pub struct Harvest<T> {
     pub bytes: Vec<u8>,
 }
 
-impl<T> Default for Harvest<T> {
+impl<T> Default for Completions<T> {
     fn default() -> Self {
         Self { output: Vec::new(), finished: Vec::new(), bytes: Vec::new() }
     }
 }
 
-impl<T> Harvest<T> {
+impl<T> Completions<T> {
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What workers have finished and printed: collected from their completion rings into a stash, and taken from there.
+//! What workers have finished and printed: collected from their completion rings, and taken from there.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,10 +9,10 @@ use super::State;
 use super::failed_starts::FailedStarts;
 use crate::control::SLOTS;
 use crate::slots::{Encoding, Phase, flag};
-use crate::task::{Finished, Harvest, Location, Outcome, Output, Token};
+use crate::task::{Completions, Finished, Location, Outcome, Output, Token};
 
 impl<T> State<T> {
-    /// Collects what workers have finished into the stash and refills the slots.
+    /// Collects what workers have finished and refills the slots.
     /// True when workers must be woken for newly queued tasks.
     pub fn collect(&mut self) -> bool {
         for index in 0..self.seats.len() {
@@ -36,8 +36,8 @@ impl<T> State<T> {
     /// Takes the result out of a slot that is Done.
     pub(super) fn collect_slot(&mut self, slot: u32, seat: usize) {
         self.failed_starts = FailedStarts::default();
-        let start = self.stash.bytes.len();
-        let (head, block) = self.slots.read_result(slot, &mut self.stash.bytes);
+        let start = self.completions.bytes.len();
+        let (head, block) = self.slots.read_result(slot, &mut self.completions.bytes);
         if head.flags & flag::PRINTED != 0 {
             self.seats[seat].has_output = true;
         }
@@ -47,7 +47,7 @@ impl<T> State<T> {
                 Err(_) => Outcome::Corrupted,
             }
         } else {
-            Outcome::Inline(head, start..self.stash.bytes.len())
+            Outcome::Inline(head, start..self.completions.bytes.len())
         };
         // A task cancelled while it ran has no occupant: its result is nobody's.
         let Some(token) = self.occupants[slot as usize] else {
@@ -76,16 +76,16 @@ impl<T> State<T> {
     }
 
     fn deliver(&mut self, finished: Finished<T>) {
-        self.stash.finished.push(finished);
+        self.completions.finished.push(finished);
         // pairs with: Pool::has_news (Acquire)
-        self.stash_filled.store(true, Ordering::Release);
+        self.has_completions.store(true, Ordering::Release);
     }
 
-    /// Adds output of a worker to the stash.
+    /// Adds output of a worker to the completions.
     pub fn add_output(&mut self, output: Output) {
-        self.stash.output.push(output);
+        self.completions.output.push(output);
         // pairs with: Pool::has_news (Acquire)
-        self.stash_filled.store(true, Ordering::Release);
+        self.has_completions.store(true, Ordering::Release);
     }
 
     /// Seats whose tasks printed something since the last call: their pipes must be read before
@@ -97,11 +97,11 @@ impl<T> State<T> {
             .collect()
     }
 
-    /// Exchanges the stash with an empty harvest.
-    pub fn take(&mut self, harvest: &mut Harvest<T>) {
-        debug_assert!(harvest.is_empty(), "a harvest is delivered before the next one");
-        harvest.clear();
-        std::mem::swap(&mut self.stash, harvest);
-        self.stash_filled.store(false, Ordering::Relaxed);
+    /// Gives the completions away in exchange for empty ones.
+    pub fn take(&mut self, completions: &mut Completions<T>) {
+        debug_assert!(completions.is_empty(), "completions are delivered before the next ones");
+        completions.clear();
+        std::mem::swap(&mut self.completions, completions);
+        self.has_completions.store(false, Ordering::Relaxed);
     }
 }

@@ -20,7 +20,7 @@ use super::seat::CompletionRings;
 use super::{Cancelled, Openness, Refused, Settings, State};
 use crate::control::{Control, SLOTS};
 use crate::slots::{Encoding, Finish, Slots, flag};
-use crate::task::{Arguments, Finished, Function, Harvest, Options, Outcome, Token};
+use crate::task::{Arguments, Completions, Finished, Function, Options, Outcome, Token};
 use crate::worker::{Next, WorkerSide};
 
 const SECOND: u64 = 1_000_000_000;
@@ -49,8 +49,9 @@ impl Bench {
         std::mem::forget(block);
         let settings = Settings { workers, idle_timeout: Some(60 * SECOND), grace: SECOND };
         let completion_rings = Arc::new(CompletionRings::default());
-        let stash = Arc::new(AtomicBool::new(false));
-        let state = State::new(control, Arc::clone(ground.arena()), completion_rings, stash, settings);
+        let has_completions = Arc::new(AtomicBool::new(false));
+        let state =
+            State::new(control, Arc::clone(ground.arena()), completion_rings, has_completions, settings);
         let block = ground.allocate(1).expect("room for a byte");
         let function = Arc::new(Function { id: 1, block, length: 1, name: "f".into() });
         Self { ground, state, function }
@@ -109,15 +110,15 @@ impl Bench {
         self.state.refill();
     }
 
-    fn harvest(&mut self) -> Vec<Finished<u32>> {
+    fn take_completions(&mut self) -> Vec<Finished<u32>> {
         self.state.collect();
-        let mut harvest = Harvest::default();
-        self.state.take(&mut harvest);
-        harvest.finished
+        let mut completions = Completions::default();
+        self.state.take(&mut completions);
+        completions.finished
     }
 
     fn tickets(&mut self) -> Vec<u32> {
-        self.harvest().into_iter().filter_map(|finished| finished.ticket).collect()
+        self.take_completions().into_iter().filter_map(|finished| finished.ticket).collect()
     }
 }
 
@@ -170,7 +171,7 @@ fn tasks_run_in_order_and_come_back_once() {
     let order: Vec<u32> = std::iter::from_fn(|| actors[0].work()).collect();
     assert_eq!(order, [0, 1, 2, 3, 4]);
     assert_eq!(bench.tickets(), [0, 1, 2, 3, 4]);
-    assert!(bench.harvest().is_empty());
+    assert!(bench.take_completions().is_empty());
     assert_eq!(bench.state.counts.done, 5);
 }
 
@@ -204,7 +205,7 @@ fn a_death_fails_only_the_running_task() {
     while actors[1].work().is_some() {}
     let mut died = Vec::new();
     let mut returned = Vec::new();
-    for finished in bench.harvest() {
+    for finished in bench.take_completions() {
         let ticket = finished.ticket.expect("no retries here");
         match finished.outcome {
             Outcome::Died(death) => {
@@ -238,10 +239,10 @@ fn a_task_is_run_again_after_a_death_as_often_as_allowed() {
         let (actors, _) = bench.plan(0);
         let entry = actors[0].claim().expect("the task is queued again");
         assert_eq!(actors[0].argument(entry), 3, "its arguments survive");
-        assert!(bench.harvest().is_empty(), "no outcome before death {death}");
+        assert!(bench.take_completions().is_empty(), "no outcome before death {death}");
         bench.reap(&actors[0]);
     }
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::Died(_)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::Died(_)));
     assert_eq!(bench.state.counts.retried, 2);
 }
 
@@ -253,7 +254,7 @@ fn the_caller_decides_whether_an_exception_is_retried() {
     for retry in [true, false] {
         let entry = actors[0].claim().expect("queued");
         actors[0].finish(entry, flag::RAISED);
-        let finished = bench.harvest();
+        let finished = bench.take_completions();
         assert!(finished[0].ticket.is_none(), "it may be retried, so its ticket stays");
         let ticket = bench.state.decide_retry(token, retry);
         assert_eq!(ticket, (!retry).then_some(3));
@@ -299,7 +300,7 @@ fn a_cancelled_running_task_is_asked_first_and_killed_after_the_grace() {
     assert_eq!(bench.plan(SECOND + 1).1, [Action::Kill(0)]);
     assert_eq!(actors[0].side.finish(entry), Finish::Killed, "nothing comes from it any more");
     bench.reap(&actors[0]);
-    assert!(bench.harvest().is_empty());
+    assert!(bench.take_completions().is_empty());
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn a_cancelled_task_that_stops_in_time_keeps_its_worker() {
     assert_eq!(bench.plan(1).1, [Action::Interrupt(0)]);
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
     assert_eq!(bench.plan(2 * SECOND).1, []);
-    assert!(bench.harvest().is_empty(), "its future was cancelled long ago");
+    assert!(bench.take_completions().is_empty(), "its future was cancelled long ago");
     bench.submit(6);
     assert_eq!(actors[0].work(), Some(6));
 }
@@ -393,7 +394,7 @@ fn a_pool_whose_workers_die_at_birth_gives_up() {
             bench.state.worker_gone(actor.seat, actor.generation, Some(256), None);
         }
     }
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::Broken(_)));
     assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));
 }
 
@@ -465,7 +466,7 @@ fn storm(seed: u64) {
 }
 
 fn take_out(bench: &mut Bench, random: &mut Random, out: &mut Vec<u32>) {
-    for finished in bench.harvest() {
+    for finished in bench.take_completions() {
         let retry = random.below(2) == 0;
         let ticket = finished.ticket.or_else(|| bench.state.decide_retry(finished.token, retry));
         out.extend(ticket);

@@ -46,7 +46,7 @@ fn since_when_tasks_run_is_seen() {
         assert_eq!(seconds(&mut bench), None);
         assert_eq!(actors[0].finish(entry, 0), Finish::Published);
         assert_eq!(begun(&bench), []);
-        bench.harvest();
+        bench.take_completions();
         before = now;
     }
     // One that is claimed and has not begun has no time yet.

@@ -13,7 +13,7 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     let (actors, _) = bench.plan(0);
     let entry = actors[0].claim().expect("one task");
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    assert_eq!(bench.harvest()[0].ticket, None);
+    assert_eq!(bench.take_completions()[0].ticket, None);
     assert_eq!(bench.state.decide_retry(token, true), None);
     assert!(bench.state.has_put_off());
     assert!(!bench.state.is_running(token));
@@ -96,7 +96,7 @@ fn what_fails_after_all_was_withdrawn_is_not_begun_again() {
     let (actors, _) = bench.plan(0);
     let entry = actors[0].claim().expect("one task");
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    bench.harvest();
+    bench.take_completions();
     assert!(bench.state.withdraw_all().is_empty(), "it awaits a decision");
     bench.state.close();
     assert_eq!(bench.state.decide_retry(token, true), Some(7));

@@ -40,7 +40,7 @@ fn a_pool_without_workers_gives_up_in_the_end() {
     assert_eq!(actions, [Action::StartZygote, Action::AddSeat], "it tries again");
     bench.state.run_short("no processes", true, 10 * SECOND);
     assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::Broken(_)));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
         kill_at_birth(&mut bench, second * SECOND);
     }
     bench.plan(22 * SECOND);
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::Broken(_)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::Broken(_)));
 }
 
 #[test]

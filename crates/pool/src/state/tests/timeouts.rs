@@ -19,7 +19,7 @@ fn a_timeout_counts_from_the_start_of_the_task() {
     let started = manyhands_os::clock::now();
     assert!(bench.plan(started).1.is_empty());
     assert_eq!(bench.plan(started + 2 * SECOND).1, [Action::Interrupt(0)]);
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::TimedOut(_, SECOND)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::TimedOut(_, SECOND)));
     assert_eq!(bench.plan(started + 4 * SECOND).1, [Action::Kill(0)]);
 }
 
@@ -32,5 +32,5 @@ fn a_load_without_end_ends() {
     actors[0].side.begin(entry, true);
     let claimed = manyhands_os::clock::now();
     assert_eq!(bench.plan(claimed + LOADING + SECOND).1, [Action::Interrupt(0)]);
-    assert!(matches!(bench.harvest()[0].outcome, Outcome::TimedOut(_, SECOND)));
+    assert!(matches!(bench.take_completions()[0].outcome, Outcome::TimedOut(_, SECOND)));
 }

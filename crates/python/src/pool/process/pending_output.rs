@@ -1,7 +1,7 @@
 //! Output of workers that the user has not seen yet.
 //!
-//! Any thread that harvests may get output. It is shown by one thread at a time, in the order in which it
-//! was harvested, or the pieces of a line would change places. Showing runs Python code, which may let other threads
+//! Any thread that takes completions may get output. It is shown by one thread at a time, in the order in which it
+//! was taken, or the pieces of a line would change places. Showing runs Python code, which may let other threads
 //! in: they leave what they have to the one that is showing.
 
 use std::collections::VecDeque;
@@ -36,7 +36,8 @@ impl Queue {
 }
 
 impl PendingOutput {
-    /// Held while harvesting, so that two harvests cannot change places. Nobody waits for the interpreter with it.
+    /// Held while completions are taken, so that two batches cannot change places. Nobody waits for the interpreter
+    /// with it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

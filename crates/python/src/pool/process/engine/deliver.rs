@@ -7,7 +7,7 @@ use manyhands_os::clock::{self, Deadline};
 use manyhands_os::park;
 use manyhands_pool::pool::Roused;
 use manyhands_pool::slots::{Encoding, Head, flag};
-use manyhands_pool::task::{Finished, Harvest, Outcome, Output, Stream};
+use manyhands_pool::task::{Completions, Finished, Outcome, Output, Stream};
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -26,26 +26,26 @@ impl Core {
     /// Callbacks are left to the collector, as in the standard library: they must not run in a thread
     /// that happens to wait for another future, with whatever locks it holds.
     pub(crate) fn deliver(&self, py: Python<'_>) {
-        let mut harvest = Harvest::default();
+        let mut completions = Completions::default();
         let mut delivered = false;
         loop {
             let mut output = self.pending_output.lock();
-            self.pool.harvest(&mut harvest);
-            output.extend(harvest.output.drain(..));
+            self.pool.take_completions(&mut completions);
+            output.extend(completions.output.drain(..));
             drop(output);
             // What a task printed is shown before its result is there.
-            let all = harvest.finished.iter().any(|finished| has_output(&finished.outcome));
+            let all = completions.finished.iter().any(|finished| has_output(&finished.outcome));
             self.pending_output.show(py, all, |output| self.show(py, output));
-            if harvest.is_empty() {
+            if completions.is_empty() {
                 break;
             }
             delivered = true;
-            let bytes = std::mem::take(&mut harvest.bytes);
-            for finished in harvest.finished.drain(..) {
+            let bytes = std::mem::take(&mut completions.bytes);
+            for finished in completions.finished.drain(..) {
                 self.settle(py, finished, &bytes);
             }
-            harvest.bytes = bytes;
-            harvest.clear();
+            completions.bytes = bytes;
+            completions.clear();
         }
         if delivered {
             self.pool.tell_leader();
