@@ -1,7 +1,7 @@
 //! A pool of worker processes: its dispatch, supervision and statistics.
 //!
 //! This crate knows no Python. A task is a function (bytes that a worker can decode once), arguments
-//! (bytes, or a block of shared memory) and options; with each task the caller hands in a *ticket*
+//! (bytes, or a block of shared memory) and options; with each task the caller hands in *user data*
 //! of its own type, which comes back with the outcome.
 //!
 //! - [`slots`]: one task's record in shared memory, and which side may move it from which phase to which.

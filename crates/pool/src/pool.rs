@@ -100,10 +100,10 @@ impl<T: Send + 'static> Pool<T> {
     /// Gives the pool a task.
     ///
     /// # Errors
-    /// [`Refused`] with the ticket when the pool is broken, or closed and the task was not `expected`.
+    /// [`Refused`] with the user data when the pool is broken, or closed and the task was not `expected`.
     pub fn submit(
         &self,
-        ticket: T,
+        user_data: T,
         function: Arc<Function>,
         arguments: Arguments<'_>,
         flags: u8,
@@ -112,7 +112,7 @@ impl<T: Send + 'static> Pool<T> {
     ) -> Result<Token, (Refused, T)> {
         let timed = options.as_ref().is_some_and(|options| options.timeout.is_some());
         let mut state = self.shared.lock();
-        let token = state.submit(ticket, function, arguments, flags, options, expected)?;
+        let token = state.submit(user_data, function, arguments, flags, options, expected)?;
         let short_of_hands = state.is_short_of_hands();
         let was_at_rest = state.tasks.len() == 1;
         drop(state);
@@ -259,9 +259,9 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.control.collector().notify(1);
     }
 
-    /// Looks at the ticket of an unfinished task; it must not call back into the pool.
-    pub fn with_ticket<R>(&self, token: Token, look: impl FnOnce(&T) -> R) -> Option<R> {
-        self.shared.lock().tasks.get(token).map(|task| look(&task.ticket))
+    /// Looks at the user data of an unfinished task; it must not call back into the pool.
+    pub fn with_user_data<R>(&self, token: Token, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.shared.lock().tasks.get(token).map(|task| look(&task.user_data))
     }
 
     /// After a thread that does not lead has settled futures: lets the leader look whether its own is
@@ -292,14 +292,14 @@ impl<T: Send + 'static> Pool<T> {
     /// See [`State::decide_retry`].
     pub fn decide_retry(&self, token: Token, retry: bool) -> Option<T> {
         let mut state = self.shared.lock();
-        let ticket = state.decide_retry(token, retry);
+        let user_data = state.decide_retry(token, retry);
         let idle = state.is_at_rest() || state.has_put_off();
         drop(state);
         self.shared.control.work().notify(1);
         if idle {
             self.wake_driver();
         }
-        ticket
+        user_data
     }
 
     /// Has at most this many workers from now on; running tasks are not disturbed.
@@ -358,23 +358,23 @@ impl<T: Send + 'static> Pool<T> {
         self.rouse_driver();
     }
 
-    /// Withdraws every task that has not begun; their tickets.
+    /// Withdraws every task that has not begun; their user data.
     pub fn withdraw_all(&self) -> Vec<T> {
         self.shared.lock().withdraw_all()
     }
 
     /// See [`State::stop`].
     pub fn stop(&self) -> Vec<T> {
-        let tickets = self.shared.lock().stop(clock::now());
+        let user_data = self.shared.lock().stop(clock::now());
         self.rouse_driver();
-        tickets
+        user_data
     }
 
-    /// Ends the pool at once, killing its workers; tickets of all unfinished tasks.
+    /// Ends the pool at once, killing its workers; user data of all unfinished tasks.
     pub fn terminate(&self) -> Vec<T> {
-        let tickets = self.shared.lock().terminate();
+        let user_data = self.shared.lock().terminate();
         self.rouse_driver();
-        tickets
+        user_data
     }
 
     /// Whether the pool has ended: no worker, no zygote, no driver.

@@ -54,9 +54,9 @@ pub enum Refused {
 /// What a cancellation came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cancelled<T> {
-    /// It never ran and never will; its ticket.
+    /// It never ran and never will; its user data.
     Withdrawn(T),
-    /// It was running; its worker is being stopped; its ticket.
+    /// It was running; its worker is being stopped; its user data.
     Ending(T),
     /// It has finished, or was never there.
     TooLate,
@@ -201,10 +201,10 @@ impl<T> State<T> {
     /// Takes a task. It is queued in a slot if there is one, else it waits in the backlog.
     ///
     /// # Errors
-    /// [`Refused`] with the ticket when the pool is broken, or closed and the task was not `expected`.
+    /// [`Refused`] with the user data when the pool is broken, or closed and the task was not `expected`.
     pub fn submit(
         &mut self,
-        ticket: T,
+        user_data: T,
         function: Arc<Function>,
         arguments: Arguments<'_>,
         flags: u8,
@@ -212,7 +212,7 @@ impl<T> State<T> {
         expected: bool,
     ) -> Result<Token, (Refused, T)> {
         if let Err(refused) = if expected { self.check_expected() } else { self.check_open() } {
-            return Err((refused, ticket));
+            return Err((refused, user_data));
         }
         self.sequence += 1;
         let mut flags = flags;
@@ -241,7 +241,7 @@ impl<T> State<T> {
             Arguments::Inline(encoding, bytes) => Kept::Bytes(encoding, bytes.into()),
         };
         let task = Task {
-            ticket,
+            user_data,
             function,
             kept,
             flags,
@@ -449,7 +449,7 @@ impl<T> State<T> {
 
     fn forget(&mut self, token: Token) -> Option<T> {
         self.counts.cancelled += 1;
-        self.remove(token).map(|task| task.ticket)
+        self.remove(token).map(|task| task.user_data)
     }
 
     fn remove(&mut self, token: Token) -> Option<Task<T>> {

@@ -78,7 +78,7 @@ pub(crate) enum Location {
 /// A task in the parent's books.
 #[derive(Debug)]
 pub(crate) struct Task<T> {
-    pub(crate) ticket: T,
+    pub(crate) user_data: T,
     pub(crate) function: Arc<Function>,
     pub(crate) kept: Kept,
     pub(crate) flags: u8,
@@ -145,8 +145,8 @@ pub struct Finished<T> {
     /// Which task.
     pub token: Token,
     /// What the caller handed in; `None` when the task failed and may be retried: then
-    /// [`crate::pool::Pool::decide_retry`] decides, and gives the ticket back.
-    pub ticket: Option<T>,
+    /// [`crate::pool::Pool::decide_retry`] decides, and gives the user data back.
+    pub user_data: Option<T>,
     /// What became of it.
     pub outcome: Outcome,
 }

@@ -5,7 +5,7 @@ use crate::task::{Death, Location, Outcome, Token};
 
 impl<T> State<T> {
     /// The caller has looked at the failure of a task that may be retried: runs it again, or gives
-    /// its ticket back. `None`: it runs again (or has been cancelled).
+    /// its user data back. `None`: it runs again (or has been cancelled).
     pub fn decide_retry(&mut self, token: Token, retry: bool) -> Option<T> {
         let Some(Location::AwaitingDecision(slot)) = self.tasks.get(token).map(|task| task.location) else {
             return None;
@@ -17,7 +17,7 @@ impl<T> State<T> {
         self.free_slot(slot);
         self.counts.failed += 1;
         self.refill();
-        self.remove(token).map(|task| task.ticket)
+        self.remove(token).map(|task| task.user_data)
     }
 
     /// Whether anything that has failed may run again.

@@ -34,14 +34,14 @@ impl<T> State<T> {
         }
     }
 
-    /// Withdraws every task that has not begun; their tickets. What fails from now on is not begun again.
+    /// Withdraws every task that has not begun; their user data. What fails from now on is not begun again.
     pub fn withdraw_all(&mut self) -> Vec<T> {
         self.withdrawn = true;
         self.cancel_all(false, 0)
     }
 
     /// Takes no more tasks, withdraws those that have not begun and asks the others to stop; the pool ends when they
-    /// have, or have been killed. Tickets of all.
+    /// have, or have been killed. User data of all.
     pub fn stop(&mut self, now: u64) -> Vec<T> {
         if self.openness >= Openness::Stopping {
             return Vec::new();
@@ -54,17 +54,17 @@ impl<T> State<T> {
         // Those without a slot first: otherwise they would move into the slots of those that are withdrawn, and begin.
         let (waiting, placed): (Vec<Token>, Vec<Token>) =
             self.tasks.keys().partition(|token| self.tasks[*token].location == Location::Backlog);
-        let mut tickets = Vec::new();
+        let mut withdrawn = Vec::new();
         for token in waiting.into_iter().chain(placed) {
             match self.cancel(token, running, now) {
-                Cancelled::Withdrawn(ticket) | Cancelled::Ending(ticket) => tickets.push(ticket),
+                Cancelled::Withdrawn(user_data) | Cancelled::Ending(user_data) => withdrawn.push(user_data),
                 Cancelled::TooLate => {}
             }
         }
-        tickets
+        withdrawn
     }
 
-    /// Ends the pool at once: gives the tickets of all unfinished tasks; workers will be killed.
+    /// Ends the pool at once: gives the user data of all unfinished tasks; workers will be killed.
     pub fn terminate(&mut self) -> Vec<T> {
         if self.openness == Openness::Ended {
             return Vec::new();

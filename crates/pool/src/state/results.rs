@@ -57,7 +57,7 @@ impl<T> State<T> {
         let raised = head.flags & flag::RAISED != 0;
         if raised && self.tasks[token].may_retry() {
             self.tasks[token].location = Location::AwaitingDecision(slot);
-            self.deliver(Finished { token, ticket: None, outcome });
+            self.deliver(Finished { token, user_data: None, outcome });
             return;
         }
         self.free_slot(slot);
@@ -72,7 +72,7 @@ impl<T> State<T> {
         } else {
             self.counts.done += 1;
         }
-        self.deliver(Finished { token, ticket: Some(task.ticket), outcome });
+        self.deliver(Finished { token, user_data: Some(task.user_data), outcome });
     }
 
     fn deliver(&mut self, finished: Finished<T>) {

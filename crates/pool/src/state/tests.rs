@@ -57,16 +57,17 @@ impl Bench {
         Self { ground, state, function }
     }
 
-    fn submit_with(&mut self, ticket: u32, options: Option<Options>) -> Token {
-        let bytes = ticket.to_ne_bytes();
+    fn submit_with(&mut self, user_data: u32, options: Option<Options>) -> Token {
+        let bytes = user_data.to_ne_bytes();
         let arguments = Arguments::Inline(Encoding::Compact, &bytes);
         let options = options.map(Box::new);
-        let submitted = self.state.submit(ticket, Arc::clone(&self.function), arguments, 0, options, false);
+        let submitted =
+            self.state.submit(user_data, Arc::clone(&self.function), arguments, 0, options, false);
         submitted.expect("an open pool takes tasks")
     }
 
-    fn submit(&mut self, ticket: u32) -> Token {
-        self.submit_with(ticket, None)
+    fn submit(&mut self, user_data: u32) -> Token {
+        self.submit_with(user_data, None)
     }
 
     /// Carries out the plan; the workers that were forked, and every other action.
@@ -117,8 +118,8 @@ impl Bench {
         completions.finished
     }
 
-    fn tickets(&mut self) -> Vec<u32> {
-        self.take_completions().into_iter().filter_map(|finished| finished.ticket).collect()
+    fn user_data(&mut self) -> Vec<u32> {
+        self.take_completions().into_iter().filter_map(|finished| finished.user_data).collect()
     }
 }
 
@@ -163,14 +164,14 @@ fn retrying() -> Options {
 #[test]
 fn tasks_run_in_order_and_come_back_once() {
     let mut bench = Bench::new(1);
-    for ticket in 0..5 {
-        bench.submit(ticket);
+    for user_data in 0..5 {
+        bench.submit(user_data);
     }
     let (actors, others) = bench.plan(0);
     assert_eq!((actors.len(), others), (1, vec![Action::StartZygote]));
     let order: Vec<u32> = std::iter::from_fn(|| actors[0].work()).collect();
     assert_eq!(order, [0, 1, 2, 3, 4]);
-    assert_eq!(bench.tickets(), [0, 1, 2, 3, 4]);
+    assert_eq!(bench.user_data(), [0, 1, 2, 3, 4]);
     assert!(bench.take_completions().is_empty());
     assert_eq!(bench.state.counts.done, 5);
 }
@@ -179,15 +180,15 @@ fn tasks_run_in_order_and_come_back_once() {
 fn the_backlog_follows_when_slots_are_free() {
     let mut bench = Bench::new(1);
     let count = u32::try_from(SLOTS).expect("small") * 2 + 7;
-    for ticket in 0..count {
-        bench.submit(ticket);
+    for user_data in 0..count {
+        bench.submit(user_data);
     }
     assert!(bench.state.has_backlog());
     let (actors, _) = bench.plan(0);
     let mut order = Vec::new();
     while (order.len() as u32) < count {
         order.extend(std::iter::from_fn(|| actors[0].work()));
-        bench.tickets();
+        bench.user_data();
     }
     assert!(order.iter().copied().eq(0..count), "first in, first out, across the backlog");
 }
@@ -195,8 +196,8 @@ fn the_backlog_follows_when_slots_are_free() {
 #[test]
 fn a_death_fails_only_the_running_task() {
     let mut bench = Bench::new(2);
-    for ticket in 0..4 {
-        bench.submit(ticket);
+    for user_data in 0..4 {
+        bench.submit(user_data);
     }
     let (actors, _) = bench.plan(0);
     actors[0].work();
@@ -206,13 +207,13 @@ fn a_death_fails_only_the_running_task() {
     let mut died = Vec::new();
     let mut returned = Vec::new();
     for finished in bench.take_completions() {
-        let ticket = finished.ticket.expect("no retries here");
+        let user_data = finished.user_data.expect("no retries here");
         match finished.outcome {
             Outcome::Died(death) => {
                 assert_eq!((death.task.as_str(), death.wait_status), ("f", Some(9)));
-                died.push(ticket);
+                died.push(user_data);
             }
-            _ => returned.push(ticket),
+            _ => returned.push(user_data),
         }
     }
     assert_eq!((died, returned), (vec![1], vec![0, 2, 3]));
@@ -227,7 +228,7 @@ fn a_result_that_was_complete_survives_its_worker() {
     // It dies after its result stands, before it is pushed on the completion ring.
     assert_eq!(actors[0].slots.finish(entry, actors[0].participant), Finish::Published);
     bench.reap(&actors[0]);
-    assert_eq!(bench.tickets(), [7]);
+    assert_eq!(bench.user_data(), [7]);
     assert_eq!(bench.state.counts.failed, 0);
 }
 
@@ -255,9 +256,9 @@ fn the_caller_decides_whether_an_exception_is_retried() {
         let entry = actors[0].claim().expect("queued");
         actors[0].finish(entry, flag::RAISED);
         let finished = bench.take_completions();
-        assert!(finished[0].ticket.is_none(), "it may be retried, so its ticket stays");
-        let ticket = bench.state.decide_retry(token, retry);
-        assert_eq!(ticket, (!retry).then_some(3));
+        assert!(finished[0].user_data.is_none(), "it may be retried, so its user data stays");
+        let user_data = bench.state.decide_retry(token, retry);
+        assert_eq!(user_data, (!retry).then_some(3));
     }
     assert_eq!((bench.state.counts.retried, bench.state.counts.failed), (1, 1));
 }
@@ -265,7 +266,7 @@ fn the_caller_decides_whether_an_exception_is_retried() {
 #[test]
 fn what_is_cancelled_before_it_runs_never_runs() {
     let mut bench = Bench::new(1);
-    let tokens: Vec<Token> = (0..3).map(|ticket| bench.submit(ticket)).collect();
+    let tokens: Vec<Token> = (0..3).map(|user_data| bench.submit(user_data)).collect();
     assert_eq!(bench.state.cancel(tokens[1], true, 0), Cancelled::Withdrawn(1));
     assert_eq!(bench.state.cancel(tokens[1], true, 0), Cancelled::TooLate);
     let (actors, _) = bench.plan(0);
@@ -276,9 +277,9 @@ fn what_is_cancelled_before_it_runs_never_runs() {
 fn many_cancellations_do_not_fill_the_ring() {
     let mut bench = Bench::new(1);
     let first = bench.submit(0);
-    for ticket in 1..30_000 {
-        let token = bench.submit(ticket);
-        assert_eq!(bench.state.cancel(token, false, 0), Cancelled::Withdrawn(ticket));
+    for user_data in 1..30_000 {
+        let token = bench.submit(user_data);
+        assert_eq!(bench.state.cancel(token, false, 0), Cancelled::Withdrawn(user_data));
     }
     let last = bench.submit(99);
     assert_ne!(first, last);
@@ -321,8 +322,8 @@ fn a_cancelled_task_that_stops_in_time_keeps_its_worker() {
 #[test]
 fn higher_priorities_overtake_what_is_queued() {
     let mut bench = Bench::new(1);
-    for ticket in 0..3 {
-        bench.submit(ticket);
+    for user_data in 0..3 {
+        bench.submit(user_data);
     }
     let urgent = |priority| Some(Options { priority, ..Options::default() });
     bench.submit_with(10, urgent(1));
@@ -333,7 +334,7 @@ fn higher_priorities_overtake_what_is_queued() {
     let mut order = Vec::new();
     while order.len() < 7 {
         order.extend(std::iter::from_fn(|| actors[0].work()));
-        bench.tickets();
+        bench.user_data();
     }
     assert_eq!(order, [20, 10, 0, 1, 2, 3, 5]);
 }
@@ -343,8 +344,8 @@ fn workers_come_with_demand_and_go_with_resize() {
     let mut bench = Bench::new(3);
     bench.submit(0);
     assert_eq!(bench.plan(0).0.len(), 1, "one task, one worker");
-    for ticket in 1..10 {
-        bench.submit(ticket);
+    for user_data in 1..10 {
+        bench.submit(user_data);
     }
     assert_eq!(bench.plan(0).0.len(), 2, "never more than three");
     assert_eq!(bench.state.seats.iter().map(|seat| seat.index).collect::<Vec<_>>(), [0, 1, 2]);
@@ -359,7 +360,7 @@ fn idle_workers_go_after_the_idle_timeout() {
     bench.submit(0);
     let (actors, _) = bench.plan(0);
     actors[0].work();
-    bench.tickets();
+    bench.user_data();
     assert_eq!(bench.plan(SECOND).1, []);
     assert_eq!(bench.plan(30 * SECOND).1, []);
     assert_eq!(bench.plan(62 * SECOND).1, [Action::WakeWorkers]);
@@ -374,7 +375,7 @@ fn a_closing_pool_finishes_what_it_has_and_ends() {
     bench.state.close();
     assert_eq!(bench.state.check_open(), Err(Refused::Closed));
     assert_eq!(actors[0].work(), Some(0));
-    assert_eq!(bench.tickets(), [0]);
+    assert_eq!(bench.user_data(), [0]);
     assert_eq!(bench.plan(1).1, [Action::WakeWorkers]);
     assert_eq!(actors[0].side.try_next(), Some(Next::End));
     bench.reap(&actors[0]);
@@ -398,7 +399,7 @@ fn a_pool_whose_workers_die_at_birth_gives_up() {
     assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));
 }
 
-/// A storm of random events: every ticket comes out exactly once, whatever dies when.
+/// A storm of random events: every user data comes out exactly once, whatever dies when.
 #[test]
 fn every_ticket_comes_out_exactly_once() {
     for seed in 0..if cfg!(miri) { 2 } else { 60 } {
@@ -441,10 +442,10 @@ fn storm(seed: u64) {
             8 if !tokens.is_empty() => {
                 let token = tokens[random.below(tokens.len())];
                 let running = random.below(2) == 0;
-                if let Cancelled::Withdrawn(ticket) | Cancelled::Ending(ticket) =
+                if let Cancelled::Withdrawn(user_data) | Cancelled::Ending(user_data) =
                     bench.state.cancel(token, running, now)
                 {
-                    out.push(ticket);
+                    out.push(user_data);
                 }
             }
             _ => {
@@ -468,8 +469,8 @@ fn storm(seed: u64) {
 fn take_out(bench: &mut Bench, random: &mut Random, out: &mut Vec<u32>) {
     for finished in bench.take_completions() {
         let retry = random.below(2) == 0;
-        let ticket = finished.ticket.or_else(|| bench.state.decide_retry(finished.token, retry));
-        out.extend(ticket);
+        let user_data = finished.user_data.or_else(|| bench.state.decide_retry(finished.token, retry));
+        out.extend(user_data);
     }
 }
 

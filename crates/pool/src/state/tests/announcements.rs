@@ -17,8 +17,8 @@ fn tells_collector(control: &Control, act: impl FnOnce()) -> bool {
 /// A pool with one worker and three tasks; its results were last collected by a leader.
 fn led() -> (Bench, Actor, Control) {
     let mut bench = Bench::new(1);
-    for ticket in 0..3 {
-        bench.submit(ticket);
+    for user_data in 0..3 {
+        bench.submit(user_data);
     }
     let actor = bench.plan(0).0.remove(0);
     let control = bench.state.control.clone();
@@ -57,7 +57,7 @@ fn an_expected_leader_finds_the_result_and_nobody_is_told() {
     let (mut bench, actor, control) = led();
     assert!(!tells_collector(&control, || {
         assert_eq!(actor.work(), Some(0));
-        assert_eq!(bench.tickets(), [0]);
+        assert_eq!(bench.user_data(), [0]);
         actor.claim().expect("two tasks are left");
     }));
 }
@@ -73,8 +73,8 @@ fn the_collector_is_told_before_the_next_task_begins() {
 #[test]
 fn the_collector_is_told_before_the_worker_sleeps() {
     let (_bench, actor, control) = led();
-    for ticket in 0..3 {
-        assert_eq!(actor.work(), Some(ticket));
+    for user_data in 0..3 {
+        assert_eq!(actor.work(), Some(user_data));
     }
     assert!(tells_collector(&control, || {
         let spent = actor.side.spin_next().expect_err("there are no more");

@@ -8,8 +8,8 @@ use super::*;
 fn workers_are_noted_as_they_come_and_go() {
     let mut bench = Bench::new(2);
     assert_eq!(bench.state.control.crew().count(), 0);
-    for ticket in 0..4 {
-        bench.submit(ticket);
+    for user_data in 0..4 {
+        bench.submit(user_data);
     }
     let (actors, _) = bench.plan(0);
     let mut numbers: Vec<u16> = actors.iter().map(|actor| actor.participant).collect();
@@ -27,8 +27,8 @@ fn in_hands(bench: &Bench) -> Vec<(u16, String)> {
 #[test]
 fn since_when_tasks_run_is_seen() {
     let mut bench = Bench::new(1);
-    for ticket in 0..3 {
-        bench.submit(ticket);
+    for user_data in 0..3 {
+        bench.submit(user_data);
     }
     let (actors, _) = bench.plan(0);
     let begun =

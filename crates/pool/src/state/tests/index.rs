@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn a_replacement_gets_the_index_of_whom_it_replaces() {
     let mut bench = Bench::new(2);
-    for ticket in 0..4 {
-        bench.submit(ticket);
+    for user_data in 0..4 {
+        bench.submit(user_data);
     }
     let (actors, _) = bench.plan(0);
     bench.reap(&actors[0]);

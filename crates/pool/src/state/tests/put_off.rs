@@ -13,7 +13,7 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     let (actors, _) = bench.plan(0);
     let entry = actors[0].claim().expect("one task");
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    assert_eq!(bench.take_completions()[0].ticket, None);
+    assert_eq!(bench.take_completions()[0].user_data, None);
     assert_eq!(bench.state.decide_retry(token, true), None);
     assert!(bench.state.has_put_off());
     assert!(!bench.state.is_running(token));
@@ -26,13 +26,13 @@ fn a_pause_keeps_no_worker_and_no_slot() {
     let entry = actors[0].claim().expect("its pause is over");
     assert_eq!(actors[0].argument(entry), 7);
     assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    assert_eq!(bench.tickets(), [8]);
+    assert_eq!(bench.user_data(), [8]);
     assert_eq!(bench.state.decide_retry(token, true), None);
     let (_, next) = bench.state.plan(20 * SECOND);
     assert_eq!(next, Some(23 * SECOND), "the second pause is another one");
     bench.plan(23 * SECOND);
     assert_eq!(actors[0].work(), Some(7));
-    assert_eq!(bench.tickets(), [7]);
+    assert_eq!(bench.user_data(), [7]);
     assert_eq!(bench.state.counts.retried, 2);
 }
 
@@ -44,7 +44,7 @@ fn deaths_and_timeouts_wait_as_well() {
     actors[0].claim().expect("one task");
     bench.reap(&actors[0]);
     assert_eq!(bench.plan(0).0.len(), 1);
-    assert!(bench.tickets().is_empty());
+    assert!(bench.user_data().is_empty());
     let (_, next) = bench.state.plan(1);
     assert_eq!(next, Some(SECOND));
 }
@@ -77,7 +77,7 @@ fn a_closing_pool_waits_for_what_was_announced() {
     bench.state.give_back();
     let (actors, _) = bench.plan(0);
     assert_eq!(actors[0].work(), Some(0));
-    assert_eq!(bench.tickets(), [2]);
+    assert_eq!(bench.user_data(), [2]);
     assert_eq!(bench.plan(1).1, [Action::WakeWorkers]);
 }
 

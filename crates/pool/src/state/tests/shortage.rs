@@ -16,7 +16,7 @@ fn a_shortage_is_waited_out_while_the_workers_that_are_there_go_on() {
     assert!(actions.is_empty(), "{actions:?}");
     assert_eq!(next, Some(10_000_000));
     assert_eq!((actors[0].work(), actors[0].work()), (Some(1), Some(2)));
-    assert_eq!(bench.tickets(), [1, 2]);
+    assert_eq!(bench.user_data(), [1, 2]);
     // Even a lasting one breaks no pool that has a worker.
     bench.submit(3);
     bench.submit(4);
@@ -77,7 +77,7 @@ fn a_pool_whose_workers_are_killed_at_birth_goes_on_for_a_while() {
     }
     let (actors, _) = bench.plan(10 * SECOND);
     assert_eq!(actors[0].work(), Some(0), "whoever lives does its task");
-    assert_eq!(bench.tickets(), [0]);
+    assert_eq!(bench.user_data(), [0]);
     bench.reap(&actors[0]);
     // The time is counted from the start.
     bench.submit(1);
@@ -101,5 +101,5 @@ fn who_lives_after_many_kills_may_work_for_long() {
     bench.plan(60 * SECOND);
     assert_eq!(bench.state.check_open(), Ok(()));
     assert_eq!(actors[0].finish(entry, 0), Finish::Published);
-    assert_eq!(bench.tickets(), [0]);
+    assert_eq!(bench.user_data(), [0]);
 }

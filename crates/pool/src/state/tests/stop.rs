@@ -6,14 +6,14 @@ use super::*;
 fn a_stopping_pool_asks_what_runs_and_begins_nothing_more() {
     let mut bench = Bench::new(2);
     let count = u32::try_from(SLOTS).expect("small") + 10;
-    for ticket in 0..count {
-        bench.submit_with(ticket, Some(retrying()));
+    for user_data in 0..count {
+        bench.submit_with(user_data, Some(retrying()));
     }
     let (actors, _) = bench.plan(0);
     let entries: Vec<Entry> = actors.iter().filter_map(Actor::claim).collect();
-    let mut tickets = bench.state.stop(0);
-    tickets.sort_unstable();
-    assert_eq!(tickets, (0..count).collect::<Vec<_>>());
+    let mut user_data = bench.state.stop(0);
+    user_data.sort_unstable();
+    assert_eq!(user_data, (0..count).collect::<Vec<_>>());
     assert_eq!(bench.state.check_open(), Err(Refused::Closed));
     assert_eq!(actors[0].claim(), None, "a task has moved into a slot that became free");
     assert_eq!(bench.plan(1).1, [Action::Interrupt(0), Action::Interrupt(1), Action::WakeWorkers]);
@@ -27,7 +27,7 @@ fn a_stopping_pool_asks_what_runs_and_begins_nothing_more() {
     assert_eq!(bench.plan(SECOND + 2).1, [Action::QuitZygote]);
     bench.state.zygote_gone();
     assert_eq!(bench.plan(SECOND + 3).1, [Action::End]);
-    assert!(bench.tickets().is_empty(), "each ticket once");
+    assert!(bench.user_data().is_empty(), "each user data once");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_worker_that_does_not_end_delays_a_stopping_pool_only_so_long() {
     bench.submit(0);
     let (actors, _) = bench.plan(0);
     actors[0].work();
-    bench.tickets();
+    bench.user_data();
     bench.state.stop(0);
     assert_eq!(bench.plan(1).1, [Action::WakeWorkers]);
     let (_, next) = bench.state.plan(2);

@@ -34,7 +34,7 @@ const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
 const MEMORY_SLICE: u64 = 5 * MILLISECOND;
 
 /// What travels with a task through the pool and comes back with its outcome.
-pub(crate) struct Ticket {
+pub(crate) struct UserData {
     pub(crate) future: Py<FutureBase>,
     /// Exceptions worth another try; None when there is none.
     pub(crate) retry_on: Option<Py<PyAny>>,
@@ -44,7 +44,7 @@ pub(crate) struct Ticket {
 
 /// What the engine, its futures and its collector share.
 pub(crate) struct Core {
-    pub(crate) pool: Pool<Ticket>,
+    pub(crate) pool: Pool<UserData>,
     link: Arc<Link>,
     functions: Functions,
     /// `manyhands._forward.Forwarder`.
@@ -198,8 +198,8 @@ impl Core {
             Some((options, retry_on)) => (Some(options), retry_on),
             None => (None, None),
         };
-        let ticket = Ticket { future: future.clone().unbind(), retry_on, _shared: shared };
-        match self.pool.submit(ticket, function, arguments, flags, options, expected) {
+        let user_data = UserData { future: future.clone().unbind(), retry_on, _shared: shared };
+        match self.pool.submit(user_data, function, arguments, flags, options, expected) {
             Ok(token) => {
                 let source: Arc<dyn Source> = Arc::clone(&self.link) as _;
                 future.get().attach(source, token.data().as_ffi());
@@ -400,23 +400,23 @@ impl ProcessEngine {
 
     /// Cancels the futures of all tasks that no worker has begun.
     fn cancel_queued(&self, py: Python<'_>) {
-        for ticket in py.detach(|| self.core.pool.withdraw_all()) {
-            FutureBase::force_cancelled(ticket.future.bind(py));
+        for user_data in py.detach(|| self.core.pool.withdraw_all()) {
+            FutureBase::force_cancelled(user_data.future.bind(py));
         }
     }
 
     /// Ends the pool soon: running tasks are asked to stop, and killed after the grace; futures of unfinished tasks are
     /// cancelled.
     fn stop(&self, py: Python<'_>) {
-        for ticket in py.detach(|| self.core.pool.stop()) {
-            FutureBase::force_cancelled(ticket.future.bind(py));
+        for user_data in py.detach(|| self.core.pool.stop()) {
+            FutureBase::force_cancelled(user_data.future.bind(py));
         }
     }
 
     /// Ends the pool at once: workers are killed, futures of unfinished tasks are cancelled.
     fn terminate(&self, py: Python<'_>) {
-        for ticket in py.detach(|| self.core.pool.terminate()) {
-            FutureBase::force_cancelled(ticket.future.bind(py));
+        for user_data in py.detach(|| self.core.pool.terminate()) {
+            FutureBase::force_cancelled(user_data.future.bind(py));
         }
     }
 

@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
-use super::{Core, Ticket};
+use super::{Core, UserData};
 use crate::codec::compact::Decoder;
 use crate::codec::payload;
 use crate::future::{self, FutureBase};
@@ -112,11 +112,11 @@ impl Core {
         }
     }
 
-    fn settle(&self, py: Python<'_>, finished: Finished<Ticket>, bytes: &[u8]) {
+    fn settle(&self, py: Python<'_>, finished: Finished<UserData>, bytes: &[u8]) {
         let outcome = decode(py, &finished.outcome, bytes);
         drop(finished.outcome);
-        if let Some(ticket) = finished.ticket {
-            self.finish(py, &ticket, outcome);
+        if let Some(user_data) = finished.user_data {
+            self.finish(py, &user_data, outcome);
             return;
         }
         // It failed, and may be retried: if its exception is of the right kind.
@@ -124,23 +124,23 @@ impl Core {
             Err(error) => error.bind(py).clone(),
             Ok(_) => return,
         };
-        let retry_on = self.pool.with_ticket(finished.token, |ticket| {
-            ticket.retry_on.as_ref().map(|retry_on| retry_on.clone_ref(py))
+        let retry_on = self.pool.with_user_data(finished.token, |user_data| {
+            user_data.retry_on.as_ref().map(|retry_on| retry_on.clone_ref(py))
         });
         let retry =
             retry_on.flatten().is_some_and(|classes| is_one_of(&error, classes.bind(py)).unwrap_or(false));
-        if let Some(ticket) = self.pool.decide_retry(finished.token, retry) {
-            self.finish(py, &ticket, outcome);
+        if let Some(user_data) = self.pool.decide_retry(finished.token, retry) {
+            self.finish(py, &user_data, outcome);
         }
     }
 
-    fn finish(&self, py: Python<'_>, ticket: &Ticket, outcome: future::Outcome) {
-        let future = ticket.future.bind(py);
+    fn finish(&self, py: Python<'_>, user_data: &UserData, outcome: future::Outcome) {
+        let future = user_data.future.bind(py);
         let Some(mut aftermath) = FutureBase::finish(future, outcome) else { return };
         aftermath.call_waiters();
         if aftermath.has_callbacks() {
             let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
-            callbacks.push((ticket.future.clone_ref(py), aftermath));
+            callbacks.push((user_data.future.clone_ref(py), aftermath));
             self.has_callbacks.store(true, Ordering::Relaxed);
         }
     }
