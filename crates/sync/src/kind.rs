@@ -128,7 +128,7 @@ impl Kind {
     }
 
     /// Whether others must learn at once when a process dies that uses a segment of this kind. Where nobody holds
-    /// anything for long a lease would only be in the way: the thread that guards it has to come by before a segment
+    /// anything for long a participant slot would only be in the way: the thread that guards it has to come by before a segment
     /// can be unmapped.
     ///
     /// ```
