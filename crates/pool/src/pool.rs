@@ -93,7 +93,7 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.lock().expects_first = true;
         // If there is no driver now, that task will see to it, and tell.
         if self.start_driver().is_ok() {
-            self.ring();
+            self.wake_driver();
         }
     }
 
