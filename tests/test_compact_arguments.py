@@ -42,7 +42,7 @@ def without_variables(fn: Any) -> Any:
 
 
 def not_pickled(*_: object) -> Any:
-    raise AssertionError("this was to go without pickle")
+    raise AssertionError("this should go without pickle")
 
 
 def views() -> Iterator[Any]:

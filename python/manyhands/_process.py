@@ -190,7 +190,7 @@ class ProcessPoolExecutor(Executor):
                 state = StartState.now() if self._follows else None
                 started = Running(self._make_engine(), state)
                 try:
-                    # What is to be preloaded may fail: that is for a task's future to tell.
+                    # A module to preload may fail: that is for a task's future to tell.
                     started.start(prepare=not self._preload)
                     self._check_startable()
                     if self._running is None:  # as is likely: no handler was faster

@@ -89,7 +89,7 @@ class Hooks:
 
     Attributes:
         loads: ``loads(data, buffers) -> object``.
-        note_arrival: says in an error that what the task was sent could not be made anew.
+        note_arrival: says in an error that what the task was sent could not be unpickled.
         dumps: ``dumps(result, place) -> (bytes, buffers)``.
         carry: the function that calls its first argument, by which others are sent.
         dump_exception: ``dump_exception(error, task_name) -> bytes``; never raises.

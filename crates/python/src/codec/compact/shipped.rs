@@ -36,7 +36,7 @@ pub(super) fn content(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     (is_whole && key.len() == KEY).then(|| [key, data.as_bytes()].concat())
 }
 
-/// The function; `None` when the bytes are not of our making, or with `decoder.error` when it cannot be taken in.
+/// The function; `None` when the bytes are malformed, or with `decoder.error` when it cannot be taken in.
 pub(super) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<Bound<'py, PyAny>> {
     let (key, data) = decoder.content()?.split_at_checked(KEY)?;
     let parts = (PyBytes::new(py, key), PyBytes::new(py, data), PyTuple::empty(py));
