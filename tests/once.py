@@ -7,9 +7,12 @@ that differs from the rest of its file says so: ``@pytest.mark.once("why")``, an
 
 from __future__ import annotations
 
+import sys
+
 # Why -> what.
 REASONS = {
     "whom it concerns, and what becomes of it, is decided in Rust": (
+        "test_bad_tasks",
         "test_compact_lists",
         "test_deadlocks",
         "test_deaths",
@@ -34,12 +37,27 @@ REASONS = {
         "test_objects_by_name_alone",
         "test_refused_calls",
         "test_refused_signals",
+        "test_shared_array",
+        "test_shared_memory",
         "test_two_versions",
     ),
-    "it is arithmetic, and time": (
-        "test_choice_by_whole_items",
+    "CPython's own suites test the same objects on each Python; more than that is Rust": (
+        "test_fifo",
+        "test_locks",
+        "test_pipe",
+        "test_queue",
+        "test_queue_sharing",
+        "test_sync_arguments",
+        "test_value",
+    ),
+    "how many, which, when: arithmetic over executors, which are tested on each Python": (
+        "test_executor_base",
+        "test_map",
+        "test_map_forms",
         "test_maps_in_the_caller",
         "test_maps_that_fail",
+        "test_maps_that_go_on",
+        "test_mp_pool",
         "test_pace",
         "test_pauses_between_attempts",
         "test_progress",
@@ -60,5 +78,20 @@ REASONS = {
         "test_tools",
     ),
 }
+# The same, but on each Python without a GIL.
+UNDER_THE_GIL = {
+    "with a GIL, threads take turns on each Python": (
+        "test_choice",
+        "test_choice_by_whole_items",
+        "test_threads_at_once",
+    ),
+}
 
-ONCE = {stem: why for why, stems in REASONS.items() for stem in stems}
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+ONCE = {
+    stem: why
+    for reasons in (REASONS, UNDER_THE_GIL if HAS_GIL else {})
+    for why, stems in reasons.items()
+    for stem in stems
+}

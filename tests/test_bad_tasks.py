@@ -344,6 +344,7 @@ def test_a_thread_that_is_no_daemon_is_waited_for_at_the_end(tmp_path: Path) -> 
         check_unharmed(executor)
 
 
+@pytest.mark.on_each_python
 def test_changed_signal_handlers(pool: mh.ProcessPoolExecutor, tmp_path: Path) -> None:
     def change() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -231,6 +231,7 @@ def test_map_has_one_timeout_for_all(executor: Executor, tmp_path: Any) -> None:
     touch(gate)
 
 
+@pytest.mark.on_each_python
 def test_results_are_let_go_as_they_are_taken(executor: Executor) -> None:
     for chunksize in (None, 1, 5):
         for thing in executor.map(make_thing, range(10), chunksize=chunksize):

@@ -185,6 +185,7 @@ def test_it_pickles_as_its_path(path: Path) -> None:
 # ---------------------------------------------------------------------- coroutines
 
 
+@pytest.mark.on_each_python
 def test_coroutines(path: Path) -> None:
     async def consume(fifo: mh.Fifo) -> list[bytes]:
         return [message async for message in fifo]
@@ -200,6 +201,7 @@ def test_coroutines(path: Path) -> None:
     assert asyncio.run(main()) == [b"one", bytes(300_000), b"three"]
 
 
+@pytest.mark.on_each_python
 def test_two_coroutines_take_turns(path: Path) -> None:
     async def main() -> list[bytes]:
         with mh.open_fifo(path, "r+") as fifo:
@@ -220,6 +222,7 @@ def test_a_length_beyond_reason_is_refused_at_once() -> None:
     assert messages.take() == b"ok"
 
 
+@pytest.mark.on_each_python
 def test_a_cancelled_coroutine_leaves_nothing(path: Path) -> None:
     async def main() -> bytes:
         with mh.open_fifo(path, "r+") as fifo:

@@ -202,6 +202,7 @@ def test_no_more_than_a_few_executors_are_kept() -> None:
 
 
 @pytest.mark.borrowed
+@pytest.mark.once("joblib's tests are about what joblib asks of a backend, whatever the Python")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_suite_of_joblib_itself(tmp_path: Path) -> None:

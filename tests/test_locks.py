@@ -134,6 +134,7 @@ def test_tasks_take_turns(kind: Callable[[], Any]) -> None:
     assert total[0] == 500
 
 
+@pytest.mark.on_each_python
 def test_one_lock_for_threads_tasks_and_processes_at_once() -> None:
     context = multiprocessing.get_context("spawn")
     lock, total = mh.Lock(), context.Array("q", 1, lock=False)
@@ -297,6 +298,7 @@ def test_a_barrier_between_processes(start: str) -> None:
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize(
     "make",
     [
@@ -348,6 +350,7 @@ def test_a_condition_says_whether_its_lock_is_taken(make: Callable[[], Any]) -> 
     assert not condition.locked()
 
 
+@pytest.mark.on_each_python
 def test_no_number_is_no_time_to_wait_for_a_condition() -> None:
     condition = mh.Condition()
     with condition, pytest.raises(ValueError, match="NaN"):

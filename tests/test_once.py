@@ -45,7 +45,7 @@ def test_what_belongs_to_a_python_is_tested_on_each(request: pytest.FixtureReque
         and "project" not in ONCE.get(item.path.stem, "")
         and (used := OF_A_PYTHON.search(inspect.getsource(item.function)))
     }
-    assert not broken
+    assert not broken, "\n".join(sorted(broken))
 
 
 def test_every_public_name_is_used_by_tests_that_run_on_each_python() -> None:

@@ -526,6 +526,7 @@ def test_ctrl_c_ends_a_wait() -> None:
 # ---------------------------------------------------------------------- coroutines
 
 
+@pytest.mark.on_each_python
 def test_coroutines() -> None:
     here, there = mh.Pipe()
 
@@ -544,6 +545,7 @@ def test_coroutines() -> None:
         assert asyncio.run(main()) == ["one", bytes(1 << 20), {"three": 3}]
 
 
+@pytest.mark.on_each_python
 def test_async_for_ends_with_the_other_end() -> None:
     here, there = mh.Pipe()
 

@@ -542,6 +542,7 @@ def test_subclasses_keep_what_they_add() -> None:
     assert queue.get() == 1
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("kind", EVERY)
 def test_weak_references_and_generic_aliases(kind: Any) -> None:
     queue = kind()

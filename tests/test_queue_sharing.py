@@ -255,6 +255,7 @@ def test_ctrl_c_ends_a_wait_and_loses_nothing(waiting: str) -> None:
     assert queue.get() == 5
 
 
+@pytest.mark.on_each_python
 def test_a_signal_handler_may_use_the_queue_that_is_waited_for() -> None:
     queue = mh.Queue()
     before = signal.signal(signal.SIGALRM, lambda *_: queue.put("from the handler"))
@@ -273,6 +274,7 @@ def run(main: Any) -> Any:
     return asyncio.run(asyncio.wait_for(main, WAIT_S))
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_coroutine_waits_for_a_thread(kind: Any) -> None:
     queue = kind()
@@ -286,6 +288,7 @@ def test_a_coroutine_waits_for_a_thread(kind: Any) -> None:
     assert run(main()) == an_item(queue, "x")
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("method", METHODS)
 def test_coroutines_and_processes(method: str) -> None:
     there, back = mh.Queue(maxsize=2), mh.Queue(maxsize=2)
@@ -305,6 +308,7 @@ def test_coroutines_and_processes(method: str) -> None:
         assert run(main(300)) == list(range(300))
 
 
+@pytest.mark.on_each_python
 def test_many_coroutines_at_one_queue() -> None:
     queue = mh.Queue()
 
@@ -317,6 +321,7 @@ def test_many_coroutines_at_one_queue() -> None:
     assert run(main()) == list(range(50))
 
 
+@pytest.mark.on_each_python
 def test_times_of_coroutines() -> None:
     queue = mh.Queue(maxsize=1)
 
@@ -336,6 +341,7 @@ def test_times_of_coroutines() -> None:
     run(main())
 
 
+@pytest.mark.on_each_python
 def test_async_put_many_and_async_for() -> None:
     queue = mh.Queue(maxsize=3)
 
@@ -352,6 +358,7 @@ def test_async_put_many_and_async_for() -> None:
     assert run(main()) == list(range(100))
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("kind", [mh.Queue, mh.PriorityQueue])
 def test_async_put_many_says_how_many_went_in(kind: Any) -> None:
     queue = kind(3)
@@ -439,6 +446,7 @@ def test_who_is_stopped_in_the_middle_does_not_keep_the_event_loop() -> None:
     assert any(longest_pause_with_one_stopped_in_the_middle() < 0.5 for _ in range(4))
 
 
+@pytest.mark.on_each_python
 def test_a_cancelled_coroutine_takes_nothing_along() -> None:
     queue = mh.Queue()
 
@@ -457,6 +465,7 @@ def test_a_cancelled_coroutine_takes_nothing_along() -> None:
     assert run(main()) == ["x", "y"]
 
 
+@pytest.mark.on_each_python
 def test_an_item_is_pickled_when_async_put_is_called() -> None:
     queue = mh.Queue(maxsize=1)
     item = ["before"]
@@ -473,6 +482,7 @@ def test_an_item_is_pickled_when_async_put_is_called() -> None:
     assert run(main()) == ["before"]
 
 
+@pytest.mark.on_each_python
 def test_errors_of_coroutines() -> None:
     queue = mh.Queue(maxsize=1)
 

@@ -233,6 +233,7 @@ def test_each_message_of_a_pipe_is_received_once() -> None:
     sending.close()
 
 
+@pytest.mark.on_each_python
 def test_event_loops_of_several_threads_share_a_queue_and_a_lock() -> None:
     queue, lock, got, count = mh.Queue[int](), mh.Lock(), deque[int](), [0]
 
@@ -373,6 +374,7 @@ def test_a_future_is_shared_by_all_who_wait() -> None:
             assert sorted(called) == list(range(THREADS))
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_results_are_freed_whoever_lets_go_of_them(kind: str) -> None:
     """On free-threaded Python an object is freed by the thread that made it: it must come by."""
@@ -417,6 +419,7 @@ def test_what_lives_can_be_walked_through_while_more_comes() -> None:
     eventually(lambda: len(list(known)) == 50, "the others are forgotten")
 
 
+@pytest.mark.on_each_python
 def test_a_variable_has_one_home() -> None:
     """What threads pickle at the same time is one variable again where it comes to."""
     for _ in range(FEW_ROUNDS):
