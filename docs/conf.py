@@ -63,7 +63,7 @@ def leave_out_private(
 
 def show_one_signature() -> None:
     """Show maps as they are called; their overloads are for type checkers, and leave words out."""
-    for module in ("manyhands._map", "manyhands._map_forms", "manyhands._async_map"):
+    for module in ("manyhands._map.map", "manyhands._map.forms", "manyhands._map.async_map"):
         analyzer = ModuleAnalyzer.for_module(module)
         analyzer.analyze()
         analyzer.overloads.clear()

@@ -212,7 +212,7 @@ def warm_up() -> None:
 
 def end_shared_pools() -> None:
     """End the executors that the package keeps for later, if a test has started any."""
-    for name, kept in (("manyhands._shared_pool", "_pools"), ("manyhands.joblib", "_executors")):
+    for name, kept in (("manyhands._pool.shared", "_pools"), ("manyhands.joblib", "_executors")):
         executors = getattr(sys.modules.get(name), kept, {})
         while executors:
             executors.popitem()[1].shutdown(cancel_futures=True)

@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import faults
 import manyhands as mh
-import manyhands._process
-import manyhands._thread
+import manyhands._pool.process
+import manyhands._pool.thread
 
 # What the caller of a pool that cannot be started may get: the system's reason in some form.
 ANSWERS = (OSError, MemoryError, RuntimeError, ImportError)

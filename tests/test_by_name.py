@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands import _by_name, _pickling, _worker
+from manyhands._pickle import pickling
+from manyhands._worker import by_name, worker
 
 
 def naming(module: str, name: str) -> bytes:
@@ -38,7 +39,7 @@ def failure(load: Any, data: bytes) -> tuple[type[BaseException], str, list[str]
 def test_what_is_sent_by_name_is_found(named: Any) -> None:
     data = pickle.dumps(named, 5)
     assert data == naming(named.__module__, named.__qualname__)
-    assert _by_name.find(data) is named
+    assert by_name.find(data) is named
 
 
 @pytest.mark.parametrize(
@@ -57,21 +58,21 @@ def test_what_is_sent_by_name_is_found(named: Any) -> None:
     ],
 )
 def test_other_pickles_are_left_alone(other: object) -> None:
-    assert _by_name.find(pickle.dumps(other, 5)) is None
+    assert by_name.find(pickle.dumps(other, 5)) is None
 
 
 @pytest.mark.parametrize("protocol", range(5))
 def test_so_are_those_of_other_protocols(protocol: int) -> None:
-    assert _by_name.find(pickle.dumps(len, protocol)) is None
+    assert by_name.find(pickle.dumps(len, protocol)) is None
 
 
 @given(st.binary(max_size=40), st.binary(max_size=4))
 def test_and_what_only_looks_like_one(inside: bytes, length: bytes) -> None:
     frame = b"\x80\x05\x95" + len(inside).to_bytes(8, "little")
-    assert _by_name.find(frame + b"\x8c" + length + inside + b"\x93\x94.x") is None
+    assert by_name.find(frame + b"\x8c" + length + inside + b"\x93\x94.x") is None
     data = frame + b"\x8c" + length + inside + b"\x94\x93\x94."
     try:
-        found = _by_name.find(data)
+        found = by_name.find(data)
     except ValueError:  # no text, or none that could be a name
         return
     assert found is None or found is pickle.loads(data)
@@ -84,10 +85,10 @@ def test_and_what_only_looks_like_one(inside: bytes, length: bytes) -> None:
 def test_what_is_not_there_fails_as_ever(
     module: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_worker, "_loads", None)
+    monkeypatch.setattr(worker, "_loads", None)
     data = naming(module, name)
-    kind, text, notes = failure(_pickling.loads, data)
-    told = failure(_worker.Hooks.loads, data)
+    kind, text, notes = failure(pickling.loads, data)
+    told = failure(worker.Hooks.loads, data)
     assert told[:2] == (kind, text)
     assert told[2][: len(notes)] == notes
     assert "raised in the worker while unpickling" in told[2][-1]
@@ -102,8 +103,8 @@ def test_a_module_that_fails_runs_once(
 ) -> None:
     (tmp_path / "module_that_fails.py").write_text(f"print('runs')\n{code}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(_worker, "_loads", None)
+    monkeypatch.setattr(worker, "_loads", None)
     data = naming("module_that_fails", "f")
-    kind, text, notes = failure(_worker.Hooks.loads, data)
+    kind, text, notes = failure(worker.Hooks.loads, data)
     assert capsys.readouterr().out == "runs\n"
-    assert failure(_pickling.loads, data) == (kind, text, notes[:-1])
+    assert failure(pickling.loads, data) == (kind, text, notes[:-1])

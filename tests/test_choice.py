@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands import _auto, _pilot
-from manyhands._choice import Choice, Measurements, Resources, choose, predict
-from manyhands._interpreter import has_gil
-from manyhands._meter import Meter, Overlap, Pair, Reading, overlap
-from manyhands._pilot import judge
-from manyhands._process import default_workers
+from manyhands._map import auto, pilot
+from manyhands._map.choice import Choice, Measurements, Resources, choose, predict
+from manyhands._map.meter import Meter, Overlap, Pair, Reading, overlap
+from manyhands._map.pilot import judge
+from manyhands._pool.process import default_workers
+from manyhands._worker.interpreter import has_gil
 
 TWO_CPUS = Resources(cpus=2, thread_workers=32, process_workers=2, process_start=0.08)
 
@@ -113,14 +113,14 @@ def test_a_pool_that_has_to_start_first_needs_more_work() -> None:
 
 
 def test_a_start_takes_longer_in_a_large_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = dict.fromkeys(map(str, range(_auto.USUAL_MODULES)))
+    usual = dict.fromkeys(map(str, range(auto.USUAL_MODULES)))
     monkeypatch.setattr(sys, "modules", usual)
-    assert _auto._cold_start() == _auto.COLD_START
+    assert auto._cold_start() == auto.COLD_START
     # As many as NumPy has: it takes a tenth of a second to import where others are at work.
     monkeypatch.setattr(sys, "modules", usual | dict.fromkeys(map(str, range(1000, 1100))))
-    assert _auto._cold_start() == pytest.approx(_auto.COLD_START + 0.05)
+    assert auto._cold_start() == pytest.approx(auto.COLD_START + 0.05)
     monkeypatch.setattr(sys, "modules", usual | dict.fromkeys(map(str, range(1000, 9000))))
-    assert _auto._cold_start() == _auto.LONGEST_START
+    assert auto._cold_start() == auto.LONGEST_START
 
 
 def test_one_cpu_computes_in_the_caller_but_still_waits_on_threads() -> None:
@@ -440,7 +440,7 @@ def side_by_side(fn: Any, items: int) -> tuple[Overlap, bool]:
             meters = [Meter(exact=True), Meter(exact=True)]
             pair = Pair(meters)
             pieces = [
-                pool.submit(_pilot._metered_piece, meter, fn, range(items), False, 0, ())
+                pool.submit(pilot._metered_piece, meter, fn, range(items), False, 0, ())
                 for meter in meters
             ]
             found = pair.wait(0.05, 1.0)
@@ -494,7 +494,7 @@ def test_other_work_leads_to_no_dear_mistake(busy_machine: None) -> None:
 
 def test_a_meter_tells_waiting_from_computing() -> None:
     meter = Meter(exact=True)
-    _pilot._metered_call(meter, time.sleep, (0.05,))
+    pilot._metered_call(meter, time.sleep, (0.05,))
     assert meter.spent().wall >= 0.05
     assert meter.spent().cpu < 0.03
     assert not meter.running
@@ -510,7 +510,7 @@ def test_a_meter_can_be_read_while_the_piece_runs() -> None:
         ends.wait()
 
     with mh.ThreadPoolExecutor(1) as pool:
-        running = pool.submit(_pilot._metered_call, meter, piece, ())
+        running = pool.submit(pilot._metered_call, meter, piece, ())
         goes_on.wait()
         reading = meter.look()
         ends.set()

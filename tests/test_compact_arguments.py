@@ -13,7 +13,7 @@ import pytest
 import manyhands as mh
 import tasks
 from manyhands import _native
-from manyhands._chunk import ShippedFunction
+from manyhands._task.chunk import ShippedFunction
 
 numpy = pytest.importorskip("numpy")
 
@@ -119,12 +119,12 @@ def test_a_task_keeps_its_array_until_it_has_ended(pool: mh.ProcessPoolExecutor)
 
 
 def break_arrays() -> None:
-    from manyhands import _shared_array
+    from manyhands._memory import shared_array
 
     def fail(*_: object) -> Any:
         raise LookupError("no array today")
 
-    vars(_shared_array)["array_over"] = fail
+    vars(shared_array)["array_over"] = fail
 
 
 def test_an_array_that_cannot_be_opened_is_the_tasks_error() -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from manyhands._map import Workers
+    from manyhands._map.keywords import Workers
 
 # A library with nothing in it, for the command that is started with it.
 EMPTY_LIBRARY = """

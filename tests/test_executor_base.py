@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import manyhands as mh
-from manyhands._executor import Executor
+from manyhands._pool.executor import Executor
 
 KINDS = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}
 

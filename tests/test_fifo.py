@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands._netstring import Messages, cut
+from manyhands._queue.netstring import Messages, cut
 
 WAIT_S = 30.0
 SPAWN = multiprocessing.get_context("spawn")

@@ -24,7 +24,7 @@ pytestmark = [
 PROGRAM = """
 import os, sys
 import manyhands as mh
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 
 def used():
     return shared_memory()[0]
@@ -228,7 +228,7 @@ def test_a_forking_server(tmp_path: Path) -> None:
 def test_a_child_that_unwinds_takes_no_coroutine_off_the_list() -> None:
     code = """
 import asyncio
-from manyhands._door import _doors
+from manyhands._sync.door import _doors
 
 async def main():
     condition, event, barrier = mh.Condition(), mh.Event(), mh.Barrier(2)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from manyhands import _interpreter
+from manyhands._worker import interpreter
 
 # Of those that `sys.flags` has: said by no option of their own, or not for workers.
 SAID_OTHERWISE = {
@@ -49,7 +49,8 @@ SAID_OTHERWISE = {
 )
 def test_options_are_those_the_standard_library_gives(options: list[str]) -> None:
     look = (
-        "from manyhands import _interpreter; ours = _interpreter.flags(); import subprocess; "
+        "from manyhands._worker import interpreter; ours = interpreter.flags(); "
+        "import subprocess; "
         "theirs = subprocess._args_from_interpreter_flags(); assert ours == theirs, (ours, theirs)"
     )
     done = subprocess.run(
@@ -60,5 +61,5 @@ def test_options_are_those_the_standard_library_gives(options: list[str]) -> Non
 
 def test_every_flag_has_been_thought_of() -> None:
     names = {name for name in dir(sys.flags) if not name.startswith(("_", "n_"))}
-    known = {*_interpreter._RARE, "dont_write_bytecode", "optimize", *SAID_OTHERWISE}
+    known = {*interpreter._RARE, "dont_write_bytecode", "optimize", *SAID_OTHERWISE}
     assert names - {"count", "index"} <= known

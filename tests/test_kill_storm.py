@@ -21,7 +21,7 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import eventually, parent_of
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 
 RHYTHM_S = 0.05
 
@@ -70,7 +70,9 @@ def killing(executor: mh.ProcessPoolExecutor) -> Iterator[Killer]:
 
 def storm_pool(workers: int) -> mh.ProcessPoolExecutor:
     """Return a pool whose workers have nothing to import: that may take longer than they live."""
-    executor = mh.ProcessPoolExecutor(workers, preload=["tasks", "manyhands._worker_died", "numpy"])
+    executor = mh.ProcessPoolExecutor(
+        workers, preload=["tasks", "manyhands._errors.worker_died", "numpy"]
+    )
     executor.submit(tasks.pid).result()
     return executor
 

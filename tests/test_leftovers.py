@@ -17,7 +17,7 @@ import pytest
 
 import manyhands as mh
 from eventually import eventually, processes_with
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 
 MARK = "MANYHANDS_LEFTOVERS"
 PID_BITS = 22

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands._executor import Executor
-from manyhands._feed import Feed
+from manyhands._pool.executor import Executor
+from manyhands._task.feed import Feed
 
 KINDS = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}
 WORKERS = ["thread", "process", "auto"]

@@ -21,7 +21,7 @@ import manyhands as mh
 import tasks
 from eventually import eventually, let_go
 from holders import START_METHODS, WAYS, hold, running
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 
 # The children of a fork do nothing that the parent's threads could have prevented.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")

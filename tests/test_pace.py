@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands._pace import CHUNK_SECONDS, LARGEST, Pace, ramp
+from manyhands._task.pace import CHUNK_SECONDS, LARGEST, Pace, ramp
 
 
 @given(count=st.integers(0, 5_000_000), workers=st.integers(1, 64))

@@ -24,18 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands import (
-    _context,
-    _function_key,
-    _import_watch,
-    _native,
-    _pickling,
-    _remote_error,
-)
-from manyhands._constants import is_constant, is_importable
-from manyhands._errors import ManyhandsError, RemoteTraceback, TaskTimeout
+from manyhands import _native
+from manyhands._errors.base import ManyhandsError, RemoteTraceback, TaskTimeout
+from manyhands._interpreter import import_watch
+from manyhands._pickle import context as _context
+from manyhands._pickle import function_key, pickling, remote_error
+from manyhands._pickle.constants import is_constant, is_importable
 
-PACKAGE_DIR = Path(_pickling.__file__).parent.parent
+PACKAGE_DIR = Path(pickling.__file__).parent.parent.parent
 
 plain = st.recursive(
     st.none()
@@ -70,26 +66,26 @@ def run_script(source: str, *arguments: str) -> str:
 
 @given(plain)
 def test_plain_values_round_trip(value: object) -> None:
-    data, buffers = _pickling.dumps(value)
-    assert _pickling.loads(data, buffers) == value
+    data, buffers = pickling.dumps(value)
+    assert pickling.loads(data, buffers) == value
     assert buffers == []
-    assert _pickling.loads(_pickling.dumps_in_band(value)) == value
+    assert pickling.loads(pickling.dumps_in_band(value)) == value
 
 
 def test_array_memory_is_kept_out_of_the_pickle() -> None:
     array = np.arange(100_000)
-    data, buffers = _pickling.dumps([array, "x"])
+    data, buffers = pickling.dumps([array, "x"])
     assert len(data) < 1000
     assert [buffer.raw().nbytes for buffer in buffers] == [array.nbytes]
-    loaded = _pickling.loads(data, buffers)
+    loaded = pickling.loads(data, buffers)
     assert np.shares_memory(loaded[0], array)
-    assert np.array_equal(_pickling.loads(_pickling.dumps_in_band(array)), array)
+    assert np.array_equal(pickling.loads(pickling.dumps_in_band(array)), array)
 
 
 def test_loads_takes_any_bytes_like() -> None:
-    data, _ = _pickling.dumps(["here"])
-    assert _pickling.loads(memoryview(data)) == ["here"]
-    assert _pickling.loads(bytearray(data)) == ["here"]
+    data, _ = pickling.dumps(["here"])
+    assert pickling.loads(memoryview(data)) == ["here"]
+    assert pickling.loads(bytearray(data)) == ["here"]
 
 
 def test_lambda_and_closure_travel_by_value() -> None:
@@ -98,21 +94,21 @@ def test_lambda_and_closure_travel_by_value() -> None:
     def add(number: int) -> int:
         return base + number
 
-    assert _pickling.loads(*_pickling.dumps(add))(2) == 42
-    assert _pickling.loads(*_pickling.dumps(lambda: base))() == 40
+    assert pickling.loads(*pickling.dumps(add))(2) == 42
+    assert pickling.loads(*pickling.dumps(lambda: base))() == 40
 
 
 def test_array_in_a_closure_stays_out_of_band() -> None:
     array = np.ones(50_000)
-    data, buffers = _pickling.dumps(lambda: array)
+    data, buffers = pickling.dumps(lambda: array)
     assert len(data) < 5000
-    assert np.shares_memory(_pickling.loads(data, buffers)(), array)
+    assert np.shares_memory(pickling.loads(data, buffers)(), array)
 
 
 def test_definitions_of_main_are_pickled_by_value() -> None:
     # The pickle is loaded by a process whose __main__ defines nothing of all that.
     sender = """
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         import enum, dataclasses
 
         LIMIT = 7
@@ -128,7 +124,7 @@ def test_definitions_of_main_are_pickled_by_value() -> None:
         sys.stdout.write(_pickling.dumps_in_band((area, Point(6), Colour.RED)).hex())
     """
     receiver = """
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         area, point, colour = _pickling.loads(bytes.fromhex(sys.argv[1]))
         print(area(point), point.x, colour.name)
     """
@@ -139,10 +135,11 @@ def test_instances_of_main_classes_come_back_as_themselves() -> None:
     output = run_script(
         """
         import subprocess, textwrap
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         class Point:
             def __init__(self, x): self.x = x
-        child = "import sys; sys.path[:0] = %r; from manyhands import _pickling; " % sys.path[:1]
+        child = "import sys; sys.path[:0] = %r; " % sys.path[:1]
+        child += "from manyhands._pickle import pickling as _pickling; "
         child += "p = _pickling.loads(bytes.fromhex(sys.argv[1])); p.x += 1; "
         child += "print(_pickling.dumps_in_band(p).hex())"
         sent = _pickling.dumps_in_band(Point(1)).hex()
@@ -156,13 +153,13 @@ def test_instances_of_main_classes_come_back_as_themselves() -> None:
 
 def test_text_that_mentions_main_is_pickled_plainly() -> None:
     text = 'if __name__ == "__main__":\n    main()\n' * 3
-    assert _pickling.dumps([text])[0] == pickle.dumps([text], 5)
+    assert pickling.dumps([text])[0] == pickle.dumps([text], 5)
 
 
 def test_plain_pickling_imports_neither_cloudpickle_nor_typing() -> None:
     output = run_script(
         """
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         _pickling.dumps([1, len, {}])
         print([name for name in ("cloudpickle", "typing", "logging") if name in sys.modules])
         """
@@ -201,7 +198,7 @@ class Refuses:
 )
 def test_error_names_the_object_and_its_place(obj: object, path: str) -> None:
     with pytest.raises(TypeError) as caught:
-        _pickling.dumps(obj, "args")
+        pickling.dumps(obj, "args")
     message = str(caught.value)
     assert message.startswith("cannot pickle '_thread.lock' object; the object is " + path)
     assert "<unlocked _thread.lock object" in message
@@ -210,34 +207,34 @@ def test_error_names_the_object_and_its_place(obj: object, path: str) -> None:
 def test_error_names_an_argument_of_a_call() -> None:
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"the object is args\[1\]: <unlocked"):
-        _pickling.dumps(((1, lock), {}, b""), "the call")
+        pickling.dumps(((1, lock), {}, b""), "the call")
     with pytest.raises(TypeError, match=r"the object is kwargs\['guard'\]: <unlocked"):
-        _pickling.dumps(((1,), {"guard": lock}, b""), "the call")
+        pickling.dumps(((1,), {"guard": lock}, b""), "the call")
 
 
 def test_error_names_a_closures_variable() -> None:
     lock = threading.Lock()
     with pytest.raises(TypeError, match="fn, its variable 'lock': <unlocked"):
-        _pickling.dumps(lambda: lock, "fn")
+        pickling.dumps(lambda: lock, "fn")
 
 
 def test_error_of_a_self_containing_object_is_found() -> None:
     loop: list[object] = []
     loop += [loop, threading.Lock()]
     with pytest.raises(TypeError, match=r"args\[1\]: <unlocked"):
-        _pickling.dumps(loop, "args")
+        pickling.dumps(loop, "args")
 
 
 def test_error_search_ends_in_a_huge_object() -> None:
     with pytest.raises(TypeError, match="cannot pickle"):
-        _pickling.dumps([[number] for number in range(5000)] + [threading.Lock()], "args")
+        pickling.dumps([[number] for number in range(5000)] + [threading.Lock()], "args")
 
 
 def test_errors_keep_their_type() -> None:
     with pytest.raises(pickle.PicklingError, match=r"no; the object is args\[0\]: .*Refuses"):
-        _pickling.dumps([Refuses(pickle.PicklingError("no"))], "args")
+        pickling.dumps([Refuses(pickle.PicklingError("no"))], "args")
     with pytest.raises(ZeroDivisionError, match="no") as caught:
-        _pickling.dumps([Refuses(ZeroDivisionError("no"))], "args")
+        pickling.dumps([Refuses(ZeroDivisionError("no"))], "args")
     # From CPython 3.14 on, pickle adds notes of its own.
     assert any("the object is args[0]: " in note for note in caught.value.__notes__)
 
@@ -248,7 +245,7 @@ def test_error_survives_a_repr_that_fails() -> None:
             raise RuntimeError("no repr either")
 
     with pytest.raises(pickle.PicklingError, match=r"args\[0\]: <.*Nameless object"):
-        _pickling.dumps([Nameless(pickle.PicklingError("no"))], "args")
+        pickling.dumps([Nameless(pickle.PicklingError("no"))], "args")
 
 
 # What multiprocessing hands to a process when it starts
@@ -261,7 +258,7 @@ def test_spawn_contexts_queue_travels_in_initargs() -> None:
     output = run_script(
         """
         import multiprocessing
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         queue = multiprocessing.get_context("spawn").Queue()
         data, descriptors = _pickling.dumps_for_spawn((print, (queue,), None))
         print({queue._reader.fileno(), queue._writer.fileno()} <= set(descriptors))
@@ -274,14 +271,15 @@ def test_lock_and_event_in_initargs_with_a_function_of_main() -> None:
     output = run_script(
         """
         import multiprocessing, os
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         context = multiprocessing.get_context("spawn")
         lock, (reader, writer) = context.Lock(), context.Pipe()
         def initialize(lock, writer): writer.send(lock.acquire(block=False))
         data, descriptors = _pickling.dumps_for_spawn((initialize, (lock, writer), None))
         assert writer.fileno() in descriptors
         lock.acquire()
-        child = "import sys; sys.path[:0] = %r; from manyhands import _pickling; " % sys.path[:1]
+        child = "import sys; sys.path[:0] = %r; " % sys.path[:1]
+        child += "from manyhands._pickle import pickling as _pickling; "
         child += "f, args, _ = _pickling.loads(bytes.fromhex(sys.argv[1])); f(*args)"
         import subprocess
         subprocess.run([sys.executable, "-c", child, data.hex()], pass_fds=descriptors, check=True)
@@ -294,7 +292,7 @@ def test_lock_and_event_in_initargs_with_a_function_of_main() -> None:
 def test_fork_contexts_lock_is_refused_with_a_hint() -> None:
     lock = multiprocessing.get_context("fork").Lock()
     with pytest.raises(RuntimeError, match="'spawn' or 'forkserver' context"):
-        _pickling.dumps_for_spawn((print, (lock,), None))
+        pickling.dumps_for_spawn((print, (lock,), None))
 
 
 def test_lock_among_arguments_is_refused_with_a_hint() -> None:
@@ -302,12 +300,12 @@ def test_lock_among_arguments_is_refused_with_a_hint() -> None:
     with pytest.raises(
         RuntimeError, match=r"through inheritance.*args\[0\].*only through initargs"
     ):
-        _pickling.dumps((lock,), "args")
+        pickling.dumps((lock,), "args")
 
 
 def test_the_spawning_state_is_put_back() -> None:
     with pytest.raises(TypeError):
-        _pickling.dumps_for_spawn((print, (threading.Lock(),), None))
+        pickling.dumps_for_spawn((print, (threading.Lock(),), None))
     assert multiprocessing.context.get_spawning_popen() is None
 
 
@@ -315,12 +313,13 @@ def test_connection_among_arguments_is_handed_over() -> None:
     output = run_script(
         """
         import multiprocessing, subprocess
-        from manyhands import _pickling
+        from manyhands._pickle import pickling as _pickling
         reader, writer = multiprocessing.Pipe(duplex=False)
         data = _pickling.dumps_in_band(writer)
         key = bytes(multiprocessing.current_process().authkey)
         child = "import sys, multiprocessing; sys.path[:0] = %r; " % sys.path[:1]
-        child += "from manyhands import _pickling; process = multiprocessing.current_process(); "
+        child += "from manyhands._pickle import pickling as _pickling; "
+        child += "process = multiprocessing.current_process(); "
         child += "process.authkey = bytes.fromhex(sys.argv[1]); "
         child += "_pickling.loads(bytes.fromhex(sys.argv[2])).send('hello')"
         subprocess.run([sys.executable, "-c", child, key.hex(), data.hex()], check=True)
@@ -335,9 +334,9 @@ def test_connection_among_arguments_is_handed_over() -> None:
 
 def test_importable_callables_hold_for_ever() -> None:
     for fn in (len, math.sqrt, json.dumps, dict, np.sum):
-        data, guard = _function_key.function_key(fn)
+        data, guard = function_key.function_key(fn)
         assert guard is None and data is not None
-        assert _pickling.loads(data) is fn
+        assert pickling.loads(data) is fn
 
 
 factor = 3
@@ -348,12 +347,12 @@ def test_lambda_with_constants_holds_until_one_changes() -> None:
     offset = 1
     names: dict[str, Any] = {"factor": 3, "__builtins__": __builtins__}
     fn = eval("lambda x, step=2: len(str(x)) * factor + step", names)
-    _, guard = _function_key.function_key(fn)
+    _, guard = function_key.function_key(fn)
     assert guard
     assert _native.guard_holds(guard)
     names["factor"] = 4
     assert not _native.guard_holds(guard)
-    _, guard = _function_key.function_key(fn)
+    _, guard = function_key.function_key(fn)
     assert guard
     names["len"] = sum  # a builtin is covered by a global
     assert not _native.guard_holds(guard)
@@ -361,12 +360,12 @@ def test_lambda_with_constants_holds_until_one_changes() -> None:
     def with_cell() -> int:
         return offset
 
-    _, guard = _function_key.function_key(with_cell)
+    _, guard = function_key.function_key(with_cell)
     assert guard
     assert _native.guard_holds(guard)
     offset = 2
     assert not _native.guard_holds(guard)
-    _, guard = _function_key.function_key(with_cell)
+    _, guard = function_key.function_key(with_cell)
     assert guard
     with_cell.__defaults__ = (5,)
     assert not _native.guard_holds(guard)
@@ -376,13 +375,13 @@ def test_functions_called_by_a_function_are_guarded_too() -> None:
     names: dict[str, Any] = {"base": 1, "__builtins__": __builtins__}
     exec("def inner(): return base\ndef outer(): return inner() + (lambda: depth)()", names)
     names["depth"] = 0
-    _, guard = _function_key.function_key(names["outer"])
+    _, guard = function_key.function_key(names["outer"])
     assert guard
     assert _native.guard_holds(guard)
     names["base"] = 2
     assert not _native.guard_holds(guard)
     names["base"] = 1
-    _, guard = _function_key.function_key(names["outer"])
+    _, guard = function_key.function_key(names["outer"])
     assert guard
     names["depth"] = 9
     assert not _native.guard_holds(guard)
@@ -391,7 +390,7 @@ def test_functions_called_by_a_function_are_guarded_too() -> None:
 def test_functions_that_call_each_other_have_a_guard() -> None:
     names: dict[str, Any] = {"__builtins__": __builtins__}
     exec("def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n and even(n - 1)", names)
-    _, guard = _function_key.function_key(names["even"])
+    _, guard = function_key.function_key(names["even"])
     assert guard
     assert _native.guard_holds(guard)
 
@@ -402,9 +401,9 @@ def test_what_can_change_inside_is_pickled_anew() -> None:
     def late() -> object:
         return filled
 
-    assert _function_key.function_key(late)[1] is False  # its cell is still empty
+    assert function_key.function_key(late)[1] is False  # its cell is still empty
     filled = 1
-    assert _function_key.function_key(late)[1]
+    assert function_key.function_key(late)[1]
     module = types.ModuleType("made_here")
     for fn in (
         lambda: mutable,
@@ -413,19 +412,19 @@ def test_what_can_change_inside_is_pickled_anew() -> None:
         functools.partial(len, mutable),
         Holder(1).__init__,  # type: ignore[misc]
     ):
-        assert _function_key.function_key(fn)[1] is False
+        assert function_key.function_key(fn)[1] is False
 
 
 def test_attributes_of_functions_count() -> None:
     def counted() -> None: ...
 
     counted.limit = 3  # type: ignore[attr-defined]
-    _, guard = _function_key.function_key(counted)
+    _, guard = function_key.function_key(counted)
     assert guard
     counted.limit = 4  # type: ignore[attr-defined]
     assert not _native.guard_holds(guard)
     counted.seen = []  # type: ignore[attr-defined]
-    assert _function_key.function_key(counted)[1] is False
+    assert function_key.function_key(counted)[1] is False
 
 
 def test_constants() -> None:
@@ -456,7 +455,7 @@ def handed_over(error: BaseException, task: str = "demo") -> BaseException:
     try:
         raise error
     except BaseException as raised:
-        return _remote_error.load_exception(_remote_error.dump_exception(raised, task))
+        return remote_error.load_exception(remote_error.dump_exception(raised, task))
 
 
 class NeedsTwo(Exception):
@@ -546,9 +545,9 @@ def test_exceptions_that_cannot_travel_are_told(error: BaseException, told: str)
 
 
 def test_exception_that_the_parent_cannot_load_is_told() -> None:
-    data = _remote_error.dump_exception(ValueError("v"), "t")
+    data = remote_error.dump_exception(ValueError("v"), "t")
     _, text, summary = pickle.loads(data)
-    arrived = _remote_error.load_exception(pickle.dumps((b"cnowhere\nNothing\n.", text, summary)))
+    arrived = remote_error.load_exception(pickle.dumps((b"cnowhere\nNothing\n.", text, summary)))
     assert type(arrived) is ManyhandsError
     assert "ModuleNotFoundError" in str(arrived)
     assert "ValueError('v')" in str(arrived)
@@ -558,11 +557,12 @@ def test_exception_class_of_main_arrives_as_itself() -> None:
     output = run_script(
         """
         import subprocess
-        from manyhands import _pickling, _remote_error
+        from manyhands._pickle import pickling as _pickling, remote_error as _remote_error
         class Wrong(Exception): pass
         def task(): raise Wrong("so wrong")
         child = "import sys; sys.path[:0] = %r; " % sys.path[:1]
-        child += '''from manyhands import _pickling, _remote_error
+        child += '''
+        from manyhands._pickle import pickling as _pickling, remote_error as _remote_error
         try: _pickling.loads(bytes.fromhex(sys.argv[1]))()
         except Exception as e: print(_remote_error.dump_exception(e, "t").hex())
         '''.replace("\\n        ", "\\n")
@@ -654,7 +654,7 @@ def test_a_variable_may_get_its_home_later() -> None:
         hidden: contextvars.ContextVar[int] = contextvars.ContextVar("hidden")
         hidden.set(7)
         assert _context.dump_context() == b""
-        _pickling.dumps(lambda: hidden.get())
+        pickling.dumps(lambda: hidden.get())
         context = _context.apply_context(_context.dump_context())
         assert context.run(hidden.get) == 7
 
@@ -664,7 +664,7 @@ def test_a_variable_may_get_its_home_later() -> None:
 def test_a_pickled_function_finds_its_variable() -> None:
     inner: contextvars.ContextVar[str] = contextvars.ContextVar("inner", default="nobody")
     child = """
-        from manyhands import _pickling, _context
+        from manyhands._pickle import pickling as _pickling, context as _context
         fn = _pickling.loads(bytes.fromhex(sys.argv[1]))
         again = _pickling.loads(bytes.fromhex(sys.argv[1]))
         assert fn() == ("nobody", None)
@@ -676,8 +676,8 @@ def test_a_pickled_function_finds_its_variable() -> None:
         return inner.get(), outer.get(None)
 
     outer: contextvars.ContextVar[Any] = contextvars.ContextVar("outer")
-    function = _pickling.dumps_in_band(fn)
-    assert _pickling.loads(function)() == ("nobody", None)
+    function = pickling.dumps_in_band(fn)
+    assert pickling.loads(function)() == ("nobody", None)
     context = in_new_context({inner: "ann", outer: 3})
     output = run_script(child, function.hex(), context.hex())
     assert output == "('ann', 3) ('ann', 3) ('nobody', None)\n"
@@ -686,14 +686,14 @@ def test_a_pickled_function_finds_its_variable() -> None:
 def test_variable_in_main_script() -> None:
     sender = """
         import contextvars
-        from manyhands import _pickling, _context
+        from manyhands._pickle import pickling as _pickling, context as _context
         user = contextvars.ContextVar("user_of_script")
         user.set("bob")
         def task(): return user.get()
         print(_pickling.dumps_in_band(task).hex(), _context.dump_context().hex())
     """
     receiver = """
-        from manyhands import _pickling, _context
+        from manyhands._pickle import pickling as _pickling, context as _context
         fn = _pickling.loads(bytes.fromhex(sys.argv[1]))
         print(_context.apply_context(bytes.fromhex(sys.argv[2])).run(fn))
     """
@@ -706,7 +706,7 @@ def test_variable_in_main_script() -> None:
 def test_action_runs_after_the_first_import_only() -> None:
     output = run_script(
         """
-        from manyhands._import_watch import after_import
+        from manyhands._interpreter.import_watch import after_import
         modules = sys.modules
         after_import("colorsys", lambda: print("there", hasattr(modules["colorsys"], "ONE_SIXTH")))
         print("before")
@@ -725,7 +725,7 @@ def test_new_modules_are_judged_once() -> None:
         assert names <= modules.keys()
         judged.append(names)
 
-    new_modules = _import_watch.NewModules(judge)
+    new_modules = import_watch.NewModules(judge)
     new_modules.look()
     assert judged.pop() == set(sys.modules)
     new_modules.look()
@@ -749,6 +749,6 @@ def test_new_modules_are_judged_once() -> None:
 def test_action_for_an_imported_module_runs_at_once() -> None:
     called: list[int] = []
     before = list(sys.meta_path)
-    _import_watch.after_import("json", lambda: called.append(1))
+    import_watch.after_import("json", lambda: called.append(1))
     assert called == [1]
     assert sys.meta_path == before

@@ -21,7 +21,7 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import begun, eventually, let_go
-from manyhands._interpreter import has_gil
+from manyhands._worker.interpreter import has_gil
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import manyhands as mh
-from manyhands import _progress
-from manyhands._progress import State, open_progress
+from manyhands._task import progress as _progress
+from manyhands._task.progress import State, open_progress
 
 
 class Terminal(io.StringIO):

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import manyhands as mh
-from manyhands import _run
-from manyhands._executor import Executor
+from manyhands._future import awaiting
+from manyhands._pool.executor import Executor
 
 KINDS = {"thread": mh.ThreadPoolExecutor, "process": mh.ProcessPoolExecutor}
 
@@ -143,9 +143,9 @@ def test_completions_are_delivered_in_batches() -> None:
 
     async def main() -> list[int]:
         nonlocal wake_ups
-        waiting = asyncio.gather(*(_run.completion(future) for future in futures))
+        waiting = asyncio.gather(*(awaiting.completion(future) for future in futures))
         await asyncio.sleep(0)
-        bridge = _run._bridge_of(asyncio.get_running_loop())
+        bridge = awaiting._bridge_of(asyncio.get_running_loop())
         deliver = bridge._deliver
 
         def counted() -> None:
@@ -167,13 +167,13 @@ def test_completions_are_delivered_in_batches() -> None:
 def test_a_future_that_is_done_needs_no_bridge() -> None:
     future: Future[int] = Future()
     future.set_result(3)
-    assert asyncio.run(_run.completion(future)) == 3
+    assert asyncio.run(awaiting.completion(future)) == 3
 
 
 def test_a_cancelled_future_cancels_the_awaiting_task() -> None:
     async def main() -> None:
         future: Future[int] = Future()
-        waiting = asyncio.ensure_future(_run.completion(future))
+        waiting = asyncio.ensure_future(awaiting.completion(future))
         await asyncio.sleep(0)
         future.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -186,7 +186,7 @@ def test_a_completion_after_the_loop_has_closed_harms_nobody() -> None:
     future: Future[int] = Future()
 
     async def main() -> None:
-        waiting = asyncio.ensure_future(_run.completion(future))
+        waiting = asyncio.ensure_future(awaiting.completion(future))
         await asyncio.sleep(0)
         del waiting
 

@@ -18,7 +18,7 @@ import pytest
 import manyhands as mh
 from children import METHODS, WAIT_S, child
 from eventually import eventually
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 

@@ -17,7 +17,7 @@ import pytest
 import manyhands as mh
 import tasks
 from eventually import begun, eventually, let_go
-from manyhands._share import set_shared_memory_limit, shared_memory
+from manyhands._memory.share import set_shared_memory_limit, shared_memory
 
 Array = np.ndarray[Any, Any]
 MIB = 1 << 20
@@ -356,7 +356,7 @@ from pathlib import Path
 import manyhands as mh
 import tasks
 from eventually import eventually, let_go, begun
-from manyhands._share import shared_memory
+from manyhands._memory.share import shared_memory
 here = Path({str(folder)!r})
 MIB = 1 << 20
 """

@@ -22,9 +22,11 @@ import pytest
 
 import manyhands as mh
 from eventually import eventually
-from manyhands import _context, _hash_seed, _settings, _value
-from manyhands._interpreter import has_gil
-from manyhands._living import Living
+from manyhands._interpreter.living import Living
+from manyhands._memory import value as _value
+from manyhands._pickle import variables
+from manyhands._worker import hash_seed, settings
+from manyhands._worker.interpreter import has_gil
 
 THREADS = 8
 ROUNDS = 500 if has_gil() else 3000
@@ -431,13 +433,13 @@ def test_a_variable_has_one_home() -> None:
             homes: list[Any] = homes,
             variable: contextvars.ContextVar[int] = variable,
         ) -> None:
-            homes.append(_context.reduce_variable(variable)[1][0])
+            homes.append(variables.reduce_variable(variable)[1][0])
 
         at_once(work)
         assert len(set(homes)) == 1
 
 
-@pytest.mark.parametrize("chosen", [_hash_seed.chosen, _settings._authkey])
+@pytest.mark.parametrize("chosen", [hash_seed.chosen, settings._authkey])
 def test_what_is_chosen_once_is_the_same_for_all(
     chosen: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,8 +447,8 @@ def test_what_is_chosen_once_is_the_same_for_all(
     monkeypatch.delitem(sys.modules, "multiprocessing.process", raising=False)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     for _ in range(FEW_ROUNDS):
-        monkeypatch.setattr(_hash_seed, "_chosen", {})
-        monkeypatch.setattr(_settings, "_chosen_key", {})
+        monkeypatch.setattr(hash_seed, "_chosen", {})
+        monkeypatch.setattr(settings, "_chosen_key", {})
         seen: list[object] = []
         at_once(lambda _, seen=seen: seen.append(chosen()))  # type: ignore[misc]
         assert len(set(seen)) == 1

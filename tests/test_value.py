@@ -118,7 +118,7 @@ def test_characters() -> None:
 
 
 def test_what_is_dropped_is_reused() -> None:
-    from manyhands._share import shared_memory
+    from manyhands._memory.share import shared_memory
 
     mh.Array("d", 100_000)
     gc.collect()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from manyhands import _context
-from manyhands._errors import TaskCancelled
+from manyhands._errors.base import TaskCancelled
+from manyhands._pickle import context
 from zygote_process import Worker, ZygoteProcess, zygotes
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
@@ -128,7 +128,7 @@ def test_warnings_are_forwarded_as_the_parents_filters_want(
 def test_context_variables_reach_the_task_and_no_other(worker: Worker) -> None:
     def dump() -> bytes:
         user.set("ann")
-        return _context.dump_context()
+        return context.dump_context()
 
     data = contextvars.Context().run(dump)
     assert worker.run(user.get, "nobody", context=data) == "ann"
@@ -375,10 +375,10 @@ def test_threads_may_go_on_printing(worker: Worker) -> None:
 def test_a_result_that_cannot_be_pickled_is_an_error(worker: Worker) -> None:
     def check() -> str:
 
-        from manyhands import _pickling
+        from manyhands._pickle import pickling
 
         try:
-            _pickling.dumps({"k": threading.Lock()}, "result")
+            pickling.dumps({"k": threading.Lock()}, "result")
         except TypeError as error:
             return str(error)
         return ""

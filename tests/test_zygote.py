@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import _settings
+from manyhands._worker import settings as _settings
 from zygote_process import PACKAGE_DIR, PROGRAM, ZygoteProcess, has_ended, zygotes
 
 
@@ -149,7 +149,7 @@ def test_start_up_imports_nothing_it_could_do_without() -> None:
     source = """
 import sys, os
 sys.path[:0] = [sys.argv[1]]
-from manyhands import _zygote, _native, _worker
+from manyhands import _native; from manyhands._worker import zygote as _zygote, worker as _worker
 heavy = "_pickle asyncio collections concurrent contextvars dataclasses enum functools inspect"
 more = "logging multiprocessing pathlib pickle re signal struct subprocess tempfile threading"
 print([name for name in (heavy + " traceback typing " + more).split()
@@ -287,7 +287,7 @@ def test_multiprocessing_is_given_its_key_also_when_imported_later() -> None:
     source = """
 import sys
 sys.path[:0] = [sys.argv[1]]
-from manyhands import _settings
+from manyhands._worker import settings as _settings
 key = _settings.collect()[0]["authkey"]
 assert "multiprocessing" not in sys.modules
 import multiprocessing

@@ -13,15 +13,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyhands import _native, _worker, _zygote
+from manyhands import _native
+from manyhands._worker import worker
+from manyhands._worker import zygote as _zygote
+from manyhands._worker.worker import Assignment
 
 if TYPE_CHECKING:
-    from manyhands._settings import Settings
+    from manyhands._worker.settings import Settings
 
 LARGEST = 1 << 16  # bytes
 
 
-def run_loop(assignment: _zygote.Assignment, hooks: _worker.Hooks) -> None:
+def run_loop(assignment: Assignment, hooks: worker.Hooks) -> None:
     """Run tasks until the tests close the connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(os.environ["TASKS_ADDRESS"])
@@ -47,9 +50,9 @@ def run_loop(assignment: _zygote.Assignment, hooks: _worker.Hooks) -> None:
                 connection.send(pickle.dumps((False, told, touched)))
 
 
-def run_worker(assignment: _zygote.Assignment, settings: Settings) -> None:
+def run_worker(assignment: Assignment, settings: Settings) -> None:
     """Do what a forked worker does."""
-    _worker.main(assignment, settings, run_loop, lambda: "CONDEMNED" in os.environ)
+    worker.main(assignment, settings, run_loop, lambda: "CONDEMNED" in os.environ)
 
 
 def read_block(reference: int) -> bytes:
@@ -58,7 +61,7 @@ def read_block(reference: int) -> bytes:
 
 
 def main() -> None:
-    """Run the zygote as `_zygote.main` does, without a segment."""
+    """Run the zygote as `zygote.main` does, without a segment."""
     _zygote.prepare()
     zygote = _zygote.Zygote(int(sys.argv[1]), read_block, run_worker, _native.kill_with_descendants)
     os._exit(zygote.serve())

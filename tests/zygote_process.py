@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import manyhands
-from manyhands import _pickling, _remote_error, _settings
+from manyhands._pickle import pickling, remote_error
+from manyhands._worker import settings as _settings
 
 PROGRAM = Path(__file__).parent / "worker_program.py"
 PACKAGE_DIR = Path(manyhands.__file__).parent.parent
@@ -46,7 +47,7 @@ class Worker:
 
     def send(self, fn: Callable[..., object], *arguments: object, context: bytes = b"") -> None:
         assert self.tasks is not None
-        task = _pickling.dumps_in_band(fn)
+        task = pickling.dumps_in_band(fn)
         self.tasks.send(pickle.dumps((task, context, arguments)))
 
     def receive(self) -> tuple[Any, bool]:
@@ -57,8 +58,8 @@ class Worker:
             raise EOFError("the worker has ended")
         done, answer, touched = pickle.loads(packet)
         if not done:
-            raise _remote_error.load_exception(answer)
-        return (answer if answer is None else _pickling.loads(answer)), touched
+            raise remote_error.load_exception(answer)
+        return (answer if answer is None else pickling.loads(answer)), touched
 
     def run(self, fn: Callable[..., Any], *arguments: object, context: bytes = b"") -> Any:
         self.send(fn, *arguments, context=context)

@@ -9,109 +9,109 @@ Names are loaded when first used, so that importing the package costs a worker p
 
 from __future__ import annotations
 
-from manyhands import _fork as _fork
+from manyhands._interpreter import fork as _fork  # noqa: F401 - forked children need it
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from manyhands._async_map import amap as amap
-    from manyhands._barrier import Barrier as Barrier
-    from manyhands._cancel import check_cancelled as check_cancelled
-    from manyhands._cancel import sleep as sleep
-    from manyhands._choice import last_choice as last_choice
-    from manyhands._condition import Condition as Condition
-    from manyhands._errors import DeadlockError as DeadlockError
-    from manyhands._errors import DeadlockMember as DeadlockMember
-    from manyhands._errors import ManyhandsError as ManyhandsError
-    from manyhands._errors import OwnerDied as OwnerDied
-    from manyhands._errors import ReleaseError as ReleaseError
-    from manyhands._errors import ShutDown as ShutDown
-    from manyhands._errors import TaskCancelled as TaskCancelled
-    from manyhands._errors import TaskTimeout as TaskTimeout
-    from manyhands._event import Event as Event
-    from manyhands._fifo import Fifo as Fifo
-    from manyhands._fifo import open_fifo as open_fifo
-    from manyhands._findable import register_by_value as register_by_value
-    from manyhands._findable import unregister_by_value as unregister_by_value
-    from manyhands._future import Future as Future
-    from manyhands._lock import Lock as Lock
-    from manyhands._lock import RLock as RLock
-    from manyhands._map import imap as imap
-    from manyhands._map import map as map  # noqa: A004 - the name users expect
-    from manyhands._map_forms import imap_unordered as imap_unordered
-    from manyhands._map_forms import starmap as starmap
-    from manyhands._own_place import worker_index as worker_index
-    from manyhands._own_place import worker_state as worker_state
-    from manyhands._pipe import Connection as Connection
-    from manyhands._pipe import Pipe as Pipe
-    from manyhands._pool import Pool as Pool
-    from manyhands._process import ProcessPoolExecutor as ProcessPoolExecutor
-    from manyhands._queue import JoinableQueue as JoinableQueue
-    from manyhands._queue import LifoQueue as LifoQueue
-    from manyhands._queue import PriorityQueue as PriorityQueue
-    from manyhands._queue import Queue as Queue
-    from manyhands._queue import SimpleQueue as SimpleQueue
-    from manyhands._semaphore import BoundedSemaphore as BoundedSemaphore
-    from manyhands._semaphore import Semaphore as Semaphore
-    from manyhands._share import share as share
-    from manyhands._shared_array import SharedArray as SharedArray
-    from manyhands._shared_pool import shared_pool as shared_pool
-    from manyhands._thread import ThreadPoolExecutor as ThreadPoolExecutor
-    from manyhands._value import Array as Array
-    from manyhands._value import Value as Value
-    from manyhands._wait import as_completed as as_completed
-    from manyhands._wait import wait as wait
-    from manyhands._worker_died import WorkerDied as WorkerDied
+    from manyhands._errors.base import DeadlockError as DeadlockError
+    from manyhands._errors.base import DeadlockMember as DeadlockMember
+    from manyhands._errors.base import ManyhandsError as ManyhandsError
+    from manyhands._errors.base import OwnerDied as OwnerDied
+    from manyhands._errors.base import ReleaseError as ReleaseError
+    from manyhands._errors.base import ShutDown as ShutDown
+    from manyhands._errors.base import TaskCancelled as TaskCancelled
+    from manyhands._errors.base import TaskTimeout as TaskTimeout
+    from manyhands._errors.worker_died import WorkerDied as WorkerDied
+    from manyhands._future.cancel import check_cancelled as check_cancelled
+    from manyhands._future.cancel import sleep as sleep
+    from manyhands._future.future import Future as Future
+    from manyhands._future.wait import as_completed as as_completed
+    from manyhands._future.wait import wait as wait
+    from manyhands._interpreter.own_place import worker_index as worker_index
+    from manyhands._interpreter.own_place import worker_state as worker_state
+    from manyhands._map.async_map import amap as amap
+    from manyhands._map.choice import last_choice as last_choice
+    from manyhands._map.forms import imap_unordered as imap_unordered
+    from manyhands._map.forms import starmap as starmap
+    from manyhands._map.map import imap as imap
+    from manyhands._map.map import map as map  # noqa: A004 - the name users expect
+    from manyhands._memory.share import share as share
+    from manyhands._memory.shared_array import SharedArray as SharedArray
+    from manyhands._memory.value import Array as Array
+    from manyhands._memory.value import Value as Value
+    from manyhands._pickle.findable import register_by_value as register_by_value
+    from manyhands._pickle.findable import unregister_by_value as unregister_by_value
+    from manyhands._pool.mp_pool import Pool as Pool
+    from manyhands._pool.process import ProcessPoolExecutor as ProcessPoolExecutor
+    from manyhands._pool.shared import shared_pool as shared_pool
+    from manyhands._pool.thread import ThreadPoolExecutor as ThreadPoolExecutor
+    from manyhands._queue.fifo import Fifo as Fifo
+    from manyhands._queue.fifo import open_fifo as open_fifo
+    from manyhands._queue.pipe import Connection as Connection
+    from manyhands._queue.pipe import Pipe as Pipe
+    from manyhands._queue.queue import JoinableQueue as JoinableQueue
+    from manyhands._queue.queue import LifoQueue as LifoQueue
+    from manyhands._queue.queue import PriorityQueue as PriorityQueue
+    from manyhands._queue.queue import Queue as Queue
+    from manyhands._queue.queue import SimpleQueue as SimpleQueue
+    from manyhands._sync.barrier import Barrier as Barrier
+    from manyhands._sync.condition import Condition as Condition
+    from manyhands._sync.event import Event as Event
+    from manyhands._sync.lock import Lock as Lock
+    from manyhands._sync.lock import RLock as RLock
+    from manyhands._sync.semaphore import BoundedSemaphore as BoundedSemaphore
+    from manyhands._sync.semaphore import Semaphore as Semaphore
 
 # Public name -> module that defines it.
 _HOMES = {
-    "Array": "manyhands._value",
-    "Barrier": "manyhands._barrier",
-    "BoundedSemaphore": "manyhands._semaphore",
-    "Condition": "manyhands._condition",
-    "Connection": "manyhands._pipe",
-    "DeadlockError": "manyhands._errors",
-    "DeadlockMember": "manyhands._errors",
-    "Event": "manyhands._event",
-    "Fifo": "manyhands._fifo",
-    "Future": "manyhands._future",
-    "JoinableQueue": "manyhands._queue",
-    "LifoQueue": "manyhands._queue",
-    "Lock": "manyhands._lock",
-    "ManyhandsError": "manyhands._errors",
-    "OwnerDied": "manyhands._errors",
-    "Pipe": "manyhands._pipe",
-    "Pool": "manyhands._pool",
-    "PriorityQueue": "manyhands._queue",
-    "ProcessPoolExecutor": "manyhands._process",
-    "Queue": "manyhands._queue",
-    "RLock": "manyhands._lock",
-    "ReleaseError": "manyhands._errors",
-    "Semaphore": "manyhands._semaphore",
-    "SharedArray": "manyhands._shared_array",
-    "ShutDown": "manyhands._errors",
-    "SimpleQueue": "manyhands._queue",
-    "TaskCancelled": "manyhands._errors",
-    "TaskTimeout": "manyhands._errors",
-    "ThreadPoolExecutor": "manyhands._thread",
-    "Value": "manyhands._value",
-    "WorkerDied": "manyhands._worker_died",
-    "amap": "manyhands._async_map",
-    "as_completed": "manyhands._wait",
-    "check_cancelled": "manyhands._cancel",
-    "imap": "manyhands._map",
-    "imap_unordered": "manyhands._map_forms",
-    "last_choice": "manyhands._choice",
-    "map": "manyhands._map",
-    "open_fifo": "manyhands._fifo",
-    "register_by_value": "manyhands._findable",
-    "share": "manyhands._share",
-    "shared_pool": "manyhands._shared_pool",
-    "sleep": "manyhands._cancel",
-    "starmap": "manyhands._map_forms",
-    "unregister_by_value": "manyhands._findable",
-    "wait": "manyhands._wait",
-    "worker_index": "manyhands._own_place",
-    "worker_state": "manyhands._own_place",
+    "Array": "manyhands._memory.value",
+    "Barrier": "manyhands._sync.barrier",
+    "BoundedSemaphore": "manyhands._sync.semaphore",
+    "Condition": "manyhands._sync.condition",
+    "Connection": "manyhands._queue.pipe",
+    "DeadlockError": "manyhands._errors.base",
+    "DeadlockMember": "manyhands._errors.base",
+    "Event": "manyhands._sync.event",
+    "Fifo": "manyhands._queue.fifo",
+    "Future": "manyhands._future.future",
+    "JoinableQueue": "manyhands._queue.queue",
+    "LifoQueue": "manyhands._queue.queue",
+    "Lock": "manyhands._sync.lock",
+    "ManyhandsError": "manyhands._errors.base",
+    "OwnerDied": "manyhands._errors.base",
+    "Pipe": "manyhands._queue.pipe",
+    "Pool": "manyhands._pool.mp_pool",
+    "PriorityQueue": "manyhands._queue.queue",
+    "ProcessPoolExecutor": "manyhands._pool.process",
+    "Queue": "manyhands._queue.queue",
+    "RLock": "manyhands._sync.lock",
+    "ReleaseError": "manyhands._errors.base",
+    "Semaphore": "manyhands._sync.semaphore",
+    "SharedArray": "manyhands._memory.shared_array",
+    "ShutDown": "manyhands._errors.base",
+    "SimpleQueue": "manyhands._queue.queue",
+    "TaskCancelled": "manyhands._errors.base",
+    "TaskTimeout": "manyhands._errors.base",
+    "ThreadPoolExecutor": "manyhands._pool.thread",
+    "Value": "manyhands._memory.value",
+    "WorkerDied": "manyhands._errors.worker_died",
+    "amap": "manyhands._map.async_map",
+    "as_completed": "manyhands._future.wait",
+    "check_cancelled": "manyhands._future.cancel",
+    "imap": "manyhands._map.map",
+    "imap_unordered": "manyhands._map.forms",
+    "last_choice": "manyhands._map.choice",
+    "map": "manyhands._map.map",
+    "open_fifo": "manyhands._queue.fifo",
+    "register_by_value": "manyhands._pickle.findable",
+    "share": "manyhands._memory.share",
+    "shared_pool": "manyhands._pool.shared",
+    "sleep": "manyhands._future.cancel",
+    "starmap": "manyhands._map.forms",
+    "unregister_by_value": "manyhands._pickle.findable",
+    "wait": "manyhands._future.wait",
+    "worker_index": "manyhands._interpreter.own_place",
+    "worker_state": "manyhands._interpreter.own_place",
 }
 
 __all__ = sorted(_HOMES)

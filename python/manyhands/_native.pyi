@@ -7,10 +7,10 @@ from typing import Any, Generic, Self, final
 
 from typing_extensions import TypeVar
 
-from manyhands._future import Future
-from manyhands._lock import OnOwnerDied
-from manyhands._pipe import Connection
-from manyhands._worker import Hooks
+from manyhands._future.future import Future
+from manyhands._queue.pipe import Connection
+from manyhands._sync.lock import OnOwnerDied
+from manyhands._worker.worker import Hooks
 from manyhands.demo import JobReport, Setting
 
 # What is not said is anything, as everywhere in Python.
@@ -212,7 +212,7 @@ class RecordBuffer:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def guard_holds(guard: tuple[tuple[object, str, object], ...]) -> bool:
-    """Whether everything that a guard of `_function_key` names is still what it was."""
+    """Whether everything that a guard of `function_key` names is still what it was."""
 
 def register_shared_array(class_: type) -> None: ...
 def register_shipped_function(class_: type) -> None: ...

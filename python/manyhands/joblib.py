@@ -25,17 +25,17 @@ from joblib._parallel_backends import (
 )
 from joblib.disk import memstr_to_bytes
 
-from manyhands import _by_value, _pickling
-from manyhands._process import ProcessPoolExecutor, default_workers
-from manyhands._share import share
-from manyhands._shared_pool import KINDS, check_kind
-from manyhands._thread import ThreadPoolExecutor
+from manyhands._memory.share import share
+from manyhands._pickle import by_value, pickling
+from manyhands._pool.process import ProcessPoolExecutor, default_workers
+from manyhands._pool.shared import KINDS, check_kind
+from manyhands._pool.thread import ThreadPoolExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manyhands._executor import Executor
-    from manyhands._future import Future
+    from manyhands._future.future import Future
+    from manyhands._pool.executor import Executor
 
 __all__ = ["ManyhandsBackend", "register"]
 
@@ -228,12 +228,12 @@ class _Batch:
         # scikit-learn, whose warning filters go along; the batch itself needs no second time.
         reduced, self._reduced = self._reduced, None
         if reduced is None:
-            reduced = self._reduced = _by_value.dumps(self.func, self.placed.reduce)
+            reduced = self._reduced = by_value.dumps(self.func, self.placed.reduce)
         return _load_batch, reduced
 
 
 def _load_batch(data: bytes, buffers: Any) -> Callable[[], Any]:
-    batch: Callable[[], Any] = _pickling.loads(data, buffers)
+    batch: Callable[[], Any] = pickling.loads(data, buffers)
     return batch
 
 

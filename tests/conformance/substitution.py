@@ -42,9 +42,9 @@ def substitute(kind: str) -> None:
         setattr(concurrent.futures, name, getattr(manyhands, name))
     if kind == "process":
         # The tests look for the very class of the cause of a worker's exception.
-        from manyhands import _errors
+        from manyhands._errors import base
 
-        setattr(process, "_RemoteTraceback", _errors.RemoteTraceback)  # noqa: B010 - a type
+        setattr(process, "_RemoteTraceback", base.RemoteTraceback)  # noqa: B010 - a type
 
 
 def find_suite() -> str | None:

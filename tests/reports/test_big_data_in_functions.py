@@ -19,7 +19,7 @@ import pytest
 
 import manyhands as mh
 import manyhands.joblib
-from manyhands import _by_value
+from manyhands._pickle import by_value
 
 SIZE = 300_000
 
@@ -104,7 +104,7 @@ def test_bound_methods_carry_their_object(pool: mh.ProcessPoolExecutor) -> None:
 
 def test_buffers_stay_out_of_the_pickle() -> None:
     table = np.zeros(SIZE)
-    data, buffers = _by_value.dumps(lambda: table.sum())
+    data, buffers = by_value.dumps(lambda: table.sum())
     assert len(data) < 10_000
     assert sum(buffer.raw().nbytes for buffer in buffers) == table.nbytes
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import manyhands as mh
-from manyhands import _auto, _pilot
-from manyhands._choice import (
+from manyhands._map import auto, pilot
+from manyhands._map.choice import (
     Choice,
     Measurements,
     Resources,
@@ -27,12 +27,12 @@ from manyhands._choice import (
     predict,
     threads_for,
 )
-from manyhands._course import Course
-from manyhands._crowd import Crowd, Seen, crowd_size
-from manyhands._meter import Spent
-from manyhands._pilot import Pilot
-from manyhands._process import default_workers
-from manyhands._tally import Tally
+from manyhands._map.course import Course
+from manyhands._map.crowd import Crowd, Seen, crowd_size
+from manyhands._map.meter import Spent
+from manyhands._map.pilot import Pilot
+from manyhands._map.tally import Tally
+from manyhands._pool.process import default_workers
 
 needs_two_cpus = pytest.mark.skipif(
     default_workers() < 2, reason="with one CPU, computing items rightly stay in the caller"
@@ -103,7 +103,7 @@ def test_what_computes_later_is_not_begun_on_every_thread() -> None:
 
 def test_items_under_way_share_the_memory_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     size = 10 << 20
-    monkeypatch.setattr(_pilot, "spare", lambda: 3.5 * size / _pilot.MEMORY_SHARE)
+    monkeypatch.setattr(pilot, "spare", lambda: 3.5 * size / pilot.MEMORY_SHARE)
     job = Together(size, wait=0.2, work=0.0)
     assert mh.map(job, range(12)) == list(range(12))
     assert 2 <= job.most <= 4
@@ -297,7 +297,7 @@ def test_on_a_busy_machine_threads_do_what_is_over_before_processes_have_started
 def test_on_a_busy_machine_no_process_starts_before_threads_have_shown_what_they_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_pilot, "runnable_others", lambda *_: 4.0)
+    monkeypatch.setattr(pilot, "runnable_others", lambda *_: 4.0)
     mh.shared_pool(workers="process").shutdown()
     looks: list[float | None] = []
     starts: list[float | None] = []
@@ -311,9 +311,9 @@ def test_on_a_busy_machine_no_process_starts_before_threads_have_shown_what_they
         looks.append(None if len(looks) < 5 else 1.0)
         return looks[-1]
 
-    monkeypatch.setattr(_auto, "Course", Watched)
+    monkeypatch.setattr(auto, "Course", Watched)
     monkeypatch.setattr(Tally, "speedup", speedup)
-    monkeypatch.setattr(_auto, "_cold_start", lambda: 0.001)
+    monkeypatch.setattr(auto, "_cold_start", lambda: 0.001)
     assert len(mh.map(compute, [0.01] * 100)) == 100
     assert looks[:5] == [None] * 5
     assert starts == [1.0]
@@ -353,7 +353,7 @@ def test_costs_that_have_grown_are_taken_to_grow_further(monkeypatch: pytest.Mon
             surveys.append((self._growth, chosen))
             return chosen
 
-    monkeypatch.setattr(_auto, "Pilot", Watched)
+    monkeypatch.setattr(auto, "Pilot", Watched)
     mh.map(lambda seconds: seconds and compute(seconds), [0.0] * 300 + [0.005] * 40)
     assert [growth for growth, _ in surveys[:2]] == [1, 2]
     assert surveys[-1][1].measurements.predicted["sequential"] > 2 * 10 * 0.005

@@ -70,12 +70,12 @@ print(ended)
     ("use", "target"),
     [
         ("use_queue", "cloudpickle"),
-        ("use_queue", "manyhands._queue"),
-        ("use_queue", "manyhands._by_value"),
-        ("use_processes", "manyhands._process"),
-        ("use_processes", "manyhands._function_key"),
+        ("use_queue", "manyhands._queue.queue"),
+        ("use_queue", "manyhands._pickle.by_value"),
+        ("use_processes", "manyhands._pool.process"),
+        ("use_processes", "manyhands._pickle.function_key"),
         ("use_processes", "cloudpickle.cloudpickle"),
-        ("use_threads", "manyhands._thread"),
+        ("use_threads", "manyhands._pool.thread"),
         ("use_threads", "concurrent.futures.thread"),
     ],
 )

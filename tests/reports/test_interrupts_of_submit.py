@@ -15,8 +15,8 @@ from typing import NoReturn
 import pytest
 
 import manyhands as mh
-from manyhands import _thread
-from manyhands._sure_thread import SureThread
+from manyhands._interpreter.sure_thread import SureThread
+from manyhands._worker import crew
 
 
 class Interrupted(SureThread):
@@ -55,7 +55,7 @@ def test_it_is_raised_although_there_is_another_thread(
     try:
         with mh.ThreadPoolExecutor(2) as pool:
             first = pool.submit(gate.wait, 30)
-            monkeypatch.setattr(_thread, "SureThread", Interrupted)
+            monkeypatch.setattr(crew, "SureThread", Interrupted)
             with pytest.raises(error):
                 pool.submit(abs, -1)
             monkeypatch.undo()
@@ -71,7 +71,7 @@ def test_a_thread_that_is_refused_is_done_without(monkeypatch: pytest.MonkeyPatc
     gate = threading.Event()
     with mh.ThreadPoolExecutor(2) as pool:
         first = pool.submit(gate.wait, 30)
-        monkeypatch.setattr(_thread, "SureThread", Refused)
+        monkeypatch.setattr(crew, "SureThread", Refused)
         second = pool.submit(abs, -1)
         gate.set()
         assert (first.result(), second.result()) == (True, 1)
@@ -90,7 +90,7 @@ def test_what_is_raised_while_a_closing_pool_starts_a_thread(
             pool = mh.ThreadPoolExecutor(1)
             second = pool.options(wait_for_futures=True).submit(bool, first)
             with monkeypatch.context() as patch:
-                patch.setattr(_thread, "SureThread", thread)
+                patch.setattr(crew, "SureThread", thread)
                 if thread is Interrupted:
                     with pytest.raises(KeyboardInterrupt):
                         pool.shutdown(wait=False)

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 import manyhands as mh
-from manyhands import _auto
-from manyhands._choice import Choice, Measurements
-from manyhands._feed import Feed
-from manyhands._options import NO_OPTIONS
-from manyhands._process import default_workers
-from manyhands._progress import open_progress
-from manyhands._work import Work
+from manyhands._map import auto
+from manyhands._map.choice import Choice, Measurements
+from manyhands._map.work import Work
+from manyhands._pool.process import default_workers
+from manyhands._task.feed import Feed
+from manyhands._task.options import NO_OPTIONS
+from manyhands._task.progress import open_progress
 
 CHEAP = 2000
 DEAR = 40
@@ -84,7 +84,7 @@ def test_a_map_does_not_wait_for_the_end_of_a_large_piece(
     results: list[int] = []
     shown = open_progress(None, "", None)
     # It may stop earlier, where the machine has other things to do.
-    while not _auto._run_inline(work, known, results, shown):
+    while not auto._run_inline(work, known, results, shown):
         if feed.taken > 20_000:
             break
     assert 20_000 < feed.taken <= 20_500
@@ -193,13 +193,13 @@ def test_the_buffer_bounds_what_is_read_after_the_move() -> None:
 def surveys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note, for each survey, how many items had been taken before."""
     found: list[int] = []
-    survey = _auto._survey
+    survey = auto._survey
 
     def noted(work: Any, loan: Any) -> Any:
         found.append(work.feed.taken)
         return survey(work, loan)
 
-    monkeypatch.setattr(_auto, "_survey", noted)
+    monkeypatch.setattr(auto, "_survey", noted)
     return found
 
 

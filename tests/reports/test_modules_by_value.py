@@ -154,11 +154,11 @@ def test_modules_of_all_kinds_are_found() -> None:
 
     import numpy as np  # noqa: F401 - modules in C, made by hand, in packages
 
-    from manyhands import _findable
+    from manyhands._pickle import findable
 
-    _findable._new_modules.look()
+    findable._new_modules.look()
     known = {
-        name for name in _findable._missing if name.partition(".")[0] in sys.stdlib_module_names
+        name for name in findable._missing if name.partition(".")[0] in sys.stdlib_module_names
     }
     assert known == set()
-    assert not {name for name in _findable._missing if name.startswith("numpy")}
+    assert not {name for name in findable._missing if name.startswith("numpy")}

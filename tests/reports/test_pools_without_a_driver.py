@@ -65,7 +65,7 @@ def test_no_thread_for_the_driver() -> None:
 import errno, sys
 from concurrent.futures.process import BrokenProcessPool
 import manyhands as mh
-from manyhands._running import Running
+from manyhands._pool.running import Running
 sys.path.append({str(Path(__file__).parent.parent)!r})
 from refused import refuse
 

@@ -15,7 +15,7 @@ import pytest
 PROGRAM = """
 import os, sys
 import manyhands as mh
-import manyhands._map, manyhands._process
+import manyhands._map.map, manyhands._pool.process
 
 os.mkdir(sys.argv[1])
 os.chdir(sys.argv[1])

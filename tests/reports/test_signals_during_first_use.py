@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from manyhands._sure_thread import SureThread
+from manyhands._interpreter.sure_thread import SureThread
 
 PROGRAM = """
 import gc, os, sys, threading, time

@@ -23,7 +23,7 @@ import pytest
 
 import manyhands as mh
 import manyhands.joblib
-from manyhands._start_state import StartState
+from manyhands._worker.start_state import StartState
 
 
 @pytest.fixture

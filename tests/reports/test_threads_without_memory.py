@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import manyhands as mh
-from manyhands._sure_thread import SureThread
+from manyhands._interpreter.sure_thread import SureThread
 
 
 def runs_out(thread: threading.Thread) -> None:

@@ -63,7 +63,7 @@ fn word_of(number: i32) -> Option<Word> {
 }
 
 /// What stands in the program that a pool gives the interpreter which becomes its zygote.
-const ZYGOTE: &str = "from manyhands._zygote import main";
+const ZYGOTE: &str = "from manyhands._worker.zygote import main";
 
 /// Where `/proc` says something about a process, which may have another number there.
 fn file_of(pid: i32, file: &str) -> Option<String> {

@@ -223,7 +223,7 @@ impl DemoView {
 }
 
 fn is_ours(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    let base = py.import("manyhands._errors")?.getattr("ManyhandsError")?;
+    let base = py.import("manyhands._errors.base")?.getattr("ManyhandsError")?;
     Ok(error.is_instance(py, &base))
 }
 

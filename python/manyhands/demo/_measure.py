@@ -10,7 +10,7 @@ from time import perf_counter, sleep
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import manyhands as mh
-from manyhands._runnable import runnable_others
+from manyhands._map.runnable import runnable_others
 from manyhands.demo._jobs import JOBS, Amounts, Job
 from manyhands.demo._report import JobReport, Report, Run, Setting, is_busy
 from manyhands.demo._sources import Sources, find_sources

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from manyhands._errors import ManyhandsError
+from manyhands._errors.base import ManyhandsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

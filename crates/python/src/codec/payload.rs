@@ -32,7 +32,7 @@ pub(crate) struct Pickled<'py> {
 }
 
 impl<'py> Pickled<'py> {
-    /// Takes apart what `_pickling.dumps` returned.
+    /// Takes apart what `pickling.dumps` returned.
     pub(crate) fn from_dumps(pair: &Bound<'py, PyAny>) -> PyResult<Self> {
         let (data, list): (Bound<'py, PyBytes>, Bound<'py, PyList>) = pair.extract()?;
         let mut buffers = Vec::with_capacity(list.len());

@@ -56,7 +56,7 @@ fn print(py: Python<'_>, text: &str) -> PyResult<u8> {
 
 /// Refreshes the screen until a key ends it.
 fn show(py: Python<'_>, interval: f64, keys: &Keys<io::Stdin>, ink: Ink) -> PyResult<u8> {
-    py.import("manyhands._screen_signals")?.call_method0("prepare")?;
+    py.import("manyhands._interpreter.screen_signals")?.call_method0("prepare")?;
     let _screen = py.detach(Screen::open)?;
     let pause = (interval * clock::SECOND as f64) as u64;
     let (mut view, mut typing) = (View::default(), Typing::default());

@@ -26,58 +26,58 @@ imports! {
     /// Raised by `submit` of a thread pool whose initializer failed.
     broken_thread_pool = "concurrent.futures.thread"."BrokenThreadPool";
     /// The base class of our own errors.
-    manyhands_error = "manyhands._errors"."ManyhandsError";
+    manyhands_error = "manyhands._errors.base"."ManyhandsError";
     /// Raised inside a task that should stop.
-    task_cancelled = "manyhands._task_cancelled"."TaskCancelled";
+    task_cancelled = "manyhands._errors.task_cancelled"."TaskCancelled";
     /// What a task fails with that takes too long.
-    task_timeout = "manyhands._errors"."TaskTimeout";
+    task_timeout = "manyhands._errors.base"."TaskTimeout";
     /// Copies the context of the calling thread.
     copy_context = "contextvars"."copy_context";
     /// What `_condition` of a future is made of, once somebody asks.
     condition = "threading"."Condition";
     /// Gives a copied context its own copies of what changes in place.
-    make_own = "manyhands._own_settings"."make_own";
+    make_own = "manyhands._pickle.own_settings"."make_own";
     /// Gives a task's context what the initializer of its thread has set.
-    lay_under = "manyhands._own_settings"."lay_under";
+    lay_under = "manyhands._pickle.own_settings"."lay_under";
     /// The picklable part of the context.
-    dump_context = "manyhands._context"."dump_context";
-    dumps = "manyhands._pickling"."dumps";
+    dump_context = "manyhands._pickle.context"."dump_context";
+    dumps = "manyhands._pickle.pickling"."dumps";
     /// As `dumps`, with the buffers in the pickle.
-    dumps_in_band = "manyhands._pickling"."dumps_in_band";
-    loads = "manyhands._pickling"."loads";
+    dumps_in_band = "manyhands._pickle.pickling"."dumps_in_band";
+    loads = "manyhands._pickle.pickling"."loads";
     /// As `loads`, for a message that holds a pickle and its buffers.
-    load_apart = "manyhands._message"."load";
+    load_apart = "manyhands._queue.message"."load";
     empty = "queue"."Empty";
     full = "queue"."Full";
     /// Raised by a queue that has been shut down.
-    shut_down = "manyhands._errors"."ShutDown";
-    load_exception = "manyhands._remote_error"."load_exception";
+    shut_down = "manyhands._errors.base"."ShutDown";
+    load_exception = "manyhands._pickle.remote_error"."load_exception";
     /// As `load_exception`, for a pickle in a block.
-    load_raised = "manyhands._remote_error"."load_raised";
+    load_raised = "manyhands._pickle.remote_error"."load_raised";
     /// Calls the function that is its first argument.
-    carry = "manyhands._carry"."carry";
+    carry = "manyhands._worker.carry"."carry";
     /// Takes in the function of a map.
-    arrive = "manyhands._chunk"."arrive";
+    arrive = "manyhands._task.chunk"."arrive";
     /// Makes an array over a block of shared memory.
-    array_over = "manyhands._shared_array"."array_over";
-    function_key = "manyhands._function_key"."function_key";
+    array_over = "manyhands._memory.shared_array"."array_over";
+    function_key = "manyhands._pickle.function_key"."function_key";
     /// Stands in a guard for a name that must stay undefined.
-    absent = "manyhands._function_key"."ABSENT";
+    absent = "manyhands._pickle.function_key"."ABSENT";
     broken_process_pool = "concurrent.futures.process"."BrokenProcessPool";
-    worker_died = "manyhands._worker_died"."WorkerDied";
+    worker_died = "manyhands._errors.worker_died"."WorkerDied";
     /// The text of the calling thread's stack.
-    own_stack = "manyhands._deadlock"."own_stack";
-    make_deadlock_error = "manyhands._deadlock"."deadlock_error";
+    own_stack = "manyhands._sync.deadlock"."own_stack";
+    make_deadlock_error = "manyhands._sync.deadlock"."deadlock_error";
     get_ident = "threading"."get_ident";
     main_thread = "threading"."main_thread";
     /// Raised by `wait` of a barrier that is broken.
     broken_barrier_error = "threading"."BrokenBarrierError";
     /// Raised by an acquire of a lock whose owner died.
-    owner_died = "manyhands._errors"."OwnerDied";
+    owner_died = "manyhands._errors.base"."OwnerDied";
     /// Raised by a release of what is not held.
-    release_error = "manyhands._errors"."ReleaseError";
-    make_worker_died = "manyhands._failures"."worker_died";
-    make_task_timeout = "manyhands._failures"."task_timeout";
+    release_error = "manyhands._errors.base"."ReleaseError";
+    make_worker_died = "manyhands._errors.failures"."worker_died";
+    make_task_timeout = "manyhands._errors.failures"."task_timeout";
     memoryview = "builtins"."memoryview";
     bytes = "builtins"."bytes";
     bytearray = "builtins"."bytearray";

@@ -5,7 +5,7 @@
 //! | [`COMPACT`] | what the [compact code](crate::codec::compact) makes of a small plain value |
 //! | [`BYTES`] | the bytes of a bytes object |
 //! | [`PICKLE`] | a pickle |
-//! | [`APART`] | a pickle and the buffers that were kept out of it; see `manyhands/_message.py` |
+//! | [`APART`] | a pickle and the buffers that were kept out of it; see `python/manyhands/_queue/message.py` |
 //! | [`RAW`] | bytes as they were given to `send_bytes`; an object only if they happen to be a pickle |
 //!
 //! A change needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`): the other end may be an earlier version.

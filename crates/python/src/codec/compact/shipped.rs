@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 use super::Decoder;
 use crate::interpreter::imports;
 
-/// `manyhands._chunk.ShippedFunction`, once there is one.
+/// `manyhands._task.chunk.ShippedFunction`, once there is one.
 static CLASS: OnceLock<Py<PyType>> = OnceLock::new();
 
 /// Bytes of a key, which stands before the pickle.

@@ -47,7 +47,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool<UserData>,
     link: Arc<Link>,
     functions: Functions,
-    /// `manyhands._forward.Forwarder`.
+    /// `manyhands._pool.forward.Forwarder`.
     pub(crate) forwarder: Py<PyAny>,
     pub(crate) pending_output: PendingOutput,
     /// Futures whose callbacks are still to be run; the collector does that.

@@ -106,7 +106,7 @@ impl Functions {
     }
 }
 
-/// Whether everything that a function carries along, as `_function_key` has found it, is still what it was when it was
+/// Whether everything that a function carries along, as `function_key` has found it, is still what it was when it was
 /// pickled: asked at every submit.
 #[pyfunction]
 #[pyo3(name = "guard_holds")]

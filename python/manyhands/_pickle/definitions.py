@@ -1,0 +1,265 @@
+"""What travels by value and cloudpickle does not know how to take apart, or takes apart wrongly."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import pickle
+import sys
+import typing
+from collections.abc import Callable
+from contextlib import suppress
+from types import CodeType, FunctionType
+from typing import Any
+
+from cloudpickle import cloudpickle
+
+from manyhands._pickle import findable
+from manyhands._pickle.constants import is_importable
+
+__all__ = ["reduce_definition"]
+
+_Registered = list[tuple[type, Callable[..., Any]]]
+
+_SINGLE_DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
+# What pickles as its name in its module, and is not found there by another process.
+_NAMED = tuple(
+    getattr(typing, name)
+    for name in ("NewType", "ParamSpec", "TypeVarTuple", "TypeAliasType")
+    if hasattr(typing, name)
+)
+# What `functools.singledispatchmethod` binds to an instance: a function up to Python 3.13.
+_BOUND_DISPATCH = getattr(functools, "_singledispatchmethod_get", None)
+_BOUND_DISPATCH_CODE: Any = getattr(
+    functools.singledispatchmethod(lambda _: None).__get__(None, object), "__code__", None
+)
+# The metaclasses of ctypes: of structures, unions, arrays, pointers.
+_COMPOUND = (type(ctypes.Structure), type(ctypes.Union))
+_ARRAY = type(ctypes.c_int * 1)
+_POINTER = type(ctypes.POINTER(ctypes.c_int))
+_FUNCTION = type(ctypes.CFUNCTYPE(None))
+
+
+def reduce_definition(obj: Any) -> Any:
+    """Say how to pickle an object by value, or NotImplemented if it is none of these."""
+    kind = type(obj)
+    reduce = _REDUCERS.get(kind)
+    if reduce is not None:
+        return reduce(obj)
+    if type(kind) is _FUNCTION:
+        return _reduce_foreign_function(obj)
+    if isinstance(obj, ctypes.CDLL):
+        return _reduce_library(obj)
+    if _is_event_loop(obj):
+        # Before its sockets are asked, which multiprocessing would set out to hand over.
+        raise TypeError(
+            f"cannot pickle {kind.__name__!r} object: an event loop belongs to its thread"
+        )
+    return NotImplemented
+
+
+def _reduce_function(function: Any) -> Any:
+    if function.__code__ is _SINGLE_DISPATCH and not is_importable(function):
+        return _single_dispatch, _registered(function)
+    if function.__code__ is _BOUND_DISPATCH_CODE:
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        bound = cells["obj"].cell_contents, cells["cls"].cell_contents
+        return _bound_dispatch, (function.register.__self__, *bound)
+    return NotImplemented
+
+
+def _reduce_lru_cache(function: Any) -> Any:
+    if is_importable(function):
+        return NotImplemented
+    return _lru_cache, (function.__wrapped__, *function.cache_parameters().values())
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Pickle code with the name of its file, without which a traceback shows no source line."""
+    # Tuples and names of its own, as those of the code may be shared with other objects: that would
+    # make another pickle of the same function, which then counts as another function.
+    parts = (
+        *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals),
+        *(code.co_stacksize, code.co_flags, code.co_code, code.co_consts),
+        *((*code.co_names,), (*code.co_varnames,), code.co_filename, "".join(code.co_name)),
+        *(code.co_qualname, code.co_firstlineno, code.co_linetable, code.co_exceptiontable),
+        *((*code.co_freevars,), (*code.co_cellvars,)),
+    )
+    return CodeType, parts
+
+
+def _is_event_loop(obj: object) -> bool:
+    events = sys.modules.get("asyncio.events")
+    return events is not None and isinstance(obj, events.AbstractEventLoop)
+
+
+def _lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def _registered(function: Any) -> tuple[Callable[..., Any], _Registered]:
+    """Return the default of a single-dispatch function, and what is registered besides."""
+    registry = dict(function.registry)
+    return registry.pop(object), list(registry.items())
+
+
+def _single_dispatch(default: Callable[..., Any], registered: _Registered) -> Any:
+    function = functools.singledispatch(default)
+    for cls, implementation in registered:
+        function.register(cls, implementation)
+    return function
+
+
+def _single_dispatch_method(default: Callable[..., Any], registered: _Registered) -> Any:
+    method = functools.singledispatchmethod(default)
+    for cls, implementation in registered:
+        method.dispatcher.register(cls, implementation)
+    return method
+
+
+def _bound_dispatch(method: Any, instance: object, owner: type | None) -> Any:
+    return method.__get__(instance, owner)
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    made = functools.cached_property(function)
+    if name is not None:
+        made.__set_name__(object, name)
+    return made
+
+
+def _partial_method(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return functools.partialmethod(function, *args, **keywords)
+
+
+def _reduce_named(obj: Any) -> Any:
+    module = obj.__module__
+    found = getattr(sys.modules.get(module), obj.__name__, None)
+    if found is obj and module != "__main__" and findable.is_found(module):
+        return NotImplemented
+    kind = type(obj).__name__
+    if kind == "NewType":
+        parts: tuple[Any, ...] = (obj.__supertype__,)
+    elif kind == "TypeAliasType":
+        parts = (obj.__value__, obj.__type_params__)
+    else:
+        parts = ()
+    return _named, (kind, obj.__name__, module, *parts)
+
+
+def _named(kind: str, name: str, module: str, *parts: Any) -> Any:
+    make = getattr(typing, kind)
+    if kind == "TypeAliasType":  # it takes its module from whoever calls this
+        value, parameters = parts
+        return make(name, value, type_params=parameters)
+    made = make(name, *parts)
+    with suppress(AttributeError):  # some say for good which module has made them
+        made.__module__ = module
+    return made
+
+
+def _reduce_ctypes_class(cls: Any) -> Any:
+    if is_importable(cls):
+        return NotImplemented
+    if type(cls) is _ARRAY:
+        return _array, (cls._type_, cls._length_)
+    if type(cls) is _POINTER:
+        return ctypes.POINTER, (cls._type_,)
+    fields = {field[0] for field in cls.__dict__.get("_fields_", ())}
+    made = {"__dict__", "__weakref__"}
+    names = {
+        name: value
+        for name, value in cls.__dict__.items()
+        if name not in fields and name not in made and not name.startswith("__pyx_")
+    }
+    tracked = cloudpickle._get_or_create_tracker_id(cls)
+    return _compound, (tracked, cls.__name__, cls.__bases__, names)
+
+
+def _array(kind: Any, length: int) -> Any:
+    return kind * length
+
+
+def _compound(tracked: str, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> Any:
+    # Once per process: instances of one class must be of one class here, too.
+    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracked)
+    if known is not None:
+        return known
+    return cloudpickle._lookup_class_or_track(tracked, type(bases[0])(name, bases, names))
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    # cloudpickle would make bytes of it, whose items are other numbers than the view's.
+    if len(view.format.removeprefix("@")) != 1:
+        raise TypeError(f"cannot pickle a memoryview with items of the format {view.format!r}")
+    content = view if view.c_contiguous else memoryview(bytearray(view.tobytes()))
+    shape = None if view.ndim == 1 else view.shape
+    return _view, (pickle.PickleBuffer(content), view.format, shape, view.readonly)
+
+
+def _view(content: Any, layout: str, shape: tuple[int, ...] | None, readonly: bool) -> memoryview:
+    octets = memoryview(content).cast("B")
+    # A view of bytes takes other items or other dimensions, one at a time.
+    flat = octets if layout == "B" else octets.cast(layout)  # type: ignore[call-overload]
+    view: memoryview = flat if shape is None else octets.cast(layout, shape)  # type: ignore[call-overload]
+    return view.toreadonly() if readonly else view
+
+
+def _reduce_library(library: Any) -> Any:
+    """Pickle a loaded library as its name, and what its functions were told to take and return."""
+    functions = [
+        (name, *_signature(value))
+        for name, value in vars(library).items()
+        if type(type(value)) is _FUNCTION
+    ]
+    return _library, (type(library), library._name, functions)
+
+
+def _reduce_foreign_function(function: Any) -> Any:
+    library = (function._objects or {}).get("0")
+    if not isinstance(library, ctypes.CDLL):
+        return NotImplemented  # a pointer, which pickle refuses
+    names = type(library), library._name
+    return _foreign_function, (*names, function.__name__, *_signature(function))
+
+
+def _signature(function: Any) -> tuple[Any, Any, Any]:
+    return function.restype, function.argtypes, getattr(function, "errcheck", None)
+
+
+def _library(kind: Any, name: str | None, functions: list[tuple[Any, ...]]) -> Any:
+    library = kind(name)
+    for function, *signature in functions:
+        _sign(getattr(library, function), *signature)
+    return library
+
+
+def _foreign_function(kind: Any, library: str | None, name: str, *signature: Any) -> Any:
+    return _sign(kind(library)[name], *signature)
+
+
+def _sign(function: Any, result: Any, arguments: Any, check: Any) -> Any:
+    function.restype, function.argtypes = result, arguments
+    if check is not None:
+        function.errcheck = check
+    return function
+
+
+_REDUCERS: dict[type | None, Callable[[Any], Any]] = {
+    FunctionType: _reduce_function,
+    CodeType: _reduce_code,
+    memoryview: _reduce_memoryview,
+    functools._lru_cache_wrapper: _reduce_lru_cache,
+    functools.singledispatchmethod: lambda method: (
+        _single_dispatch_method,
+        (method.func, _registered(method.dispatcher)[1]),
+    ),
+    _BOUND_DISPATCH: lambda bound: (_bound_dispatch, (bound._unbound, bound._obj, bound._cls)),
+    functools.cached_property: lambda cached: (_cached_property, (cached.func, cached.attrname)),
+    functools.partialmethod: lambda method: (
+        _partial_method,
+        (method.func, method.args, method.keywords),
+    ),
+    **dict.fromkeys(_NAMED, _reduce_named),
+    **dict.fromkeys((*_COMPOUND, _ARRAY, _POINTER), _reduce_ctypes_class),
+}
