@@ -71,9 +71,10 @@ from refused import refuse
 
 start = Running.start
 
-def start_and_refuse(running):
-    start(running)  # the collector's thread is the last that there is
+def start_and_refuse(running, prepare):
+    start(running, False)  # the collector's thread is the last that there is
     refuse("clone3", error=errno.EAGAIN)
+    running.engine.prepare()  # cannot, and does not tell before there is a task
 
 Running.start = start_and_refuse
 pool = mh.ProcessPoolExecutor(1)
