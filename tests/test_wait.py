@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +152,76 @@ def test_pools_complete_what_is_waited_for() -> None:
         assert sorted(each.result() for each in mh.as_completed(futures))[-1] == 1999**2
         futures = [executor.submit(pow, n, 2) for n in range(2000)]
         assert mh.wait(futures, return_when=FIRST_EXCEPTION).done == set(futures)
+
+
+@pytest.fixture
+def held_up() -> Iterator[mh.ProcessPoolExecutor]:
+    """Start a pool whose own thread is busy with a callback."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold_up(_: object) -> None:
+        begun.set()
+        gate.wait()
+
+    with mh.ProcessPoolExecutor(1) as pool:
+        pool.submit(abs, -1).add_done_callback(hold_up)
+        begun.wait()
+        try:
+            yield pool
+        finally:
+            gate.set()
+
+
+def test_whoever_waits_collects_for_itself(held_up: mh.ProcessPoolExecutor) -> None:
+    futures = [held_up.submit(abs, -number) for number in range(5)]
+    assert [future.result() for future in mh.as_completed(futures)] == list(range(5))
+    waited = mh.wait([held_up.submit(abs, -5), held_up.submit(abs, -6)])
+    assert sorted(future.result() for future in waited.done) == [5, 6]
+    assert mh.map(abs, range(-9, 0), workers=held_up) == list(range(9, 0, -1))
+    assert sorted(held_up.imap_unordered(abs, range(-9, 0))) == list(range(1, 10))
+
+
+@contextmanager
+def read(path: Path, pool: mh.ProcessPoolExecutor) -> Iterator[None]:
+    """Keep the pool's worker busy as long as the block runs."""
+    os.mkfifo(path)
+    busy = pool.submit(Path.read_bytes, path)
+    with path.open("wb"):
+        yield
+    assert busy.result() == b""
+
+
+def test_it_hears_of_what_others_cancel(held_up: mh.ProcessPoolExecutor, tmp_path: Path) -> None:
+    with read(tmp_path / "gate", held_up):
+        future = held_up.submit(abs, -1)
+        cancels = threading.Timer(0.01, future.cancel)
+        cancels.start()
+        assert mh.wait([future]).done == {future}
+        cancels.join()
+    assert future.cancelled()
+
+
+def test_it_hears_of_what_another_thread_has_collected(
+    held_up: mh.ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    with read(tmp_path / "gate", held_up):
+        future = held_up.submit(abs, -1)
+        other = threading.Thread(target=future.result)
+        other.start()
+        waits = threading.Thread(target=mh.wait, args=([future],))
+        waits.start()
+    waits.join()
+    other.join()
+    assert future.result() == 1
+
+
+def test_futures_of_several_pools_are_waited_for(
+    held_up: mh.ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    pools = mh.ProcessPoolExecutor(1), mh.ThreadPoolExecutor(1)
+    with pools[0] as pool, pools[1] as threads, read(tmp_path / "gate", held_up):
+        slow = held_up.submit(abs, -1)
+        for other in (pool, threads):
+            quick = other.submit(abs, -2)
+            assert mh.wait([slow, quick], return_when=FIRST_COMPLETED).done == {quick}
+            assert next(mh.as_completed([slow, quick])) is quick

@@ -46,6 +46,7 @@ class Tray:
     """Collects futures of this package as they are done."""
 
     def __new__(cls, futures: Iterable[object]) -> Self: ...
+    def add(self, future: object) -> None: ...
     def take(self, count: int, timeout: float | None = None) -> list[Any]:
         """Wait until there are `count`, or for `timeout` seconds, and take all that are there."""
 

@@ -123,6 +123,20 @@ pub(crate) trait Source: Send + Sync {
     /// and you will be asked again if need be.
     fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer;
 
+    /// Collects results, for whichever futures they are, until `is_enough`, or until `deadline`; returning early is no error.
+    /// False when that is for other threads to do: they tell whom it concerns.
+    fn lead(
+        &self,
+        _py: Python<'_>,
+        _is_enough: &(dyn Fn() -> bool + Sync),
+        _deadline: Option<Deadline>,
+    ) -> PyResult<bool> {
+        Ok(false)
+    }
+
+    /// Has the thread that leads look whether it has enough.
+    fn tell_leader(&self) {}
+
     /// Of what kind its workers are.
     fn kind(&self) -> &'static str;
 

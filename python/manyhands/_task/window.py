@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from operator import index
-from queue import Empty, SimpleQueue
 from threading import current_thread, main_thread
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from manyhands._native import ThreadPoolBase, check_cancelled
+from manyhands._native import ThreadPoolBase, Tray, check_cancelled
 from manyhands._task.item_note import NO_ITEM, small
 from manyhands._task.submission import Submission, outcome_of, wait_done, withdraw
 
@@ -113,7 +112,9 @@ class Window(Generic[T]):
         self.guide: Guide | None = None
         # In order of submission.
         self._under_way: dict[Future[Any], _Entry] = {}
-        self._completed: SimpleQueue[Any] | None = None
+        # Where futures put themselves that are done, and those that have been taken from there.
+        self._tray: Tray | None = None
+        self._completed: list[Future[Any]] = []
 
     def __len__(self) -> int:
         """Return how many tasks are under way."""
@@ -121,8 +122,8 @@ class Window(Generic[T]):
 
     def watch(self) -> None:
         """Make `next_completed` possible; to be called before anything is submitted."""
-        if self._completed is None:
-            self._completed = SimpleQueue()
+        if self._tray is None:
+            self._tray = Tray(())
 
     def move(self, submission: Submission[T], workers: int, pace: Pace, most: int | None) -> None:
         """Submit what is left elsewhere."""
@@ -146,8 +147,8 @@ class Window(Generic[T]):
         item = small(items[0]) if single else NO_ITEM
         kind = self._submission.kind
         entry = _Entry(self._submitted, first, len(items), seconds, single, kind, item)
-        if self._completed is not None:
-            future.add_done_callback(self._completed.put)
+        if self._tray is not None:
+            self._tray.add(future)
         self._submitted += 1
         self._items += entry.items
         # Last: a signal handler may raise before, and nobody must wait for what is never reported.
@@ -208,17 +209,11 @@ class Window(Generic[T]):
         Raises:
             TimeoutError: none was done within `seconds`.
         """
-        assert self._completed is not None
-        try:
-            while True:
-                future: Future[Any] = self._completed.get_nowait()
-                if future in self._under_way:
-                    return future
-        except Empty:
-            pass
+        future = self._taken(0, 0.0)
+        if future is not None:
+            return future
         deadline = None if seconds is None else monotonic() + seconds
         if current_thread() is main_thread():
-            # In slices, too: a signal right before CPython falls asleep does not wake it.
             return self._next_completed(deadline)
         # This may be a task of a thread pool, even of the one that it waits for: meanwhile that
         # pool may have one more thread. And the task may be asked to stop.
@@ -226,18 +221,30 @@ class Window(Generic[T]):
             return self._next_completed(deadline)
 
     def _next_completed(self, deadline: float | None) -> Future[Any]:
-        assert self._completed is not None
         while True:
             check_cancelled()
             slice_seconds = self._look()
             left = slice_seconds if deadline is None else min(slice_seconds, deadline - monotonic())
-            try:
-                future: Future[Any] = self._completed.get(timeout=max(0.0, left))
-                if future in self._under_way:
-                    return future
-            except Empty:
-                if deadline is not None and monotonic() >= deadline:
-                    raise TimeoutError from None
+            future = self._taken(1, max(0.0, left))
+            if future is None:
+                # A signal handler may have raised when some had just been taken.
+                future = next((each for each in self._under_way if each.done()), None)
+            if future is not None:
+                return future
+            if deadline is not None and monotonic() >= deadline:
+                raise TimeoutError
+
+    def _taken(self, count: int, seconds: float) -> Future[Any] | None:
+        """Wait for `count` tasks to be done, but no longer than `seconds`; return one that is."""
+        assert self._tray is not None
+        if not self._completed:
+            self._completed = self._tray.take(count, seconds)
+            self._completed.reverse()
+        while self._completed:
+            future = self._completed.pop()
+            if future in self._under_way:
+                return future
+        return None
 
     def _look(self) -> float:
         """Let the guide look at the time; return after how many seconds it wants to look again."""

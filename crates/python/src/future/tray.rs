@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use manyhands_os::clock;
+use manyhands_os::clock::{self, Deadline};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::{FutureBase, State};
-use crate::interpreter::asked::Waiting;
+use super::{FutureBase, Source, State};
+use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::parker::{Expect, Parker, Roused};
 
 /// What the futures hold on to, weakly: a tray that nobody waits at any more is no trouble to them.
@@ -21,6 +21,19 @@ struct Inner {
     done: Vec<Py<FutureBase>>,
     /// The waiter, and for how many futures it waits.
     waiter: Option<(Arc<Parker>, usize)>,
+    /// The pool whose results its waiter collects itself.
+    source: Collects,
+}
+
+/// Where the results of all futures for a tray come from.
+#[derive(Default)]
+enum Collects {
+    /// There are no futures yet.
+    #[default]
+    Nothing,
+    One(Arc<dyn Source>),
+    /// From several pools, or none: others collect them.
+    Mixed,
 }
 
 impl Board {
@@ -28,12 +41,33 @@ impl Board {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has(&self, count: usize) -> bool {
+        self.lock().done.len() >= count
+    }
+
+    /// Notes where the result of one more future comes from.
+    fn expect(&self, future: &FutureBase) {
+        let source = future.source.get().map(|(source, _)| source);
+        let mut inner = self.lock();
+        inner.source = match (&inner.source, source) {
+            (Collects::Nothing, Some(source)) => Collects::One(Arc::clone(source)),
+            (Collects::One(known), Some(source)) if Arc::ptr_eq(known, source) => return,
+            _ => Collects::Mixed,
+        };
+    }
+
     /// Puts a future on the tray that is done; returns whoever has waited for that.
     pub(super) fn put(&self, future: &Bound<'_, FutureBase>) -> Option<Arc<Parker>> {
         let mut inner = self.lock();
         inner.done.push(future.clone().unbind());
         let enough = inner.waiter.as_ref().is_some_and(|(_, wanted)| inner.done.len() >= *wanted);
-        if enough { inner.waiter.take().map(|(parker, _)| parker) } else { None }
+        if !enough {
+            return None;
+        }
+        if let Collects::One(source) = &inner.source {
+            source.tell_leader();
+        }
+        inner.waiter.take().map(|(parker, _)| parker)
     }
 }
 
@@ -57,6 +91,11 @@ impl Tray {
         Ok(Self { board })
     }
 
+    /// Adds a future, of this package.
+    fn add(&self, future: &Bound<'_, FutureBase>) {
+        FutureBase::place(future, &self.board);
+    }
+
     /// Waits until there are `count` futures on the tray, at most `timeout` seconds, and takes all that there are.
     #[pyo3(signature = (count, timeout=None))]
     fn take<'py>(&self, py: Python<'py>, count: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
@@ -65,16 +104,21 @@ impl Tray {
         loop {
             parker.reset();
             let waiting = Waiting::begin(py)?;
-            let enough = {
+            let (enough, source) = {
                 let mut inner = self.board.lock();
                 let enough =
                     inner.done.len() >= count || deadline.is_some_and(|deadline| clock::now() >= deadline);
                 inner.waiter = (!enough).then(|| (Arc::clone(&parker), count));
-                enough
+                let source =
+                    if let Collects::One(source) = &inner.source { Some(Arc::clone(source)) } else { None };
+                (enough, source)
             };
             let roused = match enough {
                 true => Ok(Roused::Called),
-                false => parker.wait(py, deadline, Expect::Perhaps),
+                false => match self.collect(py, source, count, deadline) {
+                    Ok(false) => parker.wait(py, deadline, Expect::Perhaps),
+                    collected => collected.map(|_| Roused::Called),
+                },
             };
             waiting.end(py)?;
             if enough || roused? == Roused::TimedOut {
@@ -89,10 +133,26 @@ impl Tray {
     }
 }
 
+impl Tray {
+    /// Collects results until there are so many futures on the tray; false when that is for others to do.
+    fn collect(
+        &self,
+        py: Python<'_>,
+        source: Option<Arc<dyn Source>>,
+        count: usize,
+        deadline: Option<Deadline>,
+    ) -> PyResult<bool> {
+        // A worker of a pool of threads is called when its task must stop: it hears that only while it sleeps on its parker.
+        let Some(source) = source.filter(|_| !asked::is_worker()) else { return Ok(false) };
+        source.lead(py, &|| self.board.has(count), deadline)
+    }
+}
+
 impl FutureBase {
     /// Puts the future on the tray, now or once it is done.
     fn place(future: &Bound<'_, Self>, board: &Arc<Board>) {
         let this = future.get();
+        board.expect(this);
         let mut cells = this.lock();
         if matches!(this.state(), State::Finished | State::CancelledAndNotified) {
             drop(cells);

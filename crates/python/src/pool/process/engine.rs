@@ -1,6 +1,7 @@
 //! The parent's engine of a pool of worker processes, as Python sees it.
 
 mod deliver;
+mod source;
 mod statistics;
 
 use std::ffi::OsString;
@@ -8,28 +9,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use manyhands_channel::arena::Block;
-use manyhands_os::clock::{self, Deadline, MILLISECOND};
+use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process;
 use manyhands_pool::launch::Launch;
-use manyhands_pool::pool::{Pool, Roused};
+use manyhands_pool::pool::Pool;
 use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
-use manyhands_pool::state::{Cancelled, Refused, Settings};
-use manyhands_pool::task::{Arguments, Function, Options, Token};
+use manyhands_pool::state::{Refused, Settings};
+use manyhands_pool::task::{Arguments, Function, Options};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use slotmap::{Key, KeyData};
+use slotmap::Key;
 
+use self::source::Link;
 use super::functions::{Functions, name_of};
 use super::pending_output::PendingOutput;
 use crate::codec::compact;
 use crate::codec::payload::{Content, Pickled};
-use crate::future::{Aftermath, CancelAnswer, FutureBase, Source, ffi::FutureClass};
-use crate::interpreter::{ending, imports, parker::Expect, spare};
+use crate::future::{Aftermath, FutureBase, Source, ffi::FutureClass};
+use crate::interpreter::{imports, spare};
 use crate::memory::ground;
 
-/// A signal that another thread of the program received does not end our sleep; this does.
-const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
 /// How often a submit that waits for shared memory looks again.
 const MEMORY_SLICE: u64 = 5 * MILLISECOND;
 
@@ -58,79 +58,6 @@ pub(crate) struct Core {
     /// The fork that the pool was made in. In a later one everything here is the parent's, and shared
     /// with it: nothing may be touched.
     fork: u32,
-}
-
-fn token_of(bits: u64) -> Token {
-    Token::from(KeyData::from_ffi(bits))
-}
-
-/// How a future finds its pool. Results may be kept long after the pool has ended; the pool is not.
-struct Link(Weak<Core>);
-
-impl Source for Link {
-    fn kind(&self) -> &'static str {
-        "process"
-    }
-
-    fn wait(&self, future: &Bound<'_, FutureBase>, token: u64, deadline: Option<Deadline>) -> PyResult<()> {
-        let Some(core) = self.0.upgrade() else {
-            FutureBase::orphan(future, "the pool of this task no longer exists");
-            return Ok(());
-        };
-        core.wait(future, token, deadline)
-    }
-
-    fn is_running(&self, token: u64) -> bool {
-        self.0.upgrade().is_none_or(|core| core.is_running(token))
-    }
-
-    fn cancel(&self, future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
-        self.0.upgrade().map_or(CancelAnswer::Refused, |core| core.cancel(future, token, running))
-    }
-}
-
-impl Source for Core {
-    fn kind(&self) -> &'static str {
-        "process"
-    }
-
-    fn wait(&self, future: &Bound<'_, FutureBase>, _token: u64, deadline: Option<Deadline>) -> PyResult<()> {
-        let py = future.py();
-        let this = future.get();
-        if self.is_copy() {
-            FutureBase::orphan(
-                future,
-                "the task runs in the process that this one was forked from; its result is available only there",
-            );
-            return Ok(());
-        }
-        ending::outlast();
-        let slice = clock::now() + SIGNAL_SLICE;
-        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-        match py.detach(|| self.pool.wait_as_leader(|| this.state().is_done(), Some(until))) {
-            Roused::News => self.deliver(py),
-            Roused::Led => {
-                FutureBase::park(future, Some(until), Expect::Perhaps)?;
-            }
-            Roused::TimedOut | Roused::Interrupted | Roused::Ended => py.check_signals()?,
-        }
-        Ok(())
-    }
-
-    fn is_running(&self, token: u64) -> bool {
-        self.is_copy() || self.pool.is_running(token_of(token))
-    }
-
-    fn cancel(&self, _future: &Bound<'_, FutureBase>, token: u64, running: bool) -> CancelAnswer {
-        if self.is_copy() {
-            return CancelAnswer::Refused;
-        }
-        match self.pool.cancel(token_of(token), running) {
-            Cancelled::Withdrawn(_) => CancelAnswer::Withdrawn,
-            Cancelled::Ending(_) => CancelAnswer::Ending,
-            Cancelled::TooLate => CancelAnswer::Refused,
-        }
-    }
 }
 
 /// How a task is to be run, and which failures make it run again.
