@@ -31,7 +31,7 @@ FUZZ_S ?= 300
 ONCE := and not once
 USUAL := not storm and not faults and not borrowed and not benches and not dist
 # Tests that another version of cloudpickle, NumPy or joblib could break.
-DEPENDENT := tests/reports $(addprefix tests/test_,pickling.py process_scripts.py joblib.py shared_memory.py shared_array.py)
+DEPENDENT := tests/reports $(addprefix tests/,pickle/test_pickling.py pool/test_process_scripts.py pool/test_joblib.py memory/test_shared_memory.py memory/test_shared_array.py)
 
 .PHONY: help
 help: ## Show these commands
@@ -86,7 +86,7 @@ lint: rust python ## Check format, lints, types and the rules of the house
 	.venvs/lint/bin/ruff format --check --quiet
 	.venvs/lint/bin/ruff check --quiet
 	.venvs/lint/bin/mypy
-	.venvs/lint/bin/python -m pytest -q -p no:cacheprovider tests/test_tidy.py tests/test_plain_words.py tests/test_floors.py
+	.venvs/lint/bin/python -m pytest -q -p no:cacheprovider tests/project/test_tidy.py tests/project/test_plain_words.py tests/project/test_floors.py
 
 .PHONY: format
 format: rust python ## Format the Rust and the Python code

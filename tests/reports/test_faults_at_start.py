@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parent.parent / "start_faults.py"
+from rules import SUPPORT
+
+PROGRAM = SUPPORT / "start_faults.py"
 
 # Which calls may fail so, and are made.
 MAKE_DESCRIPTORS = [

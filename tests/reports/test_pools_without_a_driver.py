@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from refused import on_x86_64
+from rules import SUPPORT
 
 CLOSED = """
 import os, sys
@@ -66,7 +66,7 @@ import errno, sys
 from concurrent.futures.process import BrokenProcessPool
 import manyhands as mh
 from manyhands._pool.running import Running
-sys.path.append({str(Path(__file__).parent.parent)!r})
+sys.path.append({str(SUPPORT)!r})
 from refused import refuse
 
 start = Running.start

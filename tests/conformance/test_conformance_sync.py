@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-RUNNER = Path(__file__).resolve().parent / "conformance" / "runner.py"
+RUNNER = Path(__file__).resolve().parent / "runner.py"
 # The runner ends itself, with the stacks of its threads, well before it is ended.
 RUNNER_LIMIT_S = 200.0
 LIMIT_S = RUNNER_LIMIT_S + 20

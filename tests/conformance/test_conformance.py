@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-RUNNER = HERE / "conformance" / "runner.py"
+RUNNER = HERE / "runner.py"
 LIMIT_S = 900.0
 NO_TESTS = 77
 

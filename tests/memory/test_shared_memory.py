@@ -18,6 +18,7 @@ import manyhands as mh
 import tasks
 from eventually import begun, eventually, let_go
 from manyhands._memory.share import set_shared_memory_limit, shared_memory
+from rules import SUPPORT
 
 Array = np.ndarray[Any, Any]
 MIB = 1 << 20
@@ -350,7 +351,7 @@ def run(program: str, limit: int, folder: Path) -> subprocess.CompletedProcess[s
     """Run a program that may use so much shared memory."""
     beginning = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import numpy as np, gc, os, threading
 from pathlib import Path
 import manyhands as mh

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from rules import ROOT
+
 joblib = pytest.importorskip("joblib")
 backend_module = pytest.importorskip("manyhands.joblib")
 
@@ -208,7 +210,7 @@ def test_no_more_than_a_few_executors_are_kept() -> None:
 def test_the_suite_of_joblib_itself(tmp_path: Path) -> None:
     if find_spec("joblib.test.test_parallel") is None:
         pytest.skip("joblib was installed without its tests")
-    here = str(Path(__file__).parent)
+    here = str(ROOT / "tests" / "conformance")
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     command = [
         *(sys.executable, "-m", "pytest", "--pyargs", "joblib.test.test_parallel"),

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from rules import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-from tools import environment, interpreters, wheels  # noqa: E402 - found by the line above
+from tools import environment, interpreters, wheels
 
 MINOR = f"3.{sys.version_info.minor}" + "t" * ("t" in sys.abiflags)
 

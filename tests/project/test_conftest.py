@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).with_name("conftest.py")
+from rules import ROOT, SUPPORT
+
+FILES = (ROOT / "tests" / "conftest.py", SUPPORT / "once.py")
 QUIET = """
 import os, subprocess, sys, threading
 kept = []
@@ -31,10 +32,10 @@ LEAVE = {
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what our conftest says after tests that do this, which it waits for only shortly."""
     folder = tmp_path_factory.mktemp("run")
-    for name in ("conftest.py", "once.py"):
-        text = CONFTEST.with_name(name).read_text().replace("LOOKS = 500", "LOOKS = 5")
+    for file in FILES:
+        text = file.read_text().replace("LOOKS = 500", "LOOKS = 5")
         text = text.replace('("ThreadPoolExecutor", "ProcessPoolExecutor")', "()")
-        (folder / name).write_text(text)
+        (folder / file.name).write_text(text)
     acts = [CLEAN, *LEAVE]
     tests = [f"def test_{number}():\n    {act}\n" for number, act in enumerate(acts)]
     (folder / "test_it.py").write_text("\n".join([QUIET, *tests]))

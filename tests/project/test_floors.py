@@ -31,6 +31,8 @@ PACKAGE = (
     "_pool",
     "_map",
 )
+# Folders of tests beside those of the package's rooms.
+TESTS = ("command", "conformance", "project", "reports", "support")
 # Beside the rooms: the package as users see it, its command, and what plugs into other libraries.
 TOP = ("", "__main__", "demo", "joblib")
 CIRCLE = "files that need each other are one file: move what both need below them"
@@ -150,6 +152,14 @@ def test_rooms_of_the_package_have_nothing_beside_their_files() -> None:
         if (ROOT / "python" / "manyhands" / room / "__init__.py").read_text(encoding="utf-8")
     ]
     report(broken, "whatever stands there is imported by every worker, whether it needs it or not")
+
+
+def test_tests_are_in_the_rooms_of_what_they_test() -> None:
+    rooms = {room.lstrip("_") for room in PACKAGE} | {*TESTS}
+    files = (ROOT / "tests").rglob("*.py")
+    places = {path.relative_to(ROOT / "tests").parts[:-1] for path in files}
+    assert places - {()} == {(room,) for place in places for room in place if room in rooms}
+    assert {path.name for path in (ROOT / "tests").glob("*.py")} == {"conftest.py"}
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ import pytest
 
 import manyhands as mh
 from eventually import eventually, is_running
+from rules import ROOT
 from terminal import COMMAND, Terminal
 
-DOCUMENTATION = Path(__file__).resolve().parent.parent / "docs" / "top.md"
+DOCUMENTATION = ROOT / "docs" / "top.md"
 
 
 def top(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+from rules import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # A line of its output that shows that it did its work.
 SAYS = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from eventually import begun, eventually, is_running, processes_with
+from rules import SUPPORT
 
 MARK = "MANYHANDS_TEST_PROGRAM"
 
@@ -37,7 +38,7 @@ class Program:
         self.scratch.mkdir()
         self.mark = uuid.uuid4().hex
         file = folder / "program.py"
-        file.write_text(BEGIN.format(tests=str(Path(__file__).parent)) + text)
+        file.write_text(BEGIN.format(tests=str(SUPPORT)) + text)
         self.process = subprocess.Popen(
             [sys.executable, *flags, str(file)],
             cwd=folder,

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import manyhands as mh
+from rules import ROOT
 
 KINDS = ["process", "thread"]
 
@@ -358,7 +359,7 @@ def test_the_suite_of_multiprocessing_itself(kind: str) -> None:
         pytest.skip("this Python was installed without its tests")
     ended = subprocess.run(
         [sys.executable, "-m", "unittest", "-v", f"mp_pool_suite.{kind.title()}Tests"],
-        cwd=Path(__file__).parent,
+        cwd=ROOT / "tests" / "conformance",
         capture_output=True,
         text=True,
         timeout=280,

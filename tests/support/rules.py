@@ -9,6 +9,8 @@ import pytest
 __all__ = ["ROOT", "report"]
 
 ROOT = next(each for each in Path(__file__).resolve().parents if (each / "Cargo.toml").is_file())
+# What the tests share; programs that they start look for it there.
+SUPPORT = ROOT / "tests" / "support"
 
 
 def report(broken: list[str], reason: str) -> None:

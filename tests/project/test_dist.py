@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from tools import environment
 
+from rules import ROOT
+
 pytestmark = pytest.mark.dist
 
-ROOT = Path(__file__).resolve().parent.parent
 # Systems with a kernel as old as we need have this C library, or a newer one.
 NEWEST_GLIBC = (2, 35)
 
