@@ -133,7 +133,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """Run `func` in a worker and call `callback` with its future when it is done."""
         if self._executor is None:
             raise RuntimeError("the backend has been terminated")
-        if self._kind == "process":
+        if self._executor._kind.ships_functions:
             future = self._executor.options(name=_name_of(func)).submit(_Batch(func, self._placed))
         else:
             future = self._executor.submit(func)

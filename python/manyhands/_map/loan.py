@@ -61,6 +61,6 @@ class Loan(AbstractContextManager["Loan"]):
             cancel: whether to withdraw what they have not begun.
         """
         while self._own:
-            kind, executor = self._own.popitem()
-            in_time = kind != "thread" or self._timeout is None
+            _, executor = self._own.popitem()
+            in_time = executor._kind.ends_tasks or self._timeout is None
             executor.shutdown(wait=wait and in_time, cancel_futures=cancel)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from manyhands._future.future import Future
     from manyhands._task.keywords import OptionKeywords
     from manyhands._task.target import Reserved
+    from manyhands._task.worker_kind import WorkerKind
 
 __all__ = ["BoundExecutor", "Executor", "WaitingExecutor"]
 
@@ -45,7 +46,7 @@ class Executor(Maps, concurrent.futures.Executor):
     `_max_workers`.
     """
 
-    _kind: ClassVar[str]
+    _kind: ClassVar[WorkerKind]
     _max_workers: int
     _waiting: set[Future[Any]] | None = None
 

@@ -16,6 +16,7 @@ from manyhands._pool.forward import Forwarder
 from manyhands._pool.portrait import portrait
 from manyhands._pool.running import Running, ending, stop_all, terminate_all
 from manyhands._task.options import check_workers
+from manyhands._task.worker_kind import PROCESS, WorkerKind
 from manyhands._worker import hash_seed, interpreter
 from manyhands._worker import settings as _settings
 from manyhands._worker.start_state import StartState
@@ -89,7 +90,7 @@ class ProcessPoolExecutor(Executor):
 
     __module__ = "manyhands"
 
-    _kind: ClassVar[str] = "process"
+    _kind: ClassVar[WorkerKind] = PROCESS
 
     def __init__(
         self,

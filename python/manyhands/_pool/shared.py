@@ -6,6 +6,7 @@ import os
 from threading import RLock
 from typing import TYPE_CHECKING, Literal, overload
 
+from manyhands._interpreter import late
 from manyhands._task.options import check_workers
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "check_kind", "new_executor", "shared_pool"]
 
-KINDS = ("thread", "process")
+# Where the executor of each kind of worker is.
+_EXECUTORS = {
+    "thread": ("manyhands._pool.thread", "ThreadPoolExecutor"),
+    "process": ("manyhands._pool.process", "ProcessPoolExecutor"),
+}
+KINDS = tuple(_EXECUTORS)
 
 _pools: dict[str, Executor] = {}
 _lock = RLock()
@@ -88,13 +94,9 @@ def is_warm(workers: str) -> bool:
 
 def new_executor(workers: str, max_workers: int | None) -> Executor:
     """Return a new executor of the kind called `workers`."""
-    if workers == "thread":
-        from manyhands._pool.thread import ThreadPoolExecutor
-
-        return ThreadPoolExecutor(max_workers)
-    from manyhands._pool.process import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(max_workers)
+    module, name = _EXECUTORS[workers]
+    executor: Executor = getattr(late.module(module), name)(max_workers)
+    return executor
 
 
 def check_kind(workers: object, kinds: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from manyhands._future.future import Future  # noqa: TC001 - registers the class
 from manyhands._pool.executor import Executor
 from manyhands._pool.portrait import portrait
 from manyhands._task.options import TaskOptions, check_workers
+from manyhands._task.worker_kind import THREAD, WorkerKind
 from manyhands._worker.crew import Crew, crews
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
 
     __module__ = "manyhands"
 
-    _kind: ClassVar[str] = "thread"
+    _kind: ClassVar[WorkerKind] = THREAD
 
     def __init__(
         self,

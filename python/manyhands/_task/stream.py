@@ -114,7 +114,7 @@ def eager_map(
     chunksize = checked_bound("chunksize", chunksize)
     buffersize = checked_bound("buffersize", buffersize)
     feed = Feed(iterables, star)
-    single = chunksize == 1 or (chunksize is None and executor._kind == "thread")
+    single = chunksize == 1 or (chunksize is None and executor._kind.is_cheap)
     submission = Submission(executor, options, fn, feed.star, single, return_exceptions)
     workers = executor._max_workers
     if buffersize is not None:
@@ -192,7 +192,7 @@ def lazy_map(
     chunksize = checked_bound("chunksize", chunksize)
     buffersize = checked_bound("buffersize", buffersize)
     feed = Feed(iterables, False)
-    single = chunksize == 1 or (chunksize is None and executor._kind == "thread")
+    single = chunksize == 1 or (chunksize is None and executor._kind.is_cheap)
     submission = Submission(executor, options, fn, feed.star, single, return_exceptions)
     workers = executor._max_workers
     shown = open_progress(progress, label_of(fn), feed.remaining)

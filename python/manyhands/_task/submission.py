@@ -67,7 +67,7 @@ class Submission(Generic[T]):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
         self.single = single or options.is_per_item()
         self.return_exceptions = return_exceptions
-        self.kind = executor._kind
+        self.kind = executor._kind.name
         self._run = run_metered_chunk if metered else run_chunk
         self._executor = executor
         self._options = options
@@ -79,7 +79,7 @@ class Submission(Generic[T]):
         if not self.single:
             self._options = named(options, fn)
         # One that is pickled for each task would be so for each item.
-        if executor._kind == "process" and not (self.single and is_kept(fn)):
+        if executor._kind.ships_functions and not (self.single and is_kept(fn)):
             self._shipped = _shipped(fn)
             self._is_shipped = self._shipped is not fn
             self._options = named(options, fn)

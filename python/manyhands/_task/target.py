@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from manyhands._future.future import Future
     from manyhands._task.options import TaskOptions
+    from manyhands._task.worker_kind import WorkerKind
 
 __all__ = ["Reserved", "Target"]
 
@@ -36,7 +37,7 @@ class Target(Protocol):
     """An executor, for what makes tasks."""
 
     @property
-    def _kind(self) -> str: ...
+    def _kind(self) -> WorkerKind: ...
 
     _max_workers: int
 

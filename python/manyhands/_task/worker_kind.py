@@ -1,0 +1,31 @@
+"""The kinds of worker, and what tells them apart.
+
+Where code has to know what workers can do, it asks for that and not for the kind: a further kind is
+one row here, one executor, and one line in `manyhands._pool.shared`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["PROCESS", "THREAD", "WorkerKind"]
+
+
+class WorkerKind(NamedTuple):
+    """What a kind of worker is like.
+
+    Attributes:
+        name: what users call it, as in ``workers="thread"``.
+        ships_functions: whether functions and arguments are pickled on their way.
+        is_cheap: whether handing out a task costs so little that items go one by one.
+        ends_tasks: whether a running task can be ended from outside.
+    """
+
+    name: str
+    ships_functions: bool
+    is_cheap: bool
+    ends_tasks: bool
+
+
+THREAD: Final = WorkerKind("thread", ships_functions=False, is_cheap=True, ends_tasks=False)
+PROCESS: Final = WorkerKind("process", ships_functions=True, is_cheap=False, ends_tasks=True)
