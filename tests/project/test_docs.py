@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import manyhands as mh
 from rules import ROOT
 
 PAGES = [
@@ -54,6 +55,11 @@ def test_block(code: str, output: str | None, tmp_path: Path) -> None:
     assert done.stderr == ""
     if output is not None:
         assert done.stdout == output
+
+
+def test_each_public_name_is_in_the_table_of_what_threads_may_share() -> None:
+    table = (ROOT / "docs" / "free-threading.md").read_text(encoding="utf-8").rpartition("## ")[2]
+    assert {*mh.__all__} <= {*re.findall(r"`(\w+)", table)}
 
 
 def pairs() -> Iterator[object]:
