@@ -34,6 +34,7 @@ _FLUSH_LIMIT = 1.0
 
 # What imports `_pickle`, and so comes after the first task where that can do without.
 _CONTEXT = "manyhands._pickle.context"
+_FILTERS = "manyhands._interpreter.warning_filters"
 _PICKLING = "manyhands._pickle.pickling"
 _REMOTE_ERROR = "manyhands._pickle.remote_error"
 # `pickling.loads`, once it has been needed.
@@ -152,7 +153,8 @@ class Hooks:
         self._surroundings = surroundings
         self.fresh_context: Callable[[], Context] = Context
         base = copy_context()
-        if base:
+        # catch_warnings() leaves its variable behind, on Pythons where it has one.
+        if base and not all(map(late.module(_FILTERS).is_their_context, base)):
             context = late.module(_CONTEXT)
             context.use_base(base)
             self.fresh_context = context.fresh_context
