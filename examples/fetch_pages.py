@@ -2,6 +2,7 @@
 
 import threading
 import time
+import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,8 +27,12 @@ class Unreliable(BaseHTTPRequestHandler):
 
 
 def fetch(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=10) as page:
-        return len(page.read())
+    try:
+        with urllib.request.urlopen(url, timeout=10) as page:
+            return len(page.read())
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
 
 
 with ThreadingHTTPServer(("127.0.0.1", 0), Unreliable) as server:

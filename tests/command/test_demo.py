@@ -211,8 +211,9 @@ def test_page_server_ends_with_its_context() -> None:
         pid = server._process.pid
         with urllib.request.urlopen(f"{server.url}/page/1") as answer:
             assert answer.status == 200
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{server.url}/page/x")
+        caught.value.close()
     assert wait_for_end(pid)
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{server.url}/page/1")
