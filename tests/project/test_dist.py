@@ -132,7 +132,7 @@ def test_the_source_archive_builds_without_a_network(sdist: Path, wheel: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_crates_that_need_no_python_can_be_published(tmp_path: Path) -> None:
-    crates = [f"--package=manyhands-{name}" for name in ("os", "sync", "channel", "pool")]
+    crates = [f"--package=manyhands-{name}" for name in ("os", "sync", "channel", "memory", "pool")]
     done = subprocess.run(
         ["cargo", "package", "--locked", "--offline", "--allow-dirty", *crates],
         cwd=ROOT,
