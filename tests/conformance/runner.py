@@ -107,13 +107,19 @@ class Skip:
     tests: str
     reason: str
     since: str | None = None
+    only_from: str | None = None
 
     def applies(self) -> bool:
-        """Whether the interpreter is too old for these tests, or no age is named."""
-        if self.since is None:
-            return True
-        major, minor = self.since.split(".")
-        return sys.version_info < (int(major), int(minor))
+        """Whether the interpreter is too old for these tests, or not older than they are."""
+        if self.since is not None and not is_older_than(self.since):
+            return False
+        return self.only_from is None or not is_older_than(self.only_from)
+
+
+def is_older_than(version: str) -> bool:
+    """Whether the interpreter is older than a version such as "3.14"."""
+    major, minor = version.split(".")
+    return sys.version_info < (int(major), int(minor))
 
 
 def skips_of(kind: str) -> list[Skip]:
