@@ -52,6 +52,7 @@ def program(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_memory_after_many_forks_is_what_it_was() -> None:
     code = """
 locks = [mh.Lock() for _ in range(100)]
@@ -120,6 +121,7 @@ with lock:
     assert program(code) == "done"
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_an_owner_that_dies_after_many_forks() -> None:
     code = """
 import signal, threading
@@ -146,6 +148,7 @@ except mh.OwnerDied:
     assert program(code) == "told"
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_a_queue_and_two_thousand_forks() -> None:
     code = """
 queue = mh.Queue()
@@ -159,6 +162,7 @@ print(queue.empty())
     assert program(code) == "True"
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_a_pipe_and_more_forks_than_it_has_places_for_holders() -> None:
     code = """
 receiver, sender = mh.Pipe(duplex=False)
@@ -174,6 +178,7 @@ except EOFError:
     assert program(code) == "the end"
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_named_locks_and_many_forks() -> None:
     code = """
 lock = mh.Lock(name=f"{os.getpid()} forks")

@@ -396,6 +396,7 @@ def test_resize(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+@pytest.mark.once("who is replaced, and in which slot, is decided in Rust")
 def test_many_workers_over_a_long_life() -> None:
     """There are 510 places for workers in one program's shared memory; they are used again."""
     gate = mh.Event()

@@ -227,6 +227,7 @@ def busy_and_retired(pool: Any, count: int, monkeypatch: pytest.MonkeyPatch, ask
     assert len(pool._started()) == count
 
 
+@pytest.mark.once("a signal of the whole pool, whose workers Rust ends")
 def test_ctrl_c_ends_retired_workers_within_one_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = mh.Queue[float]()
     pool = mh.ProcessPoolExecutor(1, grace=1.0)
