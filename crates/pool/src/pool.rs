@@ -24,7 +24,7 @@ use crate::task::{Arguments, Completions, Function, Options, Token};
 
 /// Why a wait for news returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Roused {
+pub enum WakeReason {
     /// There are completions, or the caller's condition holds.
     News,
     /// The deadline has passed.
@@ -118,7 +118,7 @@ impl<T: Send + 'static> Pool<T> {
         drop(state);
         self.shared.control.work().notify(1);
         if short_of_hands || timed {
-            self.rouse_driver();
+            self.start_or_wake_driver();
         } else if was_at_rest {
             self.look_after_driver();
         }
@@ -140,7 +140,7 @@ impl<T: Send + 'static> Pool<T> {
         let closing = state.openness != Openness::Open;
         drop(state);
         if closing {
-            self.rouse_driver();
+            self.start_or_wake_driver();
         }
     }
 
@@ -184,78 +184,78 @@ impl<T: Send + 'static> Pool<T> {
 
     /// As the leader, waits until there is news, `is_done` holds or the deadline passes.
     ///
-    /// There is one leader at a time: other threads get [`Roused::Led`] at once.
-    pub fn wait_as_leader(&self, is_done: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+    /// There is one leader at a time: other threads get [`WakeReason::Led`] at once.
+    pub fn wait_as_leader(&self, is_done: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
         if self.leads.swap(true, Ordering::Acquire) {
-            return Roused::Led;
+            return WakeReason::Led;
         }
         self.shared.control.lead();
-        let roused = self.wait_leading(&is_done, deadline);
+        let reason = self.wait_leading(&is_done, deadline);
         self.shared.control.leave();
         // pairs with: the swap above (Acquire)
         self.leads.store(false, Ordering::Release);
-        if roused == Roused::TimedOut {
+        if reason == WakeReason::TimedOut {
             self.look_after_driver();
         }
         // What finished while we were leaving was announced to us.
-        if roused != Roused::News && self.has_news() { Roused::News } else { roused }
+        if reason != WakeReason::News && self.has_news() { WakeReason::News } else { reason }
     }
 
-    fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+    fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
         let ready = || self.has_news() || is_done();
-        let Err(spent) = self.spin.look(|| ready().then_some(())) else { return Roused::News };
-        let roused = self.sleep(true, ready, deadline);
-        if matches!(roused, Roused::News | Roused::TimedOut) {
+        let Err(spent) = self.spin.look(|| ready().then_some(())) else { return WakeReason::News };
+        let reason = self.sleep(true, ready, deadline);
+        if matches!(reason, WakeReason::News | WakeReason::TimedOut) {
             spent.end();
         }
-        roused
+        reason
     }
 
-    fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+    fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
         let control = &self.shared.control;
         let event = if leading { control.leader() } else { control.collector() };
         loop {
             let key = event.prepare();
             if ready() {
-                return Roused::News;
+                return WakeReason::News;
             }
             let wait = event.wait(key, deadline);
             if ready() {
-                return Roused::News;
+                return WakeReason::News;
             }
             match wait {
-                Wait::TimedOut => return Roused::TimedOut,
-                Wait::Interrupted => return Roused::Interrupted,
+                Wait::TimedOut => return WakeReason::TimedOut,
+                Wait::Interrupted => return WakeReason::Interrupted,
                 _ => {}
             }
         }
     }
 
     /// As the collector, waits until there is news, the pool has ended or `is_called` holds (see
-    /// [`Pool::call_collector`]), or the deadline passes.
-    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool, deadline: Option<u64>) -> Roused {
+    /// [`Pool::wake_collector`]), or the deadline passes.
+    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
         let ready = || self.has_news() || is_called() || self.has_ended();
-        let mut roused = self.sleep(false, ready, deadline);
-        if roused == Roused::News && self.shared.control.is_leader_expected() {
+        let mut reason = self.sleep(false, ready, deadline);
+        if reason == WakeReason::News && self.shared.control.is_leader_expected() {
             // Whoever submitted the task may be about to wait for it, and have lost its CPU to the worker or to us. It
             // collects for itself, which takes fewer switches between threads.
             std::thread::yield_now();
             if !ready() {
-                roused = self.sleep(false, ready, deadline);
+                reason = self.sleep(false, ready, deadline);
             }
         }
         if self.has_news() {
             self.shared.control.expect_no_leader();
         }
-        match roused {
+        match reason {
             // Not what is left when there are no more news: another thread may have taken it.
-            Roused::News if self.has_ended() && !self.has_news() && !is_called() => Roused::Ended,
-            roused => roused,
+            WakeReason::News if self.has_ended() && !self.has_news() && !is_called() => WakeReason::Ended,
+            reason => reason,
         }
     }
 
     /// Has the collector look whether it is called.
-    pub fn call_collector(&self) {
+    pub fn wake_collector(&self) {
         self.shared.control.collector().notify(1);
     }
 
@@ -266,7 +266,7 @@ impl<T: Send + 'static> Pool<T> {
 
     /// After a thread that does not lead has settled futures: lets the leader look whether its own is
     /// among them.
-    pub fn tell_leader(&self) {
+    pub fn notify_leader(&self) {
         if self.leads.load(Ordering::SeqCst) {
             self.shared.control.leader().notify_all();
         }
@@ -284,7 +284,7 @@ impl<T: Send + 'static> Pool<T> {
         let running = running && worker.is_none_or(process::may_signal);
         let cancelled = self.shared.lock().cancel(token, running, clock::now());
         if !matches!(cancelled, Cancelled::TooLate) {
-            self.rouse_driver();
+            self.start_or_wake_driver();
         }
         cancelled
     }
@@ -305,7 +305,7 @@ impl<T: Send + 'static> Pool<T> {
     /// Has at most this many workers from now on; running tasks are not disturbed.
     pub fn resize(&self, workers: usize) {
         self.shared.lock().settings.workers = workers;
-        self.rouse_driver();
+        self.start_or_wake_driver();
     }
 
     /// What the pool has done and is doing.
@@ -355,7 +355,7 @@ impl<T: Send + 'static> Pool<T> {
     /// Takes no more tasks; the pool ends when those it has are done.
     pub fn close(&self) {
         self.shared.lock().close();
-        self.rouse_driver();
+        self.start_or_wake_driver();
     }
 
     /// Withdraws every task that has not begun; their user data.
@@ -366,14 +366,14 @@ impl<T: Send + 'static> Pool<T> {
     /// See [`State::stop`].
     pub fn stop(&self) -> Vec<T> {
         let user_data = self.shared.lock().stop(clock::now());
-        self.rouse_driver();
+        self.start_or_wake_driver();
         user_data
     }
 
     /// Ends the pool at once, killing its workers; user data of all unfinished tasks.
     pub fn terminate(&self) -> Vec<T> {
         let user_data = self.shared.lock().terminate();
-        self.rouse_driver();
+        self.start_or_wake_driver();
         user_data
     }
 
@@ -432,7 +432,7 @@ impl<T: Send + 'static> Pool<T> {
     }
 
     /// Has the driver look at the state again; starts it if it is not there.
-    pub(crate) fn rouse_driver(&self) {
+    pub(crate) fn start_or_wake_driver(&self) {
         match self.start_driver() {
             Ok(()) => self.wake_driver(),
             Err(error) => self.shared.fall(&format!("cannot start the pool's driver thread: {error}")),

@@ -32,7 +32,7 @@ use self::aftermath::log_callback_error;
 use self::ffi::FutureClass;
 use self::tray::{Board, Tray};
 use crate::interpreter::asked::Waiting;
-use crate::interpreter::parker::{Expect, Parker, Roused};
+use crate::interpreter::parker::{Expect, Parker, WakeReason};
 use crate::interpreter::{ending, imports};
 
 /// Adds the native half of futures to the module.
@@ -135,7 +135,7 @@ pub(crate) trait Source: Send + Sync {
     }
 
     /// Has the thread that leads look whether it has enough.
-    fn tell_leader(&self) {}
+    fn notify_leader(&self) {}
 
     /// Of what kind its workers are.
     fn kind(&self) -> &'static str;
@@ -228,7 +228,7 @@ impl FutureBase {
     /// survives whatever callbacks do: their errors are logged.
     pub(crate) fn complete(future: &Bound<'_, Self>, outcome: Outcome) {
         if let Some(mut aftermath) = Self::finish(future, outcome) {
-            aftermath.call_waiters();
+            aftermath.unpark_waiters();
             Self::conclude(future, aftermath);
         }
     }
@@ -266,7 +266,7 @@ impl FutureBase {
         let Some(mut aftermath) = Self::settle(future, before, State::CancelledAndNotified, None) else {
             return false;
         };
-        aftermath.call_waiters();
+        aftermath.unpark_waiters();
         Self::conclude(future, aftermath);
         true
     }
@@ -294,7 +294,7 @@ impl FutureBase {
         future: &Bound<'_, Self>,
         deadline: Option<Deadline>,
         expect: Expect,
-    ) -> PyResult<Roused> {
+    ) -> PyResult<WakeReason> {
         let (this, py) = (future.get(), future.py());
         let parker = Parker::own();
         parker.reset();
@@ -302,16 +302,16 @@ impl FutureBase {
         {
             let mut cells = this.lock();
             if this.state().is_done() {
-                return Ok(Roused::Called);
+                return Ok(WakeReason::Unparked);
             }
             cells.parked.push(Arc::clone(&parker));
         }
-        let roused = parker.wait(py, deadline, expect);
+        let reason = parker.wait(py, deadline, expect);
         if !this.state().is_done() {
             this.lock().parked.retain(|parked| !Arc::ptr_eq(parked, &parker));
         }
         waiting.end(py)?;
-        roused
+        reason
     }
 
     /// Locks a future in order to change its state: its condition first, if there is one.

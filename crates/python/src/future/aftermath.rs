@@ -20,9 +20,9 @@ pub(crate) struct Aftermath {
 
 impl Aftermath {
     /// Wakes the threads that wait in `result()`.
-    pub(crate) fn call_waiters(&mut self) {
+    pub(crate) fn unpark_waiters(&mut self) {
         for parker in self.parked.drain(..) {
-            parker.call();
+            parker.unpark();
         }
     }
 

@@ -31,7 +31,7 @@ impl FutureBase {
         drop(cells);
         drop(awaited);
         for parker in parked {
-            parker.call();
+            parker.unpark();
         }
         !self.state().is_done()
     }

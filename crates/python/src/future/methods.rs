@@ -179,7 +179,7 @@ impl FutureBase {
         }
         let told = Self::settle(slf, &[State::Cancelled], State::CancelledAndNotified, None);
         if let Some(mut aftermath) = told {
-            aftermath.call_waiters();
+            aftermath.unpark_waiters();
             return Ok(false);
         }
         let (py, state) = (slf.py(), slf.get().state().name());
@@ -236,7 +236,7 @@ impl FutureBase {
         let parked = std::mem::take(&mut cells.parked);
         drop(cells);
         for parker in parked {
-            parker.call();
+            parker.unpark();
         }
         Ok(())
     }
@@ -349,7 +349,7 @@ impl FutureBase {
         const BEFORE: [State; 2] = [State::Pending, State::Running];
         match Self::settle(slf, &BEFORE, State::Finished, Some(ended)) {
             Some(mut aftermath) => {
-                aftermath.call_waiters();
+                aftermath.unpark_waiters();
                 aftermath.run_callbacks(slf)
             }
             None => {
@@ -365,7 +365,7 @@ impl FutureBase {
         let Some(mut aftermath) = Self::settle(slf, &[State::Pending], State::Cancelled, None) else {
             return Ok(slf.get().state().is_cancelled());
         };
-        aftermath.call_waiters();
+        aftermath.unpark_waiters();
         aftermath.run_callbacks(slf)?;
         Ok(true)
     }

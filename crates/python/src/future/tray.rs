@@ -8,7 +8,7 @@ use pyo3::types::PyList;
 
 use super::{FutureBase, Source, State};
 use crate::interpreter::asked::{self, Waiting};
-use crate::interpreter::parker::{Expect, Parker, Roused};
+use crate::interpreter::parker::{Expect, Parker, WakeReason};
 
 /// What the futures hold on to, weakly: a tray that nobody waits at any more is no trouble to them.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Board {
             return None;
         }
         if let Collects::One(source) = &inner.source {
-            source.tell_leader();
+            source.notify_leader();
         }
         inner.waiter.take().map(|(parker, _)| parker)
     }
@@ -113,15 +113,15 @@ impl Tray {
                     if let Collects::One(source) = &inner.source { Some(Arc::clone(source)) } else { None };
                 (enough, source)
             };
-            let roused = match enough {
-                true => Ok(Roused::Called),
+            let reason = match enough {
+                true => Ok(WakeReason::Unparked),
                 false => match self.collect(py, source, count, deadline) {
                     Ok(false) => parker.wait(py, deadline, Expect::Perhaps),
-                    collected => collected.map(|_| Roused::Called),
+                    collected => collected.map(|_| WakeReason::Unparked),
                 },
             };
             waiting.end(py)?;
-            if enough || roused? == Roused::TimedOut {
+            if enough || reason? == WakeReason::TimedOut {
                 let done = {
                     let mut inner = self.board.lock();
                     inner.waiter = None;

@@ -1,9 +1,9 @@
 //! How a thread waits: detached from the interpreter, spinning for a moment where that can help, then asleep.
 //!
 //! This is the only place that waits for another thread of the process. Each thread has one [`Parker`]; whoever it
-//! waits for holds an `Arc` of it and calls it. Calls are hints: the waiter looks again at what it waits for.
+//! waits for holds an `Arc` of it and unparks it. That is a hint: the waiter looks again at what it waits for.
 //!
-//! What does *not* work: a call is not counted, so two calls before a wait wake it once.
+//! What does *not* work: unparks are not counted, so two before a wait wake the thread once.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::interpreter::ending;
 
 /// The thread runs, or spins.
 const AWAKE: u32 = 0;
-/// The thread sleeps, or is about to: whoever calls it must wake it.
+/// The thread sleeps, or is about to: whoever unparks it must wake it.
 const ASLEEP: u32 = 1;
-/// The thread has been called since its last [`Parker::reset`].
-const CALLED: u32 = 2;
+/// The thread has been unparked since its last [`Parker::reset`].
+const UNPARKED: u32 = 2;
 
 /// A signal that arrives between the last look at it and the sleep does not end the sleep; this does.
 const SIGNAL_SLICE: u64 = 500 * MILLISECOND;
@@ -44,9 +44,9 @@ pub(crate) fn count_detachment() {
 
 /// Why [`Parker::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Roused {
-    /// Somebody called, or a signal handler ran: look again.
-    Called,
+pub(crate) enum WakeReason {
+    /// It was unparked, or a signal handler ran: look again.
+    Unparked,
     /// The deadline has passed.
     TimedOut,
 }
@@ -56,8 +56,8 @@ pub(crate) enum Roused {
 /// | state  | set by                        | cleared by            |
 /// |--------|-------------------------------|-----------------------|
 /// | AWAKE  | the thread, in `reset`        |                       |
-/// | ASLEEP | the thread, only from AWAKE   | the caller, the thread|
-/// | CALLED | anyone, from any state        | the thread, in `reset`|
+/// | ASLEEP | the thread, only from AWAKE   | the waker, the thread |
+/// | UNPARKED | anyone, from any state        | the thread, in `reset`|
 #[derive(Debug)]
 pub(crate) struct Parker {
     word: AtomicU32,
@@ -97,26 +97,27 @@ impl Parker {
         OWN.set(Arc::clone(self));
     }
 
-    /// Forgets earlier calls. Look at what you wait for *after* this, then [`wait`](Self::wait).
+    /// Forgets earlier unparking. Look at what you wait for *after* this, then [`wait`](Self::wait).
     pub(crate) fn reset(&self) {
-        // pairs with: call. An exchange, so that what the caller did before its call is seen by the look that follows.
+        // pairs with: unpark. An exchange, so that what the other thread did before unparking is seen by the look that
+        // follows.
         self.word.swap(AWAKE, Ordering::AcqRel);
     }
 
     /// Wakes the thread if it sleeps, or keeps it from falling asleep. Makes no system call unless it sleeps.
-    pub(crate) fn call(&self) {
-        // pairs with: reset, is_called
-        if self.word.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+    pub(crate) fn unpark(&self) {
+        // pairs with: reset, is_unparked
+        if self.word.swap(UNPARKED, Ordering::AcqRel) == ASLEEP {
             manyhands_sync::wake(&self.word, 1);
         }
     }
 
-    /// Whether somebody called since the last reset.
-    pub(crate) fn is_called(&self) -> bool {
-        self.word.load(Ordering::Acquire) == CALLED
+    /// Whether it was unparked since the last reset.
+    pub(crate) fn is_unparked(&self) -> bool {
+        self.word.load(Ordering::Acquire) == UNPARKED
     }
 
-    /// Whether a call now would cost no system call.
+    /// Whether unparking now would cost no system call.
     pub(crate) fn is_awake(&self) -> bool {
         self.word.load(Ordering::Relaxed) != ASLEEP
     }
@@ -126,7 +127,7 @@ impl Parker {
         self.is_awake() && self.cpu.load(Ordering::Relaxed) == procfs::current_cpu()
     }
 
-    /// Waits, detached, until called or until `deadline`; runs Python's signal handlers when signals arrive.
+    /// Waits, detached, until unparked or until `deadline`; runs Python's signal handlers when signals arrive.
     ///
     /// # Errors
     /// What a signal handler raised, KeyboardInterrupt for one.
@@ -135,50 +136,50 @@ impl Parker {
         py: Python<'_>,
         deadline: Option<Deadline>,
         expect: Expect,
-    ) -> PyResult<Roused> {
+    ) -> PyResult<WakeReason> {
         let slice = clock::now() + SIGNAL_SLICE;
         let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-        let called = py.detach(|| {
+        let unparked = py.detach(|| {
             count_detachment();
             self.wait_detached(Some(until), expect)
         });
-        if called {
-            return Ok(Roused::Called);
+        if unparked {
+            return Ok(WakeReason::Unparked);
         }
         py.check_signals()?;
         match deadline {
-            Some(deadline) if clock::now() >= deadline => Ok(Roused::TimedOut),
-            _ => Ok(Roused::Called),
+            Some(deadline) if clock::now() >= deadline => Ok(WakeReason::TimedOut),
+            _ => Ok(WakeReason::Unparked),
         }
     }
 
-    /// Waits until called; false when the deadline passed, or a signal arrived, first.
+    /// Waits until unparked; false when the deadline passed, or a signal arrived, first.
     pub(crate) fn wait_detached(&self, deadline: Option<Deadline>, expect: Expect) -> bool {
         let spent = match expect {
             Expect::Nothing => None,
             _ => {
                 self.cpu.store(procfs::current_cpu(), Ordering::Relaxed);
-                match self.spin.look(|| self.is_called().then_some(())) {
+                match self.spin.look(|| self.is_unparked().then_some(())) {
                     Ok(()) => return true,
                     Err(spent) => Some(spent),
                 }
             }
         };
-        // pairs with: call (AcqRel): what was written before a call is seen after it
+        // pairs with: unpark (AcqRel): what was written before unparking is seen after it
         if self.word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return true;
         }
         loop {
-            let roused = park::wait(&self.word, ASLEEP, deadline);
-            if self.is_called() {
+            let reason = park::wait(&self.word, ASLEEP, deadline);
+            if self.is_unparked() {
                 spent.inspect(|spent| spent.end());
                 return true;
             }
-            if roused == park::Wait::TimedOut {
+            if reason == park::Wait::TimedOut {
                 spent.inspect(|spent| spent.end());
             }
-            if matches!(roused, park::Wait::TimedOut | park::Wait::Interrupted) {
-                // Back to AWAKE, unless a call came in at the last moment. pairs with: call (AcqRel)
+            if matches!(reason, park::Wait::TimedOut | park::Wait::Interrupted) {
+                // Back to AWAKE, unless it was unparked at the last moment. pairs with: unpark (AcqRel)
                 return self
                     .word
                     .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire)

@@ -31,7 +31,7 @@ use self::task::{Options, Task};
 use crate::future::{FutureBase, Source};
 use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::imports;
-use crate::interpreter::parker::{Expect, Parker, Roused};
+use crate::interpreter::parker::{Expect, Parker, WakeReason};
 
 /// Adds what thread pools need to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -122,9 +122,9 @@ fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
     loop {
         parker.reset();
         let waiting = Waiting::begin(py)?;
-        let roused = parker.wait(py, deadline, Expect::Nothing);
+        let reason = parker.wait(py, deadline, Expect::Nothing);
         waiting.end(py)?;
-        if roused? == Roused::TimedOut {
+        if reason? == WakeReason::TimedOut {
             return Ok(());
         }
     }

@@ -71,7 +71,7 @@ pub(crate) fn set(deadline: Deadline, alarm: Box<dyn Alarm>) -> PyResult<Key> {
     table.alarms.insert(key, alarm);
     watch.shared.first.store(first(&table.alarms), Ordering::SeqCst);
     if deadline < watch.shared.sleeps_until.load(Ordering::SeqCst) {
-        watch.shared.parker.call();
+        watch.shared.parker.unpark();
     }
     Ok(key)
 }
@@ -94,7 +94,7 @@ pub(crate) fn stop(py: Python<'_>) {
     let Some(watch) = watch else { return };
     // pairs with: the thread's looks at `stop` (Acquire)
     watch.shared.stop.store(true, Ordering::Release);
-    watch.shared.parker.call();
+    watch.shared.parker.unpark();
     // Detached: the thread may be waiting for the interpreter. That it panicked has been said already.
     _ = py.detach(|| watch.thread.join());
 }

@@ -79,30 +79,30 @@ pub(crate) struct Inner {
 
 /// What has to be done, once the lock is free, so that the backlog gets done.
 #[must_use]
-pub(crate) enum Summons {
+pub(crate) enum WakeDecision {
     Nobody,
-    Call(Arc<Worker>),
+    Unpark(Arc<Worker>),
     Start(Arc<Worker>),
 }
 
 impl Inner {
     /// Finds somebody for what is in the backlog.
-    pub(crate) fn summon(&mut self, pool: &Arc<Pool>) -> Summons {
+    pub(crate) fn decide_wake(&mut self, pool: &Arc<Pool>) -> WakeDecision {
         let waiting = self.backlog.len();
         let ready = self.idle.len() + self.coming;
         if waiting > ready && self.workers.len() < self.limit + self.blocked {
-            return self.hire(pool);
+            return self.add_worker(pool);
         }
         // One at a time: whoever comes calls the next if there is still work.
         if waiting == 0 || self.coming > 0 {
-            return Summons::Nobody;
+            return WakeDecision::Nobody;
         }
         match self.idle.pop() {
             Some(worker) => {
                 self.coming += 1;
-                Summons::Call(worker)
+                WakeDecision::Unpark(worker)
             }
-            None => Summons::Nobody,
+            None => WakeDecision::Nobody,
         }
     }
 
@@ -114,12 +114,12 @@ impl Inner {
     }
 
     /// Takes on one more worker, in the place with the smallest number that is free.
-    pub(crate) fn hire(&mut self, pool: &Arc<Pool>) -> Summons {
+    pub(crate) fn add_worker(&mut self, pool: &Arc<Pool>) -> WakeDecision {
         let number = (0..).find(|number| self.workers.iter().all(|worker| worker.number != *number));
         let worker = Arc::new(Worker::new(Arc::clone(pool), number.unwrap_or_default(), self.epoch));
         self.workers.push(Arc::clone(&worker));
         self.coming += 1;
-        Summons::Start(worker)
+        WakeDecision::Start(worker)
     }
 
     pub(crate) fn new_token(&mut self) -> u64 {
@@ -201,9 +201,9 @@ impl Pool {
     ) -> PyResult<()> {
         self.kick.store(parker::detachments(), Ordering::Relaxed);
         self.kick_cpu.store(procfs::current_cpu(), Ordering::Relaxed);
-        let summons = inner.summon(self);
+        let decision = inner.decide_wake(self);
         drop(inner);
-        let Err(error) = self.obey(py, summons) else { return Ok(()) };
+        let Err(error) = self.carry_out(py, decision) else { return Ok(()) };
         let mut inner = self.lock();
         if is_of_a_start(py, &error) && !inner.workers.is_empty() {
             return Ok(());
@@ -214,15 +214,15 @@ impl Pool {
         Err(error)
     }
 
-    pub(crate) fn obey(&self, py: Python<'_>, summons: Summons) -> PyResult<()> {
-        match summons {
-            Summons::Nobody => Ok(()),
-            Summons::Call(worker) => {
+    pub(crate) fn carry_out(&self, py: Python<'_>, decision: WakeDecision) -> PyResult<()> {
+        match decision {
+            WakeDecision::Nobody => Ok(()),
+            WakeDecision::Unpark(worker) => {
                 self.is_in_our_way.store(worker.parker().is_in_our_way(), Ordering::Relaxed);
-                worker.call();
+                worker.unpark();
                 Ok(())
             }
-            Summons::Start(worker) => {
+            WakeDecision::Start(worker) => {
                 self.is_in_our_way.store(false, Ordering::Relaxed);
                 self.start(py, &worker).inspect_err(|_| {
                     let mut inner = self.lock();
@@ -253,23 +253,23 @@ impl Pool {
     /// Starts or calls whoever is needed after more workers have become allowed.
     pub(crate) fn summon_all(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         loop {
-            let summons = self.lock().summon(self);
-            match summons {
-                Summons::Start(_) => self.obey(py, summons)?,
-                _ => return self.obey(py, summons),
+            let decision = self.lock().decide_wake(self);
+            match decision {
+                WakeDecision::Start(_) => self.carry_out(py, decision)?,
+                _ => return self.carry_out(py, decision),
             }
         }
     }
 
     /// The next task for `worker`, which waits for one if need be; `None` when the worker must leave.
     ///
-    /// `uncalled` are waiters whose futures this worker has completed. They need the interpreter: they are called when
+    /// `to_unpark` are waiters whose futures this worker has completed. They need the interpreter: they are called when
     /// this worker releases it, or before it begins another task.
     pub(crate) fn next(
         self: &Arc<Self>,
         py: Python<'_>,
         worker: &Arc<Worker>,
-        uncalled: &mut Vec<Arc<Parker>>,
+        to_unpark: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
         let mut comes = worker.arrive();
         // Known once the worker is idle; the inner `None` is "forever".
@@ -284,17 +284,17 @@ impl Pool {
             }
             if inner.workers.len() > inner.limit + inner.blocked {
                 inner.strike(worker);
-                let summons = inner.summon(self);
+                let decision = inner.decide_wake(self);
                 drop(inner);
-                _ = self.obey(py, summons);
+                _ = self.carry_out(py, decision);
                 return None;
             }
             if let Some(task) = inner.backlog.pop() {
-                let summons = inner.summon(self);
+                let decision = inner.decide_wake(self);
                 drop(inner);
                 // No thread for it now: the task stays in the backlog, where this worker finds it.
-                _ = self.obey(py, summons);
-                call_all(uncalled);
+                _ = self.carry_out(py, decision);
+                unpark_all(to_unpark);
                 return Some(task);
             }
             let out_of_time = idle_until.flatten().is_some_and(|until| clock::now() >= until);
@@ -310,8 +310,8 @@ impl Pool {
             let idle_until = idle_until.filter(|_| !stays);
             py.detach(|| {
                 parker::count_detachment();
-                let in_our_way = uncalled.iter().any(|waiter| waiter.is_in_our_way());
-                call_all(uncalled);
+                let in_our_way = to_unpark.iter().any(|waiter| waiter.is_in_our_way());
+                unpark_all(to_unpark);
                 let expect = if spin && !in_our_way { Expect::Perhaps } else { Expect::Nothing };
                 if worker.parker().wait_detached(idle_until, expect) {
                     self.await_kick();
@@ -377,7 +377,7 @@ impl Pool {
         let idle = std::mem::take(&mut inner.idle);
         inner.coming += idle.len();
         for worker in idle {
-            worker.call();
+            worker.unpark();
         }
     }
 
@@ -431,9 +431,9 @@ impl Pool {
     }
 }
 
-fn call_all(uncalled: &mut Vec<Arc<Parker>>) {
-    for parker in uncalled.drain(..) {
-        parker.call();
+fn unpark_all(to_unpark: &mut Vec<Arc<Parker>>) {
+    for parker in to_unpark.drain(..) {
+        parker.unpark();
     }
 }
 
@@ -455,9 +455,9 @@ impl Source for Pool {
         if deadline.is_none() && worker.seat.depth() < DEEPEST_HELP {
             let awaited = self.lock().backlog.take(token);
             if let Some(task) = awaited {
-                let mut uncalled = Vec::new();
-                worker.execute(future.py(), task, &mut uncalled);
-                call_all(&mut uncalled);
+                let mut to_unpark = Vec::new();
+                worker.execute(future.py(), task, &mut to_unpark);
+                unpark_all(&mut to_unpark);
                 return Ok(());
             }
         }

@@ -120,7 +120,7 @@ impl Seat {
             return Some(CancelAnswer::Refused);
         }
         drop(frames);
-        self.parker.call();
+        self.parker.unpark();
         Some(CancelAnswer::Ending)
     }
 
@@ -132,7 +132,7 @@ impl Seat {
         }
         self.asked.store(!frames.is_empty(), Ordering::Relaxed);
         drop(frames);
-        self.parker.call();
+        self.parker.unpark();
     }
 
     /// Asks the task `token` to stop because its time is up: what it returns no longer counts.
@@ -145,7 +145,7 @@ impl Seat {
         frame.overdue = true;
         self.asked.store(true, Ordering::Relaxed);
         drop(frames);
-        self.parker.call();
+        self.parker.unpark();
         true
     }
 

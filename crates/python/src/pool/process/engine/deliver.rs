@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use manyhands_os::clock::{self, Deadline};
 use manyhands_os::park;
-use manyhands_pool::pool::Roused;
+use manyhands_pool::pool::WakeReason;
 use manyhands_pool::slots::{Encoding, Head, flag};
 use manyhands_pool::task::{Completions, Finished, Outcome, Output, Stream};
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PyRuntimeError, PyTimeoutError};
@@ -48,14 +48,14 @@ impl Core {
             completions.clear();
         }
         if delivered {
-            self.pool.tell_leader();
+            self.pool.notify_leader();
             if !self.has_served.load(Ordering::Relaxed) {
                 self.has_served.store(true, Ordering::Relaxed);
-                self.pool.call_collector();
+                self.pool.wake_collector();
             }
         }
         if self.has_callbacks.load(Ordering::Relaxed) {
-            self.pool.call_collector();
+            self.pool.wake_collector();
         }
     }
 
@@ -69,13 +69,13 @@ impl Core {
                 served || self.has_callbacks.load(Ordering::Relaxed)
             };
             let deadline = if let Readiness::Due(time) = readiness { Some(time) } else { None };
-            let roused = py.detach(|| self.pool.wait_as_collector(called, deadline));
+            let reason = py.detach(|| self.pool.wait_as_collector(called, deadline));
             self.deliver(py);
             readiness = match readiness {
                 Readiness::ToCome if self.has_served.load(Ordering::Relaxed) => {
                     Readiness::Due(clock::now() + QUIET)
                 }
-                Readiness::Due(_) if roused == Roused::TimedOut => {
+                Readiness::Due(_) if reason == WakeReason::TimedOut => {
                     get_ready(py);
                     Readiness::Ready
                 }
@@ -85,7 +85,7 @@ impl Core {
                 FutureBase::conclude(future.bind(py), aftermath);
             }
             free_what_others_dropped(py);
-            if roused == Roused::Ended {
+            if reason == WakeReason::Ended {
                 return;
             }
         }
@@ -137,7 +137,7 @@ impl Core {
     fn finish(&self, py: Python<'_>, user_data: &UserData, outcome: future::Outcome) {
         let future = user_data.future.bind(py);
         let Some(mut aftermath) = FutureBase::finish(future, outcome) else { return };
-        aftermath.call_waiters();
+        aftermath.unpark_waiters();
         if aftermath.has_callbacks() {
             let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
             callbacks.push((user_data.future.clone_ref(py), aftermath));

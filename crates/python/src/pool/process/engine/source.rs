@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use manyhands_os::clock::{self, Deadline, MILLISECOND};
-use manyhands_pool::pool::Roused;
+use manyhands_pool::pool::WakeReason;
 use manyhands_pool::state::Cancelled;
 use manyhands_pool::task::Token;
 use pyo3::prelude::*;
@@ -45,9 +45,9 @@ impl Source for Link {
         self.0.upgrade().map_or(Ok(false), |core| core.lead(py, is_enough, deadline))
     }
 
-    fn tell_leader(&self) {
+    fn notify_leader(&self) {
         if let Some(core) = self.0.upgrade() {
-            core.tell_leader();
+            core.notify_leader();
         }
     }
 
@@ -93,16 +93,16 @@ impl Source for Core {
         ending::outlast();
         let until = Some(within_slice(deadline));
         match py.detach(|| self.pool.wait_as_leader(is_enough, until)) {
-            Roused::News => self.deliver(py),
-            Roused::Led => return Ok(false),
-            Roused::TimedOut | Roused::Interrupted | Roused::Ended => py.check_signals()?,
+            WakeReason::News => self.deliver(py),
+            WakeReason::Led => return Ok(false),
+            WakeReason::TimedOut | WakeReason::Interrupted | WakeReason::Ended => py.check_signals()?,
         }
         Ok(true)
     }
 
-    fn tell_leader(&self) {
+    fn notify_leader(&self) {
         if !self.is_copy() {
-            self.pool.tell_leader();
+            self.pool.notify_leader();
         }
     }
 

@@ -102,9 +102,9 @@ impl Pool {
     pub(crate) fn stay(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let mut inner = self.lock();
         if inner.workers.is_empty() && inner.closing && !inner.expected.is_empty() {
-            let summons = inner.hire(self);
+            let decision = inner.add_worker(self);
             drop(inner);
-            return match self.obey(py, summons) {
+            return match self.carry_out(py, decision) {
                 // For want of something: it will be tried again when the task is there.
                 Err(error) if is_of_a_start(py, &error) => Ok(()),
                 done => done,

@@ -103,7 +103,7 @@ impl Worker {
     pub(crate) fn send_away(&self) {
         // It looks after it was called. pairs with: is_sent_away
         self.sent_away.store(true, Ordering::Release);
-        self.call();
+        self.unpark();
     }
 
     pub(crate) fn is_sent_away(&self) -> bool {
@@ -114,8 +114,8 @@ impl Worker {
         &self.seat.parker
     }
 
-    pub(crate) fn call(&self) {
-        self.parker().call();
+    pub(crate) fn unpark(&self) {
+        self.parker().unpark();
     }
 
     /// Lies down among the idle workers; whether to spin before falling asleep. One at a time does, and stays on top,
@@ -134,20 +134,20 @@ impl Worker {
         self.seat.parker.adopt();
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let outside = asked::run_as(Some(Arc::clone(self) as Arc<dyn asked::Worker>));
-        let mut uncalled = Vec::new();
-        while let Some(task) = self.pool.next(py, self, &mut uncalled) {
-            self.execute(py, task, &mut uncalled);
+        let mut to_unpark = Vec::new();
+        while let Some(task) = self.pool.next(py, self, &mut to_unpark) {
+            self.execute(py, task, &mut to_unpark);
             free_what_others_dropped(py);
         }
-        for parker in uncalled {
-            parker.call();
+        for parker in to_unpark {
+            parker.unpark();
         }
         asked::run_as(outside);
         CURRENT.set(before);
     }
 
-    /// Runs one task, all its attempts. Waiters that nothing stands in the way of go to `uncalled`.
-    pub(crate) fn execute(self: &Arc<Self>, py: Python<'_>, task: Task, uncalled: &mut Vec<Arc<Parker>>) {
+    /// Runs one task, all its attempts. Waiters that nothing stands in the way of go to `to_unpark`.
+    pub(crate) fn execute(self: &Arc<Self>, py: Python<'_>, task: Task, to_unpark: &mut Vec<Arc<Parker>>) {
         let mut task = task;
         // First: from when its future says that it runs, it can be asked to stop.
         self.seat.begin(&task, py);
@@ -188,10 +188,10 @@ impl Worker {
             return;
         };
         if aftermath.has_callbacks() {
-            aftermath.call_waiters();
+            aftermath.unpark_waiters();
             FutureBase::conclude(&future, aftermath);
         } else {
-            uncalled.append(&mut aftermath.take_waiters());
+            to_unpark.append(&mut aftermath.take_waiters());
         }
     }
 
