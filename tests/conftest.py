@@ -183,8 +183,8 @@ def is_lent_a_pool(request: pytest.FixtureRequest) -> bool:
     )
 
 
-async def knocked_for() -> None:
-    """Has this process knock at a door, for which it keeps a socket."""
+async def woken_once() -> None:
+    """Have this process send a wake-up, for which it keeps a socket."""
     import manyhands
 
     event = manyhands.Event()
@@ -203,7 +203,7 @@ def warm_up() -> None:
             with getattr(manyhands, name)(max_workers=1) as executor:
                 executor.options(timeout=30).submit(int, "3").result(timeout=30)
     with contextlib.suppress(Exception):
-        asyncio.run(knocked_for())
+        asyncio.run(woken_once())
     # The stdlib's servants, and the pipes to them.
     multiprocessing.resource_tracker.ensure_running()
     multiprocessing.forkserver.ensure_running()

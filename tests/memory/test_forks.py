@@ -233,7 +233,7 @@ def test_a_forking_server(tmp_path: Path) -> None:
 def test_a_child_that_unwinds_takes_no_coroutine_off_the_list() -> None:
     code = """
 import asyncio
-from manyhands._sync.door import _doors
+from manyhands._sync.door import _loop_sockets
 
 async def main():
     condition, event, barrier = mh.Condition(), mh.Event(), mh.Barrier(2)
@@ -247,14 +247,14 @@ async def main():
     while not (condition.statistics()["waiting"] and event.statistics()["waiting"]):
         await asyncio.sleep(0.001)
     loop = asyncio.get_running_loop()
-    door = _doors[loop].door.fileno()
+    socket = _loop_sockets[loop].socket.fileno()
     pid = os.fork()
     if pid == 0:
         # All tasks of the loop are cancelled, also those that the parent waits in.
         raise SystemExit
     ended(pid)
     with open(f"/proc/self/fdinfo/{loop._selector.fileno()}") as watched:
-        print(f"tfd: {door:8} " in watched.read(), end=" ")
+        print(f"tfd: {socket:8} " in watched.read(), end=" ")
     assert barrier.n_waiting == 1
     await barrier.async_wait()
     event.set()

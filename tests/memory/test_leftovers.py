@@ -96,9 +96,9 @@ def segments(name: str) -> list[str]:
 
 def sockets_of(pids: list[int]) -> list[str]:
     """Addresses of ours that are in use in the name of one of these processes."""
-    doors = re.findall(r"@(manyhands:door:([0-9a-f]+):\w+)", Path("/proc/net/unix").read_text())
+    sockets = re.findall(r"@(manyhands:wake:([0-9a-f]+):\w+)", Path("/proc/net/unix").read_text())
     # The number of a process is the low end of what tells it from all others.
-    return [address for address, who in doors if int(who, 16) & ((1 << PID_BITS) - 1) in pids]
+    return [address for address, who in sockets if int(who, 16) & ((1 << PID_BITS) - 1) in pids]
 
 
 def files() -> set[str]:

@@ -288,8 +288,8 @@ def test_two_loops_wait_for_one_lock() -> None:
     assert sorted(order) == [0, 1]
 
 
-def test_a_loop_that_is_closed_without_shutdown_leaves_no_door() -> None:
-    def doors() -> int:
+def test_a_loop_that_is_closed_without_shutdown_leaves_no_socket() -> None:
+    def sockets() -> int:
         links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return sum(str(link.readlink()).startswith("socket:") for link in links)
 
@@ -299,10 +299,10 @@ def test_a_loop_that_is_closed_without_shutdown_leaves_no_door() -> None:
         loop.close()
 
     wait()
-    before = doors()
+    before = sockets()
     for _ in range(20):
         wait()
-    assert doors() <= before + 1
+    assert sockets() <= before + 1
     run(mh.Event().async_wait(0.001))
 
 

@@ -18,7 +18,7 @@
 //! | [`finding`] | what is found out once for the whole process | |
 //! | [`ending`] | threads that sleep rather than be ended from within | `pthread_exit` |
 //! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
-//! | [`socket`] | packets with descriptors between two processes; pipes; doors to knock at | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
+//! | [`socket`] | packets with descriptors between two processes; pipes; sockets to wake others by | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
 //! | [`procfs`] | what a process uses and what the machine has | `/proc`, cgroup files, `sched_getaffinity` |
 //! | [`terminal`] | how large the terminal behind a stream is, and its keys | `ioctl(TIOCGWINSZ)`, `tcsetattr`, `poll` |
 //!

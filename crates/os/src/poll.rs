@@ -14,11 +14,11 @@ use crate::clock::{Deadline, to_timespec, until};
 /// ```
 /// use manyhands_os::poll::EventFd;
 ///
-/// let bell = EventFd::new()?;
-/// bell.signal()?;
-/// bell.signal()?;
-/// assert_eq!(bell.drain(), 2);
-/// assert_eq!(bell.drain(), 0);
+/// let waker = EventFd::new()?;
+/// waker.signal()?;
+/// waker.signal()?;
+/// assert_eq!(waker.drain(), 2);
+/// assert_eq!(waker.drain(), 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
@@ -128,9 +128,9 @@ pub enum Interest {
 /// ```
 /// use manyhands_os::poll::{EventFd, Interest, Poller};
 ///
-/// let (poller, bell) = (Poller::new()?, EventFd::new()?);
-/// poller.add(&bell, 7, Interest::Readable)?;
-/// bell.signal()?;
+/// let (poller, waker) = (Poller::new()?, EventFd::new()?);
+/// poller.add(&waker, 7, Interest::Readable)?;
+/// waker.signal()?;
 /// let events = poller.wait(None)?;
 /// assert_eq!(events[0].0, 7);
 /// assert!(events[0].1.readable);
@@ -261,29 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_whose_number_is_a_file_of_the_program_leaves_that_alone() {
-        let mut bell = EventFd::new().expect("a bell");
+    fn a_waker_whose_number_is_a_file_of_the_program_leaves_that_alone() {
+        let mut waker = EventFd::new().expect("a waker");
         let (reader, writer) = crate::socket::pipe().expect("a pipe");
-        rustix::io::dup2(&writer, bell.fd.as_mut().expect("there")).expect("replaced");
-        let number = bell.as_fd().as_raw_fd();
-        assert!(!bell.is_open());
-        assert!(bell.signal().is_err());
-        assert_eq!(bell.drain(), 0);
-        drop(bell);
+        rustix::io::dup2(&writer, waker.fd.as_mut().expect("there")).expect("replaced");
+        let number = waker.as_fd().as_raw_fd();
+        assert!(!waker.is_open());
+        assert!(waker.signal().is_err());
+        assert_eq!(waker.drain(), 0);
+        drop(waker);
         assert_eq!(rustix::io::ioctl_fionread(&reader).expect("a pipe"), 0, "something was written");
         let file = std::fs::read_link(format!("/proc/self/fd/{number}")).expect("still open");
         assert!(file.to_string_lossy().starts_with("pipe:"), "{file:?}");
     }
 
     #[test]
-    fn a_bell_rung_by_a_thread_wakes() {
-        let (poller, bell) = (Poller::new().expect("a poller"), EventFd::new().expect("a bell"));
-        poller.add(&bell, 9, Interest::Readable).expect("added");
+    fn a_waker_signalled_by_a_thread_wakes() {
+        let (poller, waker) = (Poller::new().expect("a poller"), EventFd::new().expect("a waker"));
+        poller.add(&waker, 9, Interest::Readable).expect("added");
         std::thread::scope(|scope| {
-            scope.spawn(|| bell.signal().unwrap());
+            scope.spawn(|| waker.signal().unwrap());
             while poller.wait(None).expect("waited").is_empty() {}
         });
-        assert_eq!(bell.drain(), 1);
+        assert_eq!(waker.drain(), 1);
         assert_eq!(poller.wait(Some(clock::now())).expect("waited"), []);
     }
 }

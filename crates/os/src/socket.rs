@@ -11,9 +11,9 @@ use rustix::net::{
 };
 use rustix::pipe::PipeFlags;
 
-mod door;
+mod wake_socket;
 
-pub use door::{Door, MANY, knock};
+pub use wake_socket::{MANY, WakeSocket, wake};
 
 /// The most descriptors that one packet can carry here. The kernel allows more; nobody here needs them.
 pub const MAX_FDS: usize = 8;

@@ -16,7 +16,7 @@ use manyhands_os::process::{self, Pidfd, Spawn};
 use manyhands_os::{clock, park, socket};
 
 use crate::control::SeatRecord;
-use crate::shared::{BELL, CONTROL, DESCRIPTORS_CLOSED, Shared};
+use crate::shared::{CONTROL, DESCRIPTORS_CLOSED, Shared, WAKER};
 use crate::state::plan::Action;
 use crate::state::seat::Life;
 use crate::zygote::{self, News};
@@ -126,7 +126,7 @@ impl<T: Send + 'static> Driver<T> {
                 self.attend(key);
             }
         }
-        let _ = poller.remove(&self.shared.bell);
+        let _ = poller.remove(&self.shared.waker);
         self.shared.launch.descriptors().clear();
         self.shared.ended();
     }
@@ -278,8 +278,8 @@ impl<T: Send + 'static> Driver<T> {
 
     fn attend(&mut self, key: u64) {
         match key {
-            BELL => {
-                self.shared.bell.drain();
+            WAKER => {
+                self.shared.waker.drain();
             }
             CONTROL => self.read_zygote(),
             pipe => {

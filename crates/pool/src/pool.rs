@@ -16,7 +16,7 @@ use crate::control::Control;
 use crate::driver::Driver;
 use crate::launch::Launch;
 use crate::output_pipes::OutputPipes;
-use crate::shared::{BELL, DESCRIPTORS_CLOSED, FIRST_OUTPUT_PIPE, Shared};
+use crate::shared::{DESCRIPTORS_CLOSED, FIRST_OUTPUT_PIPE, Shared, WAKER};
 use crate::state::seat::CompletionRings;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
@@ -64,14 +64,14 @@ impl<T: Send + 'static> Pool<T> {
             Arc::clone(&has_completions),
             settings,
         );
-        let (bell, poller) = (EventFd::new()?, Poller::new()?);
-        poller.add(&bell, BELL, Interest::Readable)?;
+        let (waker, poller) = (EventFd::new()?, Poller::new()?);
+        poller.add(&waker, WAKER, Interest::Readable)?;
         let shared = Shared {
             ground,
             control,
             _control_block: block,
             launch,
-            bell,
+            waker,
             poller,
             state: Mutex::new(state),
             output_pipes: Mutex::new(OutputPipes::new(FIRST_OUTPUT_PIPE)),
@@ -441,7 +441,7 @@ impl<T: Send + 'static> Pool<T> {
 
     /// Has the driver look at the state again, if it is there.
     pub(crate) fn wake_driver(&self) {
-        if self.shared.bell.signal().is_err() {
+        if self.shared.waker.signal().is_err() {
             self.leave_driver();
         }
     }
@@ -449,7 +449,7 @@ impl<T: Send + 'static> Pool<T> {
     /// Fails the pool if its driver sleeps for good, which it cannot tell itself. Said when a task comes after a rest, and
     /// from time to time while somebody waits for one.
     pub(crate) fn look_after_driver(&self) {
-        if !self.shared.bell.is_open() {
+        if !self.shared.waker.is_open() {
             self.leave_driver();
         }
     }

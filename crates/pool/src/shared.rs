@@ -15,8 +15,8 @@ use crate::state::State;
 use crate::state::seat::CompletionRings;
 use crate::task::{Output, Stream};
 
-/// Key of the bell.
-pub(crate) const BELL: u64 = 0;
+/// Key of the waker.
+pub(crate) const WAKER: u64 = 0;
 pub(crate) const CONTROL: u64 = 1;
 /// Keys from here on belong to [`crate::output_pipes::OutputPipes`].
 pub(crate) const FIRST_OUTPUT_PIPE: u64 = 2;
@@ -31,7 +31,7 @@ pub(crate) struct Shared<T> {
     pub(crate) control: Control,
     pub(crate) _control_block: Block,
     pub(crate) launch: Launch,
-    pub(crate) bell: EventFd,
+    pub(crate) waker: EventFd,
     pub(crate) poller: Poller,
     pub(crate) state: Mutex<State<T>>,
     pub(crate) output_pipes: Mutex<OutputPipes>,

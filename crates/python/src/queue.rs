@@ -4,14 +4,13 @@
 //! - [`open`]: one item in, one item out; [`batch`]: many at once; [`waiters`]: how coroutines wait;
 //! - [`queue_base`]: the class of Python, for all kinds of queue;
 //! - [`quick`]: `put` and `get` of numbers where nobody waits;
-//! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds; [`bell`]: `fileno`;
+//! - [`connection_base`]: the ends of pipes; [`end`]: which of them this process holds; [`readiness_fd`]: `fileno`;
 //! - [`errors`]: what goes wrong, as Python says it.
 //!
 //! Whatever is likely to succeed is tried with the interpreter held, since it takes less time than releasing it;
 //! everything that waits, or copies much, lets go first.
 
 mod batch;
-mod bell;
 mod connection_base;
 mod end;
 mod errors;
@@ -19,6 +18,7 @@ mod message;
 mod open;
 mod queue_base;
 mod quick;
+mod readiness_fd;
 
 use pyo3::prelude::*;
 

@@ -1,12 +1,11 @@
 //! Locks, semaphores, events, conditions and barriers as Python sees them.
 //!
-//! - [`waiting`]: what a thread of Python does while it waits; [`door`]: how an event loop waits;
+//! - [`waiting`]: what a thread of Python does while it waits; [`wake_socket`]: how an event loop waits;
 //! - [`timeout`]: what `acquire` and `wait` are called with; [`quick`]: when nobody has to wait;
 //! - the others: one class each, over the primitive of the same name in `manyhands-sync`.
 
 mod barrier;
 mod condition;
-pub(crate) mod door;
 mod event;
 mod lock;
 mod owned;
@@ -15,6 +14,7 @@ mod rlock;
 mod semaphore;
 pub(crate) mod timeout;
 pub(crate) mod waiting;
+pub(crate) mod wake_socket;
 
 use manyhands_sync::SpinPolicy;
 use pyo3::prelude::*;
@@ -36,7 +36,7 @@ pub(crate) fn spin_policy() -> SpinPolicy {
 /// Adds the primitives to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settle, module)?)?;
-    door::register(module)?;
+    wake_socket::register(module)?;
     lock::register(module)?;
     rlock::register(module)?;
     semaphore::register(module)?;

@@ -95,7 +95,7 @@ enum WaiterSlot {
     Unlisted(u64),
 }
 
-/// A waiter at a door, from [`Condition::enlist_async`].
+/// A waiter with a wake socket, from [`Condition::enlist_async`].
 #[derive(Debug)]
 pub struct AsyncEnlisted {
     ticket: AsyncTicket,
@@ -134,16 +134,16 @@ impl Condition {
         Enlisted { condition: self, slot: Some(slot) }
     }
 
-    /// As [`enlist`](Self::enlist), for a waiter that is knocked for at this process's door `door`. `None` when the table
-    /// of waiters is full.
+    /// As [`enlist`](Self::enlist), for a waiter that is woken at this process's wake socket `socket`. `None` when the
+    /// table of waiters is full.
     #[must_use]
-    pub fn enlist_async(&self, door: u32) -> Option<AsyncEnlisted> {
-        let ticket = self.site.enlist_async(self.events(), WaitKind::Condition, self.key, door)?;
+    pub fn enlist_async(&self, socket: u32) -> Option<AsyncEnlisted> {
+        let ticket = self.site.enlist_async(self.events(), WaitKind::Condition, self.key, socket)?;
         Some(AsyncEnlisted { ticket })
     }
 
-    /// Ends the wait of one at a door; returns whether it has been notified. When it was and the caller has no use for
-    /// it (`wanted` is false: it was cancelled), the notification goes to somebody else.
+    /// Ends the wait of one with a wake socket; returns whether it has been notified. When it was and the caller has
+    /// no use for it (`wanted` is false: it was cancelled), the notification goes to somebody else.
     #[expect(clippy::must_use_candidate, reason = "a waiter that is cancelled need not know")]
     pub fn leave_async(&self, enlisted: AsyncEnlisted, wanted: bool) -> bool {
         let notified = !enlisted.ticket.withdraw();
@@ -302,14 +302,14 @@ impl Drop for Enlisted<'_> {
 }
 
 impl AsyncEnlisted {
-    /// What a knock for it says; see [`Door::drain`](manyhands_os::socket::Door::drain).
+    /// What a wake-up for it says; see [`WakeSocket::drain`](manyhands_os::socket::WakeSocket::drain).
     #[must_use]
     pub fn call_number(&self) -> u64 {
         self.ticket.call_number()
     }
 
-    /// Whether it has been notified: to be asked after a knock, and now and then. Looks after those who were notified and
-    /// have died, since threads that would may not be waiting here.
+    /// Whether it has been notified: to be asked after a wake-up, and now and then. Looks after those who were
+    /// notified and have died, since threads that would may not be waiting here.
     #[must_use]
     pub fn is_notified(&self) -> bool {
         // As of a thread: the copy in a forked child has nobody to notify it.

@@ -191,7 +191,7 @@ impl View {
     fn wait_of(&mut self, (identity, thread): (Identity, u32)) -> Option<Link> {
         let wait_in = |site: &Site| {
             let is_theirs = |entry: &Entry| {
-                let waits = entry.kind.is_lock() && !entry.timed && !entry.at_door;
+                let waits = entry.kind.is_lock() && !entry.timed && !entry.by_socket;
                 waits && (entry.identity, entry.thread) == (identity, thread)
             };
             site.waiters().find(is_theirs)

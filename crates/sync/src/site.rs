@@ -17,20 +17,20 @@ use manyhands_os::process::{Identity, fork_count, identity};
 
 use crate::names::Directory;
 
-mod doors;
 mod heading;
 mod participants;
 pub(crate) mod registry;
 mod wait_kind;
 mod waiters;
+mod wake_sockets;
 
 pub use crate::site_error::SiteError;
-pub use doors::AsyncTicket;
 pub use heading::{MOST_PARTICIPANTS, MOST_WAITERS, PARAMETERS, SITE_BYTES};
 pub use participants::ParticipantSlot;
 pub(crate) use participants::Watch;
 pub use wait_kind::WaitKind;
 pub use waiters::{Entry, Listed};
+pub use wake_sockets::AsyncTicket;
 
 /// A segment's site, as this process sees it.
 ///

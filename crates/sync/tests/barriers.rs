@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use child::{Child, News};
 use ground::{await_that, both_ways, site, sleep_for_ever, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
-use manyhands_os::socket::Door;
+use manyhands_os::socket::WakeSocket;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage};
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Waiting};
@@ -352,13 +352,13 @@ fn a_stopped_party_is_waited_for() {
 #[test]
 fn an_event_loop_is_a_party() {
     let (site, barrier) = barrier(2);
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let ticket =
-        site.enlist_async(barrier.events(), WaitKind::Barrier, barrier.key(), door.number()).expect("room");
+        site.enlist_async(barrier.events(), WaitKind::Barrier, barrier.key(), socket.number()).expect("room");
     let Arrival::Waits(place) = barrier.arrive() else { panic!("alone") };
     assert_eq!(barrier.outcome(place), None);
     assert_eq!(wait(&barrier), Ok(1));
-    assert!(ticket.is_called() && !door.drain().is_empty());
+    assert!(ticket.is_called() && !socket.drain().is_empty());
     assert_eq!(barrier.outcome(place), Some(Ok(0)));
     ticket.leave(barrier.events(), true);
     // The last to come, with an action that fails.

@@ -13,7 +13,7 @@ use child::{Child, News};
 use ground::{await_that, both_ways, site, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::{identity, thread_id};
-use manyhands_os::socket::Door;
+use manyhands_os::socket::WakeSocket;
 use manyhands_sync::condition::{AsyncEnlisted, Condition};
 use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_WAITERS, SITE_BYTES, Site, WaitKind};
@@ -239,13 +239,13 @@ fn without_room_in_the_table_all_look_again() {
 #[test]
 fn event_loops_wait_in_the_same_line() {
     let (_site, condition) = condition();
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let first = condition.enlist(true);
-    let at_door = || condition.enlist_async(door.number()).expect("room");
-    let (second, third, fourth) = (at_door(), at_door(), at_door());
+    let by_socket = || condition.enlist_async(socket.number()).expect("room");
+    let (second, third, fourth) = (by_socket(), by_socket(), by_socket());
     assert_eq!(condition.notify(2), 2);
     assert!(first.is_notified() && second.is_notified() && !third.is_notified());
-    assert!(!door.drain().is_empty());
+    assert!(!socket.drain().is_empty());
     // Cancelled after it was notified: the next one is.
     assert!(condition.leave_async(second, false));
     assert!(third.is_notified() && !fourth.is_notified());
@@ -260,19 +260,19 @@ fn a_forked_child_takes_nobody_off_the_list() {
     let (site, condition) = condition();
     let all = words(&site, 32);
     let events = EventCount::new(all.futex(16), all.futex(17));
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let mut listed = Some(condition.enlist(true));
-    let at_door = || condition.enlist_async(door.number()).expect("room");
-    let mut at_doors: VecDeque<_> = (0..3).map(|_| at_door()).collect();
-    let mut ticket = site.enlist_async(events, WaitKind::Event, 64, door.number());
+    let by_socket = || condition.enlist_async(socket.number()).expect("room");
+    let mut at_sockets: VecDeque<_> = (0..3).map(|_| by_socket()).collect();
+    let mut ticket = site.enlist_async(events, WaitKind::Event, 64, socket.number());
     let child = Child::run(|| {
         let waits = listed.take().expect("there").wait(soon(), &mut Patient);
         waits.expect("it looks again at once, as if it had been notified");
         drop(condition.enlist(false));
-        let first = at_doors.pop_front().expect("three");
+        let first = at_sockets.pop_front().expect("three");
         assert!(first.is_notified(), "as above");
         assert!(!condition.leave_async(first, false));
-        at_doors.clear();
+        at_sockets.clear();
         let mut ticket = ticket.take().expect("room");
         ticket.rearm(events);
         assert!(ticket.withdraw() && !ticket.is_called());
@@ -282,6 +282,6 @@ fn a_forked_child_takes_nobody_off_the_list() {
     assert_eq!((condition.waiting(), site.waiters().count()), (4, 5));
     assert_eq!(condition.notify_all(), 4);
     listed.expect("there").wait(soon(), &mut Patient).expect("notified");
-    assert!(at_doors.iter().all(AsyncEnlisted::is_notified));
+    assert!(at_sockets.iter().all(AsyncEnlisted::is_notified));
     assert!(site.notify(events, 64, 1) && ticket.expect("room").is_called());
 }

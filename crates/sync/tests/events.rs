@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use child::{Child, News};
 use ground::{await_that, both_ways, site, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
-use manyhands_os::socket::Door;
+use manyhands_os::socket::WakeSocket;
 use manyhands_sync::event::Event;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
@@ -168,18 +168,18 @@ fn it_may_be_set_in_a_signal_handler() {
 }
 
 #[test]
-fn an_event_loop_is_knocked_for() {
+fn an_event_loop_is_woken() {
     let (site, event) = event();
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let enlist =
-        || site.enlist_async(event.events(), WaitKind::Event, event.key(), door.number()).expect("room");
+        || site.enlist_async(event.events(), WaitKind::Event, event.key(), socket.number()).expect("room");
     let turn = event.turn();
     let (first, second) = (enlist(), enlist());
     assert!(!event.was_set_since(turn));
     event.set();
     event.clear();
     assert!(first.is_called() && second.is_called() && event.was_set_since(turn));
-    assert!(!door.drain().is_empty());
+    assert!(!socket.drain().is_empty());
     for ticket in [first, second] {
         ticket.leave(event.events(), true);
     }

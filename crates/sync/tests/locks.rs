@@ -1,5 +1,5 @@
-//! Locks between threads: exclusion, deadlines, signals, turns, reentrance; waiters are listed, and woken through
-//! their wakers.
+//! Locks between threads: exclusion, deadlines, signals, turns, reentrance; waiters are listed, and woken
+//! through their wake sockets.
 // Loom has models of its own; Miri knows no futex between mappings.
 #![cfg(not(any(loom, miri)))]
 
@@ -15,7 +15,7 @@ use ground::{site, soon};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::process::{identity, thread_id};
-use manyhands_os::socket::Door;
+use manyhands_os::socket::WakeSocket;
 use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, Lock, NotLocked, NotOwner, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
@@ -250,7 +250,7 @@ fn long_waits_are_listed() {
             std::thread::yield_now();
         };
         assert_eq!((entry.kind, entry.key, entry.identity), (WaitKind::Lock, lock.key(), identity()));
-        assert!(entry.timed && !entry.at_door && !entry.called);
+        assert!(entry.timed && !entry.by_socket && !entry.called);
         lock.release(identity()).expect("ours");
         assert_eq!(waiter.join().expect("no panic"), entry.thread);
     });
@@ -280,14 +280,14 @@ fn a_lock_kept_for_nobody_is_free() {
     }
 }
 
-/// What an event loop does, with a lock: enlist, look, wait for the door, look.
+/// What an event loop does, with a lock: enlist, look, wait for the wake socket, look.
 #[test]
-fn a_lock_knocks_for_those_without_a_thread() {
+fn a_lock_wakes_those_without_a_thread() {
     let site = site();
     let lock = lock(&site);
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let poller = Poller::new().expect("a poller");
-    poller.add(door.as_fd(), 0, Interest::Readable).expect("added");
+    poller.add(socket.as_fd(), 0, Interest::Readable).expect("added");
     let (me, thread) = (identity(), thread_id());
     let owner_has_it = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
@@ -301,11 +301,12 @@ fn a_lock_knocks_for_those_without_a_thread() {
         });
         owner_has_it.wait();
         let events = lock.word().events();
-        let mut ticket = site.enlist_async(events, WaitKind::Lock, lock.key(), door.number()).expect("room");
+        let mut ticket =
+            site.enlist_async(events, WaitKind::Lock, lock.key(), socket.number()).expect("room");
         let mut acquired = lock.poll_acquire(me, thread, false);
         while acquired.is_none() {
             poller.wait(soon()).expect("waited");
-            let _ = door.drain();
+            let _ = socket.drain();
             acquired = lock.poll_acquire(me, thread, true);
             if acquired.is_none() {
                 ticket.rearm(events);
@@ -321,13 +322,13 @@ fn a_lock_knocks_for_those_without_a_thread() {
 
 /// A waiter that was woken and does not want the lock any more passes the wake-up on.
 #[test]
-fn a_knock_in_vain_is_passed_on() {
+fn a_useless_wake_is_passed_on() {
     let site = site();
     let lock = lock(&site);
     acquire(&lock);
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     let events = lock.word().events();
-    let enlist = || site.enlist_async(events, WaitKind::Lock, lock.key(), door.number()).expect("room");
+    let enlist = || site.enlist_async(events, WaitKind::Lock, lock.key(), socket.number()).expect("room");
     let (first, second) = (enlist(), enlist());
     for _ in 0..2 {
         assert!(lock.poll_acquire(identity(), thread_id(), false).is_none());

@@ -1,5 +1,5 @@
-//! Calling one certain waiter, as conditions and doors do, under the model checker: every interleaving of a few threads.
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`.
+//! Calling one certain waiter, as conditions and wake sockets do, under the model checker: every interleaving of a few
+//! threads. Run with `RUSTFLAGS="--cfg loom" cargo test -p manyhands-sync --release --tests`.
 #![cfg(loom)]
 
 mod loom_models {

@@ -304,20 +304,20 @@ fn a_damaged_cell_is_an_empty_one() {
 }
 
 #[test]
-fn an_event_loop_is_knocked_for() {
-    use manyhands_os::socket::Door;
+fn an_event_loop_is_woken() {
+    use manyhands_os::socket::WakeSocket;
 
     let (site, semaphore) = semaphore(1, true);
-    let door = Door::open().expect("a door");
+    let socket = WakeSocket::open().expect("a wake socket");
     acquire(&semaphore);
     let events = semaphore.events();
     let ticket = site
-        .enlist_async(events, WaitKind::Semaphore, semaphore.key(), door.number())
+        .enlist_async(events, WaitKind::Semaphore, semaphore.key(), socket.number())
         .expect("room in the table");
     assert!(!semaphore.try_acquire());
     semaphore.release(1).expect("ours");
     assert!(ticket.is_called());
-    assert_eq!(door.drain(), [ticket.call_number()]);
+    assert_eq!(socket.drain(), [ticket.call_number()]);
     assert!(semaphore.try_acquire());
     ticket.leave(events, true);
     assert!(!events.has_sleepers());

@@ -7,7 +7,7 @@ import warnings
 
 from manyhands import _native
 from manyhands._interpreter.public import public
-from manyhands._sync.door import attempt_until, door_number
+from manyhands._sync.door import attempt_until, socket_number
 from manyhands._sync.lock import Lock, RLock, task_number
 from manyhands._sync.primitive import Primitive, check_made_with
 
@@ -240,7 +240,7 @@ class Condition(_native.ConditionBase, Primitive):
             raise RuntimeError(
                 "the thread holds the lock, not the task: acquire it with 'async with'"
             )
-        place = self._enlist(await door_number())
+        place = self._enlist(await socket_number())
         if by_task:
             times = lock._release_all_as(number)
         else:

@@ -1,7 +1,7 @@
 """How coroutines wait for what happens in other threads and processes.
 
-Each event loop that waits has one *door*, a datagram socket in its selector. Whoever releases a
-lock or fills a queue knocks at the doors of those who wait for it; the knock says for what. No
+Each event loop that waits has one *wake socket*, a datagram socket in its selector. Releasing a
+lock or filling a queue writes to the sockets of its waiters; the packet says for what. No
 thread is started, and a loop that waits for nothing costs nothing. Nor does asyncio, which takes
 longer to import than all of this package, where nothing is awaited: only coroutines import it.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
         @property
         def call_number(self) -> int:
-            """What a knock for this place says."""
+            """What a wake-up for this waiter says."""
 
         def renew(self) -> None:
             """Be among those to be called again, after a call; before each look."""
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
             """
 
 
-__all__ = ["attempt_until", "door_number"]
+__all__ = ["attempt_until", "socket_number"]
 
 # Seconds. A wake-up is lost if the process that should pass it on is killed; then this finds out.
 _BACKSTOP = 0.2
 
 
-class _LoopDoor:
-    """The door of one event loop."""
+class _LoopSocket:
+    """The wake socket of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.door = _native.Door()
-        # By what a knock says.
+        self.socket = _native.WakeSocket()
+        # By what a wake-up says.
         self.waiting: dict[int, asyncio.Future[None]] = {}
         self._stay = self._until_shutdown(loop)
 
@@ -60,66 +60,68 @@ class _LoopDoor:
 
     async def _until_shutdown(self, loop: asyncio.AbstractEventLoop) -> AsyncIterator[None]:
         # An event loop closes its asynchronous generators before it ends; nothing else tells us.
-        loop.add_reader(self.door.fileno(), self._answer)
+        loop.add_reader(self.socket.fileno(), self._answer)
         try:
             yield
         finally:
             # A forked child has only copies: what it takes out of its selector, its parent loses.
-            if not self.door.is_stale():
-                loop.remove_reader(self.door.fileno())
-                with _doors_lock:
-                    _doors.pop(loop, None)
-                self.door.close()
+            if not self.socket.is_stale():
+                loop.remove_reader(self.socket.fileno())
+                with _sockets_lock:
+                    _loop_sockets.pop(loop, None)
+                self.socket.close()
 
     def _answer(self) -> None:
-        knocks, more = self.door.drain()
-        # In a crowd some knocks are lost: then everybody looks.
-        for waiter in self.waiting.values() if more else map(self.waiting.get, knocks):
+        wakes, more = self.socket.drain()
+        # In a crowd some wake-ups are lost: then everybody looks.
+        for waiter in self.waiting.values() if more else map(self.waiting.get, wakes):
             if waiter is not None:
                 _wake(waiter)
 
 
-_doors: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDoor] = WeakKeyDictionary()
+_loop_sockets: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSocket] = WeakKeyDictionary()
 # Event loops of several threads begin and end at the same time. Reentrant, because a collection of
 # garbage may run any code while it is held.
-_doors_lock = RLock()
+_sockets_lock = RLock()
 
 
 def _renew_lock() -> None:
-    global _doors_lock
-    _doors_lock = RLock()
+    global _sockets_lock
+    _sockets_lock = RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _close_left_doors() -> None:
-    """Close the doors of loops that were closed without being shut down."""
-    with _doors_lock:
-        left = [(loop, door) for loop, door in _doors.items() if loop.is_closed()]
+def _close_left_sockets() -> None:
+    """Close the sockets of loops that were closed without being shut down."""
+    with _sockets_lock:
+        left = [
+            (loop, loop_socket) for loop, loop_socket in _loop_sockets.items() if loop.is_closed()
+        ]
         for loop, _ in left:
-            _doors.pop(loop, None)
-    for _, door in left:
-        door.door.close()
+            _loop_sockets.pop(loop, None)
+    for _, loop_socket in left:
+        loop_socket.socket.close()
 
 
-async def _door_of(loop: asyncio.AbstractEventLoop) -> _LoopDoor:
-    door = _doors.get(loop)
-    if door is None or door.door.is_stale():
-        _close_left_doors()
-        door = _LoopDoor(loop)
-        with _doors_lock:
-            _doors[loop] = door
-        await door.open()
-    return door
+async def _socket_of(loop: asyncio.AbstractEventLoop) -> _LoopSocket:
+    loop_socket = _loop_sockets.get(loop)
+    if loop_socket is None or loop_socket.socket.is_stale():
+        _close_left_sockets()
+        loop_socket = _LoopSocket(loop)
+        with _sockets_lock:
+            _loop_sockets[loop] = loop_socket
+        await loop_socket.open()
+    return loop_socket
 
 
-async def door_number() -> int:
-    """Return the number of the running event loop's door."""
+async def socket_number() -> int:
+    """Return the number of the running event loop's wake socket."""
     import asyncio
 
-    door = await _door_of(asyncio.get_running_loop())
-    return door.door.number
+    loop_socket = await _socket_of(asyncio.get_running_loop())
+    return loop_socket.socket.number
 
 
 async def attempt_until(
@@ -131,7 +133,7 @@ async def attempt_until(
 
     Args:
         attempt: does what is wanted if that is possible now; never waits.
-        enlist: takes a place among those who wait, given the number of the door.
+        enlist: takes a place among those who wait, given the number of the wake socket.
         timeout: seconds, or None for no limit.
 
     Returns:
@@ -150,12 +152,12 @@ async def attempt_until(
     if result is not None or (timeout is not None and timeout <= 0):
         return result
     loop = asyncio.get_running_loop()
-    door = await _door_of(loop)
+    loop_socket = await _socket_of(loop)
     deadline = math.inf if timeout is None else loop.time() + timeout
-    place = enlist(door.door.number)
+    place = enlist(loop_socket.socket.number)
     try:
         while True:
-            door.waiting[place.call_number] = waiter = loop.create_future()
+            loop_socket.waiting[place.call_number] = waiter = loop.create_future()
             try:
                 # In this order: what happens after the look is sure to call.
                 place.renew()
@@ -169,7 +171,7 @@ async def attempt_until(
                 finally:
                     timer.cancel()
             finally:
-                del door.waiting[place.call_number]
+                del loop_socket.waiting[place.call_number]
     finally:
         place.leave(result is not None)
 

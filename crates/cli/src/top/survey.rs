@@ -221,9 +221,9 @@ impl Survey {
         let waiting: Vec<site::Entry> =
             site.waiters().filter(|entry| wanted(entry) && !entry.called).collect();
         let waiters = waiting.into_iter().map(|entry| Waiter {
-            party: self.party(site, entry.identity, Some(entry.thread).filter(|_| !entry.at_door)),
+            party: self.party(site, entry.identity, Some(entry.thread).filter(|_| !entry.by_socket)),
             purpose: entry.kind.verb(),
-            is_async: entry.at_door,
+            is_async: entry.by_socket,
             seconds: clock::seconds(now.saturating_sub(entry.since)),
         });
         waiters.filter(|waiter| !waiter.party.is_dead).collect()

@@ -13,17 +13,17 @@ use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyMemoryError, PyOSError, 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
 
-use super::bell::Bell;
 use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, Parcel, RAW, Taken};
 use super::open::{GLANCE, waits};
+use super::readiness_fd::ReadinessFd;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
 use crate::memory::objects;
-use crate::sync::door::{Enlisted, Sleepers};
 use crate::sync::timeout::{self, Patience};
 use crate::sync::waiting::detached;
+use crate::sync::wake_socket::{Enlisted, Sleepers};
 
 /// Addresses that a pipe takes, in bytes: where they are limited, and otherwise. Memory only for what is on the way.
 const LENGTHS: (usize, usize) = (1 << 20, 16 << 30);
@@ -33,7 +33,7 @@ const LENGTHS: (usize, usize) = (1 << 20, 16 << 30);
 pub(crate) struct ConnectionBase {
     handle: Handle,
     /// Made when somebody asks for a descriptor.
-    bell: Mutex<Option<Bell>>,
+    readiness: Mutex<Option<ReadinessFd>>,
 }
 
 fn send_error(py: Python<'_>, error: &SendError) -> PyErr {
@@ -57,7 +57,7 @@ type Received<T> = Result<Result<T, Long>, RecvError>;
 
 impl ConnectionBase {
     fn over(handle: Handle) -> Self {
-        Self { handle, bell: Mutex::new(None) }
+        Self { handle, readiness: Mutex::new(None) }
     }
 
     fn end(&self) -> PyResult<&End> {
@@ -156,15 +156,15 @@ impl ConnectionBase {
         Ok(matches!(taken, Some(Ok(()))))
     }
 
-    fn bell(&self) -> MutexGuard<'_, Option<Bell>> {
+    fn readiness(&self) -> MutexGuard<'_, Option<ReadinessFd>> {
         // Nothing that runs under it panics half-way.
-        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// After a look at what is there: makes the descriptor, if there is one, say what is left.
     fn tune(&self) {
-        if let Some(bell) = self.bell().as_mut().filter(|bell| bell.is_own()) {
-            bell.tune(self.handle.end());
+        if let Some(readiness) = self.readiness().as_mut().filter(|readiness| readiness.is_own()) {
+            readiness.tune(self.handle.end());
         }
     }
 }
@@ -233,9 +233,9 @@ impl ConnectionBase {
 
     /// Close this end. The other one notices once nobody has this end open any more.
     fn close(&self) {
-        let bell = self.bell().take();
-        if let Some(bell) = bell {
-            bell.take_down(self.handle.end());
+        let readiness = self.readiness().take();
+        if let Some(readiness) = readiness {
+            readiness.close(self.handle.end());
         }
         self.handle.close();
     }
@@ -245,15 +245,15 @@ impl ConnectionBase {
     /// Or the end. Not for reading from it.
     fn fileno(&self) -> PyResult<RawFd> {
         let end = self.end()?;
-        let mut bell = self.bell();
-        if let Some(bell) = bell.as_mut().filter(|bell| bell.is_own()) {
+        let mut readiness = self.readiness();
+        if let Some(readiness) = readiness.as_mut().filter(|readiness| readiness.is_own()) {
             // The caller is about to wait: for the present holders of the other end.
-            bell.tune(end);
-            return Ok(bell.fd());
+            readiness.tune(end);
+            return Ok(readiness.fd());
         }
-        let mut hung = Bell::hang(end)?;
-        hung.tune(end);
-        Ok(bell.insert(hung).fd())
+        let mut opened = ReadinessFd::open(end)?;
+        opened.tune(end);
+        Ok(readiness.insert(opened).fd())
     }
 
     /// Send an object.
@@ -351,14 +351,14 @@ impl ConnectionBase {
         Ok(there)
     }
 
-    fn _enlist_for_messages(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+    fn _enlist_for_messages(slf: &Bound<'_, Self>, socket: u32) -> PyResult<Enlisted> {
         slf.get().incoming()?;
-        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: true }), door))
+        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: true }), socket))
     }
 
-    fn _enlist_for_room(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
+    fn _enlist_for_room(slf: &Bound<'_, Self>, socket: u32) -> PyResult<Enlisted> {
         slf.get().outgoing()?;
-        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: false }), door))
+        Ok(Enlisted::among(Box::new(Waiters { connection: slf.clone().unbind(), receives: false }), socket))
     }
 }
 

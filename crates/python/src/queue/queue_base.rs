@@ -20,9 +20,9 @@ use super::message::{self, Parcel};
 use super::open::{GLANCE, Open};
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Mapped};
-use crate::sync::door::Enlisted;
 use crate::sync::timeout::{self, Flag, Patience};
 use crate::sync::waiting::detached;
+use crate::sync::wake_socket::Enlisted;
 
 /// The most bytes of a queue that was given no limit; addresses only, until they are used.
 const LARGEST: usize = 4 << 30;
@@ -373,16 +373,16 @@ impl QueueBase {
         Self::usable(slf)?.put_or_full(slf.py(), message)
     }
 
-    fn _enlist_for_items(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
-        enlist(slf, Point::Items, door)
+    fn _enlist_for_items(slf: &Bound<'_, Self>, socket: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Items, socket)
     }
 
-    fn _enlist_for_room(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
-        enlist(slf, Point::Room, door)
+    fn _enlist_for_room(slf: &Bound<'_, Self>, socket: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Room, socket)
     }
 
-    fn _enlist_for_join(slf: &Bound<'_, Self>, door: u32) -> PyResult<Enlisted> {
-        enlist(slf, Point::Done, door)
+    fn _enlist_for_join(slf: &Bound<'_, Self>, socket: u32) -> PyResult<Enlisted> {
+        enlist(slf, Point::Done, socket)
     }
 
     /// Return what has happened in the queue so far.

@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::door::{Awaited, Enlisted};
+use super::wake_socket::{Awaited, Enlisted};
 use super::{timeout, waiting};
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Record};
@@ -233,7 +233,7 @@ impl BarrierBase {
         self.record.address(py)
     }
 
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
-        Enlisted::at(slf, door)
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> Enlisted {
+        Enlisted::at(slf, socket)
     }
 }

@@ -105,8 +105,8 @@ impl ConditionBase {
     }
 
     /// A place for a coroutine.
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> PyResult<ConditionWaiter> {
-        let Some(enlisted) = slf.get().condition.enlist_async(door) else {
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> PyResult<ConditionWaiter> {
+        let Some(enlisted) = slf.get().condition.enlist_async(socket) else {
             return Err(PyRuntimeError::new_err(format!(
                 "too many threads and coroutines are waiting in one shared segment: the limit is {MOST_WAITERS}"
             )));

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::door::{Awaited, Enlisted};
+use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, timeout, waiting};
 use crate::memory::objects::{self, Record};
 
@@ -124,7 +124,7 @@ impl EventBase {
         self.record.address(py)
     }
 
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
-        Enlisted::at(slf, door)
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> Enlisted {
+        Enlisted::at(slf, socket)
     }
 }

@@ -12,11 +12,11 @@ use manyhands_sync::{EventCount, SpinPolicy};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::door::{Awaited, Enlisted};
 use super::owned::{self, Owned, Placed};
 use super::quick::{Quick, add_quick_methods};
 use super::timeout::Flag;
 use super::waiting;
+use super::wake_socket::{Awaited, Enlisted};
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -140,7 +140,7 @@ impl LockBase {
         slf.get().placed.enter(slf)
     }
 
-    /// An attempt of a coroutine, which will be called at its door if it fails.
+    /// An attempt of a coroutine, which will be called through its wake socket if it fails.
     fn _poll(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (me, thread) = waiting::caller();
         let acquired = slf.get().placed.lock.poll_acquire(me, thread, true);
@@ -210,7 +210,7 @@ impl LockBase {
         self.placed.record.address(py)
     }
 
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
-        Enlisted::at(slf, door)
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> Enlisted {
+        Enlisted::at(slf, socket)
     }
 }

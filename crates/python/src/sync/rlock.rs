@@ -13,11 +13,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::door::{Awaited, Enlisted};
 use super::owned::{self, Owned, Placed};
 use super::quick::{Quick, add_quick_methods};
 use super::timeout::Flag;
 use super::waiting;
+use super::wake_socket::{Awaited, Enlisted};
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -235,7 +235,7 @@ impl RLockBase {
         self.placed.record.address(py)
     }
 
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
-        Enlisted::at(slf, door)
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> Enlisted {
+        Enlisted::at(slf, socket)
     }
 }

@@ -11,9 +11,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::door::{Awaited, Enlisted};
 use super::quick::{Quick, add_quick_methods};
 use super::timeout::{self, Flag};
+use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, waiting};
 use crate::memory::objects::{self, Record};
 
@@ -150,7 +150,7 @@ impl SemaphoreBase {
         self._acquire(py, Flag::ABSENT, None, Flag::ABSENT)
     }
 
-    /// An attempt of a coroutine, which will be called at its door if it fails.
+    /// An attempt of a coroutine, which will be called through its wake socket if it fails.
     fn _poll(&self) -> bool {
         self.semaphore.try_acquire()
     }
@@ -234,7 +234,7 @@ impl SemaphoreBase {
         self.semaphore.initial()
     }
 
-    fn _enlist(slf: &Bound<'_, Self>, door: u32) -> Enlisted {
-        Enlisted::at(slf, door)
+    fn _enlist(slf: &Bound<'_, Self>, socket: u32) -> Enlisted {
+        Enlisted::at(slf, socket)
     }
 }

@@ -234,8 +234,8 @@ impl Barrier {
         self.site.notify(self.events(), self.key, u32::MAX);
     }
 
-    /// Arrives without waiting. The caller then waits at a door ([`Site::enlist_async`]; enlist first) and looks at
-    /// [`outcome`](Self::outcome), or after [`Arrival::Full`] tries again; and now and then calls
+    /// Arrives without waiting. The caller then waits with a wake socket ([`Site::enlist_async`]; enlist first) and
+    /// looks at [`outcome`](Self::outcome), or after [`Arrival::Full`] tries again; and now and then calls
     /// [`break_if_dead`](Self::break_if_dead).
     #[must_use]
     pub fn arrive(&self) -> Arrival {

@@ -105,7 +105,7 @@ impl Event {
         self.site.block(wait, waiting, |_| (), |_| self.was_set_since(turn).then_some(()))
     }
 
-    /// From now on the caller waits: for those that wait at a door ([`Site::enlist_async`]).
+    /// From now on the caller waits: for those that wait with a wake socket ([`Site::enlist_async`]).
     #[must_use]
     pub fn turn(&self) -> Turn {
         self.flag.turn()

@@ -96,7 +96,7 @@ impl Lock {
         self.attempt(me, thread, Attempt::default())
     }
 
-    /// One attempt of a waiter that will be knocked for: it has enlisted at [`key`](Self::key) and
+    /// One attempt of a waiter that will be woken: it has enlisted at [`key`](Self::key) and
     /// [`LockWord::events`] before, and must be woken for if this fails. `slept`: it has been woken for.
     pub fn poll_acquire(&self, me: Identity, thread: u32, slept: bool) -> Option<Acquired> {
         self.attempt(me, thread, Attempt { sleeping: true, slept, ..Attempt::default() })

@@ -221,7 +221,7 @@ impl Semaphore {
         holders
     }
 
-    /// Where waiters sleep, for those that wait at a door ([`Site::enlist_async`]); they look by
+    /// Where waiters sleep, for those that wait with a wake socket ([`Site::enlist_async`]); they look by
     /// [`try_acquire`](Self::try_acquire).
     #[must_use]
     pub fn events(&self) -> EventCount<'_> {

@@ -63,7 +63,7 @@ const FORMAT: u32 = 4;
 /// | ready | [`CREATING`], then [`READY`], then perhaps [`RETIRED`] | the creator; whoever retires it |
 /// | tickets | the last ticket given out | who enlists: +1 |
 /// | participant slots, waiters | how many records of the table may be in use; they only grow | who claims the next one: +1 |
-/// | doors | how many waiters must be woken through their wakers; too high after deaths, never too low | whoever enlists one: +1; whoever takes one off: -1 |
+/// | wake sockets | how many waiters must be woken through their wake sockets; too high after deaths, never too low | whoever enlists one: +1; whoever takes one off: -1 |
 const AT_MAGIC: usize = 0;
 const AT_KIND: usize = 8;
 const AT_READY: usize = 16;
@@ -73,7 +73,7 @@ const AT_LIBRARY: usize = 40;
 pub(super) const AT_TICKETS: usize = 64;
 pub(super) const AT_PARTICIPANTS: usize = 72;
 pub(super) const AT_WAITERS: usize = 80;
-pub(super) const AT_DOORS: usize = 88;
+pub(super) const AT_WAKE_SOCKETS: usize = 88;
 const AT_PARAMETERS: usize = 128;
 
 const LIBRARY_BYTES: usize = AT_TICKETS - AT_LIBRARY;

@@ -23,10 +23,10 @@ use crate::call::{CALLED, Call, TICKET, WAITING};
 /// | state | | ticket and phase, see [`Call`] | the holder; a caller |
 /// | key | | what it waits for | the holder, while filling |
 /// | since | | since when, nanoseconds of the clock | the holder, while filling |
-/// | who | 0-31 | kernel's number of the thread, or number of the door | the holder, while filling |
+/// | who | 0-31 | kernel's number of the thread, or number of the wake socket | the holder, while filling |
 /// | who | 32-39 | [`WaitKind`] | the holder, while filling |
 /// | who | 40 | [`TIMED`]: it has a deadline | the holder, while filling |
-/// | who | 41 | [`AT_DOOR`]: it is knocked for | the holder, while filling |
+/// | who | 41 | [`BY_SOCKET`]: it is woken through its wake socket | the holder, while filling |
 /// | who | 42 | [`STEADFAST`]: it does not end without what it waits for | the holder, while filling |
 /// | sequence, sleepers | | an event count of its own | as there |
 /// | stack | 0-15 | bytes of text in the table of stacks | the holder |
@@ -42,7 +42,7 @@ const STACK: usize = 48;
 
 const KIND_SHIFT: u32 = 32;
 const TIMED: u64 = 1 << 40;
-const AT_DOOR: u64 = 1 << 41;
+const BY_SOCKET: u64 = 1 << 41;
 const STEADFAST: u64 = 1 << 42;
 
 const PUBLISHED: u64 = 1 << 16;
@@ -58,10 +58,10 @@ pub struct Entry {
     pub ticket: u64,
     /// The process that waits.
     pub identity: Identity,
-    /// The kernel's number of the thread that waits, or for an event loop the number of its door.
+    /// The kernel's number of the thread that waits, or for an event loop the number of its wake socket.
     pub thread: u32,
-    /// Whether `thread` is the number of a door.
-    pub at_door: bool,
+    /// Whether `thread` is the number of a wake socket.
+    pub by_socket: bool,
     /// What is waited for.
     pub kind: WaitKind,
     /// Which one: byte offset of its record in the segment, plus a small number for the condition within it.
@@ -85,8 +85,8 @@ pub(super) struct Form {
     pub(super) since: u64,
     pub(super) timed: bool,
     pub(super) steadfast: bool,
-    /// The number of the door to knock at, instead of waking the calling thread.
-    pub(super) door: Option<u32>,
+    /// The number of the wake socket to wake it by, instead of the calling thread.
+    pub(super) socket: Option<u32>,
 }
 
 /// The calling thread's entry in the table of waiters; dropping it takes it off. A copy made by fork is nobody's entry.
@@ -145,7 +145,7 @@ impl Site {
     /// Writes the calling thread into the table of waiters, as waiting for `key`. `None` when the table is full.
     #[must_use]
     pub fn enlist(self: &Arc<Self>, kind: WaitKind, key: u64, timed: bool) -> Option<Listed> {
-        let form = Form { kind, key, since: clock::now(), timed, steadfast: false, door: None };
+        let form = Form { kind, key, since: clock::now(), timed, steadfast: false, socket: None };
         let (index, ticket) = self.write_entry(form)?;
         Some(Listed { site: Arc::clone(self), index, ticket })
     }
@@ -180,7 +180,7 @@ impl Site {
             ticket: state & TICKET,
             identity: Identity::from_bits(get(HOLDER))?,
             thread: who as u32,
-            at_door: who & AT_DOOR != 0,
+            by_socket: who & BY_SOCKET != 0,
             kind: WaitKind::from_bits(who >> KIND_SHIFT & 0xff)?,
             key: get(KEY),
             timed: who & TIMED != 0,
@@ -194,22 +194,22 @@ impl Site {
         (matches!(state & !TICKET, WAITING | CALLED) && unchanged).then_some(entry)
     }
 
-    /// Calls the waiter at `index`, if it still is the one with `ticket` and has not been called: wakes it, or knocks at
-    /// its door. Returns whether it was called by this.
+    /// Calls the waiter at `index`, if it still is the one with `ticket` and has not been called: wakes it, or sends a
+    /// wake-up to its wake socket. Returns whether it was called by this.
     #[must_use]
     pub fn call(&self, index: usize, ticket: u64) -> bool {
         let Some(entry) = self.entry(index).filter(|entry| entry.ticket == ticket) else { return false };
         let called = self.entry_call(index).call(ticket);
-        if called && entry.at_door {
-            manyhands_os::socket::knock(entry.identity, entry.thread, self.call_number(ticket));
+        if called && entry.by_socket {
+            manyhands_os::socket::wake(entry.identity, entry.thread, self.call_number(ticket));
         } else if called {
             self.entry_call(index).wake();
         }
         called
     }
 
-    /// What a knock for the waiter with `ticket` says: a number that no other waiter at the door has, whatever site it
-    /// waits in.
+    /// What a wake-up for the waiter with `ticket` says: a number that no other waiter at the wake socket has,
+    /// whatever site it waits in.
     pub(super) fn call_number(&self, ticket: u64) -> u64 {
         self.segment().number().rotate_left(40) ^ ticket
     }
@@ -298,15 +298,15 @@ impl Site {
         set(KEY, form.key);
         set(SINCE, form.since);
         set(STACK, 0);
-        let thread = u64::from(form.door.unwrap_or_else(thread_id));
+        let thread = u64::from(form.socket.unwrap_or_else(thread_id));
         let timed = if form.timed { TIMED } else { 0 };
-        let at_door = if form.door.is_some() { AT_DOOR } else { 0 };
+        let by_socket = if form.socket.is_some() { BY_SOCKET } else { 0 };
         let steadfast = if form.steadfast { STEADFAST } else { 0 };
-        if form.door.is_some() {
+        if form.socket.is_some() {
             // Before the entry says so: the count may be too high after a death, never too low.
-            self.word(heading::AT_DOORS).fetch_add(1, Ordering::Relaxed);
+            self.word(heading::AT_WAKE_SOCKETS).fetch_add(1, Ordering::Relaxed);
         }
-        set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | at_door | steadfast);
+        set(WHO, thread | (form.kind as u64) << KIND_SHIFT | timed | by_socket | steadfast);
         call.begin(ticket);
         Some((index, ticket))
     }
@@ -320,7 +320,7 @@ impl Site {
         timed: bool,
         steadfast: bool,
     ) -> Option<(usize, u64)> {
-        self.write_entry(Form { kind, key, since, timed, steadfast, door: None })
+        self.write_entry(Form { kind, key, since, timed, steadfast, socket: None })
     }
 
     /// Whether the entry is this process's and the one with `ticket`. Those of a forked child's copies are its parent's.
@@ -338,10 +338,14 @@ impl Site {
 
     fn free_entry(&self, index: usize) {
         let who = self.entry_word(index, WHO).swap(0, Ordering::Relaxed);
-        if who & AT_DOOR != 0 {
+        if who & BY_SOCKET != 0 {
             // Only of those that were counted, so that it is never too low.
             let counted = |count: u64| count.checked_sub(1);
-            let _ = self.word(heading::AT_DOORS).fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+            let _ = self.word(heading::AT_WAKE_SOCKETS).fetch_update(
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+                counted,
+            );
         }
         self.entry_word(index, KEY).store(0, Ordering::Relaxed);
         self.entry_call(index).silence();

@@ -8,7 +8,7 @@ use manyhands_sync::site::{Site, WaitKind};
 use pyo3::prelude::*;
 
 use super::QueueBase;
-use crate::sync::door::{Enlisted, Sleepers};
+use crate::sync::wake_socket::{Enlisted, Sleepers};
 
 /// What one can wait for at a queue.
 #[derive(Clone, Copy)]
@@ -23,10 +23,10 @@ struct Waiters {
     point: Point,
 }
 
-/// A place at `queue`, to be called at the door of this number.
-pub(crate) fn enlist(queue: &Bound<'_, QueueBase>, point: Point, door: u32) -> PyResult<Enlisted> {
+/// A place at `queue`, to be called at the wake socket of this number.
+pub(crate) fn enlist(queue: &Bound<'_, QueueBase>, point: Point, socket: u32) -> PyResult<Enlisted> {
     queue.get().any()?;
-    Ok(Enlisted::among(Box::new(Waiters { queue: queue.clone().unbind(), point }), door))
+    Ok(Enlisted::among(Box::new(Waiters { queue: queue.clone().unbind(), point }), socket))
 }
 
 impl Waiters {

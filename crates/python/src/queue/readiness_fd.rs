@@ -1,7 +1,7 @@
 //! A descriptor that is readable while an end of a pipe has something to receive, for those who wait by selectors.
 //!
-//! Nothing goes through it. It is an epoll set of a door, at which whoever sends knocks, and of the process that holds
-//! the other end, since one that is killed cannot knock.
+//! Nothing goes through it. It is an epoll set of a wake socket, to which senders send wake-ups, and of the process
+//! that holds the other end, since one that is killed cannot send any.
 //!
 //! What does *not* work: when several processes hold the other end, the death of one of them says nothing, so none is
 //! watched; the descriptor tells of the end only after another look at the connection.
@@ -13,12 +13,12 @@ use manyhands_channel::pipe::{End, RecvError};
 use manyhands_channel::queue::{GetError, Item};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::process::{Identity, Pidfd, identity};
-use manyhands_os::socket::{self, Door};
+use manyhands_os::socket::{self, WakeSocket};
 use manyhands_sync::site::{AsyncTicket, WaitKind};
 
-pub(super) struct Bell {
+pub(super) struct ReadinessFd {
     poller: Poller,
-    door: Door,
+    socket: WakeSocket,
     /// `None` where the table of waiters was full: then only what is there already is told.
     ticket: Option<AsyncTicket>,
     /// The process that holds the other end.
@@ -27,22 +27,22 @@ pub(super) struct Bell {
     owner: Identity,
 }
 
-impl Bell {
-    /// A bell for `end`, which is one that receives; not yet [tuned](Self::tune).
+impl ReadinessFd {
+    /// A readiness descriptor for `end`, which is one that receives; not yet [tuned](Self::tune).
     ///
     /// # Errors
     /// When descriptors run out.
-    pub(super) fn hang(end: &End) -> io::Result<Self> {
-        let (poller, door) = (Poller::new()?, Door::open()?);
-        poller.add(&door, 0, Interest::Readable)?;
-        let ticket = end
-            .items()
-            .and_then(|(events, key)| end.site().enlist_async(events, WaitKind::Receive, key, door.number()));
-        Ok(Self { poller, door, ticket, watched: None, owner: identity() })
+    pub(super) fn open(end: &End) -> io::Result<Self> {
+        let (poller, socket) = (Poller::new()?, WakeSocket::open()?);
+        poller.add(&socket, 0, Interest::Readable)?;
+        let ticket = end.items().and_then(|(events, key)| {
+            end.site().enlist_async(events, WaitKind::Receive, key, socket.number())
+        });
+        Ok(Self { poller, socket, ticket, watched: None, owner: identity() })
     }
 
     /// Waits no more at `end`.
-    pub(super) fn take_down(mut self, end: &End) {
+    pub(super) fn close(mut self, end: &End) {
         // A copy made by fork leaves what is the parent's alone.
         let ticket = self.ticket.take().filter(|_| self.is_own());
         if let (Some(ticket), Some((events, _))) = (ticket, end.items()) {
@@ -61,7 +61,7 @@ impl Bell {
     /// Makes the descriptor readable if, and only if, there is something to receive or the end. To be called after every
     /// look at what is there.
     pub(super) fn tune(&mut self, end: &End) {
-        _ = self.door.drain();
+        _ = self.socket.drain();
         // In this order: whoever sends, or dies, after the look is sure to be heard.
         if let Some(ticket) = &mut self.ticket
             && let Some((events, _)) = end.items()
@@ -74,7 +74,7 @@ impl Bell {
         });
         let there = end.try_recv(|_: Item<'_>| Err::<(), ()>(()));
         if !matches!(there, Err(RecvError::Get(GetError::Empty))) {
-            socket::knock(identity(), self.door.number(), 0);
+            socket::wake(identity(), self.socket.number(), 0);
         }
     }
 

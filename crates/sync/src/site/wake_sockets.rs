@@ -1,24 +1,24 @@
-//! Waiting without a thread: an event loop is knocked for at its door.
+//! Waiting without a thread: an event loop is woken through its socket.
 //!
-//! Such a waiter is counted in at the primitive's event count like a sleeper, so that one look tells a notifier whether
-//! anybody waits at all; and is written into the table of waiters, so that the notifier knows where to knock. A knock
-//! only means "look again".
+//! Such a waiter is counted in at the primitive's event count like a sleeper, so that one look tells a notifier
+//! whether anybody waits at all; and is written into the table of waiters, so that the notifier knows which socket to
+//! write to. A wake-up only means "look again".
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use manyhands_os::clock;
 
-use super::heading::AT_DOORS;
+use super::heading::AT_WAKE_SOCKETS;
 use super::waiters::Form;
 use super::{Site, WaitKind};
 use crate::EventCount;
 use crate::event_count::Notified;
 
-/// A waiter without a thread. In this order: enlist, look at the condition, wait for the door to be knocked at, look,
+/// A waiter without a thread. In this order: enlist, look at the condition, wait for the socket to be readable, look,
 /// and if there was nothing, [`rearm`](Self::rearm), look, and wait again; in the end [`leave`](Self::leave).
 ///
-/// It never sleeps forever by mistake if the owner looks again every 200 ms, as threads do: a knock is lost when the
+/// It never sleeps forever by mistake if the owner looks again every 200 ms, as threads do: a wake-up is lost when the
 /// one who got it dies or stops.
 ///
 /// A copy made by fork stands for nobody: whatever is done with it changes nothing for the parent.
@@ -32,17 +32,18 @@ pub struct AsyncTicket {
 }
 
 impl Site {
-    /// Has whoever [notifies](Self::notify) `events` and `key` knock at this process's door `door`. `None` when the
-    /// table of waiters is full: look again from time to time then.
+    /// Has whoever [notifies](Self::notify) `events` and `key` wake this process through its wake socket `socket`.
+    /// `None` when the table of waiters is full: look again from time to time then.
     #[must_use]
     pub fn enlist_async(
         self: &Arc<Self>,
         events: EventCount<'_>,
         kind: WaitKind,
         key: u64,
-        door: u32,
+        socket: u32,
     ) -> Option<AsyncTicket> {
-        let form = Form { kind, key, since: clock::now(), timed: true, steadfast: false, door: Some(door) };
+        let form =
+            Form { kind, key, since: clock::now(), timed: true, steadfast: false, socket: Some(socket) };
         // In this order: a thread that sees that we are counted in sees the entry, too.
         let (index, ticket) = self.write_entry(form)?;
         let round = events.prepare().into_round();
@@ -50,28 +51,30 @@ impl Site {
     }
 
     /// Says that something has changed for those who wait at `events` for `key`: wakes `count` of those who sleep, and
-    /// knocks for `count` of those at doors, the longest waiting first; or all, when there are no more than that.
+    /// wakes `count` of those with wake sockets, the longest waiting first; or all, when there are no more than that.
     /// When nobody waits it costs a fence and a load. Returns whether there was anybody.
     pub fn notify(&self, events: EventCount<'_>, key: u64, count: u32) -> bool {
         let mut notified = events.notify_some(count);
-        if notified == (Notified::Some { slept: false }) && self.word(AT_DOORS).load(Ordering::Relaxed) == 0 {
+        if notified == (Notified::Some { slept: false })
+            && self.word(AT_WAKE_SOCKETS).load(Ordering::Relaxed) == 0
+        {
             // The dead would stay counted in, and make every notification a system call: everybody is counted out once.
             // (Coroutines are counted in and never sleep, so where there are any this says nothing.)
             notified = events.notify_some(u32::MAX);
         }
-        if notified != Notified::Nobody && self.word(AT_DOORS).load(Ordering::Relaxed) != 0 {
+        if notified != Notified::Nobody && self.word(AT_WAKE_SOCKETS).load(Ordering::Relaxed) != 0 {
             // Those who are not counted in any more have to hear of it.
             let count = if notified == Notified::All { usize::MAX } else { count as usize };
-            self.knock(key, count);
+            self.wake(key, count);
         }
         notified != Notified::Nobody
     }
 
     #[cold]
-    fn knock(&self, key: u64, count: usize) {
+    fn wake(&self, key: u64, count: usize) {
         let mut waiting: Vec<(u64, usize)> = self
             .waiters_of(key)
-            .filter(|entry| entry.at_door && !entry.called)
+            .filter(|entry| entry.by_socket && !entry.called)
             .map(|entry| (entry.ticket, entry.index))
             .collect();
         waiting.sort_unstable();
@@ -100,7 +103,7 @@ impl AsyncTicket {
             .for_each(|entry| self.site.forget(entry.identity));
     }
 
-    /// What a knock for it says; see [`Door::drain`](manyhands_os::socket::Door::drain).
+    /// What a wake-up for it says; see [`WakeSocket::drain`](manyhands_os::socket::WakeSocket::drain).
     #[must_use]
     pub fn call_number(&self) -> u64 {
         self.site.call_number(self.ticket)
@@ -112,7 +115,7 @@ impl AsyncTicket {
         self.site.is_own(self.index, self.ticket)
     }
 
-    /// Whether it has been knocked for since it was enlisted or rearmed.
+    /// Whether it has been woken since it was enlisted or rearmed.
     #[must_use]
     pub fn is_called(&self) -> bool {
         self.is_own() && self.site.entry_call(self.index).is_called(self.ticket)

@@ -1,4 +1,4 @@
-//! How an event loop waits for a primitive: enlisted there, with a door to be knocked at.
+//! How an event loop waits for a primitive: enlisted there, with a socket through which it is woken.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,15 +14,15 @@ use pyo3::pyclass::boolean_struct::True;
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Door>()?;
+    module.add_class::<WakeSocket>()?;
     module.add_class::<Enlisted>()
 }
 
-/// A place to knock at, with a descriptor that is readable when somebody has.
+/// A socket to send wake-ups to, with a descriptor that is readable when somebody has.
 #[pyclass(frozen, module = "manyhands._native")]
-pub(crate) struct Door {
+pub(crate) struct WakeSocket {
     /// `None` once closed.
-    door: Mutex<Option<socket::Door>>,
+    socket: Mutex<Option<socket::WakeSocket>>,
     number: u32,
     descriptor: RawFd,
     /// Whose it is: a forked child has only a copy.
@@ -30,12 +30,12 @@ pub(crate) struct Door {
 }
 
 #[pymethods]
-impl Door {
+impl WakeSocket {
     #[new]
     fn new() -> PyResult<Self> {
-        let door = socket::Door::open()?;
-        let (number, descriptor) = (door.number(), door.as_fd().as_raw_fd());
-        Ok(Self { door: Mutex::new(Some(door)), number, descriptor, owner: identity() })
+        let socket = socket::WakeSocket::open()?;
+        let (number, descriptor) = (socket.number(), socket.as_fd().as_raw_fd());
+        Ok(Self { socket: Mutex::new(Some(socket)), number, descriptor, owner: identity() })
     }
 
     #[getter]
@@ -47,16 +47,16 @@ impl Door {
         self.descriptor
     }
 
-    /// Takes note of all knocks: what each was about, and whether there may have been more.
+    /// Takes note of all wake-ups: what each was about, and whether there may have been more.
     fn drain(&self) -> (Vec<u64>, bool) {
-        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        let knocks = door.as_ref().map_or_else(Vec::new, socket::Door::drain);
-        let more = knocks.len() >= socket::MANY;
-        (knocks, more)
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let wakes = socket.as_ref().map_or_else(Vec::new, socket::WakeSocket::drain);
+        let more = wakes.len() >= socket::MANY;
+        (wakes, more)
     }
 
     fn close(&self) {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn is_stale(&self) -> bool {
@@ -108,14 +108,14 @@ pub(crate) struct Enlisted {
 }
 
 impl Enlisted {
-    /// A place at `primitive`, to be called at the door of this number.
-    pub(crate) fn at<C: Awaited>(primitive: &Bound<'_, C>, door: u32) -> Self {
-        Self::among(Box::new(primitive.clone().unbind()), door)
+    /// A place at `primitive`, to be called at the wake socket of this number.
+    pub(crate) fn at<C: Awaited>(primitive: &Bound<'_, C>, socket: u32) -> Self {
+        Self::among(Box::new(primitive.clone().unbind()), socket)
     }
 
-    /// A place among `of`, to be called at the door of this number.
-    pub(crate) fn among(of: Box<dyn Sleepers>, door: u32) -> Self {
-        let ticket = of.site().enlist_async(of.events(), of.kind(), of.key(), door);
+    /// A place among `of`, to be called at the wake socket of this number.
+    pub(crate) fn among(of: Box<dyn Sleepers>, socket: u32) -> Self {
+        let ticket = of.site().enlist_async(of.events(), of.kind(), of.key(), socket);
         // Without a ticket nobody ever calls; any number will do that no other place has.
         let other = std::ptr::from_ref(&*of).cast::<()>() as u64 | 1 << 63;
         let number = ticket.as_ref().map_or(other, AsyncTicket::call_number);

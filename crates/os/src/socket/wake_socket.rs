@@ -1,5 +1,5 @@
-//! Doors: places at which any process of this machine can knock. A listener (an event loop, say) gets a readable
-//! descriptor; knocking needs no connection and never waits.
+//! Wake sockets: any process of this machine can send a wake-up to one. A listener (an event loop, say) gets a readable
+//! descriptor; waking needs no connection and never waits.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,27 +10,27 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 
 use crate::process::{Identity, identity};
 
-/// A place to knock at, named by the process that opened it and a number: a datagram socket with an abstract address,
-/// which vanishes with its process.
+/// A socket to send wake-ups to, named by the process that opened it and a number: a datagram socket with an abstract
+/// address, which vanishes with its process.
 ///
 /// ```
 /// use manyhands_os::process::identity;
-/// use manyhands_os::socket::{Door, knock};
+/// use manyhands_os::socket::{WakeSocket, wake};
 ///
-/// let door = Door::open()?;
-/// assert!(door.drain().is_empty(), "nobody has knocked");
-/// knock(identity(), door.number(), 7);
-/// assert_eq!(door.drain(), [7]);
+/// let socket = WakeSocket::open()?;
+/// assert!(socket.drain().is_empty(), "nobody has woken it");
+/// wake(identity(), socket.number(), 7);
+/// assert_eq!(socket.drain(), [7]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Door {
+pub struct WakeSocket {
     socket: OwnedFd,
     number: u32,
 }
 
-impl Door {
-    /// Opens a door with a number that no other door of this process has.
+impl WakeSocket {
+    /// Opens a socket with a number that no other wake socket of this process has.
     ///
     /// # Errors
     /// When descriptors run out.
@@ -38,7 +38,7 @@ impl Door {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         let mut number = 1;
-        // The kernel knows which numbers are taken, also by doors that a forked child inherited.
+        // The kernel knows which numbers are taken, also by wake sockets that a forked child inherited.
         loop {
             match rustix::net::bind(&socket, &address(identity(), number)?) {
                 Err(Errno::ADDRINUSE) => number += 1,
@@ -48,15 +48,15 @@ impl Door {
         Ok(Self { socket, number })
     }
 
-    /// The number to knock with, never 0.
+    /// The number to wake it by, never 0.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Takes note of all knocks so far: what each was about. Not readable again until the next one.
+    /// Takes note of all wake-ups so far: what each was about. Not readable again until the next one.
     ///
-    /// When many come at once some are lost (see [`knock`]): [`MANY`] or more may stand for any.
+    /// When many come at once some are lost (see [`wake`]): [`MANY`] or more may stand for any.
     #[must_use]
     pub fn drain(&self) -> Vec<u64> {
         let mut about = Vec::new();
@@ -71,19 +71,19 @@ impl Door {
     }
 }
 
-/// So many knocks may mean that there were more: the fewest that a kernel keeps for a socket.
+/// So many wake-ups may mean that there were more: the fewest that a kernel keeps for a socket.
 pub const MANY: usize = 8;
 
-impl AsFd for Door {
-    /// Readable when somebody has knocked since the last [`Door::drain`].
+impl AsFd for WakeSocket {
+    /// Readable when a wake-up has come since the last [`WakeSocket::drain`].
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Knocks at the door `number` of the process `who`, saying what it is about; returns whether the door exists. Never
-/// waits: at a door with so many knocks that no more fit, it is lost.
-pub fn knock(who: Identity, number: u32, about: u64) -> bool {
+/// Sends a wake-up to the wake socket `number` of the process `who`, saying what it is about; returns whether the
+/// socket exists. Never waits: where so many wake-ups are queued that no more fit, it is lost.
+pub fn wake(who: Identity, number: u32, about: u64) -> bool {
     let (Some(sender), Ok(address)) = (sender(), address(who, number)) else { return false };
     loop {
         match rustix::net::sendto(
@@ -98,7 +98,7 @@ pub fn knock(who: Identity, number: u32, about: u64) -> bool {
     }
 }
 
-/// The socket to knock with, which is kept; `None` while there is no descriptor for it.
+/// The socket to send with, which is kept; `None` while there is no descriptor for it.
 fn sender() -> Option<&'static OwnedFd> {
     static SENDER: OnceLock<OwnedFd> = OnceLock::new();
     if SENDER.get().is_none() {
@@ -112,7 +112,7 @@ fn sender() -> Option<&'static OwnedFd> {
 }
 
 fn address(who: Identity, number: u32) -> rustix::io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new_abstract_name(format!("manyhands:door:{:x}:{number:x}", who.to_bits()).as_bytes())
+    SocketAddrUnix::new_abstract_name(format!("manyhands:wake:{:x}:{number:x}", who.to_bits()).as_bytes())
 }
 
 #[cfg(all(test, not(miri)))]
@@ -120,30 +120,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doors_have_their_own_numbers() {
-        let (one, two) = (Door::open().expect("a door"), Door::open().expect("a door"));
+    fn sockets_have_their_own_numbers() {
+        let (one, two) =
+            (WakeSocket::open().expect("a wake socket"), WakeSocket::open().expect("a wake socket"));
         assert_ne!(one.number(), two.number());
-        assert!(knock(identity(), two.number(), 5));
-        assert!(knock(identity(), two.number(), 6));
+        assert!(wake(identity(), two.number(), 5));
+        assert!(wake(identity(), two.number(), 6));
         assert!(one.drain().is_empty());
         assert_eq!(two.drain(), [5, 6]);
         assert!(two.drain().is_empty(), "noted once");
     }
 
     #[test]
-    fn many_knocks_never_wait() {
-        let door = Door::open().expect("a door");
+    fn many_wakes_never_wait() {
+        let socket = WakeSocket::open().expect("a wake socket");
         for about in 0..100_000 {
-            assert!(knock(identity(), door.number(), about));
+            assert!(wake(identity(), socket.number(), about));
         }
-        assert!(door.drain().len() >= MANY);
+        assert!(socket.drain().len() >= MANY);
     }
 
     #[test]
-    fn a_door_that_is_closed_is_none() {
-        let door = Door::open().expect("a door");
-        let number = door.number();
-        drop(door);
-        assert!(!knock(identity(), number, 1));
+    fn a_socket_that_is_closed_is_none() {
+        let socket = WakeSocket::open().expect("a wake socket");
+        let number = socket.number();
+        drop(socket);
+        assert!(!wake(identity(), number, 1));
     }
 }
