@@ -152,7 +152,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._placed.clear()
 
     def stop_call(self) -> None:
-        """Let go of the arrays that were placed for the call."""
+        """Release the arrays that were placed for the call."""
         self._placed.clear()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -163,7 +163,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             self._executor = None
 
     def terminate(self) -> None:
-        """Let go of the workers; the next call finds them warm."""
+        """Release the workers; the next call finds them warm."""
         self._executor = None
         self._placed.clear()
         self.reset_batch_stats()
@@ -186,7 +186,7 @@ class _PlacedArrays:
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Release all."""
         self._arrays = {}
 
     def reduce(self, obj: Any) -> Any:

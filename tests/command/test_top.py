@@ -372,7 +372,7 @@ def test_foreign_memory_is_named_and_harmless(name: str) -> None:
     descriptors = [
         memory_file(f"manyhands:Lock:{name}", b"", 4096),
         memory_file(f"manyhands:Queue:{name}", b"\xff" * 65536, 4 << 20),
-        memory_file("manyhands:Ground", b"\0" * 64, 1 << 21),
+        memory_file("manyhands:SharedHeap", b"\0" * 64, 1 << 21),
         os.memfd_create(f"manyhands:Event:{name}", os.MFD_CLOEXEC),
     ]
     try:
@@ -411,14 +411,14 @@ def test_damaged_memory_is_harmless(name: str) -> None:
         found = seen()
         places = {each["name"]: each["place"] for each in found["objects"] + found["queues"]}
         originals = [own_memory(int(places[each.name].split(":")[0])) for each in objects]
-        grounds = [
+        heaps = [
             entry
             for entry in Path("/proc/self/fd").iterdir()
-            if os.path.lexists(entry) and os.readlink(entry).startswith("/memfd:manyhands:Ground ")
+            if os.path.lexists(entry) and os.readlink(entry).startswith("/memfd:manyhands:SharedHeap ")
         ]
         dice = random.Random(7)
         descriptors = []
-        for original in [*originals, *grounds]:
+        for original in [*originals, *heaps]:
             source = os.open(original, os.O_RDONLY)
             size = os.fstat(source).st_size
             content = os.pread(source, 3 << 20, 0)

@@ -30,7 +30,7 @@ import manyhands as mh
 NAME = sys.argv[1]
 
 def wait_for_ever(ready, *things):
-    lock = mh.Lock()                      # in a ground of its own
+    lock = mh.Lock()                      # in a shared heap of its own
     lock.acquire()
     named = mh.Semaphore(50, name=NAME)
     named.acquire()

@@ -88,7 +88,8 @@ def prose() -> Iterator[tuple[str, str]]:
 def found_in(text: str) -> Iterator[tuple[int, str, str]]:
     """Yield (line, phrase, what to write instead)."""
     for pattern, instead in INSTEAD.items():
-        for match in re.finditer(pattern, text):
+        flags = 0 if "Who" in pattern else re.IGNORECASE
+        for match in re.finditer(pattern, text, flags):
             phrase = " ".join(match[0].split())
             yield text.count("\n", 0, match.start()) + 1, phrase, instead
 

@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_forks(pool: mh.ProcessPoolExecutor) -> None:
 
 def _ground() -> Path:
     for entry in Path("/proc/self/fd").iterdir():
-        if entry.is_symlink() and "manyhands:Ground" in str(entry.readlink()):
+        if entry.is_symlink() and "manyhands:SharedHeap" in str(entry.readlink()):
             return entry
     raise AssertionError("no shared memory")
 

@@ -423,7 +423,7 @@ impl Inner {
     }
 
     /// One handle fewer.
-    fn let_go(&self, offset: usize) {
+    fn release(&self, offset: usize) {
         if !self.is_copy() {
             self.drop_handle(&mut self.local(), offset);
         }
@@ -443,7 +443,7 @@ impl Inner {
         let Some((chunk, _)) = self.chunks.layout.locate(offset) else { return };
         // Looked at while we hold the block: from the next line on the place can become anything.
         let (kind, state) = (self.chunks.load(chunk), header.load());
-        header.let_go(self.me);
+        header.release(self.me);
         if let Some(state) = state {
             self.free_if_unheld(offset, chunk, kind, state, Some(local));
         }

@@ -296,10 +296,10 @@ impl End {
         self.tell_all();
     }
 
-    /// Lets go of this end. Nothing can be sent or received here any more by right, but that is for the caller to see to.
+    /// Releases this end. Nothing can be sent or received here any more by right, but that is for the caller to see to.
     pub fn close(&self) {
         let place = self.place.swap(0, Ordering::Relaxed);
-        if place > 0 && self.own().let_go(place - 1) {
+        if place > 0 && self.own().release(place - 1) {
             self.tell_all();
         }
     }

@@ -1,8 +1,8 @@
-//! Latecomers: processes that found every participant slot of a ground taken by the living. They have no number of
+//! Latecomers: processes that found every participant slot of a shared heap taken by the living. They have no number of
 //! their own among the participants of its arena; all of them are [`LATECOMERS`] together.
 //!
 //! What one of them releases stays, as another may hold it. So there is a list of them: when everybody on it is dead,
-//! whoever made the ground closes the list, releases all that they held, and opens it again. A process that finds it
+//! whoever made the shared heap closes the list, releases all that they held, and opens it again. A process that finds it
 //! closed waits for that.
 //!
 //! A process that does not even find room on the list is not waited for: from then on nothing is released.
@@ -40,7 +40,7 @@ const AGES: u32 = 34;
 /// How old a place can be that is kept for a child. A fork that failed leaves one behind.
 const BIRTH: u64 = 4;
 
-/// The list in a ground's segment; nothing where there is no room for one.
+/// The list in a shared heap's segment; nothing where there is no room for one.
 fn list(segment: &Segment) -> impl Iterator<Item = &AtomicU64> {
     let words = if segment.len() < LIST.end { 0 } else { LIST.len() / 8 };
     (0..words).map(|index| segment.word64(LIST.start + 8 * index))
@@ -106,7 +106,7 @@ fn note_missing(site: &Site) {
     }
 }
 
-/// Lets go of what the latecomers held, if they are all dead. To be called by the process that has made the ground, whose
+/// Releases what the latecomers held, if they are all dead. Called by the process that has made the shared heap, whose
 /// arena this is.
 pub(crate) fn sweep(site: &Site, arena: &Arena) {
     let segment = site.segment();

@@ -1,4 +1,4 @@
-//! Where everything is in a ground's segment: the site, the table of pools, the list of latecomers, the arena.
+//! Where everything is in a shared heap's segment: the site, the table of pools, the list of latecomers, the arena.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ pub(crate) const TABLE_BYTES: usize = 4096;
 /// Where the list of latecomers is.
 pub(crate) const LIST: Range<usize> = TABLE + TABLE_BYTES..TABLE + TABLE_BYTES + 4096;
 
-/// The part of a ground's segment that is its arena.
+/// The part of a shared heap's segment that is its arena.
 #[must_use]
 pub fn region(segment: &Segment) -> Range<usize> {
     LIST.end..segment.len()
@@ -26,8 +26,8 @@ pub(crate) fn table(segment: &Segment) -> impl Iterator<Item = &AtomicU64> {
     (0..words).map(|index| segment.word64(TABLE + 8 * index))
 }
 
-/// The offsets of the control blocks of the pools that stand on the ground in `segment`, for whoever looks at it from
-/// outside.
+/// The offsets of the control blocks of the pools that stand on the shared heap in `segment`, for whoever looks at it
+/// from outside.
 #[must_use]
 pub fn pools(segment: &Segment) -> Vec<usize> {
     // pairs with: announce_pool (Release)

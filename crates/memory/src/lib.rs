@@ -3,16 +3,16 @@
 //!
 //! This crate knows no pools and no Python; a lock between two programs needs nothing more.
 //!
-//! - [`ground`]: the one shared segment of a process, its arena, and its participants;
-//! - [`home`]: all that a process has mapped, and its records;
-//! - [`layout`]: where what is in a ground's segment;
+//! - [`shared_heap`]: the one shared segment of a process, its arena, and its participants;
+//! - [`mappings`]: all that a process has mapped, and its records;
+//! - [`layout`]: where what is in a shared heap's segment;
 //! - `heir`: as whom a child takes part; `latecomers`: those without a participant slot; `sweep`: what the dead have
 //!   left.
 #![forbid(unsafe_code)]
 
-pub mod ground;
 mod heir;
-pub mod home;
 mod latecomers;
 pub mod layout;
+pub mod mappings;
+pub mod shared_heap;
 mod sweep;

@@ -1,4 +1,4 @@
-//! What others have left in this process's ground who took part in it and are dead.
+//! What others have left in this process's shared heap who took part in it and are dead.
 
 use manyhands_channel::arena::{Arena, Participant};
 use manyhands_os::process::identity;
@@ -6,8 +6,8 @@ use manyhands_sync::site::Site;
 
 use crate::latecomers::{self, LATECOMERS};
 
-/// Puts right what others left behind in this process's own ground who took part and are dead, other than the workers of
-/// pools, which see to that themselves. Does nothing in another process's ground.
+/// Repairs what dead participants left behind in this process's own shared heap, other than the workers of
+/// pools, which see to that themselves. Does nothing in another process's shared heap.
 pub(crate) fn sweep(site: &Site, arena: &Arena) {
     if site.creator() != Some(identity()) {
         return;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use child::{Child, News};
-use manyhands_memory::ground::Ground;
-use manyhands_memory::home::Record;
+use manyhands_memory::mappings::Record;
+use manyhands_memory::shared_heap::SharedHeap;
 use manyhands_os::process::Identity;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::MOST_PARTICIPANTS;
@@ -25,22 +25,22 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ground() -> Ground {
-    Ground::create(64 << 20).expect("64 MiB of address space")
+fn heap() -> SharedHeap {
+    SharedHeap::create(64 << 20).expect("64 MiB of address space")
 }
 
-fn record(ground: &Ground, len: usize) -> Record {
-    ground.record(Kind::Array, len).expect("room")
+fn record(heap: &SharedHeap, len: usize) -> Record {
+    heap.record(Kind::Array, len).expect("room")
 }
 
-fn slots(ground: &Ground) -> usize {
-    ground.mapping().site().participants().count()
+fn slots(heap: &SharedHeap) -> usize {
+    heap.mapping().site().participants().count()
 }
 
 /// Whether a process has a participant slot of its own, by which its death is known at once.
-fn has_slot(ground: &Ground, pid: i32) -> bool {
+fn has_slot(heap: &SharedHeap, pid: i32) -> bool {
     let them = Identity::of(pid).expect("not reaped yet");
-    ground.mapping().site().participants().any(|(_, slot)| slot.identity == them && !slot.reserved)
+    heap.mapping().site().participants().any(|(_, slot)| slot.identity == them && !slot.reserved)
 }
 
 /// So many children that live until they are dropped.
@@ -61,119 +61,119 @@ fn living(count: usize) -> Vec<Child> {
 
 #[test]
 fn children_that_end_at_once_leave_nothing() {
-    let (_alone, ground) = (alone(), ground());
-    let small: Vec<Record> = (0..50).map(|_| record(&ground, 64)).collect();
-    let before = ground.arena().in_use();
+    let (_alone, heap) = (alone(), heap());
+    let small: Vec<Record> = (0..50).map(|_| record(&heap, 64)).collect();
+    let before = heap.arena().in_use();
     for round in 0..1200 {
-        let large = record(&ground, LARGE);
+        let large = record(&heap, LARGE);
         assert_eq!(Child::run(|| {}).wait(), News::Exited(0));
         drop(large);
-        assert_eq!(ground.arena().in_use(), before, "after {round} forks");
-        assert!(slots(&ground) < 40, "{} slots after {round} forks", slots(&ground));
+        assert_eq!(heap.arena().in_use(), before, "after {round} forks");
+        assert!(slots(&heap) < 40, "{} slots after {round} forks", slots(&heap));
     }
-    assert!(has_slot(&ground, living(1)[0].pid()));
+    assert!(has_slot(&heap, living(1)[0].pid()));
     drop(small);
 }
 
 #[test]
 fn a_parent_that_only_forks_keeps_few_slots() {
-    let (_alone, ground) = (alone(), ground());
-    let kept = record(&ground, 64);
+    let (_alone, heap) = (alone(), heap());
+    let kept = record(&heap, 64);
     for _ in 0..200 {
         Child::run(|| {}).wait();
-        assert!(slots(&ground) < 40, "{}", slots(&ground));
+        assert!(slots(&heap) < 40, "{}", slots(&heap));
     }
     drop(kept);
 }
 
 #[test]
 fn children_beyond_the_slots_leave_nothing_either() {
-    let (_alone, ground) = (alone(), ground());
-    let small = record(&ground, 64);
-    let before = ground.arena().in_use();
+    let (_alone, heap) = (alone(), heap());
+    let small = record(&heap, 64);
+    let before = heap.arena().in_use();
     for round in 0..2 {
-        let large = record(&ground, LARGE);
+        let large = record(&heap, LARGE);
         let children = living(MOST_PARTICIPANTS + 20);
-        assert_eq!(slots(&ground), MOST_PARTICIPANTS - 2);
-        assert!(!has_slot(&ground, children[MOST_PARTICIPANTS].pid()), "a latecomer");
+        assert_eq!(slots(&heap), MOST_PARTICIPANTS - 2);
+        assert!(!has_slot(&heap, children[MOST_PARTICIPANTS].pid()), "a latecomer");
         drop(large);
-        assert!(ground.arena().in_use() > before, "they have it");
+        assert!(heap.arena().in_use() > before, "they have it");
         drop(children);
         // To allocate so much is reason to look who is dead.
-        drop(record(&ground, LARGE));
-        assert_eq!(ground.arena().in_use(), before, "round {round}");
-        assert_eq!(slots(&ground), 1);
+        drop(record(&heap, LARGE));
+        assert_eq!(heap.arena().in_use(), before, "round {round}");
+        assert_eq!(slots(&heap), 1);
     }
     drop(small);
 }
 
 #[test]
 fn one_latecomer_that_lives_keeps_what_it_has() {
-    let (_alone, ground) = (alone(), ground());
-    let kept = record(&ground, LARGE);
-    let small = record(&ground, 64);
-    let before = ground.arena().in_use();
+    let (_alone, heap) = (alone(), heap());
+    let kept = record(&heap, LARGE);
+    let small = record(&heap, 64);
+    let before = heap.arena().in_use();
     let most = living(MOST_PARTICIPANTS);
     let late = living(1);
-    assert!(!has_slot(&ground, late[0].pid()));
+    assert!(!has_slot(&heap, late[0].pid()));
     drop(kept);
     drop(most);
-    drop(record(&ground, LARGE));
-    assert_eq!(ground.arena().in_use(), before, "it holds all, and nobody else does");
+    drop(record(&heap, LARGE));
+    assert_eq!(heap.arena().in_use(), before, "it holds all, and nobody else does");
     drop(late);
-    drop(record(&ground, LARGE));
-    assert!(ground.arena().in_use() < before);
+    drop(record(&heap, LARGE));
+    assert!(heap.arena().in_use() < before);
     drop(small);
 }
 
 /// The parent neither forks nor allocates; its child does nothing but fork.
 #[test]
 fn grandchildren_have_slots_however_many_there_were() {
-    let (_alone, ground) = (alone(), ground());
-    let large = record(&ground, LARGE);
+    let (_alone, heap) = (alone(), heap());
+    let large = record(&heap, LARGE);
     let child = Child::run(|| {
         for _ in 0..MOST_PARTICIPANTS + 100 {
-            let site = ground.mapping().site();
+            let site = heap.mapping().site();
             let grandchild = Child::run(|| assert!(site.participant().is_some()));
             assert_eq!(grandchild.wait(), News::Exited(0));
         }
     });
     assert_eq!(child.wait(), News::Exited(0));
     drop(large);
-    assert_eq!(ground.arena().in_use(), 0);
-    assert_eq!(slots(&ground), 1);
+    assert_eq!(heap.arena().in_use(), 0);
+    assert_eq!(slots(&heap), 1);
 }
 
 /// Sweeps and forks in several threads at once: what a living child has stays, what nobody has goes.
 #[test]
 fn forks_while_other_threads_allocate_and_sweep() {
-    let (_alone, ground) = (alone(), ground());
-    let kept = record(&ground, 64);
-    let before = ground.arena().in_use();
+    let (_alone, heap) = (alone(), heap());
+    let kept = record(&heap, 64);
+    let before = heap.arena().in_use();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    drop(record(&ground, 1 << 20));
-                    ground.sweep();
+                    drop(record(&heap, 1 << 20));
+                    heap.sweep();
                 }
             });
         }
         for _ in 0..200 {
-            let mine = record(&ground, 1 << 20);
-            let word = ground.segment().word64(mine.offset());
+            let mine = record(&heap, 1 << 20);
+            let word = heap.segment().word64(mine.offset());
             word.store(7, Ordering::Relaxed);
             let child = living(1);
             drop(mine);
             // Somebody else's by now, if the child did not hold it.
-            drop(record(&ground, 1 << 20));
+            drop(record(&heap, 1 << 20));
             assert_eq!(word.load(Ordering::Relaxed), 7);
             drop(child);
         }
         stop.store(true, Ordering::Relaxed);
     });
-    drop(record(&ground, LARGE));
-    assert_eq!(ground.arena().in_use(), before);
+    drop(record(&heap, LARGE));
+    assert_eq!(heap.arena().in_use(), before);
     drop(kept);
 }

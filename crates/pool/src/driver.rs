@@ -156,7 +156,7 @@ impl<T: Send + 'static> Driver<T> {
                 Action::Kill(seat) => self.kill(seat),
                 Action::WakeWorkers => {
                     self.shared.control.work().notify_all();
-                    self.shared.ground.arena().trim(DEFAULT_KEEP);
+                    self.shared.heap.arena().trim(DEFAULT_KEEP);
                 }
                 Action::QuitZygote => {
                     if self.send(zygote::QUIT).is_err() {
@@ -199,7 +199,7 @@ impl<T: Send + 'static> Driver<T> {
     fn start_zygote(&mut self) -> io::Result<()> {
         let launch = &self.shared.launch;
         let (control, theirs) = socket::seqpacket_pair()?;
-        let mut fds = vec![theirs.as_fd(), self.shared.ground.segment().fd_to_pass()?];
+        let mut fds = vec![theirs.as_fd(), self.shared.heap.segment().fd_to_pass()?];
         let inherited = launch.descriptors();
         fds.extend(inherited.iter().map(AsFd::as_fd));
         let started = process::spawn(&Spawn {
@@ -224,10 +224,10 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     fn add_seat(&mut self) -> io::Result<()> {
-        let ground = &self.shared.ground;
-        let block = ground.allocate(SeatRecord::size())?;
+        let heap = &self.shared.heap;
+        let block = heap.allocate(SeatRecord::size())?;
         let participant =
-            ground.enroll().ok_or_else(|| io::Error::other("a program can have at most 510 workers"))?;
+            heap.enroll().ok_or_else(|| io::Error::other("a program can have at most 510 workers"))?;
         self.shared.lock().add_seat(block, participant);
         Ok(())
     }
@@ -242,7 +242,7 @@ impl<T: Send + 'static> Driver<T> {
             }
             (seat.participant, seat.record.offset(), seat.index)
         };
-        self.shared.ground.renew(participant);
+        self.shared.heap.renew(participant);
         let control = self.shared.control.offset();
         let packet = zygote::fork(participant, generation, control, record, told);
         let pipes = self.shared.output_pipes().add(&self.shared.poller, index)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use manyhands_memory::ground::Ground;
+use manyhands_memory::shared_heap::SharedHeap;
 use manyhands_os::poll::{EventFd, Interest, Poller};
 use manyhands_os::{clock, process};
 use manyhands_sync::{SpinPolicy, Wait};
@@ -46,20 +46,20 @@ pub struct Pool<T> {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// A pool on this ground. Nothing is started before the first task, or [`Pool::prepare`].
+    /// A pool on this shared heap. Nothing is started before the first task, or [`Pool::prepare`].
     ///
     /// # Errors
     /// When memory or descriptors run out.
-    pub fn new(ground: Arc<Ground>, settings: Settings, launch: Launch) -> io::Result<Self> {
-        let block = ground.allocate(Control::size())?;
-        let control = Control::new(Arc::clone(ground.segment()), block.offset());
+    pub fn new(heap: Arc<SharedHeap>, settings: Settings, launch: Launch) -> io::Result<Self> {
+        let block = heap.allocate(Control::size())?;
+        let control = Control::new(Arc::clone(heap.segment()), block.offset());
         control.clear();
-        ground.announce_pool(block.offset());
+        heap.announce_pool(block.offset());
         let completion_rings = Arc::new(CompletionRings::default());
         let has_completions = Arc::new(AtomicBool::new(false));
         let state = State::new(
             control.clone(),
-            Arc::clone(ground.arena()),
+            Arc::clone(heap.arena()),
             Arc::clone(&completion_rings),
             Arc::clone(&has_completions),
             settings,
@@ -67,7 +67,7 @@ impl<T: Send + 'static> Pool<T> {
         let (waker, poller) = (EventFd::new()?, Poller::new()?);
         poller.add(&waker, WAKER, Interest::Readable)?;
         let shared = Shared {
-            ground,
+            heap,
             control,
             _control_block: block,
             launch,
@@ -408,10 +408,10 @@ impl<T: Send + 'static> Pool<T> {
         self.shared.lock().openness
     }
 
-    /// The ground it stands on.
+    /// The shared heap it stands on.
     #[must_use]
-    pub fn ground(&self) -> &Arc<Ground> {
-        &self.shared.ground
+    pub fn heap(&self) -> &Arc<SharedHeap> {
+        &self.shared.heap
     }
 
     fn start_driver(&self) -> io::Result<()> {

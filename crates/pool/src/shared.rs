@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::arena::Block;
-use manyhands_memory::ground::Ground;
+use manyhands_memory::shared_heap::SharedHeap;
 use manyhands_os::poll::{EventFd, Poller};
 use manyhands_os::process::identity;
 
@@ -27,7 +27,7 @@ pub(crate) const DESCRIPTORS_CLOSED: &str = "the descriptors of the pool have be
 
 /// What the handle and its driver share.
 pub(crate) struct Shared<T> {
-    pub(crate) ground: Arc<Ground>,
+    pub(crate) heap: Arc<SharedHeap>,
     pub(crate) control: Control,
     pub(crate) _control_block: Block,
     pub(crate) launch: Launch,
@@ -90,9 +90,9 @@ impl<T> Shared<T> {
             return;
         }
         for seat in &self.lock().seats {
-            self.ground.dismiss(seat.participant);
+            self.heap.dismiss(seat.participant);
         }
-        self.ground.withdraw_pool(self.control.offset());
+        self.heap.withdraw_pool(self.control.offset());
         drop(has_ended);
         self.end.notify_all();
         self.control.announce();
@@ -103,8 +103,8 @@ impl<T> Shared<T> {
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // A forked child has a copy; the pool is the parent's.
-        if self.ground.mapping().site().creator() == Some(identity()) {
-            self.ground.withdraw_pool(self.control.offset());
+        if self.heap.mapping().site().creator() == Some(identity()) {
+            self.heap.withdraw_pool(self.control.offset());
         }
     }
 }

@@ -25,7 +25,7 @@ const WIDEST: u32 = 32;
 /// Before a fork: makes everything now that is made when it is first used, so that no child finds it half made.
 #[pyfunction]
 fn settle() {
-    manyhands_memory::home::settle();
+    manyhands_memory::mappings::settle();
 }
 
 /// How long to look for a lock before sleeping, on this machine.

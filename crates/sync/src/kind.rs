@@ -7,8 +7,8 @@ use std::fmt;
 #[repr(u32)]
 #[expect(missing_docs, reason = "they are the classes of these names")]
 pub enum Kind {
-    /// The ground of a process: tasks, results, and everything unnamed that it shares.
-    Ground = 1,
+    /// The shared heap of a process: tasks, results, and everything unnamed that it shares.
+    SharedHeap = 1,
     Lock,
     RLock,
     Semaphore,
@@ -38,7 +38,7 @@ struct Traits {
 }
 
 const PLAIN: Traits = Traits {
-    kind: Kind::Ground,
+    kind: Kind::SharedHeap,
     is_elastic: false,
     has_locks: false,
     is_held: false,
@@ -51,7 +51,7 @@ const QUEUE: Traits = Traits { is_elastic: true, parameter: "maxsize", ..PLAIN }
 
 /// In the order of their numbers.
 const TABLE: [Traits; 16] = [
-    Traits { kind: Kind::Ground, has_locks: true, ..PLAIN },
+    Traits { kind: Kind::SharedHeap, has_locks: true, ..PLAIN },
     Traits { kind: Kind::Lock, ..LOCK },
     Traits { kind: Kind::RLock, ..LOCK },
     Traits { kind: Kind::Semaphore, ..PERMITS },
@@ -109,7 +109,7 @@ impl Kind {
     ///
     /// ```
     /// use manyhands_sync::names::Kind;
-    /// assert!(Kind::Ground.has_locks() && !Kind::Condition.has_locks());
+    /// assert!(Kind::SharedHeap.has_locks() && !Kind::Condition.has_locks());
     /// ```
     #[must_use]
     pub fn has_locks(self) -> bool {

@@ -209,7 +209,7 @@ fn has_let_go(row: &Row, error: &io::Error) -> bool {
     row.holder.is_dead() || is_elsewhere && memfd::can_look_into(row.holder.pid())
 }
 
-/// What was opened as a segment of this name, if it still has it. For who has the claim.
+/// What was opened as a segment of this name, if it still has it. The caller has the claim.
 fn keep(name: &str, inode: u64, file: OwnedFd) -> Result<Option<Arc<Site>>, NameError> {
     let is_it = |site: &Site| site.segment().number() == inode && site.segment().fd_to_pass().is_ok();
     let site = match registry::find(is_it) {

@@ -86,7 +86,7 @@ class _Waiting:
             self.give_up()
 
     def give_up(self, _: object = None) -> None:
-        """Let go of the call: it has been submitted, or never will be."""
+        """Release the call: it has been submitted, or never will be."""
         with self._lock:
             place, self._place, self._call = self._place, None, None
         if place is not None:

@@ -174,7 +174,7 @@ impl Clone for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.arena.let_go(self.header);
+        self.arena.release(self.header);
     }
 }
 

@@ -170,7 +170,7 @@ impl<'a> BlockHeader<'a> {
     }
 
     /// Clears `who`'s hold; returns whether it was set.
-    pub(super) fn let_go(self, who: Participant) -> bool {
+    pub(super) fn release(self, who: Participant) -> bool {
         let (word, bit) = self.holders(who);
         word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
@@ -284,8 +284,8 @@ const CARVED: usize = 0;
 const DIRTY: usize = ALIGNMENT;
 const FREED: usize = 2 * ALIGNMENT;
 
-/// The header of a slab: a view. Only who keeps the chunk from becoming anything else writes here: its owner, whoever is
-/// freeing one of its blocks, and recovery, which pins it.
+/// The header of a slab: a view. Only a participant that keeps the chunk from becoming anything else writes here: its
+/// owner, whoever is freeing one of its blocks, and recovery, which pins it.
 ///
 /// | word | meaning | changed by |
 /// |---|---|---|
@@ -385,7 +385,7 @@ mod tests {
         assert!(!header.hold(last));
         assert!(header.hold(last) && header.is_held_by(last) && !header.is_held_by(parent));
         assert!(header.send(last, parent) && header.send(last, parent));
-        assert!(header.let_go(last) && !header.let_go(last));
+        assert!(header.release(last) && !header.release(last));
         assert!(!header.is_unheld(), "on its way");
         assert!(!header.receive(last, Participant(1)));
         assert!(!header.receive(parent, parent));

@@ -91,7 +91,7 @@ impl Inner {
         let header = BlockHeader::at(self.segment(), offset);
         let (kind, state) = (self.chunks.load(chunk), header.load());
         for who in dead.iter().copied().filter(|who| header.is_held_by(*who)) {
-            header.let_go(who);
+            header.release(who);
         }
         header.forget_transits(dead);
         if let Some(state) = state {

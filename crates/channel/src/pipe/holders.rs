@@ -177,8 +177,8 @@ impl Holders {
             && self.who(place).compare_exchange(seen, who, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Lets go of a place, if it is this process's.
-    pub(super) fn let_go(&self, place: usize) -> bool {
+    /// Releases a place, if it is this process's.
+    pub(super) fn release(&self, place: usize) -> bool {
         let me = identity().to_bits();
         // Release: what was sent. pairs with: living, seem_alive (Acquire)
         self.who(place).compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()

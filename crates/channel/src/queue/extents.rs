@@ -5,7 +5,7 @@
 //! nobody has taken, and so back to the producer's. So nothing has to be given back: when the consumer moves on, one
 //! more extent is free. Where none is, the producer puts another one into the circle behind its own.
 //!
-//! Only who holds the producers' latch changes links, and only links that no consumer follows before the next commit.
+//! Only the holder of the producers' latch changes links, and only links that no consumer follows before the next commit.
 //! Everything else here is an index that [`Extents::rebuild`] rebuilds from the circle when a holder died:
 //!
 //! | it died … | what is left | what is done |

@@ -151,7 +151,7 @@ impl Stream {
         }
     }
 
-    /// Puts right what a dead producer left behind.
+    /// Repairs what a dead producer left behind.
     pub(crate) fn recover_put(&self) -> Result<(), Corrupt> {
         let deaths = self.word(head::PUT_DEATHS);
         deaths.store(deaths.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

@@ -32,8 +32,8 @@ pub fn clean(names: &[String]) -> Cleaned {
     for (inode, entry) in names::entries() {
         let Ok(site) = open(inode, &entry) else { continue };
         let dead = strike(&site);
-        // A ground is looked after by the process whose it is, and goes with it.
-        let Some(kind) = Kind::from_number(site.kind()).filter(|kind| *kind != Kind::Ground) else {
+        // A shared heap is looked after by the process whose it is, and goes with it.
+        let Some(kind) = Kind::from_number(site.kind()).filter(|kind| *kind != Kind::SharedHeap) else {
             continue;
         };
         let name = entry.name.as_deref().filter(|_| !site.is_retired());
@@ -69,17 +69,17 @@ fn users(entry: &Entry) -> String {
     format!("; still in use by {process} {}", pids.join(", "))
 }
 
-/// Takes the dead off the lists of a site; returns which they were. Participant slots in a ground are left to its
+/// Takes the dead off the lists of a site; returns which they were. Participant slots in a shared heap are left to its
 /// owner, as blocks of memory go with them.
 fn strike(site: &Arc<Site>) -> BTreeSet<Identity> {
     let waiters = site.waiters().map(|entry| entry.identity);
     let slots = site.participants().map(|(_, slot)| slot.identity);
-    let is_ground = site.kind() == Kind::Ground.number();
+    let is_heap = site.kind() == Kind::SharedHeap.number();
     let dead: BTreeSet<Identity> = waiters.chain(slots).filter(|who| site.is_dead(*who)).collect();
     for identity in &dead {
         site.forget(*identity);
     }
-    if !is_ground {
+    if !is_heap {
         site.sweep(|_| {});
     }
     dead

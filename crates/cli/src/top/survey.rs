@@ -104,9 +104,9 @@ impl Survey {
         let label =
             |kind: Kind| Label { kind: kind.to_string(), name, place: (inode, SITE_BYTES as u64), users };
         match Kind::from_number(site.kind()) {
-            Some(Kind::Ground) => {
+            Some(Kind::SharedHeap) => {
                 self.pools(inode, &site);
-                self.unnamed(inode, &site, &label(Kind::Ground).users);
+                self.unnamed(inode, &site, &label(Kind::SharedHeap).users);
             }
             Some(
                 kind @ (Kind::Queue
@@ -121,7 +121,7 @@ impl Survey {
             }
             None => self.report(
                 entry,
-                label(Kind::Ground).users,
+                label(Kind::SharedHeap).users,
                 "of a kind that this version of manyhands does not know".into(),
             ),
         }
@@ -244,7 +244,7 @@ impl Survey {
     }
 }
 
-/// What the records of a ground are, by where they are.
+/// What the records of a shared heap are, by where they are.
 fn kinds_in(site: &Site) -> BTreeMap<u64, Kind> {
     let segment = site.segment();
     let blocks = Arena::tagged(segment, layout::region(segment)).into_iter();

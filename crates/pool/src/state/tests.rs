@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use manyhands_channel::submission_ring::Entry;
-use manyhands_memory::ground::Ground;
+use manyhands_memory::shared_heap::SharedHeap;
 
 use super::plan::Action;
 use super::seat::CompletionRings;
@@ -26,7 +26,7 @@ use crate::worker::{Next, WorkerSide};
 const SECOND: u64 = 1_000_000_000;
 
 struct Bench {
-    ground: Ground,
+    heap: SharedHeap,
     state: State<u32>,
     function: Arc<Function>,
 }
@@ -42,19 +42,19 @@ struct Actor {
 
 impl Bench {
     fn new(workers: usize) -> Self {
-        let ground = Ground::create(64 << 20).expect("64 MiB of address space");
-        let block = ground.allocate(Control::size()).expect("an empty ground has room");
-        let control = Control::new(Arc::clone(ground.segment()), block.offset());
+        let heap = SharedHeap::create(64 << 20).expect("64 MiB of address space");
+        let block = heap.allocate(Control::size()).expect("an empty shared heap has room");
+        let control = Control::new(Arc::clone(heap.segment()), block.offset());
         control.clear();
         std::mem::forget(block);
         let settings = Settings { workers, idle_timeout: Some(60 * SECOND), grace: SECOND };
         let completion_rings = Arc::new(CompletionRings::default());
         let has_completions = Arc::new(AtomicBool::new(false));
         let state =
-            State::new(control, Arc::clone(ground.arena()), completion_rings, has_completions, settings);
-        let block = ground.allocate(1).expect("room for a byte");
+            State::new(control, Arc::clone(heap.arena()), completion_rings, has_completions, settings);
+        let block = heap.allocate(1).expect("room for a byte");
         let function = Arc::new(Function { id: 1, block, length: 1, name: "f".into() });
-        Self { ground, state, function }
+        Self { heap, state, function }
     }
 
     fn submit_with(&mut self, user_data: u32, options: Option<Options>) -> Token {
@@ -79,8 +79,8 @@ impl Bench {
             for action in actions {
                 match action {
                     Action::AddSeat => {
-                        let block = self.ground.allocate(crate::control::SeatRecord::size());
-                        let participant = self.ground.enroll().expect("few workers");
+                        let block = self.heap.allocate(crate::control::SeatRecord::size());
+                        let participant = self.heap.enroll().expect("few workers");
                         self.state.add_seat(block.expect("room"), participant);
                     }
                     Action::Fork(seat, generation) => actors.push(self.actor(seat, generation)),

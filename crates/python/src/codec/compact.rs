@@ -20,7 +20,7 @@ use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyRange, PyRangeMethods, PyString, PyTuple,
 };
 
-use crate::memory::ground::Referenced;
+use crate::memory::shared_heap::Referenced;
 
 const NONE: u8 = 0;
 const TRUE: u8 = 1;

@@ -7,7 +7,7 @@
 //! which costs no more than a view does.
 
 use manyhands_channel::arena::{Arena, Block};
-use manyhands_memory::home::Received;
+use manyhands_memory::mappings::Received;
 use manyhands_os::memory::page_size;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyMemoryError, PyValueError};

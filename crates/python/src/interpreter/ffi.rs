@@ -105,7 +105,7 @@ pub(crate) fn add_shortcut<S: Shortcut>(py: Python<'_>) -> PyResult<()> {
     let function: Function = shortcut::<S>;
     let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
     let ml_flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    // For ever as well.
+    // Forever as well.
     let ml_doc = Box::leak(documentation::<S>(&class)?.into_boxed_c_str()).as_ptr();
     let definition = ffi::PyMethodDef { ml_name: S::NAME.as_ptr(), ml_meth, ml_flags, ml_doc };
     // The descriptor refers to its definition for as long as the class lives, which is forever.

@@ -1,7 +1,7 @@
 //! Shared memory as Python's buffers, and buffers as bytes: what PyO3 offers no safe way for.
 
 use manyhands_channel::arena::Block;
-use manyhands_memory::home::Received;
+use manyhands_memory::mappings::Received;
 use pyo3::buffer::PyBuffer;
 use pyo3::ffi;
 use pyo3::prelude::*;

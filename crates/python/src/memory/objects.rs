@@ -1,15 +1,15 @@
 //! What the bindings of all primitives stand on: words that several processes share, and segments of their own.
 //!
-//! An unnamed primitive is a [`Record`] in this process's ground; a named one, and every queue and pipe, is a segment of
-//! its own ([`Mapped`]). Both are pickled by address. Nothing needs to be done about forks here, see
-//! [`manyhands_memory::home`].
+//! An unnamed primitive is a [`Record`] in this process's shared heap; a named one, and every queue and pipe, is a
+//! segment of its own ([`Mapped`]). Both are pickled by address. Nothing needs to be done about forks here, see
+//! [`manyhands_memory::mappings`].
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use manyhands_channel::arena::BlockRef;
-use manyhands_memory::home::{self, Mapping, RecordError};
+use manyhands_memory::mappings::{self, Mapping, RecordError};
 use manyhands_os::memory::{self, Segment};
 use manyhands_os::process;
 use manyhands_sync::names::{self, Kind, NameError, Wanted};
@@ -24,7 +24,7 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::memory::ground::{self, Referenced};
+use crate::memory::shared_heap::{self, Referenced};
 
 /// Words that several processes share, and the site in whose segment they lie. Clones are the same record.
 #[derive(Clone)]
@@ -33,19 +33,19 @@ pub(crate) struct Record {
 }
 
 struct Inner {
-    ground: Ground,
+    backing: Backing,
     words: SegmentWords,
     name: Option<String>,
     created: bool,
 }
 
 /// What holds the words.
-enum Ground {
-    Block(Arc<home::Record>),
+enum Backing {
+    Block(Arc<mappings::Record>),
     Segment(Arc<Mapping>),
 }
 
-impl Ground {
+impl Backing {
     fn mapping(&self) -> &Arc<Mapping> {
         match self {
             Self::Block(record) => record.mapping(),
@@ -55,13 +55,13 @@ impl Ground {
 }
 
 impl Record {
-    fn new(ground: Ground, words: SegmentWords, name: Option<&str>, created: bool) -> Self {
-        Self { inner: Arc::new(Inner { ground, words, name: name.map(ToOwned::to_owned), created }) }
+    fn new(backing: Backing, words: SegmentWords, name: Option<&str>, created: bool) -> Self {
+        Self { inner: Arc::new(Inner { backing, words, name: name.map(ToOwned::to_owned), created }) }
     }
 
     /// The site of its segment.
     pub(crate) fn site(&self) -> &Arc<Site> {
-        self.inner.ground.mapping().site()
+        self.inner.backing.mapping().site()
     }
 
     /// The words.
@@ -97,7 +97,7 @@ impl Record {
     /// The same as [`Record::address`], in numbers only; `None` for one with a segment of its own. Whoever sends it keeps a
     /// [reference](Self::reference) until it has been opened.
     pub(crate) fn block_address(&self) -> Option<BlockAddress> {
-        let Ground::Block(record) = &self.inner.ground else { return None };
+        let Backing::Block(record) = &self.inner.backing else { return None };
         let mapping = record.mapping();
         Some(BlockAddress {
             pid: process::pid(),
@@ -109,17 +109,17 @@ impl Record {
 
     /// By which [`open_record`] finds it in another process, as long as somebody has it.
     pub(crate) fn address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let is_kept = ground::refer_to(self.inner.clone());
-        let reference = match &self.inner.ground {
-            Ground::Block(record) => {
+        let is_kept = shared_heap::refer_to(self.inner.clone());
+        let reference = match &self.inner.backing {
+            Backing::Block(record) => {
                 if !is_kept {
                     record.linger();
                 }
                 record.reference().to_bits()
             }
-            Ground::Segment(_) => 0,
+            Backing::Segment(_) => 0,
         };
-        address_of(py, self.inner.ground.mapping(), reference, self.name())
+        address_of(py, self.inner.backing.mapping(), reference, self.name())
     }
 }
 
@@ -161,7 +161,7 @@ impl Mapped {
 
     /// By which [`open_segment`] finds it in another process, as long as somebody has it.
     pub(crate) fn address<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        ground::refer_to(self.inner.clone());
+        shared_heap::refer_to(self.inner.clone());
         address_of(py, &self.inner.mapping, 0, self.name())
     }
 }
@@ -178,7 +178,7 @@ fn address_of<'py>(
 
 type Address = (i32, i32, u64, u64, Option<String>);
 
-/// The address of a record in some process's ground.
+/// The address of a record in some process's shared heap.
 pub(crate) struct BlockAddress {
     pid: i32,
     fd: i32,
@@ -217,11 +217,11 @@ fn parse(address: &Bound<'_, PyAny>) -> PyResult<Address> {
         .map_err(|_| PyTypeError::new_err(format!("not the address of a shared object: {address}")))
 }
 
-/// A record of `words` words in this process's own ground; all zero.
+/// A record of `words` words in this process's own shared heap; all zero.
 pub(crate) fn new_record(kind: Kind, words: usize) -> PyResult<Record> {
-    let record = ground::own()?.record(kind, bytes(words)?).map_err(refusal)?;
+    let record = shared_heap::own()?.record(kind, bytes(words)?).map_err(refusal)?;
     let shared = record.words();
-    Ok(Record::new(Ground::Block(Arc::new(record)), shared, None, true))
+    Ok(Record::new(Backing::Block(Arc::new(record)), shared, None, true))
 }
 
 /// A record: with an address [that one](open_record), with a name the one of that name, made or opened, otherwise a
@@ -249,7 +249,7 @@ pub(crate) fn record(
         Ok(initialise(site, &words_of(site, words))?)
     })?;
     let shared = words_of(mapping.site(), words);
-    Ok(Record::new(Ground::Segment(mapping), shared, Some(name), created))
+    Ok(Record::new(Backing::Segment(mapping), shared, Some(name), created))
 }
 
 /// The record of this name, made with whatever parameters stand for [`ANY`]; `None` when there is none. `words` says how
@@ -265,7 +265,7 @@ pub(crate) fn named_record(
     match least.filter(|(_, bytes)| SITE_BYTES.saturating_add(*bytes) <= mapping.segment().len()) {
         Some((words, _)) => {
             let shared = words_of(mapping.site(), words);
-            Ok(Some(Record::new(Ground::Segment(mapping), shared, Some(name), false)))
+            Ok(Some(Record::new(Backing::Segment(mapping), shared, Some(name), false)))
         }
         None => Err(PyValueError::new_err(format!("the {kind} named {name:?} is damaged"))),
     }
@@ -308,13 +308,13 @@ fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize)
     if reference == 0 {
         check_kind(&mapping, kind, SITE_BYTES + bytes(words)?)?;
         let shared = words_of(mapping.site(), words);
-        return Ok(Record::new(Ground::Segment(mapping), shared, name.as_deref(), false));
+        return Ok(Record::new(Backing::Segment(mapping), shared, name.as_deref(), false));
     }
-    check_kind(&mapping, Kind::Ground, 0)?;
-    let record = home::Record::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
+    check_kind(&mapping, Kind::SharedHeap, 0)?;
+    let record = mappings::Record::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
     let record = record.map_err(refusal)?;
     let shared = record.words();
-    Ok(Record::new(Ground::Block(Arc::new(record)), shared, None, false))
+    Ok(Record::new(Backing::Block(Arc::new(record)), shared, None, false))
 }
 
 /// A segment with a body of `body` bytes, of which none is committed. With a name it is the one of that name, made or

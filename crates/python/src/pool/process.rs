@@ -5,7 +5,7 @@
 //! - [`engine`]: submit, wait, deliver, cancel - the parent;
 //! - [`runner`]: claim, call, answer - the worker;
 //! - [`pending_output`]: what workers print, in order;
-//! - [`ground`]: the shared memory both stand on.
+//! - [`shared_heap`](crate::memory::shared_heap): the shared memory both stand on.
 
 mod engine;
 mod functions;
@@ -26,11 +26,11 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module
         .add_function(wrap_pyfunction!(crate::codec::compact::shipped::register_shipped_function, module)?)?;
     module.add_function(wrap_pyfunction!(crate::interpreter::spare::lend_descriptor, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::attach, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::read_block, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::set_parent_death_signal, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::kill_with_descendants, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::set_shared_memory_limit, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::memory::ground::shared_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::attach, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::read_block, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::set_parent_death_signal, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::kill_with_descendants, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::set_shared_memory_limit, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::memory::shared_heap::shared_memory, module)?)?;
     module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)
 }

@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::errors::attach_error;
-use crate::memory::ground;
 use crate::memory::objects::Mapped;
+use crate::memory::shared_heap;
 
 /// How long a hold is kept for a child that is being forked, in seconds: should it be killed before it takes the hold,
 /// the other end notices after this time. One that is slower takes a new hold.
@@ -103,7 +103,7 @@ impl Handle {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Lets go of the end, unless other objects of this process use it.
+    /// Releases the end, unless other objects of this process use it.
     pub(super) fn close(&self) {
         if self.open.swap(0, Ordering::Relaxed) == 1 && self.held.handles.fetch_sub(1, Ordering::Relaxed) == 1
         {
@@ -114,7 +114,7 @@ impl Handle {
     /// What [`Handle::open`] needs elsewhere: (address of the segment, side, reservation or 0).
     pub(super) fn address<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, usize, u64)> {
         let address = self.held.mapped.address(py)?;
-        let kept = self.held.again().is_some_and(|handle| ground::refer_to(Arc::new(handle)));
+        let kept = self.held.again().is_some_and(|handle| shared_heap::refer_to(Arc::new(handle)));
         // A task holds the end until it has ended; anybody else has to come soon.
         let reservation = match kept {
             true => None,

@@ -50,16 +50,16 @@ impl ConditionBase {
         self.record.name()
     }
 
-    /// Enlists, calls `let_go` (which releases the lock), and waits to be notified: whether that was in time.
-    #[pyo3(signature = (let_go, timeout))]
+    /// Enlists, calls `release` (which releases the lock), and waits to be notified: whether that was in time.
+    #[pyo3(signature = (release, timeout))]
     fn _wait(
         &self,
         py: Python<'_>,
-        let_go: &Bound<'_, PyAny>,
+        release: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         crate::interpreter::ending::outlast();
-        self.wait_between(py, timeout, || let_go.call0(), |_| Ok(()))
+        self.wait_between(py, timeout, || release.call0(), |_| Ok(()))
     }
 
     /// As `_wait`, with a lock of ours, which is released and acquired again here: between two lines of Python a signal

@@ -15,7 +15,7 @@ pub(crate) enum Patience {
     None,
     /// Until then.
     Until(Deadline),
-    /// For ever.
+    /// Forever.
     Endless,
 }
 

@@ -23,8 +23,8 @@ fn the_zygote_is_started_while_the_first_task_is_on_its_way() {
 
 #[test]
 fn a_control_block_takes_no_more_than_a_chunk() {
-    let ground = Ground::create(64 << 20).expect("64 MiB of address space");
-    let before = ground.arena().in_use();
-    let _block = ground.allocate(Control::size()).expect("an empty ground has room");
-    assert_eq!(ground.arena().in_use() - before, 1 << 20);
+    let heap = SharedHeap::create(64 << 20).expect("64 MiB of address space");
+    let before = heap.arena().in_use();
+    let _block = heap.allocate(Control::size()).expect("an empty shared heap has room");
+    assert_eq!(heap.arena().in_use() - before, 1 << 20);
 }

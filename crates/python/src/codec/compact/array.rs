@@ -13,9 +13,9 @@ use pyo3::types::{PyTuple, PyType};
 
 use super::Decoder;
 use crate::interpreter::imports;
-use crate::memory::ground::Referenced;
 use crate::memory::objects::BlockAddress;
 use crate::memory::shared_block::SharedBlock;
+use crate::memory::shared_heap::Referenced;
 
 /// The class of shared arrays, once there is one.
 static CLASS: OnceLock<Py<PyType>> = OnceLock::new();
@@ -37,7 +37,7 @@ pub(super) fn is_array(value: &Bound<'_, PyAny>) -> bool {
     CLASS.get().is_some_and(|class| value.get_type_ptr().cast() == class.as_ptr())
 }
 
-/// Appends where an array lies, and to `references` what keeps it there; `None` when pickle is to say it.
+/// Appends where an array lies, and to `references` what keeps it there; `None` when pickle must say it.
 pub(super) fn encode(
     value: &Bound<'_, PyAny>,
     bytes: &mut Vec<u8>,
@@ -80,7 +80,7 @@ fn offset_in(block: &SharedBlock, buffer: &PyUntypedBuffer) -> Option<usize> {
     (high <= block.length()).then_some(first)
 }
 
-/// The array; `None` when the bytes are not of our making, or with `decoder.error` when it cannot be opened.
+/// The array; `None` when the bytes are malformed, or with `decoder.error` when it cannot be opened.
 pub(super) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<Bound<'py, PyAny>> {
     let address = BlockAddress::from_bytes(decoder.take(BlockAddress::BYTES)?.try_into().ok()?);
     let length = usize::try_from(decoder.word()?).ok()?;

@@ -28,7 +28,7 @@ use crate::codec::compact;
 use crate::codec::payload::{Content, Pickled};
 use crate::future::{Aftermath, FutureBase, Source, ffi::FutureClass};
 use crate::interpreter::{imports, spare};
-use crate::memory::ground;
+use crate::memory::shared_heap;
 
 /// How often a submit that waits for shared memory looks again.
 const MEMORY_SLICE: u64 = 5 * MILLISECOND;
@@ -39,7 +39,7 @@ pub(crate) struct UserData {
     /// Exceptions worth another try; None when there is none.
     pub(crate) retry_on: Option<Py<PyAny>>,
     /// Shared arrays among the arguments: they must not go before the worker has opened them.
-    _shared: Vec<ground::Referenced>,
+    _shared: Vec<shared_heap::Referenced>,
 }
 
 /// What the engine, its futures and its collector share.
@@ -78,7 +78,7 @@ impl Core {
         options: Option<TaskOptions>,
         future: Option<Bound<'py, FutureBase>>,
     ) -> PyResult<Bound<'py, FutureBase>> {
-        let arena = self.pool.ground().arena();
+        let arena = self.pool.heap().arena();
         let known = self.functions.get(callable, arena)?;
         let place = if known.is_some() { "the call" } else { "the carried call" };
         let (function, args, options) = match known {
@@ -110,7 +110,8 @@ impl Core {
                 flags |= flag::CONTEXT;
             }
             let dumps = imports::dumps(py)?;
-            let (dumped, referenced) = ground::with_references(|| dumps.call1(((args, kwargs, sent), place)));
+            let (dumped, referenced) =
+                shared_heap::with_references(|| dumps.call1(((args, kwargs, sent), place)));
             pickled = Pickled::from_dumps(&dumped?)?;
             shared = referenced;
             if pickled.fits(ARGUMENTS_INLINE) {
@@ -148,7 +149,7 @@ impl Core {
         options: Option<TaskOptions>,
     ) -> PyResult<(Arc<Function>, Bound<'py, PyTuple>, Option<TaskOptions>)> {
         let py = callable.py();
-        let function = self.functions.get(imports::carry(py)?, self.pool.ground().arena())?;
+        let function = self.functions.get(imports::carry(py)?, self.pool.heap().arena())?;
         let function =
             function.ok_or_else(|| PyRuntimeError::new_err("the calling function is not found"))?;
         let parts = std::iter::once(callable.clone()).chain(args.iter());
@@ -160,7 +161,7 @@ impl Core {
 
     /// Writes a call into shared memory; waits while that is full and running tasks will make room.
     fn write_waiting(&self, py: Python<'_>, content: Content<'_, '_>) -> PyResult<Block> {
-        let arena = self.pool.ground().arena();
+        let arena = self.pool.heap().arena();
         loop {
             let error = match content.write(py, arena) {
                 Ok(block) => return Ok(block),
@@ -225,19 +226,19 @@ impl ProcessEngine {
         forwarder: Py<PyAny>,
     ) -> PyResult<Self> {
         spare::keep();
-        let ground = ground::own()?;
-        let block = ground.allocate(set_up.len()).map_err(PyErr::from)?;
+        let heap = shared_heap::own()?;
+        let block = heap.allocate(set_up.len()).map_err(PyErr::from)?;
         block.write(0, set_up);
         let launch = Launch {
             program,
             arguments,
             environment,
             set_up: block,
-            descriptors: Mutex::new(ground::duplicate(&descriptors)?),
+            descriptors: Mutex::new(shared_heap::duplicate(&descriptors)?),
         };
         let settings =
             Settings { workers, idle_timeout: idle_timeout.map(nanoseconds), grace: nanoseconds(grace) };
-        let pool = Pool::new(ground, settings, launch).map_err(PyErr::from)?;
+        let pool = Pool::new(heap, settings, launch).map_err(PyErr::from)?;
         let core = Arc::new_cyclic(|core| Core {
             pool,
             link: Arc::new(Link(Weak::clone(core))),

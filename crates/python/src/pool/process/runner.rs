@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::codec::compact;
 use crate::codec::payload::{self, Pickled};
 use crate::interpreter::{ffi, imports, spare};
-use crate::memory::ground;
+use crate::memory::shared_heap;
 
 /// Functions that a worker keeps; beyond that it starts afresh.
 const MOST_FUNCTIONS: usize = 1024;
@@ -96,9 +96,9 @@ impl WorkerLoop {
         most_bytes: u64,
     ) -> PyResult<Self> {
         // The zygote's parent is the root of the segment; the zygote's child is us.
-        let arena = ground::join_parent(participant)?;
+        let arena = shared_heap::join_parent(participant)?;
         spare::keep();
-        let side = Arc::new(WorkerSide::new(ground::parent_segment()?, participant, control, record));
+        let side = Arc::new(WorkerSide::new(shared_heap::parent_segment()?, participant, control, record));
         if SIDE.set(Arc::clone(&side)).is_err() {
             return Err(PyRuntimeError::new_err("this process is already a worker"));
         }
@@ -215,7 +215,7 @@ impl WorkerLoop {
             return Ok(function.clone());
         }
         let (reference, length) = self.side.slots().function_block(slot);
-        let block = self.arena.open(BlockRef::from_bits(reference)).map_err(ground::bad_block)?;
+        let block = self.arena.open(BlockRef::from_bits(reference)).map_err(shared_heap::bad_block)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(block.len());
         let data = PyBytes::new_with(py, length, |bytes| {
             block.read(0, bytes);
@@ -252,7 +252,7 @@ impl WorkerLoop {
             Encoding::Compact => return decoded(bytes),
             Encoding::Pickle => hooks.loads.call1((PyBytes::new(py, bytes),))?,
             Encoding::Block => {
-                let block = self.arena.open(BlockRef::from_bits(block)).map_err(ground::bad_block)?;
+                let block = self.arena.open(BlockRef::from_bits(block)).map_err(shared_heap::bad_block)?;
                 if head.flags & flag::COMPACT != 0 {
                     return decoded(&payload::read_compact(&block));
                 }

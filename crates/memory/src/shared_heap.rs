@@ -1,5 +1,6 @@
-//! The ground: the one shared segment of a process tree's root, its arena, and the participant slots of those who take
-//! part in it. All pools of a process stand on the same ground, and so does everything unnamed that it shares.
+//! The shared heap: the one shared segment of a process tree's root, its arena, and the participant slots of those who
+//! take part in it. All pools of a process stand on the same shared heap, and so does everything unnamed that it
+//! shares.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,9 +13,9 @@ use manyhands_os::procfs;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{MOST_PARTICIPANTS, PARAMETERS, Site};
 
-use crate::home::{Mapping, Record, RecordError};
 use crate::latecomers::LATECOMERS;
 use crate::layout::{LIST, TABLE, region, table};
+use crate::mappings::{Mapping, Record, RecordError};
 use crate::sweep::sweep;
 
 /// As whom zygotes read their set-up; nobody else gets this number.
@@ -22,15 +23,15 @@ pub const ZYGOTE: u16 = MOST_PARTICIPANTS as u16 - 1;
 
 const _: () = assert!(LATECOMERS < ZYGOTE);
 
-/// After so many bytes of new records the ground is swept; a record counts as [`COUNTED`] bytes at least.
+/// After so many bytes of new records the shared heap is swept; a record counts as [`COUNTED`] bytes at least.
 const BYTES_PER_SWEEP: usize = 1 << 20;
 const COUNTED: usize = 1024;
 
-/// The least that a ground's arena can be limited to, in bytes.
+/// The least that a shared heap's arena can be limited to, in bytes.
 pub const SMALLEST_LIMIT: usize = 16 << 20;
 
 /// The shared memory of a process and its workers.
-pub struct Ground {
+pub struct SharedHeap {
     mapping: Arc<Mapping>,
     arena: Arc<Arena>,
     /// Bytes of records since the last sweep.
@@ -39,14 +40,14 @@ pub struct Ground {
     enrolled: Mutex<BTreeSet<u16>>,
 }
 
-impl Ground {
-    /// A new ground whose arena has about `limit` bytes; nothing is used before it is needed.
+impl SharedHeap {
+    /// A new shared heap whose arena has about `limit` bytes; nothing is used before it is needed.
     ///
     /// # Errors
     /// When the kernel gives no memory file or address range.
     pub fn create(limit: usize) -> io::Result<Self> {
-        let segment = Arc::new(Segment::create(c"manyhands:Ground", LIST.end + limit)?);
-        let site = Site::create(Arc::clone(&segment), Kind::Ground.number(), [0; PARAMETERS])?;
+        let segment = Arc::new(Segment::create(c"manyhands:SharedHeap", LIST.end + limit)?);
+        let site = Site::create(Arc::clone(&segment), Kind::SharedHeap.number(), [0; PARAMETERS])?;
         segment.commit(TABLE..LIST.end)?;
         let arena = Arc::new(Arena::create(Arc::clone(&segment), region(&segment))?);
         // Otherwise the first worker would get the number that is ours.
@@ -61,8 +62,8 @@ impl Ground {
         Ok(Self { mapping, arena, unswept: AtomicUsize::new(0), enrolled: Mutex::default() })
     }
 
-    /// Half of what this process may use of the machine's memory: results that are still in shared
-    /// memory must not push out the program that made them. And an eighth of the addresses that are left, where they are limited.
+    /// Half of what this process may use of the machine's memory: results that are still in shared memory must not
+    /// push out the program that made them. And an eighth of the addresses that are left, where they are limited.
     #[must_use]
     pub fn default_limit() -> usize {
         let addresses = memory::address_room().map_or(usize::MAX, |bytes| bytes / 8);
@@ -70,7 +71,8 @@ impl Ground {
         half.min(addresses).max(SMALLEST_LIMIT)
     }
 
-    /// A new ground with the [default limit](Self::default_limit) or, if there are no addresses for that, a smaller one.
+    /// A new shared heap with the [default limit](Self::default_limit) or, if there are no addresses for that, a
+    /// smaller one.
     ///
     /// # Errors
     /// As [`create`](Self::create); `OutOfMemory` when there are no addresses for the smallest.
@@ -92,7 +94,7 @@ impl Ground {
         self.mapping.segment()
     }
 
-    /// The ground as a place among those that this process has mapped.
+    /// The shared heap as a place among those that this process has mapped.
     #[must_use]
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
@@ -142,7 +144,7 @@ impl Ground {
         }
     }
 
-    /// Puts right what others left behind that took part and are dead, other than the workers of pools.
+    /// Repairs what dead participants left behind, other than the workers of pools.
     pub fn sweep(&self) {
         sweep(self.mapping.site(), &self.arena);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use manyhands_channel::arena::{Block, BlockRef};
 use manyhands_os::memory::{Segment, page_size};
 
-use super::{Entry, Hold, Mapping, home};
+use super::{Entry, Hold, Mapping, table};
 use crate::sweep::sweep;
 
 /// Whole pages of a block that are this process's own, as long as this value lives.
@@ -42,22 +42,22 @@ impl Received {
     }
 
     fn note(block: &Block, pages: Range<usize>) -> Option<Self> {
-        let mut home = home();
-        let entry = home.entries.get_mut(&block.segment().number())?;
+        let mut table = table();
+        let entry = table.entries.get_mut(&block.segment().number())?;
         let mapping = entry.mapping.upgrade()?;
         let reference = block.reference();
         let hold = entry.records.entry(reference);
         hold.or_insert_with(|| Hold { records: 0, block: block.clone() }).records += 1;
         entry.received.insert(pages.start, Pages { end: pages.end, are_private: false });
-        drop(home);
+        drop(table);
         Some(Self { mapping, block: reference, start: pages.start })
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
-        let mut home = home();
-        let Some(entry) = home.entries.get_mut(&self.mapping.inode) else { return };
+        let mut table = table();
+        let Some(entry) = table.entries.get_mut(&self.mapping.inode) else { return };
         let pages = entry.received.remove(&self.start).filter(|pages| pages.are_private);
         if let Some(pages) = &pages {
             // Before the memory can be used for anything else, which this process would not see.
@@ -65,8 +65,8 @@ impl Drop for Received {
                 return; // it stays held for good
             }
         }
-        let own = home.let_go(&self.mapping, self.block);
-        drop(home);
+        let own = table.release(&self.mapping, self.block);
+        drop(table);
         // A child that had it, too, may be dead by now.
         if let Some(arena) = own.filter(|_| pages.is_some()) {
             sweep(self.mapping.site(), &arena);

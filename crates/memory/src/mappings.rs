@@ -36,20 +36,20 @@ use crate::sweep::sweep;
 mod received;
 mod record_error;
 
-/// After so many forks this process's own ground is swept: the children may be dead by now, and hold what they had.
+/// After so many forks this process's own shared heap is swept: the children may be dead by now, and hold what they had.
 const FORKS_PER_SWEEP: u32 = 16;
 
-/// When a record of so many bytes is released, the ground is swept first: the dead must not keep it.
+/// When a record of so many bytes is released, the shared heap is swept first: the dead must not keep it.
 const LARGE: usize = 64 << 10;
 
 /// How long a record whose address has been given away is kept for its receiver, in nanoseconds.
 const LINGER: u64 = 60 * clock::SECOND;
 
-static HOME: Mutex<Home> =
-    Mutex::new(Home { entries: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
+static TABLE: Mutex<Table> =
+    Mutex::new(Table { entries: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
 
 /// All that can change. Nobody who has the lock may drop a [`Mapping`] or a [`Record`]: they take it themselves.
-struct Home {
+struct Table {
     /// By the number of the segment's memfd.
     entries: BTreeMap<u64, Entry>,
     /// Records whose addresses were given away, and until when they are kept.
@@ -77,8 +77,8 @@ struct Hold {
     block: Block,
 }
 
-fn home() -> MutexGuard<'static, Home> {
-    HOME.lock().unwrap_or_else(PoisonError::into_inner)
+fn table() -> MutexGuard<'static, Table> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A segment with a site, mapped by this process.
@@ -124,8 +124,8 @@ impl Mapping {
     ) -> io::Result<Arc<Self>> {
         settle();
         let inode = memfd::inode_of(site.segment().fd())?;
-        let mut home = home();
-        if let Some(mapping) = home.entries.get(&inode).and_then(|entry| entry.mapping.upgrade()) {
+        let mut table = table();
+        if let Some(mapping) = table.entries.get(&inode).and_then(|entry| entry.mapping.upgrade()) {
             return Ok(mapping);
         }
         enter(&site);
@@ -137,7 +137,7 @@ impl Mapping {
             received: BTreeMap::new(),
             heir: None,
         };
-        home.entries.insert(inode, entry);
+        table.entries.insert(inode, entry);
         Ok(mapping)
     }
 
@@ -147,7 +147,7 @@ impl Mapping {
     /// # Errors
     /// When nobody has it any more, or it was made by another version.
     pub fn find(pid: i32, fd: i32, inode: u64) -> Result<Arc<Self>, NameError> {
-        let known = home().entries.get(&inode).and_then(|entry| entry.mapping.upgrade());
+        let known = table().entries.get(&inode).and_then(|entry| entry.mapping.upgrade());
         match known {
             Some(mapping) => Ok(mapping),
             None => Ok(Self::register(names::open(pid, fd, inode)?, None)?),
@@ -175,11 +175,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let mut home = home();
-        let entry = home.entries.get(&self.inode);
+        let mut table = table();
+        let entry = table.entries.get(&self.inode);
         // Somebody may have mapped it again by now.
         if entry.is_some_and(|entry| entry.mapping.strong_count() == 0) {
-            home.entries.remove(&self.inode);
+            table.entries.remove(&self.inode);
         }
     }
 }
@@ -197,8 +197,8 @@ impl Entry {
         self.arena.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Lets go of a block, as far as it is this process that holds it.
-    fn let_go(&self, block: Block) {
+    /// Releases a block, as far as it is this process that holds it.
+    fn release(&self, block: Block) {
         let Some(arena) = &self.arena else { return std::mem::forget(block) };
         if arena.participant() == LATECOMERS.into() {
             // Others hold it as the same participant.
@@ -239,22 +239,22 @@ pub struct Record {
 }
 
 impl Record {
-    /// A new record of `len` bytes, all zero, in the arena of `mapping`, which this process has made. What it is for can be
-    /// seen from outside.
+    /// A new record of `len` bytes, all zero, in the arena of `mapping`, which this process has made. What it is for
+    /// can be seen from outside.
     ///
     /// # Errors
     /// [`RecordError::Full`].
     pub fn allocate(mapping: &Arc<Mapping>, kind: Kind, len: usize) -> Result<Self, RecordError> {
-        let mut home = home();
-        let block = home.entry(mapping)?.arena(mapping.site())?.allocate(len).map_err(RecordError::Full)?;
-        let over = home.no_longer_lingering(clock::now());
-        drop(home);
+        let mut table = table();
+        let block = table.entry(mapping)?.arena(mapping.site())?.allocate(len).map_err(RecordError::Full)?;
+        let over = table.no_longer_lingering(clock::now());
+        drop(table);
         drop(over);
         // Unlocked, as it may take long. Nobody knows of the block yet, and a child that is forked now has no use for it.
         mapping.segment().zero(block.offset(), len);
         block.set_tag(tag_of(kind));
         let (reference, offset) = (block.reference(), block.offset());
-        self::home().entry(mapping)?.records.insert(reference, Hold { records: 1, block });
+        self::table().entry(mapping)?.records.insert(reference, Hold { records: 1, block });
         Ok(Self { mapping: Arc::clone(mapping), reference, offset, len, lingers: AtomicU64::new(0) })
     }
 
@@ -269,8 +269,8 @@ impl Record {
         kind: Kind,
         len: usize,
     ) -> Result<Self, RecordError> {
-        let mut home = home();
-        let entry = home.entry(mapping)?;
+        let mut table = table();
+        let entry = table.entry(mapping)?;
         let arena = Arc::clone(entry.arena(mapping.site())?);
         let (offset, is, tag) = match entry.records.get_mut(&reference) {
             Some(hold) => {
@@ -284,7 +284,7 @@ impl Record {
                 found
             }
         };
-        drop(home);
+        drop(table);
         let record =
             Self { mapping: Arc::clone(mapping), reference, offset, len: is, lingers: AtomicU64::new(0) };
         if tag != tag_of(kind) {
@@ -324,36 +324,36 @@ impl Record {
         SegmentWords::new(Arc::clone(self.mapping.segment()), self.offset, self.len / 8)
     }
 
-    /// Keeps it for a minute, if it lies in this process's own ground: its address has been given away, and the giver
-    /// may let go before it has arrived. Others' segments are not kept: they cost a descriptor.
+    /// Keeps it for a minute, if it lies in this process's own shared heap: its address has been given away, and the
+    /// giver may let go before it has arrived. Others' segments are not kept: they cost a descriptor.
     pub fn linger(self: &Arc<Self>) {
         if self.mapping.site.creator() != Some(identity()) {
             return;
         }
         let now = clock::now();
         let until = self.lingers.load(Ordering::Relaxed);
-        let mut home = home();
+        let mut table = table();
         // Not again each time: half of the time is enough for most.
         if until < now + LINGER / 2 {
             self.lingers.store(now + LINGER, Ordering::Relaxed);
-            home.lingering.push_back((now + LINGER, Arc::clone(self)));
+            table.lingering.push_back((now + LINGER, Arc::clone(self)));
         }
-        let over = home.no_longer_lingering(now);
-        drop(home);
+        let over = table.no_longer_lingering(now);
+        drop(table);
         drop(over);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let own = home().let_go(&self.mapping, self.reference).filter(|_| self.len >= LARGE);
+        let own = table().release(&self.mapping, self.reference).filter(|_| self.len >= LARGE);
         if let Some(arena) = own {
             sweep(self.mapping.site(), &arena);
         }
     }
 }
 
-impl Home {
+impl Table {
     fn entry(&mut self, mapping: &Mapping) -> io::Result<&mut Entry> {
         let missing = || io::Error::other("a shared segment is not registered in this process");
         self.entries.get_mut(&mapping.inode).ok_or_else(missing)
@@ -365,8 +365,8 @@ impl Home {
         self.lingering.drain(..over).map(|(_, record)| record).collect()
     }
 
-    /// One record fewer; if it was the last of a block in this process's own ground, returns the arena.
-    fn let_go(&mut self, mapping: &Mapping, block: BlockRef) -> Option<Arc<Arena>> {
+    /// One record fewer; if it was the last of a block in this process's own shared heap, returns the arena.
+    fn release(&mut self, mapping: &Mapping, block: BlockRef) -> Option<Arc<Arena>> {
         let entry = self.entries.get_mut(&mapping.inode)?;
         let hold = entry.records.get_mut(&block)?;
         hold.records -= 1;
@@ -374,7 +374,7 @@ impl Home {
             return None;
         }
         let hold = entry.records.remove(&block)?;
-        entry.let_go(hold.block);
+        entry.release(hold.block);
         entry.own().cloned()
     }
 }
@@ -394,7 +394,7 @@ pub fn settle() {
 
 /// What the thread that forks has locked, and the mappings it must not drop before it has unlocked.
 struct Forking {
-    home: MutexGuard<'static, Home>,
+    table: MutexGuard<'static, Table>,
     _names: names::Still,
     mappings: Vec<Arc<Mapping>>,
 }
@@ -403,13 +403,13 @@ thread_local! {
     static FORKING: RefCell<Option<Forking>> = const { RefCell::new(None) };
 }
 
-/// Sweeps this process's own ground, at some of its forks.
+/// Sweeps this process's own shared heap, at some of its forks.
 fn sweep_at_times() {
     let own: Vec<(Arc<Mapping>, Arc<Arena>)> = {
-        let mut home = home();
-        home.forks = home.forks.wrapping_add(1);
-        let is_time = home.forks.is_multiple_of(FORKS_PER_SWEEP);
-        let entries = home.entries.values().filter(|_| is_time);
+        let mut table = table();
+        table.forks = table.forks.wrapping_add(1);
+        let is_time = table.forks.is_multiple_of(FORKS_PER_SWEEP);
+        let entries = table.entries.values().filter(|_| is_time);
         entries.filter_map(|entry| Some((entry.mapping.upgrade()?, Arc::clone(entry.own()?)))).collect()
     };
     for (mapping, arena) in own {
@@ -420,9 +420,9 @@ fn sweep_at_times() {
 fn before_fork() {
     sweep_at_times();
     let still = names::hold_still();
-    let mut home = home();
+    let mut table = table();
     let mut mappings = Vec::new();
-    for entry in home.entries.values_mut() {
+    for entry in table.entries.values_mut() {
         let Some(mapping) = entry.mapping.upgrade() else { continue };
         if let Some(arena) = entry.arena.as_ref().filter(|_| !entry.records.is_empty()) {
             let heir = Heir::reserve(&mapping.site);
@@ -435,20 +435,20 @@ fn before_fork() {
         }
         mappings.push(mapping);
     }
-    FORKING.set(Some(Forking { home, _names: still, mappings }));
+    FORKING.set(Some(Forking { table, _names: still, mappings }));
 }
 
 fn after_fork_in_parent() {
-    let Some(Forking { mut home, _names, mappings }) = FORKING.take() else { return };
-    home.entries.values_mut().for_each(|entry| entry.heir = None);
-    drop(home);
+    let Some(Forking { mut table, _names, mappings }) = FORKING.take() else { return };
+    table.entries.values_mut().for_each(|entry| entry.heir = None);
+    drop(table);
     drop(mappings);
 }
 
 fn after_fork_in_child() {
-    let Some(Forking { mut home, _names, mappings }) = FORKING.take() else { return };
+    let Some(Forking { mut table, _names, mappings }) = FORKING.take() else { return };
     names::inherit();
-    for entry in home.entries.values_mut() {
+    for entry in table.entries.values_mut() {
         // The parent's, and maybe locked by one of its threads: neither used nor dropped.
         std::mem::forget(entry.arena.take());
         let Some(mapping) = entry.mapping.upgrade() else { continue };
@@ -460,8 +460,8 @@ fn after_fork_in_child() {
         }
     }
     // The parent has pickled them, and it is the parent that keeps them.
-    let lingering = std::mem::take(&mut home.lingering);
-    drop(home);
+    let lingering = std::mem::take(&mut table.lingering);
+    drop(table);
     drop(lingering);
     drop(mappings);
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use manyhands_channel::arena::{Arena, BlockRef};
-use manyhands_memory::ground::{Ground, SMALLEST_LIMIT, ZYGOTE};
-use manyhands_memory::home::Mapping;
 use manyhands_memory::layout::region;
+use manyhands_memory::mappings::Mapping;
+use manyhands_memory::shared_heap::{SMALLEST_LIMIT, SharedHeap, ZYGOTE};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{self, Pidfd};
 use manyhands_sync::site::Site;
@@ -20,8 +20,8 @@ use pyo3::types::PyBytes;
 
 use crate::interpreter::ffi;
 
-/// The ground that this process has laid for its own pools, and the fork it was laid in.
-static OWN: Mutex<Option<(u32, Arc<Ground>)>> = Mutex::new(None);
+/// The shared heap that this process has created for its own pools, and the fork it was created in.
+static OWN: Mutex<Option<(u32, Arc<SharedHeap>)>> = Mutex::new(None);
 /// Bytes; 0 until somebody sets it.
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 /// The segment of the parent, in a zygote and its workers.
@@ -29,23 +29,23 @@ static PARENT: OnceLock<Arc<Segment>> = OnceLock::new();
 /// The parent's arena as this worker sees it, and the mapping that it belongs to.
 static PARENT_ARENA: OnceLock<(Arc<Arena>, Arc<Mapping>)> = OnceLock::new();
 
-/// The ground of this process, laid when first needed. A forked child lays its own.
-pub(crate) fn own() -> PyResult<Arc<Ground>> {
+/// The shared heap of this process, created when first needed. A forked child creates its own.
+pub(crate) fn own() -> PyResult<Arc<SharedHeap>> {
     let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     let here = process::fork_count();
-    if let Some((fork, ground)) = &*own
+    if let Some((fork, heap)) = &*own
         && *fork == here
     {
-        return Ok(Arc::clone(ground));
+        return Ok(Arc::clone(heap));
     }
     let limit = match LIMIT.load(Ordering::Relaxed) {
         0 => limit_from_environment()?,
         limit => Some(limit),
     };
-    let ground = Arc::new(limit.map_or_else(Ground::create_default, Ground::create).map_err(refusal)?);
+    let heap = Arc::new(limit.map_or_else(SharedHeap::create_default, SharedHeap::create).map_err(refusal)?);
     // The one of before a fork belongs to the parent: neither used nor released here.
-    std::mem::forget(own.replace((here, Arc::clone(&ground))));
-    Ok(ground)
+    std::mem::forget(own.replace((here, Arc::clone(&heap))));
+    Ok(heap)
 }
 
 fn refusal(error: io::Error) -> PyErr {
@@ -90,8 +90,8 @@ pub(crate) fn set_shared_memory_limit(limit: usize) -> PyResult<()> {
 /// (bytes in use, limit in bytes) of this process's shared memory.
 #[pyfunction]
 pub(crate) fn shared_memory() -> PyResult<(usize, usize)> {
-    let ground = own()?;
-    Ok((ground.arena().in_use(), ground.arena().limit()))
+    let heap = own()?;
+    Ok((heap.arena().in_use(), heap.arena().limit()))
 }
 
 /// Zygote: maps the parent's segment.
