@@ -12,7 +12,7 @@
 //! | 1024 | submission ring | |
 //! | then | slots | |
 //!
-//! Each seat (a worker's place) has a block of its own: see [`SeatRecord`].
+//! Each worker slot (a worker's place) has a block of its own: see [`WorkerStatus`].
 
 use std::sync::Arc;
 
@@ -304,7 +304,7 @@ impl Control {
 /// | 4 | resident bytes, when last looked at | worker |
 /// | 16… | completion ring | worker |
 #[derive(Clone)]
-pub struct SeatRecord {
+pub struct WorkerStatus {
     words: SegmentWords,
 }
 
@@ -314,8 +314,8 @@ const TASKS_DONE: usize = 2;
 const RETIRE: usize = 3;
 const COMPLETION_RING: usize = 16;
 
-impl SeatRecord {
-    /// Bytes of a seat's block.
+impl WorkerStatus {
+    /// Bytes of a worker slot's block.
     #[must_use]
     pub fn size() -> usize {
         8 * (COMPLETION_RING + CompletionRing::<SegmentWords>::words(SLOTS))

@@ -15,10 +15,10 @@ use manyhands_os::poll::Interest;
 use manyhands_os::process::{self, Pidfd, Spawn};
 use manyhands_os::{clock, park, socket};
 
-use crate::control::SeatRecord;
+use crate::control::WorkerStatus;
 use crate::shared::{CONTROL, DESCRIPTORS_CLOSED, Shared, WAKER};
 use crate::state::plan::Action;
-use crate::state::seat::Life;
+use crate::state::worker_slot::Life;
 use crate::zygote::{self, News};
 
 const SIGINT: u8 = 2;
@@ -41,7 +41,7 @@ struct ZygoteHandle {
 pub(crate) struct Driver<T> {
     shared: Arc<Shared<T>>,
     zygote: Option<ZygoteHandle>,
-    // By seat.
+    // By worker slot.
     workers: HashMap<usize, Worker>,
 }
 
@@ -142,18 +142,18 @@ impl<T: Send + 'static> Driver<T> {
                         self.give_up_zygote();
                     }
                 }
-                Action::AddSeat => {
+                Action::AddWorkerSlot => {
                     again = true;
-                    self.try_start(Self::add_seat, |_| ());
+                    self.try_start(Self::add_worker_slot, |_| ());
                 }
-                Action::Fork(seat, generation) => {
+                Action::Fork(worker_slot, generation) => {
                     again |= self.try_start(
-                        |driver| driver.fork(seat, generation),
-                        |driver| driver.give_up_worker(seat, generation),
+                        |driver| driver.fork(worker_slot, generation),
+                        |driver| driver.give_up_worker(worker_slot, generation),
                     );
                 }
-                Action::Interrupt(seat) => self.signal(seat, SIGINT),
-                Action::Kill(seat) => self.kill(seat),
+                Action::Interrupt(worker_slot) => self.signal(worker_slot, SIGINT),
+                Action::Kill(worker_slot) => self.kill(worker_slot),
                 Action::WakeWorkers => {
                     self.shared.control.work().notify_all();
                     self.shared.heap.arena().trim(DEFAULT_KEEP);
@@ -191,9 +191,9 @@ impl<T: Send + 'static> Driver<T> {
         self.reap_zygote();
     }
 
-    fn give_up_worker(&mut self, seat: usize, generation: u32) {
-        self.shared.output_pipes().drop_unborn(&self.shared.poller, seat);
-        self.shared.lock().not_started(seat, generation);
+    fn give_up_worker(&mut self, worker_slot: usize, generation: u32) {
+        self.shared.output_pipes().drop_unborn(&self.shared.poller, worker_slot);
+        self.shared.lock().not_started(worker_slot, generation);
     }
 
     fn start_zygote(&mut self) -> io::Result<()> {
@@ -223,24 +223,24 @@ impl<T: Send + 'static> Driver<T> {
         }
     }
 
-    fn add_seat(&mut self) -> io::Result<()> {
+    fn add_worker_slot(&mut self) -> io::Result<()> {
         let heap = &self.shared.heap;
-        let block = heap.allocate(SeatRecord::size())?;
+        let block = heap.allocate(WorkerStatus::size())?;
         let participant =
             heap.enroll().ok_or_else(|| io::Error::other("a program can have at most 510 workers"))?;
-        self.shared.lock().add_seat(block, participant);
+        self.shared.lock().add_worker_slot(block, participant);
         Ok(())
     }
 
     fn fork(&mut self, index: usize, generation: u32) -> io::Result<()> {
         let (participant, record, told) = {
             let state = self.shared.lock();
-            let seat = &state.seats[index];
-            if seat.generation != generation || seat.life != Life::Starting {
+            let worker_slot = &state.worker_slots[index];
+            if worker_slot.generation != generation || worker_slot.life != Life::Starting {
                 // The zygote could not be started.
                 return Ok(());
             }
-            (seat.participant, seat.record.offset(), seat.index)
+            (worker_slot.participant, worker_slot.record.offset(), worker_slot.index)
         };
         self.shared.heap.renew(participant);
         let control = self.shared.control.offset();
@@ -254,8 +254,8 @@ impl<T: Send + 'static> Driver<T> {
         }
     }
 
-    fn signal(&mut self, seat: usize, signal: u8) {
-        let Some(worker) = self.workers.get(&seat) else { return };
+    fn signal(&mut self, worker_slot: usize, signal: u8) {
+        let Some(worker) = self.workers.get(&worker_slot) else { return };
         let sent = match worker.process() {
             Ok(process) => process.send_signal(signal.into()),
             Err(_) => process::send_signal(worker.pid, signal.into()),
@@ -263,17 +263,17 @@ impl<T: Send + 'static> Driver<T> {
         // A worker that is gone already needs no signal. What is refused to us may be allowed to the zygote.
         if sent.is_err() {
             let generation = worker.generation;
-            let participant = self.shared.lock().seats[seat].participant;
+            let participant = self.shared.lock().worker_slots[worker_slot].participant;
             let _ = self.send(&zygote::signal(participant, generation, signal.into()));
         }
     }
 
-    fn kill(&mut self, seat: usize) {
-        if let Some(Ok(worker)) = self.workers.get(&seat).map(Worker::process) {
+    fn kill(&mut self, worker_slot: usize) {
+        if let Some(Ok(worker)) = self.workers.get(&worker_slot).map(Worker::process) {
             process::kill_with_descendants(&[worker]);
         }
         // Once more, in case that was refused, or that there was no descriptor to find what it has started.
-        self.signal(seat, SIGKILL);
+        self.signal(worker_slot, SIGKILL);
     }
 
     fn attend(&mut self, key: u64) {
@@ -317,27 +317,27 @@ impl<T: Send + 'static> Driver<T> {
             }
             News::Started { participant, generation, pid } => {
                 let mut state = self.shared.lock();
-                let Some(seat) = state.seat_of(participant) else { return };
-                state.worker_started(seat, generation, pid);
+                let Some(worker_slot) = state.worker_slot_of(participant) else { return };
+                state.worker_started(worker_slot, generation, pid);
                 drop(state);
-                self.shared.output_pipes().set_pid(seat, pid);
+                self.shared.output_pipes().set_pid(worker_slot, pid);
                 let worker = Worker { generation, pid, process: OnceCell::new() };
                 let _ = worker.process();
-                self.workers.insert(seat, worker);
+                self.workers.insert(worker_slot, worker);
             }
             News::NotForked { participant, generation, errno } => {
-                let Some(seat) = self.shared.lock().seat_of(participant) else { return };
+                let Some(worker_slot) = self.shared.lock().worker_slot_of(participant) else { return };
                 let error = io::Error::from_raw_os_error(errno);
-                self.try_start(|_| Err(error), |driver| driver.give_up_worker(seat, generation));
+                self.try_start(|_| Err(error), |driver| driver.give_up_worker(worker_slot, generation));
             }
             News::Ended { participant, generation, wait_status, rss_bytes } => {
-                let Some(seat) = self.shared.lock().seat_of(participant) else { return };
-                if self.workers.get(&seat).is_some_and(|worker| worker.generation == generation) {
-                    self.workers.remove(&seat);
+                let Some(worker_slot) = self.shared.lock().worker_slot_of(participant) else { return };
+                if self.workers.get(&worker_slot).is_some_and(|worker| worker.generation == generation) {
+                    self.workers.remove(&worker_slot);
                 }
-                self.listen_to(&[seat]);
+                self.listen_to(&[worker_slot]);
                 let mut state = self.shared.lock();
-                state.worker_gone(seat, generation, Some(wait_status), Some(rss_bytes));
+                state.worker_gone(worker_slot, generation, Some(wait_status), Some(rss_bytes));
                 state.refill();
                 drop(state);
                 self.shared.control.work().notify_all();
@@ -346,10 +346,10 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     /// Reads what is left in the pipes of workers, so that it comes before news of their end.
-    fn listen_to(&mut self, seats: &[usize]) {
+    fn listen_to(&mut self, worker_slots: &[usize]) {
         let mut outputs = Vec::new();
         let mut output_pipes = self.shared.output_pipes();
-        output_pipes.read_seats(&self.shared.poller, seats, &mut outputs);
+        output_pipes.read_worker_slots(&self.shared.poller, worker_slots, &mut outputs);
         self.shared.take_in(outputs);
     }
 

@@ -29,7 +29,7 @@ const MOST_CHUNKS: usize = 4;
 
 struct OutputPipe {
     fd: OwnedFd,
-    seat: usize,
+    worker_slot: usize,
     pid: i32,
     stream: Stream,
     // Bytes of a record that has not come whole.
@@ -53,9 +53,9 @@ impl OutputPipes {
     ///
     /// # Errors
     /// When descriptors run out; then there are none.
-    pub fn add(&mut self, poller: &Poller, seat: usize) -> io::Result<[OwnedFd; 3]> {
+    pub fn add(&mut self, poller: &Poller, worker_slot: usize) -> io::Result<[OwnedFd; 3]> {
         let first = self.next_key;
-        let made = self.make(poller, seat);
+        let made = self.make(poller, worker_slot);
         if made.is_err() {
             self.drop_from(poller, first);
         }
@@ -69,28 +69,30 @@ impl OutputPipes {
         }
     }
 
-    /// Drops the output pipes of a worker that has not come into being: the newest of the seat, which have no process id.
-    pub fn drop_unborn(&mut self, poller: &Poller, seat: usize) {
-        for (_, pipe) in self.pipes.extract_if(|_, pipe| pipe.seat == seat && pipe.pid == 0) {
+    /// Drops the output pipes of a worker that has not come into being: the newest of the worker slot, which have no
+    /// process id.
+    pub fn drop_unborn(&mut self, poller: &Poller, worker_slot: usize) {
+        for (_, pipe) in self.pipes.extract_if(|_, pipe| pipe.worker_slot == worker_slot && pipe.pid == 0) {
             let _ = poller.remove(&pipe.fd);
         }
     }
 
-    fn make(&mut self, poller: &Poller, seat: usize) -> io::Result<[OwnedFd; 3]> {
+    fn make(&mut self, poller: &Poller, worker_slot: usize) -> io::Result<[OwnedFd; 3]> {
         let mut make = |stream| {
             let (fd, write) = socket::pipe()?;
             socket::set_nonblocking(&fd, true)?;
             poller.add(&fd, self.next_key, Interest::Readable)?;
-            self.pipes.insert(self.next_key, OutputPipe { fd, seat, pid: 0, stream, partial: Vec::new() });
+            self.pipes
+                .insert(self.next_key, OutputPipe { fd, worker_slot, pid: 0, stream, partial: Vec::new() });
             self.next_key += 1;
             Ok::<_, io::Error>(write)
         };
         Ok([make(Stream::Stdout)?, make(Stream::Stderr)?, make(Stream::Records)?])
     }
 
-    /// The worker that took the seat's newest pipes has this process id.
-    pub fn set_pid(&mut self, seat: usize, pid: i32) {
-        for pipe in self.pipes.values_mut().filter(|pipe| pipe.seat == seat && pipe.pid == 0) {
+    /// The worker that took the worker slot's newest pipes has this process id.
+    pub fn set_pid(&mut self, worker_slot: usize, pid: i32) {
+        for pipe in self.pipes.values_mut().filter(|pipe| pipe.worker_slot == worker_slot && pipe.pid == 0) {
             pipe.pid = pid;
         }
     }
@@ -108,10 +110,14 @@ impl OutputPipes {
         }
     }
 
-    /// Reads what there is from the workers of some seats.
-    pub fn read_seats(&mut self, poller: &Poller, seats: &[usize], outputs: &mut Vec<Output>) {
-        let mut keys: Vec<u64> =
-            self.pipes.iter().filter(|(_, pipe)| seats.contains(&pipe.seat)).map(|(key, _)| *key).collect();
+    /// Reads what there is from the workers of some worker slots.
+    pub fn read_worker_slots(&mut self, poller: &Poller, worker_slots: &[usize], outputs: &mut Vec<Output>) {
+        let mut keys: Vec<u64> = self
+            .pipes
+            .iter()
+            .filter(|(_, pipe)| worker_slots.contains(&pipe.worker_slot))
+            .map(|(key, _)| *key)
+            .collect();
         keys.sort_unstable();
         for key in keys {
             self.read(poller, key, outputs);
@@ -140,7 +146,7 @@ impl AsFd for OutputPipe {
 
 impl OutputPipe {
     fn output(&self, bytes: Vec<u8>) -> Output {
-        Output { seat: self.seat, pid: self.pid, stream: self.stream, bytes }
+        Output { worker_slot: self.worker_slot, pid: self.pid, stream: self.stream, bytes }
     }
 
     /// False at the end of the stream.

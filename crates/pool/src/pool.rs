@@ -17,7 +17,7 @@ use crate::driver::Driver;
 use crate::launch::Launch;
 use crate::output_pipes::OutputPipes;
 use crate::shared::{DESCRIPTORS_CLOSED, FIRST_OUTPUT_PIPE, Shared, WAKER};
-use crate::state::seat::CompletionRings;
+use crate::state::worker_slot::CompletionRings;
 use crate::state::{Cancelled, Openness, Refused, Settings, State};
 use crate::statistics::Statistics;
 use crate::task::{Arguments, Completions, Function, Options, Token};
@@ -164,7 +164,7 @@ impl<T: Send + 'static> Pool<T> {
             // What a task printed comes before its result.
             drop(state);
             let mut outputs = Vec::new();
-            output_pipes.read_seats(&self.shared.poller, &with_output, &mut outputs);
+            output_pipes.read_worker_slots(&self.shared.poller, &with_output, &mut outputs);
             self.shared.take_in(outputs);
             state = self.shared.lock();
             wake |= state.collect();
@@ -317,7 +317,12 @@ impl<T: Send + 'static> Pool<T> {
     /// Process ids of the workers that are there.
     #[must_use]
     pub fn pids(&self) -> HashSet<i32> {
-        self.shared.lock().seats.iter().filter_map(crate::state::seat::Seat::pid).collect()
+        self.shared
+            .lock()
+            .worker_slots
+            .iter()
+            .filter_map(crate::state::worker_slot::WorkerSlot::pid)
+            .collect()
     }
 
     /// See [`State::is_staffing`].

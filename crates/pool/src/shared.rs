@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::launch::Launch;
 use crate::output_pipes::{OutputPipes, kind};
 use crate::state::State;
-use crate::state::seat::CompletionRings;
+use crate::state::worker_slot::CompletionRings;
 use crate::task::{Output, Stream};
 
 /// Key of the waker.
@@ -89,8 +89,8 @@ impl<T> Shared<T> {
         if std::mem::replace(&mut *has_ended, true) {
             return;
         }
-        for seat in &self.lock().seats {
-            self.heap.dismiss(seat.participant);
+        for worker_slot in &self.lock().worker_slots {
+            self.heap.dismiss(worker_slot.participant);
         }
         self.heap.withdraw_pool(self.control.offset());
         drop(has_ended);

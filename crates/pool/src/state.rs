@@ -1,11 +1,11 @@
-//! What the parent of a pool knows: tasks, slots, seats. Events come in, actions go out; nothing
+//! What the parent of a pool knows: tasks, slots, worker slots. Events come in, actions go out; nothing
 //! here waits, reads a clock or makes a system call.
 //!
 //! - this file: tasks - submit, refill, cancel;
 //! - `attempt`: whether what has failed is tried again;
 //! - `results`: what workers have finished, until it is taken;
 //! - `ending`: of the pool, and of the tasks that it still has then;
-//! - [`seat`]: workers - who is alive, what a death means;
+//! - [`worker_slot`]: workers - who is alive, what a death means;
 //! - `shortage`: what if nobody can be started;
 //! - `failed_starts`: what if workers die before they have done anything;
 //! - `put_off`: tasks that come later;
@@ -18,10 +18,10 @@ mod failed_starts;
 pub mod plan;
 mod put_off;
 mod results;
-pub mod seat;
 mod shortage;
 #[cfg(test)]
 mod tests;
+pub mod worker_slot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ use backlog::Backlog;
 use failed_starts::FailedStarts;
 use plan::{Kill, PendingCancel};
 use put_off::PutOff;
-use seat::{CompletionRings, Seat};
 use shortage::Shortage;
+use worker_slot::{CompletionRings, WorkerSlot};
 
 /// Why a task was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub struct State<T> {
     free_slots: Vec<u32>,
     generations: Vec<u32>,
     occupants: Vec<Option<Token>>,
-    pub(crate) seats: Vec<Seat>,
+    pub(crate) worker_slots: Vec<WorkerSlot>,
     pub(crate) completion_rings: Arc<CompletionRings>,
     completions: Completions<T>,
     has_completions: Arc<AtomicBool>,
@@ -165,7 +165,7 @@ impl<T> State<T> {
             free_slots,
             generations: vec![0; SLOTS],
             occupants: vec![None; SLOTS],
-            seats: Vec::new(),
+            worker_slots: Vec::new(),
             completion_rings,
             completions: Completions::default(),
             has_completions,

@@ -5,7 +5,7 @@ use manyhands_sync::atomic::Ordering;
 
 use crate::slots::Phase;
 use crate::state::State;
-use crate::state::seat::Life;
+use crate::state::worker_slot::Life;
 use crate::task::Location;
 
 /// One worker.
@@ -25,7 +25,7 @@ pub struct WorkerStatistics {
     pub cpu_s: f64,
     /// Resident memory now, in bytes.
     pub rss_bytes: u64,
-    /// How many workers sat in its seat before it.
+    /// How many workers had its worker slot before it.
     pub restarts: u64,
 }
 
@@ -58,15 +58,15 @@ impl<T> State<T> {
             Location::Backlog | Location::AwaitingDecision(_) => false,
         });
         let running = running.count();
-        let taken = self.seats.iter().filter(|seat| seat.life != Life::Empty);
-        let workers = taken.map(|seat| {
-            let pid = seat.pid();
+        let taken = self.worker_slots.iter().filter(|worker_slot| worker_slot.life != Life::Empty);
+        let workers = taken.map(|worker_slot| {
+            let pid = worker_slot.pid();
             // The low half of the word is the slot + 1; see SeatRecord.
-            let current = seat.record.current().load(Ordering::Acquire) & 0xffff_ffff;
+            let current = worker_slot.record.current().load(Ordering::Acquire) & 0xffff_ffff;
             let slot = u32::try_from(current).ok().and_then(|slot| slot.checked_sub(1));
             let task = slot.and_then(|slot| self.occupant_name(slot));
             let begun = slot.filter(|_| task.is_some()).and_then(|slot| slots.begun(slot));
-            let state = match (seat.life, seat.retiring, slot) {
+            let state = match (worker_slot.life, worker_slot.retiring, slot) {
                 (Life::Starting, ..) => "starting",
                 (_, true, _) => "ending",
                 (_, _, Some(_)) => "running",
@@ -77,10 +77,10 @@ impl<T> State<T> {
                 state,
                 task,
                 task_s: begun.map(|begun| clock::seconds(now.saturating_sub(begun))),
-                tasks_done: seat.record.tasks_done().load(Ordering::Relaxed),
+                tasks_done: worker_slot.record.tasks_done().load(Ordering::Relaxed),
                 cpu_s: pid.and_then(procfs::cpu_seconds).unwrap_or(0.0),
                 rss_bytes: pid.and_then(procfs::rss_bytes).unwrap_or(0),
-                restarts: seat.restarts,
+                restarts: worker_slot.restarts,
             }
         });
         Statistics {

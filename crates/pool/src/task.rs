@@ -165,8 +165,8 @@ pub enum Stream {
 /// A piece of output of a worker.
 #[derive(Debug)]
 pub struct Output {
-    /// Number of the worker's seat.
-    pub seat: usize,
+    /// Number of the worker's worker slot.
+    pub worker_slot: usize,
     /// Its process id.
     pub pid: i32,
     /// Where it was written.

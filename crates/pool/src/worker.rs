@@ -13,7 +13,7 @@ use manyhands_os::memory::Segment;
 use manyhands_sync::atomic::{AtomicU64, Ordering};
 use manyhands_sync::{Spent, SpinPolicy, Wait};
 
-use crate::control::{Control, SLOTS, STOP, SeatRecord};
+use crate::control::{Control, SLOTS, STOP, WorkerStatus};
 use crate::slots::{Finish, Phase, SlotState, Slots};
 
 /// How long loading a timed task, which may import much, does not count as its run, in nanoseconds. Longer than any
@@ -42,7 +42,7 @@ pub struct WorkerSide {
     control: Control,
     slots: Slots,
     submission_ring: SubmissionRing<SegmentWords>,
-    record: SeatRecord,
+    record: WorkerStatus,
     completion_ring: CompletionRing<SegmentWords>,
     participant: u16,
     spin: SpinPolicy,
@@ -52,11 +52,11 @@ pub struct WorkerSide {
 }
 
 impl WorkerSide {
-    /// The side of `participant`, whose pool and seat lie at these offsets of the segment.
+    /// The side of `participant`, whose pool and worker slot lie at these offsets of the segment.
     #[must_use]
     pub fn new(segment: &Arc<Segment>, participant: u16, control: usize, record: usize) -> Self {
         let control = Control::new(Arc::clone(segment), control);
-        let record = SeatRecord::new(Arc::clone(segment), record);
+        let record = WorkerStatus::new(Arc::clone(segment), record);
         Self {
             slots: control.slots(),
             submission_ring: control.submission_ring(),

@@ -3,7 +3,7 @@
 //! | from | packet | meaning |
 //! |---|---|---|
 //! | parent | `S` u64 block | set-up: a block with what the zygote and its workers need |
-//! | parent | `F` u32 participant, u32 generation, u64 control, u64 record, u32 index + 3 descriptors | fork a worker; offsets of the pool's and the seat's block; stdout, stderr, records |
+//! | parent | `F` u32 participant, u32 generation, u64 control, u64 record, u32 index + 3 descriptors | fork a worker; offsets of the pool's and the worker slot's block; stdout, stderr, records |
 //! | parent | `K` u32 participant, u32 generation, u32 signal | send a worker this signal: the parent may not |
 //! | parent | `Q` | quit when the workers have gone |
 //! | zygote | `R` | ready |
@@ -28,7 +28,7 @@ pub enum News {
     Started {
         /// Its participant number.
         participant: u16,
-        /// Which worker of its seat.
+        /// Which worker of its worker slot.
         generation: u32,
         /// Its process id.
         pid: i32,
@@ -37,7 +37,7 @@ pub enum News {
     NotForked {
         /// The participant number it would have had.
         participant: u16,
-        /// Which worker of its seat it would have been.
+        /// Which worker of its worker slot it would have been.
         generation: u32,
         /// The system's reason.
         errno: i32,
@@ -46,7 +46,7 @@ pub enum News {
     Ended {
         /// Its participant number.
         participant: u16,
-        /// Which worker of its seat.
+        /// Which worker of its worker slot.
         generation: u32,
         /// As `waitpid` gave it.
         wait_status: i32,

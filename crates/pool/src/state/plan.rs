@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use manyhands_channel::submission_ring::Entry;
 
-use super::seat::{Life, MOST_SEATS};
+use super::worker_slot::{Life, MOST_WORKER_SLOTS};
 use super::{Openness, State};
 use crate::slots::Phase;
 use crate::task::{Outcome, Token};
@@ -27,13 +27,13 @@ pub enum Action {
     StartZygote,
     /// The same for a task that is still to come; if it fails, nobody is told before that task is there.
     PrepareZygote,
-    /// Add a seat; then plan again.
-    AddSeat,
-    /// Have a worker forked for this seat, in this generation.
+    /// Add a worker slot; then plan again.
+    AddWorkerSlot,
+    /// Have a worker forked for this worker slot, in this generation.
     Fork(usize, u32),
-    /// Send SIGINT to the worker of this seat.
+    /// Send SIGINT to the worker of this worker slot.
     Interrupt(usize),
-    /// Send SIGKILL to the worker of this seat.
+    /// Send SIGKILL to the worker of this worker slot.
     Kill(usize),
     /// Wake all workers: some must end.
     WakeWorkers,
@@ -57,7 +57,7 @@ pub(crate) struct PendingCancel {
 /// A worker that should have been killed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kill {
-    seat: usize,
+    worker_slot: usize,
     generation: u32,
     /// When it must be dead, if the system lets us kill it.
     dead_by: u64,
@@ -105,13 +105,15 @@ impl<T> State<T> {
 
     /// Whether all workers that are left have been killed, and live.
     fn awaits_immortals(&mut self, now: u64) -> bool {
-        let seats = &self.seats;
+        let worker_slots = &self.worker_slots;
         let lives = |kill: &Kill| {
-            seats[kill.seat].life != Life::Empty && seats[kill.seat].generation == kill.generation
+            worker_slots[kill.worker_slot].life != Life::Empty
+                && worker_slots[kill.worker_slot].generation == kill.generation
         };
         self.kills.retain(lives);
         let immortals = self.kills.iter().filter(|kill| now >= kill.dead_by).count();
-        immortals > 0 && immortals == seats.iter().filter(|seat| seat.life != Life::Empty).count()
+        immortals > 0
+            && immortals == worker_slots.iter().filter(|worker_slot| worker_slot.life != Life::Empty).count()
     }
 
     fn plan_termination(&mut self) -> Vec<Action> {
@@ -159,27 +161,29 @@ impl<T> State<T> {
                 actions.push(Action::StartZygote);
                 self.zygote = Zygote::Running;
             }
-            let Some(index) = self.seats.iter().position(|seat| seat.life == Life::Empty) else {
-                if self.seats.len() < MOST_SEATS {
-                    actions.push(Action::AddSeat);
+            let Some(index) =
+                self.worker_slots.iter().position(|worker_slot| worker_slot.life == Life::Empty)
+            else {
+                if self.worker_slots.len() < MOST_WORKER_SLOTS {
+                    actions.push(Action::AddWorkerSlot);
                 }
                 return None;
             };
             let told = self.free_index();
-            let seat = &mut self.seats[index];
-            seat.index = told;
-            seat.record.reset();
-            seat.restarts += u64::from(seat.generation > 0);
-            seat.generation += 1;
-            seat.life = Life::Starting;
-            actions.push(Action::Fork(index, seat.generation));
+            let worker_slot = &mut self.worker_slots[index];
+            worker_slot.index = told;
+            worker_slot.record.reset();
+            worker_slot.restarts += u64::from(worker_slot.generation > 0);
+            worker_slot.generation += 1;
+            worker_slot.life = Life::Starting;
+            actions.push(Action::Fork(index, worker_slot.generation));
             staff += 1;
         }
         if staff > self.settings.workers {
             let surplus = staff - self.settings.workers;
-            let seats = self.seats.iter().enumerate().rev();
-            let leaving: Vec<usize> = seats
-                .filter(|(_, seat)| seat.life != Life::Empty && !seat.retiring)
+            let worker_slots = self.worker_slots.iter().enumerate().rev();
+            let leaving: Vec<usize> = worker_slots
+                .filter(|(_, worker_slot)| worker_slot.life != Life::Empty && !worker_slot.retiring)
                 .map(|(index, _)| index)
                 .take(surplus)
                 .collect();
@@ -207,7 +211,7 @@ impl<T> State<T> {
             return Some(end);
         }
         self.quiet = None;
-        (0..self.seats.len()).for_each(|index| self.retire(index));
+        (0..self.worker_slots.len()).for_each(|index| self.retire(index));
         actions.push(Action::WakeWorkers);
         None
     }
@@ -217,7 +221,7 @@ impl<T> State<T> {
         let (shortest, _) = self.timeouts.first_key_value()?;
         // A task that is queued now cannot be overdue before the shortest timeout has passed.
         let mut next = Some(now.saturating_add(*shortest));
-        for index in 0..self.seats.len() {
+        for index in 0..self.worker_slots.len() {
             let Some((token, slot, started)) = self.timed_task(index) else { continue };
             let options = self.tasks[token].options.as_ref();
             let Some(timeout) = options.and_then(|options| options.timeout) else { continue };
@@ -232,9 +236,9 @@ impl<T> State<T> {
         next
     }
 
-    /// The timed task that the worker of a seat is running, with its start.
+    /// The timed task that the worker of a worker slot is running, with its start.
     fn timed_task(&self, index: usize) -> Option<(Token, u32, u64)> {
-        let record = &self.seats[index].record;
+        let record = &self.worker_slots[index].record;
         // pairs with: WorkerSide::begin (Release)
         let current = record.current().load(Ordering::Acquire);
         let started = record.started().load(Ordering::Relaxed);
@@ -279,18 +283,20 @@ impl<T> State<T> {
         for mut pending in std::mem::take(&mut self.pending_cancels) {
             let state = self.slots.state(pending.entry.slot);
             let runs = state.generation == pending.entry.generation && state.phase == Phase::Cancelling;
-            let Some(seat) = self.seat_of(pending.participant).filter(|_| runs) else { continue };
+            let Some(worker_slot) = self.worker_slot_of(pending.participant).filter(|_| runs) else {
+                continue;
+            };
             if now >= pending.kill_at && pending.asked {
                 if self.slots.kill(pending.entry) {
-                    actions.push(Action::Kill(seat));
-                    let generation = self.seats[seat].generation;
-                    self.kills.push(Kill { seat, generation, dead_by: now.saturating_add(DYING) });
+                    actions.push(Action::Kill(worker_slot));
+                    let generation = self.worker_slots[worker_slot].generation;
+                    self.kills.push(Kill { worker_slot, generation, dead_by: now.saturating_add(DYING) });
                 }
                 continue;
             }
             if !pending.asked {
                 pending.asked = true;
-                actions.push(Action::Interrupt(seat));
+                actions.push(Action::Interrupt(worker_slot));
             }
             next = earliest(next, Some(pending.kill_at));
             self.pending_cancels.push(pending);
@@ -301,8 +307,8 @@ impl<T> State<T> {
     /// The zygote has gone, and its workers with it.
     pub fn zygote_gone(&mut self) {
         self.zygote = Zygote::None;
-        for index in 0..self.seats.len() {
-            let generation = self.seats[index].generation;
+        for index in 0..self.worker_slots.len() {
+            let generation = self.worker_slots[index].generation;
             self.worker_gone(index, generation, None, None);
         }
     }

@@ -15,7 +15,7 @@ impl<T> State<T> {
     /// Collects what workers have finished and refills the slots.
     /// True when workers must be woken for newly queued tasks.
     pub fn collect(&mut self) -> bool {
-        for index in 0..self.seats.len() {
+        for index in 0..self.worker_slots.len() {
             self.collect_ring(index);
         }
         self.refill()
@@ -34,12 +34,12 @@ impl<T> State<T> {
     }
 
     /// Takes the result out of a slot that is Done.
-    pub(super) fn collect_slot(&mut self, slot: u32, seat: usize) {
+    pub(super) fn collect_slot(&mut self, slot: u32, worker_slot: usize) {
         self.failed_starts = FailedStarts::default();
         let start = self.completions.bytes.len();
         let (head, block) = self.slots.read_result(slot, &mut self.completions.bytes);
         if head.flags & flag::PRINTED != 0 {
-            self.seats[seat].has_output = true;
+            self.worker_slots[worker_slot].has_output = true;
         }
         let outcome = if head.encoding == Encoding::Block {
             match self.arena.accept(BlockRef::from_bits(block)) {
@@ -88,12 +88,12 @@ impl<T> State<T> {
         self.has_completions.store(true, Ordering::Release);
     }
 
-    /// Seats whose tasks printed something since the last call: their pipes must be read before
+    /// Worker slots whose tasks printed something since the last call: their pipes must be read before
     /// the results are shown.
     pub fn take_with_output(&mut self) -> Vec<usize> {
-        let with_output = self.seats.iter_mut().enumerate();
+        let with_output = self.worker_slots.iter_mut().enumerate();
         with_output
-            .filter_map(|(index, seat)| std::mem::take(&mut seat.has_output).then_some(index))
+            .filter_map(|(index, worker_slot)| std::mem::take(&mut worker_slot.has_output).then_some(index))
             .collect()
     }
 

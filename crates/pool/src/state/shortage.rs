@@ -7,7 +7,7 @@
 use manyhands_os::clock::{MILLISECOND, SECOND};
 
 use super::State;
-use super::seat::{Life, MOST_SEATS};
+use super::worker_slot::{Life, MOST_WORKER_SLOTS};
 use crate::output_pipes::kind;
 use crate::task::{Output, Stream};
 
@@ -25,19 +25,19 @@ pub(crate) struct Shortage {
 }
 
 impl<T> State<T> {
-    /// The worker that was asked for has not come into being: its seat is free again.
+    /// The worker that was asked for has not come into being: its worker slot is free again.
     pub fn not_started(&mut self, index: usize, generation: u32) {
-        let Some(seat) = self.seats.get_mut(index) else { return };
-        if seat.generation == generation && seat.life == Life::Starting {
-            seat.life = Life::Empty;
-            seat.retiring = false;
+        let Some(worker_slot) = self.worker_slots.get_mut(index) else { return };
+        if worker_slot.generation == generation && worker_slot.life == Life::Starting {
+            worker_slot.life = Life::Empty;
+            worker_slot.retiring = false;
         }
     }
 
     /// The zygote that was asked for does not exist, and so none of the workers that it should have forked do.
     pub fn zygote_not_started(&mut self) {
-        for index in 0..self.seats.len() {
-            let generation = self.seats[index].generation;
+        for index in 0..self.worker_slots.len() {
+            let generation = self.worker_slots[index].generation;
             self.not_started(index, generation);
         }
         self.zygote_gone();
@@ -51,7 +51,7 @@ impl<T> State<T> {
         shortage.pause = (shortage.pause * 2).min(LONGEST_PAUSE);
         shortage.retry_at = now.saturating_add(shortage.pause);
         let lasted = now.saturating_sub(shortage.since);
-        let alone = self.seats.iter().all(|seat| seat.pid().is_none());
+        let alone = self.worker_slots.iter().all(|worker_slot| worker_slot.pid().is_none());
         if !passes {
             self.break_down(&format!("cannot start a worker: {reason}"));
         } else if alone && lasted >= PATIENCE {
@@ -60,7 +60,12 @@ impl<T> State<T> {
         } else if first {
             let text = format!("cannot start a worker at present: {reason}; still trying");
             let bytes = [&[kind::SHORTAGE][..], text.as_bytes()].concat();
-            self.add_output(Output { seat: MOST_SEATS, pid: 0, stream: Stream::Records, bytes });
+            self.add_output(Output {
+                worker_slot: MOST_WORKER_SLOTS,
+                pid: 0,
+                stream: Stream::Records,
+                bytes,
+            });
         }
     }
 

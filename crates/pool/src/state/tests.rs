@@ -16,7 +16,7 @@ use manyhands_channel::submission_ring::Entry;
 use manyhands_memory::shared_heap::SharedHeap;
 
 use super::plan::Action;
-use super::seat::CompletionRings;
+use super::worker_slot::CompletionRings;
 use super::{Cancelled, Openness, Refused, Settings, State};
 use crate::control::{Control, SLOTS};
 use crate::slots::{Encoding, Finish, Slots, flag};
@@ -36,7 +36,7 @@ struct Actor {
     side: WorkerSide,
     slots: Slots,
     participant: u16,
-    seat: usize,
+    worker_slot: usize,
     generation: u32,
 }
 
@@ -75,15 +75,15 @@ impl Bench {
         let (mut actors, mut others) = (Vec::new(), Vec::new());
         loop {
             let (actions, _) = self.state.plan(now);
-            let again = actions.contains(&Action::AddSeat);
+            let again = actions.contains(&Action::AddWorkerSlot);
             for action in actions {
                 match action {
-                    Action::AddSeat => {
-                        let block = self.heap.allocate(crate::control::SeatRecord::size());
+                    Action::AddWorkerSlot => {
+                        let block = self.heap.allocate(crate::control::WorkerStatus::size());
                         let participant = self.heap.enroll().expect("few workers");
-                        self.state.add_seat(block.expect("room"), participant);
+                        self.state.add_worker_slot(block.expect("room"), participant);
                     }
-                    Action::Fork(seat, generation) => actors.push(self.actor(seat, generation)),
+                    Action::Fork(worker_slot, generation) => actors.push(self.actor(worker_slot, generation)),
                     other => others.push(other),
                 }
             }
@@ -93,21 +93,21 @@ impl Bench {
         }
     }
 
-    fn actor(&mut self, seat: usize, generation: u32) -> Actor {
+    fn actor(&mut self, worker_slot: usize, generation: u32) -> Actor {
         let (participant, offset) = {
-            let seat = &self.state.seats[seat];
-            (seat.participant, seat.record.offset())
+            let worker_slot = &self.state.worker_slots[worker_slot];
+            (worker_slot.participant, worker_slot.record.offset())
         };
         let control = self.state.control.clone();
         let side = WorkerSide::new(control.segment(), participant, control.offset(), offset);
         let pid = 1000 + i32::from(participant);
-        self.state.worker_started(seat, generation, pid);
-        Actor { slots: control.slots(), side, participant, seat, generation }
+        self.state.worker_started(worker_slot, generation, pid);
+        Actor { slots: control.slots(), side, participant, worker_slot, generation }
     }
 
     /// Kills an actor.
     fn reap(&mut self, actor: &Actor) {
-        self.state.worker_gone(actor.seat, actor.generation, Some(9), Some(4096));
+        self.state.worker_gone(actor.worker_slot, actor.generation, Some(9), Some(4096));
         self.state.refill();
     }
 
@@ -348,7 +348,10 @@ fn workers_come_with_demand_and_go_with_resize() {
         bench.submit(user_data);
     }
     assert_eq!(bench.plan(0).0.len(), 2, "never more than three");
-    assert_eq!(bench.state.seats.iter().map(|seat| seat.index).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(
+        bench.state.worker_slots.iter().map(|worker_slot| worker_slot.index).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
     bench.state.settings.workers = 1;
     assert_eq!(bench.plan(0).1, [Action::WakeWorkers]);
     assert_eq!(bench.state.staff(), 1);
@@ -392,7 +395,7 @@ fn a_pool_whose_workers_die_at_birth_gives_up() {
     for _ in 0..20 {
         let (actors, _) = bench.plan(0);
         for actor in &actors {
-            bench.state.worker_gone(actor.seat, actor.generation, Some(256), None);
+            bench.state.worker_gone(actor.worker_slot, actor.generation, Some(256), None);
         }
     }
     assert!(matches!(bench.take_completions()[0].outcome, Outcome::Broken(_)));

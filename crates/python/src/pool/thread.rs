@@ -13,7 +13,7 @@ mod backlog;
 mod deadlines;
 mod pool;
 mod refusal;
-mod seat;
+mod running_frames;
 mod task;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -251,7 +251,7 @@ impl ThreadPoolBase {
     /// Ask what runs to stop.
     fn _ask_all(&self) {
         for worker in &self.pool.lock().workers {
-            worker.seat.ask_all();
+            worker.frames.ask_all();
         }
     }
 
@@ -287,10 +287,10 @@ impl ThreadPoolBase {
         let mut running = 0;
         for worker in &workers {
             total.add(&worker.counts);
-            running += worker.seat.depth();
+            running += worker.frames.depth();
             // One that is still being started has nothing to tell yet.
             if let Some(thread) = worker.thread.get(py) {
-                listed.append((thread, worker.seat.innermost(py)?, worker.counts.ended()))?;
+                listed.append((thread, worker.frames.innermost(py)?, worker.counts.ended()))?;
             }
         }
         let counts = PyDict::new(py);

@@ -9,7 +9,7 @@ fn a_shortage_is_waited_out_while_the_workers_that_are_there_go_on() {
     let (actors, _) = bench.plan(0);
     bench.submit(2);
     let (actions, _) = bench.state.plan(0);
-    assert_eq!(actions, [Action::AddSeat]);
+    assert_eq!(actions, [Action::AddWorkerSlot]);
     bench.state.run_short("too few", true, 0);
     // Nothing is tried before the pause has passed.
     let (actions, next) = bench.state.plan(1);
@@ -33,23 +33,23 @@ fn a_pool_without_workers_gives_up_in_the_end() {
     let mut bench = Bench::new(1);
     bench.submit(1);
     let (actions, _) = bench.state.plan(0);
-    assert_eq!(actions, [Action::StartZygote, Action::AddSeat]);
+    assert_eq!(actions, [Action::StartZygote, Action::AddWorkerSlot]);
     bench.state.zygote_not_started();
     bench.state.run_short("no processes", true, 0);
     let (actions, _) = bench.state.plan(9 * SECOND);
-    assert_eq!(actions, [Action::StartZygote, Action::AddSeat], "it tries again");
+    assert_eq!(actions, [Action::StartZygote, Action::AddWorkerSlot], "it tries again");
     bench.state.run_short("no processes", true, 10 * SECOND);
     assert!(matches!(bench.state.check_open(), Err(Refused::Broken(_))));
     assert!(matches!(bench.take_completions()[0].outcome, Outcome::Broken(_)));
 }
 
 #[test]
-fn a_worker_that_was_not_forked_leaves_its_seat_free() {
+fn a_worker_that_was_not_forked_leaves_its_worker_slot_free() {
     let mut bench = Bench::new(1);
     bench.submit(1);
     bench.plan(0);
-    let (seat, generation) = (0, bench.state.seats[0].generation);
-    bench.state.worker_gone(seat, generation, Some(9), None);
+    let (worker_slot, generation) = (0, bench.state.worker_slots[0].generation);
+    bench.state.worker_gone(worker_slot, generation, Some(9), None);
     let (actions, _) = bench.state.plan(1);
     assert_eq!(actions, [Action::Fork(0, generation + 1)]);
     bench.state.not_started(0, generation);

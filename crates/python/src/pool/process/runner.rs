@@ -84,7 +84,7 @@ struct Call<'py> {
 
 #[pymethods]
 impl WorkerLoop {
-    /// The loop of one worker. `control` and `record` are offsets of the pool's and the seat's block;
+    /// The loop of one worker. `control` and `record` are offsets of the pool's and the worker slot's block;
     /// `most_tasks` and `most_bytes` (resident) are limits after which it ends, 0 for none.
     #[new]
     fn new(

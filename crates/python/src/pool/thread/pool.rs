@@ -423,7 +423,7 @@ impl Pool {
         for worker in workers {
             // A task that forked goes on in the child.
             if !worker.is_current() {
-                for frame in worker.seat.vacate() {
+                for frame in worker.frames.vacate() {
                     FutureBase::orphan(frame.into_future().bind(py), text);
                 }
             }
@@ -452,7 +452,7 @@ impl Source for Pool {
             return FutureBase::park(future, deadline, self.expectation()).map(drop);
         };
         // A worker that waits for its own pool must not keep the pool from doing what it waits for.
-        if deadline.is_none() && worker.seat.depth() < DEEPEST_HELP {
+        if deadline.is_none() && worker.frames.depth() < DEEPEST_HELP {
             let awaited = self.lock().backlog.take(token);
             if let Some(task) = awaited {
                 let mut to_unpark = Vec::new();
@@ -485,7 +485,7 @@ impl Source for Pool {
                 false => CancelAnswer::Refused,
             };
         }
-        if let Some(answer) = inner.workers.iter().find_map(|worker| worker.seat.ask(token)) {
+        if let Some(answer) = inner.workers.iter().find_map(|worker| worker.frames.ask(token)) {
             return answer;
         }
         let task = inner.backlog.take_retry(token);

@@ -96,16 +96,16 @@ impl Core {
         let forwarder = self.forwarder.bind(py);
         let told = match (output.stream, output.bytes.split_first()) {
             (Stream::Stdout, Some(_)) => {
-                forwarder.call_method1("output", (output.seat, output.pid, "stdout", bytes))
+                forwarder.call_method1("output", (output.worker_slot, output.pid, "stdout", bytes))
             }
             (Stream::Stderr, Some(_)) => {
-                forwarder.call_method1("output", (output.seat, output.pid, "stderr", bytes))
+                forwarder.call_method1("output", (output.worker_slot, output.pid, "stderr", bytes))
             }
             (Stream::Records, Some((kind, payload))) => {
                 let kind = PyBytes::new(py, &[*kind]);
                 forwarder.call_method1("deliver", (kind, PyBytes::new(py, payload)))
             }
-            (_, None) => forwarder.call_method1("ended", (output.seat,)),
+            (_, None) => forwarder.call_method1("ended", (output.worker_slot,)),
         };
         if let Err(error) = told {
             error.write_unraisable(py, Some(forwarder));

@@ -14,7 +14,7 @@ use crate::interpreter::free_threading::free_what_others_dropped;
 use crate::interpreter::parker::Parker;
 use crate::interpreter::{asked, ending, imports};
 use crate::pool::thread::deadlines::{self, Alarm};
-use crate::pool::thread::seat::Seat;
+use crate::pool::thread::running_frames::RunningFrames;
 use crate::pool::thread::task::Task;
 
 /// What has become of tasks, in numbers.
@@ -55,7 +55,7 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     /// The pool's when the worker was made.
     pub(crate) epoch: u32,
-    pub(crate) seat: Seat,
+    pub(crate) frames: RunningFrames,
     pub(crate) counts: Counts,
     /// The `threading.Thread`, once it runs.
     pub(crate) thread: PyOnceLock<Py<PyAny>>,
@@ -76,7 +76,7 @@ impl Worker {
             pool,
             number,
             epoch,
-            seat: Seat::default(),
+            frames: RunningFrames::default(),
             counts: Counts::default(),
             thread: PyOnceLock::new(),
             base: PyOnceLock::new(),
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     pub(crate) fn parker(&self) -> &Parker {
-        &self.seat.parker
+        &self.frames.parker
     }
 
     pub(crate) fn unpark(&self) {
@@ -131,7 +131,7 @@ impl Worker {
     /// Runs tasks in the calling thread until there is no more to do.
     pub(crate) fn run(self: &Arc<Self>, py: Python<'_>) {
         ending::outlast();
-        self.seat.parker.adopt();
+        self.frames.parker.adopt();
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let outside = asked::run_as(Some(Arc::clone(self) as Arc<dyn asked::Worker>));
         let mut to_unpark = Vec::new();
@@ -150,17 +150,17 @@ impl Worker {
     pub(crate) fn execute(self: &Arc<Self>, py: Python<'_>, task: Task, to_unpark: &mut Vec<Arc<Parker>>) {
         let mut task = task;
         // First: from when its future says that it runs, it can be asked to stop.
-        self.seat.begin(&task, py);
+        self.frames.begin(&task, py);
         let future = task.future.bind(py);
         if if task.is_retry() { future.get().state().is_done() } else { !FutureBase::start(future) } {
-            drop(self.seat.end());
+            drop(self.frames.end());
             return;
         }
         let outcome = loop {
             match self.attempt(py, &task) {
                 Ended::With(outcome) => break outcome,
                 Ended::Again(next) if next.future.get().state().is_done() => {
-                    drop(self.seat.end());
+                    drop(self.frames.end());
                     return;
                 }
                 Ended::Again(next) => match next.pause() {
@@ -195,12 +195,12 @@ impl Worker {
         }
     }
 
-    /// Leaves the task that is on the seat for so many seconds, unless it is asked to stop by then.
+    /// Leaves the innermost task for so many seconds, unless it is asked to stop by then.
     fn put_off(&self, py: Python<'_>, next: Task, seconds: f64) {
         let token = next.token;
         // In this order: whoever asks it to stop finds it in one place or the other.
         self.pool.put_off(py, next, seconds);
-        let is_asked = self.seat.end().is_some_and(|frame| frame.was_asked());
+        let is_asked = self.frames.end().is_some_and(|frame| frame.was_asked());
         if (is_asked || !self.pool.tries_again())
             && let Some(task) = self.pool.call_back(token)
             && FutureBase::force_cancelled(task.future.bind(py))
@@ -209,11 +209,11 @@ impl Worker {
         }
     }
 
-    /// Runs one attempt of the task that is on the seat, which it leaves unless another follows.
+    /// Runs one attempt of the innermost task, which it leaves unless another follows.
     fn attempt(self: &Arc<Self>, py: Python<'_>, task: &Task) -> Ended {
-        if self.seat.is_asked() {
+        if self.frames.is_asked() {
             // Before it began, or since the last attempt.
-            drop(self.seat.end());
+            drop(self.frames.end());
             return Ended::Stopped;
         }
         let alarm = set_alarm(py, self, task);
@@ -227,12 +227,12 @@ impl Worker {
         if let Err(error) = &ended
             && task.may_retry(error, py)
             && self.pool.tries_again()
-            && self.seat.goes_on()
+            && self.frames.goes_on()
         {
             self.counts.retried.fetch_add(1, Ordering::Relaxed);
             return Ended::Again(task.next_attempt(py));
         }
-        let Some(frame) = self.seat.end() else { return Ended::Overdue };
+        let Some(frame) = self.frames.end() else { return Ended::Overdue };
         if !frame.counts() {
             return Ended::Overdue;
         }
@@ -252,11 +252,11 @@ impl Worker {
 
 impl asked::Worker for Worker {
     fn is_asked(&self) -> bool {
-        self.seat.is_asked()
+        self.frames.is_asked()
     }
 
     fn set_waiting(&self, waiting: bool) -> bool {
-        self.seat.set_waiting(waiting)
+        self.frames.set_waiting(waiting)
     }
 }
 
@@ -297,7 +297,7 @@ fn set_alarm(py: Python<'_>, worker: &Arc<Worker>, task: &Task) -> PyResult<Opti
 
 /// Fails the future, or tries again, and asks the task to stop.
 fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
-    if !worker.seat.expire(task.token) {
+    if !worker.frames.expire(task.token) {
         return;
     }
     let error = overdue(py, task, seconds);

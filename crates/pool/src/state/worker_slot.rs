@@ -1,4 +1,4 @@
-//! Seats: the places of workers in a pool, and what becomes of what they held when they die.
+//! Worker slots: the places of workers in a pool, and what becomes of what they held when they die.
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
@@ -9,20 +9,20 @@ use manyhands_channel::completion_ring::CompletionRing;
 use manyhands_channel::words::SegmentWords;
 
 use super::{Openness, State};
-use crate::control::{SLOTS, SeatRecord};
+use crate::control::{SLOTS, WorkerStatus};
 use crate::slots::Phase;
 use crate::task::{Death, Location, Token};
 
 /// Most workers of one pool.
-pub const MOST_SEATS: usize = 511;
+pub const MOST_WORKER_SLOTS: usize = 511;
 
-/// How many workers' ends a seat remembers.
+/// How many workers' ends a worker slot remembers.
 const MOST_ENDS: usize = 16;
 /// What is said of a worker whose zygote ended before it could tell: that takes its workers along by
 /// SIGKILL.
 const KILLED: i32 = 9;
 
-/// The occupant of a seat.
+/// The occupant of a worker slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// Nobody.
@@ -34,8 +34,8 @@ pub enum Life {
 }
 
 /// A worker's place.
-pub struct Seat {
-    pub(crate) record: SeatRecord,
+pub struct WorkerSlot {
+    pub(crate) record: WorkerStatus,
     // Keeps the record's memory.
     _block: Block,
     pub(crate) participant: u16,
@@ -43,14 +43,14 @@ pub struct Seat {
     pub(crate) life: Life,
     pub(crate) retiring: bool,
     pub(crate) restarts: u64,
-    // Among those that stay; so it is less than the number of workers, as a seat's own may not be.
+    // Among those that stay; so it is less than the number of workers, as a worker slot's own may not be.
     pub(crate) index: u32,
     pub(crate) has_output: bool,
     // Process id and wait status of the latest workers that have ended here.
     ends: VecDeque<(i32, i32)>,
 }
 
-impl Seat {
+impl WorkerSlot {
     fn note_end(&mut self, pid: i32, wait_status: i32) {
         if self.ends.len() == MOST_ENDS {
             self.ends.pop_front();
@@ -72,7 +72,7 @@ pub struct CompletionRingView {
     pub(crate) position: AtomicU64,
 }
 
-/// The completion rings of all seats, readable without the pool's lock: how a waiting thread sees news.
+/// The completion rings of all worker slots, readable without the pool's lock: how a waiting thread sees news.
 pub struct CompletionRings {
     views: Vec<OnceLock<CompletionRingView>>,
     count: AtomicUsize,
@@ -80,21 +80,21 @@ pub struct CompletionRings {
 
 impl Default for CompletionRings {
     fn default() -> Self {
-        let views = (0..MOST_SEATS).map(|_| OnceLock::new()).collect();
+        let views = (0..MOST_WORKER_SLOTS).map(|_| OnceLock::new()).collect();
         Self { views, count: AtomicUsize::new(0) }
     }
 }
 
 impl CompletionRings {
-    pub(crate) fn get(&self, seat: usize) -> Option<&CompletionRingView> {
-        self.views.get(seat)?.get()
+    pub(crate) fn get(&self, worker_slot: usize) -> Option<&CompletionRingView> {
+        self.views.get(worker_slot)?.get()
     }
 
-    fn add(&self, seat: usize, completion_ring: CompletionRing<SegmentWords>) {
+    fn add(&self, worker_slot: usize, completion_ring: CompletionRing<SegmentWords>) {
         let position = AtomicU64::new(completion_ring.tail());
-        let _ = self.views[seat].set(CompletionRingView { completion_ring, position });
+        let _ = self.views[worker_slot].set(CompletionRingView { completion_ring, position });
         // pairs with: has_news (Acquire)
-        self.count.store(seat + 1, Ordering::Release);
+        self.count.store(worker_slot + 1, Ordering::Release);
     }
 
     /// Whether some worker has finished something that has not been collected.
@@ -110,14 +110,14 @@ impl CompletionRings {
 }
 
 impl<T> State<T> {
-    /// Adds a seat whose record lies in `block`, for a new participant.
-    pub fn add_seat(&mut self, block: Block, participant: u16) -> usize {
+    /// Adds a worker slot whose record lies in `block`, for a new participant.
+    pub fn add_worker_slot(&mut self, block: Block, participant: u16) -> usize {
         let segment = std::sync::Arc::clone(self.control.segment());
-        let record = SeatRecord::new(segment, block.offset());
+        let record = WorkerStatus::new(segment, block.offset());
         record.clear();
-        let seat = self.seats.len();
-        self.completion_rings.add(seat, record.completion_ring());
-        self.seats.push(Seat {
+        let worker_slot = self.worker_slots.len();
+        self.completion_rings.add(worker_slot, record.completion_ring());
+        self.worker_slots.push(WorkerSlot {
             record,
             _block: block,
             participant,
@@ -129,20 +129,20 @@ impl<T> State<T> {
             has_output: false,
             ends: VecDeque::new(),
         });
-        seat
+        worker_slot
     }
 
-    /// The seat of a participant.
+    /// The worker slot of a participant.
     #[must_use]
-    pub fn seat_of(&self, participant: u16) -> Option<usize> {
-        self.seats.iter().position(|seat| seat.participant == participant)
+    pub fn worker_slot_of(&self, participant: u16) -> Option<usize> {
+        self.worker_slots.iter().position(|worker_slot| worker_slot.participant == participant)
     }
 
     /// The zygote has forked a worker.
     pub fn worker_started(&mut self, index: usize, generation: u32, pid: i32) {
-        let seat = &mut self.seats[index];
-        if seat.generation == generation && seat.life == Life::Starting {
-            seat.life = Life::Alive(pid);
+        let worker_slot = &mut self.worker_slots[index];
+        if worker_slot.generation == generation && worker_slot.life == Life::Starting {
+            worker_slot.life = Life::Alive(pid);
             self.shortage = None;
             self.note_workers();
         }
@@ -150,8 +150,8 @@ impl<T> State<T> {
 
     /// Publishes which workers exist, for observers such as `manyhands top`.
     fn note_workers(&self) {
-        let workers = self.seats.iter().filter(|seat| seat.pid().is_some());
-        self.control.note_workers(workers.map(|seat| seat.participant));
+        let workers = self.worker_slots.iter().filter(|worker_slot| worker_slot.pid().is_some());
+        self.control.note_workers(workers.map(|worker_slot| worker_slot.participant));
     }
 
     /// A worker has ended, with the status that `waitpid` gave and its largest resident size.
@@ -165,12 +165,12 @@ impl<T> State<T> {
         wait_status: Option<i32>,
         rss_bytes: Option<u64>,
     ) {
-        let seat = &self.seats[index];
-        if seat.generation != generation || seat.life == Life::Empty {
+        let worker_slot = &self.worker_slots[index];
+        if worker_slot.generation != generation || worker_slot.life == Life::Empty {
             return;
         }
-        let (participant, pid) = (seat.participant, seat.pid());
-        let worked = seat.record.tasks_done().load(Ordering::Relaxed) > 0;
+        let (participant, pid) = (worker_slot.participant, worker_slot.pid());
+        let worked = worker_slot.record.tasks_done().load(Ordering::Relaxed) > 0;
         self.collect_ring(index);
         let mut lost = false;
         #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
@@ -189,11 +189,11 @@ impl<T> State<T> {
             }
         }
         self.arena.reclaim(participant.into());
-        let seat = &mut self.seats[index];
-        let retired = std::mem::take(&mut seat.retiring);
-        seat.life = Life::Empty;
+        let worker_slot = &mut self.worker_slots[index];
+        let retired = std::mem::take(&mut worker_slot.retiring);
+        worker_slot.life = Life::Empty;
         if let Some(pid) = pid {
-            seat.note_end(pid, wait_status.unwrap_or(KILLED));
+            worker_slot.note_end(pid, wait_status.unwrap_or(KILLED));
         }
         if !worked && !lost && !retired {
             self.failed_starts.count(wait_status.unwrap_or(KILLED) == KILLED);
@@ -206,18 +206,23 @@ impl<T> State<T> {
     pub fn worker_of(&self, token: Token) -> Option<i32> {
         let Location::Slot(slot) = self.tasks.get(token)?.location else { return None };
         let participant = self.slots.state(slot).participant;
-        self.seats.iter().find(|seat| seat.participant == participant)?.pid()
+        self.worker_slots.iter().find(|worker_slot| worker_slot.participant == participant)?.pid()
     }
 
     /// Workers that are there or on their way, without those that must end.
     pub(crate) fn staff(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.life != Life::Empty && !seat.retiring).count()
+        self.worker_slots
+            .iter()
+            .filter(|worker_slot| worker_slot.life != Life::Empty && !worker_slot.retiring)
+            .count()
     }
 
     /// The smallest index that no worker has that stays.
     pub(super) fn free_index(&self) -> u32 {
-        let stays = |seat: &&Seat| seat.life != Life::Empty && !seat.retiring;
-        let taken = |index: &u32| self.seats.iter().filter(stays).any(|seat| seat.index == *index);
+        let stays = |worker_slot: &&WorkerSlot| worker_slot.life != Life::Empty && !worker_slot.retiring;
+        let taken = |index: &u32| {
+            self.worker_slots.iter().filter(stays).any(|worker_slot| worker_slot.index == *index)
+        };
         (0..).find(|index| !taken(index)).unwrap_or_default()
     }
 
@@ -230,28 +235,28 @@ impl<T> State<T> {
 
     /// Whether there may be workers that nobody knows yet.
     pub(crate) fn is_starting(&self) -> bool {
-        self.seats.iter().any(|seat| seat.life == Life::Starting)
+        self.worker_slots.iter().any(|worker_slot| worker_slot.life == Life::Starting)
     }
 
     /// As `waitpid` gave it, how the worker with this process id has ended; `None` when it has not, or
     /// when that was too long ago.
     #[must_use]
     pub fn wait_status(&self, pid: i32) -> Option<i32> {
-        let ends = self.seats.iter().flat_map(|seat| seat.ends.iter().rev());
+        let ends = self.worker_slots.iter().flat_map(|worker_slot| worker_slot.ends.iter().rev());
         ends.filter(|(of, _)| *of == pid).map(|&(_, status)| status).next()
     }
 
-    /// Whether no seat is taken.
+    /// Whether no worker slot is taken.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.seats.iter().all(|seat| seat.life == Life::Empty)
+        self.worker_slots.iter().all(|worker_slot| worker_slot.life == Life::Empty)
     }
 
-    /// Lets the worker in a seat end after its task. The caller wakes the workers.
+    /// Lets the worker in a worker slot end after its task. The caller wakes the workers.
     pub(crate) fn retire(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        if seat.life != Life::Empty {
-            seat.retiring = true;
-            seat.record.retire().store(1, Ordering::Relaxed);
+        let worker_slot = &mut self.worker_slots[index];
+        if worker_slot.life != Life::Empty {
+            worker_slot.retiring = true;
+            worker_slot.record.retire().store(1, Ordering::Relaxed);
         }
     }
 }

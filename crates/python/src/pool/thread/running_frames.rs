@@ -14,11 +14,11 @@ use crate::interpreter::parker::Parker;
 ///
 /// Its lock is taken only by threads that are attached to the interpreter, and never held across Python code.
 #[derive(Default)]
-pub(crate) struct Seat {
+pub(crate) struct RunningFrames {
     frames: Mutex<Vec<Frame>>,
     /// Whether any frame has been asked to stop: saves the lock on the common path. Set under the lock.
     asked: AtomicBool,
-    /// What the seat's thread sleeps on.
+    /// What the worker sleeps on.
     pub(crate) parker: Arc<Parker>,
 }
 
@@ -53,12 +53,12 @@ impl Frame {
     }
 }
 
-impl Seat {
+impl RunningFrames {
     fn lock(&self) -> MutexGuard<'_, Vec<Frame>> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many tasks are on the seat.
+    /// How many tasks have begun and not ended.
     pub(crate) fn depth(&self) -> usize {
         self.lock().len()
     }
@@ -84,8 +84,8 @@ impl Seat {
         ended
     }
 
-    /// The innermost task has failed and would run again: whether it may. It stays on the seat until then, so that nobody
-    /// asks it for nothing.
+    /// The innermost task has failed and would run again: whether it may. It stays among the frames until then, so
+    /// that nobody asks it for nothing.
     pub(crate) fn goes_on(&self) -> bool {
         let mut frames = self.lock();
         frames.last_mut().is_some_and(|frame| {
@@ -109,7 +109,7 @@ impl Seat {
         })
     }
 
-    /// Asks the task `token` to stop, if it is on this seat.
+    /// Asks the task `token` to stop, if it is among the frames.
     pub(crate) fn ask(&self, token: u64) -> Option<CancelAnswer> {
         let mut frames = self.lock();
         let innermost = frames.len().checked_sub(1)?;
@@ -124,7 +124,7 @@ impl Seat {
         Some(CancelAnswer::Ending)
     }
 
-    /// Asks every task on the seat to stop.
+    /// Asks every task among the frames to stop.
     pub(crate) fn ask_all(&self) {
         let mut frames = self.lock();
         for frame in &mut *frames {
@@ -159,7 +159,7 @@ impl Seat {
         Ok(Some((label.text(py)?, seconds)))
     }
 
-    /// Takes every task off the seat: their thread is not in this process.
+    /// Takes every task off the frames: their thread is not in this process.
     pub(crate) fn vacate(&self) -> Vec<Frame> {
         std::mem::take(&mut *self.lock())
     }
