@@ -414,7 +414,8 @@ def test_damaged_memory_is_harmless(name: str) -> None:
         heaps = [
             entry
             for entry in Path("/proc/self/fd").iterdir()
-            if os.path.lexists(entry) and os.readlink(entry).startswith("/memfd:manyhands:SharedHeap ")
+            if os.path.lexists(entry)
+            and os.readlink(entry).startswith("/memfd:manyhands:SharedHeap ")
         ]
         dice = random.Random(7)
         descriptors = []

@@ -29,15 +29,6 @@ INSTEAD = {
     r"\bnone\s+of\s+(?:ours|manyhands')|\bof\s+our\s+making\b": "malformed, not one of ours",
     r"\bis\s+no\s+\w+\s+any\s+more\b": "is no longer a",
 }
-# Files still to be reworded; no other may join them.
-LATER = {
-    "crates/python/src/codec/compact.rs",
-    "crates/python/src/codec/compact/list.rs",
-    "crates/python/src/pool/process/engine.rs",
-    "crates/python/src/pool/process/engine/deliver.rs",
-    "crates/python/src/pool/process/functions.rs",
-    "crates/python/src/pool/process/runner.rs",
-}
 FOLDERS = ("crates", "python", "tests", "benches", "examples", "docs", "tools")
 MADE = {"__pycache__", "_build", "target", "node_modules"}
 
@@ -98,7 +89,6 @@ def test_phrases_are_those_of_an_english_engineer() -> None:
     broken = [
         f'{name}:{line}: "{phrase}": write {instead}'
         for name, text in prose()
-        if name not in LATER
         for line, phrase, instead in found_in(text)
     ]
     report(broken, "readers of English stop at these, and look for a meaning that is not there")

@@ -1,6 +1,7 @@
 """Workers that cannot be started for want of descriptors or processes: the pool waits, and goes on.
 
-Found by use: a worker slot stayed "starting" forever, so that `shutdown` and the end of the program hung.
+Found by use: a worker slot stayed "starting" forever, so that `shutdown` and the end of the program
+hung.
 """
 
 from __future__ import annotations

@@ -54,9 +54,9 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>, bytes: &mut Vec<u8>, most: usize,
 struct Encoder<'b, 'py> {
     bytes: &'b mut Vec<u8>,
     most: usize,
-    /// The list, and where its items belong: they are looked at when nothing else can be in vain any more.
+    /// The list, and where its items belong: they are looked at when nothing else can make that useless any more.
     list: Option<(usize, Bound<'py, PyList>)>,
-    /// For what keeps an array where it is, until there is one. `None`: there is to be none, nor a map's function.
+    /// For what keeps an array where it is, until there is one. `None`: there must be none, nor a map's function.
     references: Option<&'b mut Vec<Referenced>>,
 }
 
@@ -240,7 +240,7 @@ impl<'b> Decoder<'b> {
         self.take(length.into())
     }
 
-    /// The next value; `None` when the bytes are not of our making.
+    /// The next value; `None` when the bytes are malformed.
     pub(crate) fn value<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.nested(py, DEEPEST)
     }

@@ -22,11 +22,11 @@ const INTS: [u8; 4] = [1 << 4, 2 << 4, 4 << 4, 8 << 4];
 /// What stands before the items.
 const HEAD: usize = 5;
 
-/// Items of a long list that are looked at before the others: most lists that are none of ours show it there, and
-/// whatever is written in vain is time lost before pickle has begun.
+/// Items of a long list that are looked at before the others: most lists that this code does not take show it there, and
+/// whatever is written for nothing is time lost before pickle has begun.
 const LOOKS: usize = 16;
 
-/// After a long list that was written in vain this many are left to pickle at once, for where there is one such there
+/// After a long list that was written for nothing this many are left to pickle at once, for where there is one such there
 /// are more: all together then cost little more than without this code.
 const MOST_LEFT_OUT: u32 = 15;
 static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
@@ -165,12 +165,12 @@ fn encode_mixed(list: &Bound<'_, PyList>, bytes: &mut Vec<u8>, room: usize) -> O
     Some(count)
 }
 
-/// The list; `None` when the bytes are not of our making.
+/// The list; `None` when the bytes are malformed.
 pub(crate) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<Bound<'py, PyList>> {
     let count = u32::from_ne_bytes(decoder.take(4)?.try_into().ok()?) as usize;
     let form = decoder.byte()?;
     if form == MIXED {
-        // No more than there can be: a damaged number is not to take all memory.
+        // No more than there can be: a damaged number must not take all memory.
         let mut items = Vec::with_capacity(count.min(decoder.bytes.len()));
         for _ in 0..count {
             let tag = decoder.byte()?;

@@ -60,7 +60,7 @@ pub(crate) struct Core {
     fork: u32,
 }
 
-/// How a task is to be run, and which failures make it run again.
+/// How to run a task, and which failures make it run again.
 type TaskOptions = (Box<Options>, Option<Py<PyAny>>);
 
 impl Core {
@@ -396,7 +396,7 @@ impl ProcessEngine {
     }
 
     /// After a fork, in the child: the pool is the parent's. What this process holds of it is left
-    /// alone for ever, since releasing it would release what the parent uses.
+    /// alone forever, since releasing it would release what the parent uses.
     fn abandon(&self) {
         std::mem::forget(Arc::clone(&self.core));
     }

@@ -16,10 +16,10 @@ use crate::interpreter::imports;
 /// More functions than this are not kept; a program that makes a new lambda per task never reuses one.
 const MOST: usize = 512;
 
-/// Grows when all pools are to pickle their functions anew.
+/// Grows when all pools must pickle their functions again.
 static AGE: AtomicU64 = AtomicU64::new(0);
 
-/// Has all pools pickle their functions anew.
+/// Has all pools pickle their functions again.
 #[pyfunction]
 pub(crate) fn forget_functions() {
     // Only a number: whoever submits afterwards is told by the interpreter, or by whatever else orders the two.
@@ -30,7 +30,7 @@ struct Known {
     // Holds the object, so that its address stays its own.
     _callable: Py<PyAny>,
     function: Arc<Function>,
-    // None: the pickle holds for ever. Else what `holds` checks.
+    // None: the pickle holds forever. Else what `holds` checks.
     guard: Option<Py<PyTuple>>,
     // The age when it was pickled.
     age: u64,

@@ -105,7 +105,7 @@ impl WorkerLoop {
         Ok(Self { side, arena, pid: process::pid(), records_fd, most_tasks, most_bytes })
     }
 
-    /// Runs tasks until there are to be no more.
+    /// Runs tasks until no more will come.
     fn run(&self, py: Python<'_>, hooks: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut hooks = Hooks::bind(hooks)?;
         loop {

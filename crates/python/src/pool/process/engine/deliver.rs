@@ -163,7 +163,7 @@ fn is_one_of(error: &Bound<'_, PyBaseException>, classes: &Bound<'_, PyAny>) -> 
 /// How far the parent has got with importing what it needs on bad days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
-    /// Nothing has been delivered yet: a start is not to take longer for it.
+    /// Nothing has been delivered yet: a start must not take longer for it.
     ToCome,
     /// It will, if nothing comes before this time.
     Due(Deadline),
