@@ -233,7 +233,7 @@ def test_a_forking_server(tmp_path: Path) -> None:
 def test_a_child_that_unwinds_takes_no_coroutine_off_the_list() -> None:
     code = """
 import asyncio
-from manyhands._sync.door import _loop_sockets
+from manyhands._sync.wake_socket import _loop_sockets
 
 async def main():
     condition, event, barrier = mh.Condition(), mh.Event(), mh.Barrier(2)

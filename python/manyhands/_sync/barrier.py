@@ -6,8 +6,8 @@ import threading
 
 from manyhands import _native
 from manyhands._interpreter.public import public
-from manyhands._sync.door import attempt_until
 from manyhands._sync.primitive import Primitive, check_made_with
+from manyhands._sync.wake_socket import attempt_until
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:

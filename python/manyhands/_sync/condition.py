@@ -7,9 +7,9 @@ import warnings
 
 from manyhands import _native
 from manyhands._interpreter.public import public
-from manyhands._sync.door import attempt_until, socket_number
 from manyhands._sync.lock import Lock, RLock, task_number
 from manyhands._sync.primitive import Primitive, check_made_with
+from manyhands._sync.wake_socket import attempt_until, socket_number
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
