@@ -74,6 +74,7 @@ REASONS = {
         "test_docs",
         "test_floors",
         "test_once",
+        "test_recipes",
         "test_tidy",
         "test_tools",
     ),
