@@ -25,7 +25,7 @@ from eventually import eventually, is_running
 from rules import ROOT
 from terminal import COMMAND, Terminal
 
-DOCUMENTATION = ROOT / "docs" / "top.md"
+DOCUMENTATION = ROOT / "docs" / "command" / "top.md"
 
 
 def top(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:

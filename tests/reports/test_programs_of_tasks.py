@@ -91,4 +91,4 @@ def test_programs_end_with_tasks_that_see_to_it_and_with_killed_workers(
 def test_what_a_task_leaves_within_its_grace_goes_on(folder: Path) -> None:
     program = is_ended(walks_away, folder, None, 30.0)
     time.sleep(0.3)
-    assert is_running(program), "docs/cancelling.md says that nobody ends it"
+    assert is_running(program), "docs/task/cancelling.md says that nobody ends it"

@@ -35,7 +35,7 @@ invalid arguments, 130 when interrupted.")]
     ///
     /// Shows the pools, named objects, queues and locks of all this user's programs on this machine
     /// in a table that is refreshed until you press q. It only reads: no program is disturbed. The
-    /// columns are described in docs/top.md.
+    /// columns are described in docs/command/top.md.
     #[command(after_help = "\
 Exit status: 0, even when there is nothing to show; 1 when something failed or a name given to \
 --clean does not exist, 2 for invalid arguments, 130 when interrupted.")]
@@ -74,7 +74,7 @@ pub struct TopOptions {
 
     /// Print one JSON object instead of the table
     ///
-    /// Its fields are described in docs/top.md.
+    /// Its fields are described in docs/command/top.md.
     #[arg(long, requires = "once")]
     pub json: bool,
 

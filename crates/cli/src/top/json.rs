@@ -1,4 +1,4 @@
-//! A snapshot as one JSON object; its fields are described for users in `docs/top.md`.
+//! A snapshot as one JSON object; its fields are described for users in `docs/command/top.md`.
 
 use std::fmt::Write;
 
