@@ -175,7 +175,7 @@ def test_timeouts_end_in_their_own_order(pool: mh.ThreadPoolExecutor) -> None:
         futures.append(future)
     for future in futures:
         assert isinstance(future.exception(), mh.TaskTimeout)
-    # Who waits for a future may go on before its callbacks have been called.
+    # Whoever waits for a future may go on before its callbacks have been called.
     eventually(lambda: len(ended) == 3, "the callbacks are called")
     assert ended == [0.1, 0.9, 1.7]
 
