@@ -61,7 +61,9 @@ def test_block(code: str, output: str | None, tmp_path: Path) -> None:
 
 
 def test_each_public_name_is_in_the_table_of_what_threads_may_share() -> None:
-    table = (ROOT / "docs" / "free-threading.md").read_text(encoding="utf-8").rpartition("## ")[2]
+    table = (
+        (ROOT / "docs/worker/free-threading.md").read_text(encoding="utf-8").rpartition("## ")[2]
+    )
     assert {*mh.__all__} <= {*re.findall(r"`(\w+)", table)}
 
 
