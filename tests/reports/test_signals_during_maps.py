@@ -26,7 +26,7 @@ def test_the_handlers_error_comes_out(ordered: bool, at: int) -> None:
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal seen
-        if not frame.f_code.co_filename.endswith("_window.py"):
+        if not frame.f_code.co_filename.endswith("_task/window.py"):
             return None
         if event == "line" and frame.f_code.co_name in {"fill", "_submit", "adopt"}:
             seen += 1
