@@ -195,9 +195,9 @@ def surveys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     survey = auto._survey
 
-    def noted(work: Any, loan: Any) -> Any:
+    def noted(work: Any, *others: Any) -> Any:
         found.append(work.feed.taken)
-        return survey(work, loan)
+        return survey(work, *others)
 
     monkeypatch.setattr(auto, "_survey", noted)
     return found
