@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
+from manyhands._interpreter import late
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from manyhands._task.target import Target
 
 __all__ = ["Maps"]
+
+# Imported even if the program has no descriptors left; an import statement would need some.
+_STREAM = "manyhands._task.stream"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +97,7 @@ class Maps:
             ...     list(ex.map(pow, [2, 3], [10, 4]))
             [1024, 81]
         """
+        late.module(_STREAM)
         from manyhands._task import stream
 
         return stream.eager_map(
@@ -149,6 +155,7 @@ class Maps:
             ...     list(ex.starmap(divmod, [(7, 2), (9, 4)]))
             [(3, 1), (2, 1)]
         """
+        late.module(_STREAM)
         from manyhands._task import stream
 
         return stream.eager_map(
@@ -204,6 +211,7 @@ class Maps:
             chunksize: how many items travel as one task; None lets it follow what items cost.
             return_exceptions, progress: as for `map`.
         """
+        late.module(_STREAM)
         from manyhands._task import stream
 
         return stream.lazy_map(
@@ -249,6 +257,7 @@ class Maps:
         progress: ProgressOption = None,
     ) -> stream.Results[T] | stream.Results[T | BaseException]:
         """As `imap`, with results in the order in which they are ready."""
+        late.module(_STREAM)
         from manyhands._task import stream
 
         return stream.lazy_map(
