@@ -230,6 +230,9 @@ def set_parent_death_signal() -> None:
 def lend_descriptor(function: Callable[..., Any], *arguments: object) -> Any:
     """Call a function with room for one descriptor more than there would be."""
 
+def read_at_once(path: str) -> bytes:
+    """Read a file of /proc or /sys without letting other threads in."""
+
 def kill_with_descendants(pids: list[int]) -> None:
     """Kill children of this process, and tell all that they have started to end (SIGTERM)."""
 
@@ -242,17 +245,14 @@ def set_shared_memory_limit(limit: int) -> None:
 def shared_memory() -> tuple[int, int]:
     """Return (bytes in use, limit in bytes) of this process's shared memory."""
 
-def new_shared(length: int) -> SharedBlock:
-    """Make a block of zeros."""
-
 def named_shared(
     name: str, length: int, layout: int, content: bytes, description: bytes
 ) -> SharedBlock:
     """Make or open the block of that name, length and layout."""
 
-def open_named_shared(name: str) -> SharedBlock | None:
-    """Open the block of that name, if there is one."""
-
+# A block of zeros, and the one of a name, if there is one.
+def new_shared(length: int) -> SharedBlock: ...
+def open_named_shared(name: str) -> SharedBlock | None: ...
 def share_buffer(buffer: memoryview, /) -> SharedBlock:
     """Copy a contiguous buffer of bytes into shared memory."""
 

@@ -154,7 +154,7 @@ def test_orders() -> None:
 @pytest.mark.parametrize("item", ["text", 3, (1,), (1, 2, 3), ("a", 1), [1, 2], (None, 1)])
 def test_a_priority_queue_says_what_it_takes(item: Any) -> None:
     queue = mh.PriorityQueue()
-    with pytest.raises(TypeError, match=r"pairs \(number, item\)"):
+    with pytest.raises(TypeError, match=r"takes \(number, item\) pairs"):
         queue.put(item)
     assert queue.empty()
 

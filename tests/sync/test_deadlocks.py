@@ -272,7 +272,7 @@ def test_the_error_names_named_locks(tmp_path: Path) -> None:
 def test_the_error_says_how_certain_it_is(kind: Any, certain: bool, tmp_path: Path) -> None:
     outcomes = circle(("thread", "thread"), tmp_path / "circle", [kind(), kind()])
     (error,) = (each.error for each in outcomes if each.error is not None)
-    assert ("likely" in str(error)) is not certain
+    assert ("probably" in str(error)) is not certain
 
 
 def test_the_error_has_names_of_threads_and_no_bootstrap(tmp_path: Path) -> None:

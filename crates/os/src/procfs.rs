@@ -5,6 +5,18 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{Stat, number_in_proc};
 
+/// What a small file of the kernel's says, as in `/proc` and `/sys`.
+///
+/// ```
+/// assert!(manyhands_os::procfs::content("/proc/self/statm").is_ok());
+/// ```
+///
+/// # Errors
+/// What the kernel says.
+pub fn content(path: &str) -> std::io::Result<Vec<u8>> {
+    fs::read(path)
+}
+
 /// Resident memory of a process, in bytes; `None` when there is no such process.
 ///
 /// ```

@@ -1,6 +1,7 @@
 //! What all of this crate needs of the interpreter: its objects by name, its end, waiting without it, and what PyO3 has not.
 
 pub(crate) mod asked;
+pub(crate) mod at_once;
 pub(crate) mod beginning;
 pub(crate) mod ending;
 pub(crate) mod ffi;

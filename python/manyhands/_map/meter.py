@@ -12,6 +12,7 @@ from threading import Event, RLock, get_ident, get_native_id
 from time import clock_gettime, perf_counter, pthread_getcpuclockid, sleep
 from typing import TYPE_CHECKING, Final
 
+from manyhands._native import read_at_once
 from manyhands._task.queued import queued_seconds
 
 if TYPE_CHECKING:
@@ -249,9 +250,10 @@ class Meter:
 def _can_run(thread: int) -> bool:
     """Say whether a thread of this process has a CPU or wants one."""
     try:
-        with open(f"/proc/self/task/{thread}/stat", "rb") as file:
-            # Behind the name of the program, which may hold anything.
-            return file.read().rpartition(b")")[2].split()[:1] == [b"R"]
+        # Behind the name of the program, which may hold anything.
+        return read_at_once(f"/proc/self/task/{thread}/stat").rpartition(b")")[2].split()[:1] == [
+            b"R"
+        ]
     except OSError:
         return False
 

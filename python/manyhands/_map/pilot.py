@@ -301,8 +301,10 @@ class Pilot(Generic[T]):
                 return None
             own, cpu = crowd.whole(ended) if ended else self._so_far(crowd, slow)
             waits = 1.0 - cpu / own if own > 0 else 0.0
-            if tried is None and waits <= 0.5 and self._feed.remaining != 0:
-                tried = self._tried(Measurements(self._measured, own, cpu), self._rest(own))
+            rest = self._rest(own)
+            # Not before it has had a CPU: what costs nothing is not worth a try.
+            if tried is None and waits <= 0.5 and rest >= BUDGET and self._feed.remaining != 0:
+                tried = self._tried(Measurements(self._measured, own, cpu), rest)
                 continue
             measured = replace(
                 tried or Measurements(), items=self._measured, item_seconds=own, cpu_seconds=cpu

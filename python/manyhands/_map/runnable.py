@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from manyhands._native import read_at_once
+
 __all__ = ["runnable_others"]
 
 
@@ -15,8 +17,7 @@ def runnable_others(own: int, cpus: int) -> float | None:
         cpus: CPUs that this process may use. Others are taken to be spread over all there are.
     """
     try:
-        with open("/proc/loadavg", "rb", buffering=0) as file:
-            running = int(file.read().split()[3].partition(b"/")[0])
+        running = int(read_at_once("/proc/loadavg").split()[3].partition(b"/")[0])
     except (OSError, IndexError, ValueError):
         return None
     return max(0, running - own) * min(1.0, cpus / (os.cpu_count() or cpus))

@@ -7,6 +7,8 @@ import resource
 from contextlib import suppress
 from typing import Final
 
+from manyhands._native import read_at_once
+
 __all__ = ["resident", "spare"]
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -19,8 +21,7 @@ def resident() -> int:
 
 def _pages(column: int) -> int:
     try:
-        with open("/proc/self/statm", "rb", buffering=0) as file:
-            return int(file.read().split()[column]) * _PAGE
+        return int(read_at_once("/proc/self/statm").split()[column]) * _PAGE
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -36,8 +37,8 @@ def spare() -> float:
 
 
 def _available() -> float:
-    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", "rb") as file:
-        for line in file:
+    with suppress(OSError, ValueError, IndexError):
+        for line in read_at_once("/proc/meminfo").splitlines():
             if line.startswith(b"MemAvailable:"):
                 return int(line.split()[1]) * 1024.0
     return float("inf")
@@ -47,8 +48,8 @@ def _left_by_groups() -> list[float]:
     """Return what each control group (version 2) around this process leaves."""
     left = []
     with suppress(OSError):
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            paths = [line[3:].strip() for line in file if line.startswith("0::/")]
+        lines = os.fsdecode(read_at_once("/proc/self/cgroup")).splitlines()
+        paths = [line[3:].strip() for line in lines if line.startswith("0::/")]
         for path in paths:
             folder = "/sys/fs/cgroup" + path.rstrip("/")
             while len(folder) >= len("/sys/fs/cgroup"):
@@ -59,7 +60,5 @@ def _left_by_groups() -> list[float]:
 
 
 def _left_by(folder: str) -> float:
-    with open(f"{folder}/memory.max", "rb") as file:
-        most = int(file.read())  # "max" is no number: no limit
-    with open(f"{folder}/memory.current", "rb") as file:
-        return float(most - int(file.read()))
+    most = int(read_at_once(f"{folder}/memory.max"))  # "max" is no number: no limit
+    return float(most - int(read_at_once(f"{folder}/memory.current")))

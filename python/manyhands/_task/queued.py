@@ -1,9 +1,11 @@
 """How long threads have been ready to run, but without a CPU: what the kernel counts.
 
-Imported by workers, so it imports nothing.
+Imported by workers, so it imports next to nothing.
 """
 
 from __future__ import annotations
+
+from manyhands._native import read_at_once
 
 __all__ = ["queued_seconds"]
 
@@ -20,7 +22,6 @@ def queued_seconds(thread: int | None = None) -> float:
     """
     place = "thread-self" if thread is None else f"self/task/{thread}"
     try:
-        with open(f"/proc/{place}/schedstat", "rb", buffering=0) as file:
-            return int(file.read().split()[1]) / 1e9
+        return int(read_at_once(f"/proc/{place}/schedstat").split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
