@@ -39,7 +39,7 @@ T = TypeVar("T")
 # that every program has, since workers import what tasks need; and at most, as they need not all.
 COLD_START: Final = 0.04
 USUAL_MODULES: Final = 200
-MODULE_START: Final = 0.0005
+MODULE_START: Final = 0.00015
 LONGEST_START: Final = 0.3
 # Work done in the caller is reviewed again after so many seconds.
 LOOK_AGAIN: Final = 0.02

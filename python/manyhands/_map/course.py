@@ -132,6 +132,8 @@ class Course(Generic[T]):
     def _by_threads(self) -> tuple[Submission[T], int, Pace, int | None]:
         count = threads_for(self._measured, self._have)
         speedup = self._measured.thread_speedup
+        if speedup is None and self._have.gil:
+            speedup = 1.0
         takes_turns = speedup is not None and speedup < TURNS and self._measured.waiting < WAITING
         if self.starting and takes_turns and not self._have.is_busy:
             count = 1

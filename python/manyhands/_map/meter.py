@@ -37,6 +37,8 @@ TOGETHER: Final = 1.2
 # Figures that were not read within this time do not belong together: there was no CPU for a while.
 AT_ONCE: Final = 0.0002
 TRIES: Final = 3
+# How long a thread takes to go to sleep, in seconds.
+TO_SLEEP: Final = 0.00005
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +200,27 @@ class Meter:
         if self._began is None or self.last is not None:
             return self.last
         try:
-            before = clock_gettime(self._clock)
             if not self.exact:
-                return Reading(perf_counter(), before)
-            could_run = _can_run(self._thread)
-            queued = queued_seconds(self._thread)
-            at = perf_counter()
-            cpu = clock_gettime(self._clock)
+                return Reading(perf_counter(), clock_gettime(self._clock))
+            reading = self._read()
+            for _ in range(TRIES):
+                if reading.settled:
+                    break
+                # One that waits for the GIL is about to sleep, as long as this thread keeps it.
+                until = perf_counter() + TO_SLEEP
+                while perf_counter() < until:
+                    pass
+                reading = self._read()
         except OSError:  # the thread has just ended
             return self.last
+        return reading
+
+    def _read(self) -> Reading:
+        before = clock_gettime(self._clock)
+        could_run = _can_run(self._thread)
+        queued = queued_seconds(self._thread)
+        at = perf_counter()
+        cpu = clock_gettime(self._clock)
         return Reading(at, cpu, queued, cpu > before or not could_run)
 
     def cpu(self) -> float | None:

@@ -65,8 +65,8 @@ ENOUGH_PAIRS: Final = 3
 HARDLY: Final = 0.04
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
-# What takes no longer than this to be pickled, in seconds, is pickled whole to see what it costs.
-BRIEF: Final = 0.002
+# Where one item takes no longer than this to be pickled, in seconds, all of them are.
+BRIEF: Final = 0.001
 # Shared memory takes about this many bytes per second when its pages are fresh.
 COPY_RATE: Final = 2e9
 
@@ -481,7 +481,7 @@ class Pilot(Generic[T]):
                     size += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
                 # Unpickling costs about half of what pickling does.
                 seconds = (1.5 * (thread_time() - began) + size / COPY_RATE) / count
-                if seconds * len(items) > BRIEF:
+                if seconds > BRIEF:
                     break
         except Exception as error:
             return None, None, str(error)
