@@ -377,3 +377,31 @@ hand_over(kept)
 def test_a_fork_leaves_its_parents_haste_behind() -> None:
     # With it, the main thread would stand aside for 50 ms each time.
     assert float(run(TAKES_OVER_IN_A_FORK)) < 0.04
+
+
+# Prints how soon after its owner's death the main thread had a lock, at best.
+TAKES_OVER_IN_THE_MAIN_THREAD = f"""{OWNED}
+def seconds():
+    lock = mh.Lock(on_owner_died=lambda _: None)
+    owner = owner_of(lock)
+    killed = []
+    def kill():
+        time.sleep(0.05)
+        killed.append(time.monotonic())
+        os.kill(owner, signal.SIGKILL)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    lock.acquire()
+    taken = time.monotonic() - killed[0]
+    lock.recover()
+    lock.release()
+    killer.join()
+    os.waitpid(owner, 0)
+    return taken
+
+print(min(seconds() for _ in range(8)))
+"""
+
+
+def test_the_main_thread_does_not_stand_aside_for_itself() -> None:
+    assert float(run(TAKES_OVER_IN_THE_MAIN_THREAD)) < 0.04

@@ -79,7 +79,9 @@ impl<L: Owned> Placed<L> {
                 waiting::wait(object.py(), |waiting| {
                     let acquired = lock.acquire(me, thread, deadline, spin, waiting)?;
                     // Nobody has looked after what it protects since its owner died.
-                    haste = matches!(acquired, Acquired::Abandoned(_)).then(Haste::begin);
+                    // The main thread is the one that would stand aside: it would wait for itself.
+                    let is_main = u32::try_from(me.pid()) == Ok(thread);
+                    haste = (matches!(acquired, Acquired::Abandoned(_)) && !is_main).then(Haste::begin);
                     Ok(acquired)
                 })?
             }
