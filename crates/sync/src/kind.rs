@@ -78,11 +78,6 @@ const _: () = {
 };
 
 impl Kind {
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|row| row.kind)
-    }
-
     /// The number that a heading has for it.
     #[must_use]
     pub fn number(self) -> u32 {
@@ -160,13 +155,14 @@ impl Kind {
     /// ```
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::all().find(|kind| kind.number() == number)
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        TABLE.get(index).map(|row| row.kind)
     }
 
     /// The kind whose word this is.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::all().find(|kind| format!("{kind:?}") == word)
+        TABLE.iter().map(|row| row.kind).find(|kind| format!("{kind:?}") == word)
     }
 }
 

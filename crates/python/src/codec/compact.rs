@@ -11,6 +11,7 @@
 //! all processes of a pool are of one version.
 
 pub(crate) mod array;
+mod known_class;
 pub(crate) mod list;
 pub(crate) mod shipped;
 

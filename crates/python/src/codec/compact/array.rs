@@ -4,21 +4,20 @@
 //! character of the buffer protocol, the number of dimensions, and of each length and stride. An array that needs more words
 //! than these - of structures, in another byte order, with a name, in a block that it does not lie in - is left to pickle.
 
-use std::sync::OnceLock;
-
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use super::Decoder;
+use super::known_class::KnownClass;
 use crate::interpreter::imports;
 use crate::memory::objects::BlockAddress;
 use crate::memory::shared_block::SharedBlock;
 use crate::memory::shared_heap::Referenced;
 
 /// The class of shared arrays, once there is one.
-static CLASS: OnceLock<Py<PyType>> = OnceLock::new();
+static CLASS: KnownClass = KnownClass::new();
 
 /// Types of which NumPy knows all from this character.
 const PLAIN: &[u8] = b"?bBhHiIlLqQefdg";
@@ -29,12 +28,11 @@ const MOST_DIMENSIONS: usize = 4;
 /// Says what class shared arrays are of.
 #[pyfunction]
 pub(crate) fn register_shared_array(class: Bound<'_, PyType>) {
-    // It is the same one each time: the module's.
-    _ = CLASS.set(class.unbind());
+    CLASS.set(class);
 }
 
 pub(super) fn is_array(value: &Bound<'_, PyAny>) -> bool {
-    CLASS.get().is_some_and(|class| value.get_type_ptr().cast() == class.as_ptr())
+    CLASS.is_of(value)
 }
 
 /// Appends where an array lies, and to `references` what keeps it there; `None` when pickle must say it.

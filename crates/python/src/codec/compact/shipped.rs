@@ -1,16 +1,15 @@
 //! The function of a map, as each chunk brings it: its key and its pickle.
 
-use std::sync::OnceLock;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
 
 use super::Decoder;
+use super::known_class::KnownClass;
 use crate::interpreter::imports;
 
 /// `manyhands._task.chunk.ShippedFunction`, once there is one.
-static CLASS: OnceLock<Py<PyType>> = OnceLock::new();
+static CLASS: KnownClass = KnownClass::new();
 
 /// Bytes of a key, which stands before the pickle.
 const KEY: usize = 8;
@@ -18,12 +17,11 @@ const KEY: usize = 8;
 /// Says what class the functions of maps are of.
 #[pyfunction]
 pub(crate) fn register_shipped_function(class: Bound<'_, PyType>) {
-    // It is the same one each time: the module's.
-    _ = CLASS.set(class.unbind());
+    CLASS.set(class);
 }
 
 pub(super) fn is_shipped(value: &Bound<'_, PyAny>) -> bool {
-    CLASS.get().is_some_and(|class| value.get_type_ptr().cast() == class.as_ptr())
+    CLASS.is_of(value)
 }
 
 /// Key and pickle; `None` when something comes apart from these.
