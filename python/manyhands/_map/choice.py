@@ -231,19 +231,17 @@ def threads_for(measured: Measurements, have: Resources) -> int:
 
 def predict(measured: Measurements, remaining: int | None, have: Resources) -> dict[str, float]:
     """Return the seconds that `remaining` items (None: very many) would take, by kind."""
-    wall = max(measured.item_seconds, 1e-9)
-    cpu = min(measured.cpu_seconds, wall)
-    wait = wall - cpu
-    count = UNKNOWN_SECONDS / wall if remaining is None else remaining
+    wait, cpu = _parts(measured)
+    count = UNKNOWN_SECONDS / (wait + cpu) if remaining is None else remaining
     predicted = {}
-    alone = count * (wait + cpu / have.computed(1))
+    alone = wait + cpu / have.computed(1)
     if not have.enforce_timeout:
-        predicted["sequential"] = alone
+        predicted["sequential"] = count * alone
     held = count * _seconds_under_gil(cpu, measured.thread_speedup, have.gil)
     threads = max(1, min(count, threads_for(measured, have)))
     got = have.computed(threads)
     shared = max(
-        (wait + cpu / have.computed(1)) * _rounds(count, threads),
+        alone * _rounds(count, threads),
         count * cpu / got,
         held / (have.in_turns(threads) if cpu > TINY else have.computed(1)),
     )
@@ -253,11 +251,17 @@ def predict(measured: Measurements, remaining: int | None, have: Resources) -> d
     return predicted
 
 
-def _by_processes(measured: Measurements, count: float, have: Resources) -> float:
-    """Return the seconds that `count` items take on processes, their start included."""
+def _parts(measured: Measurements) -> tuple[float, float]:
+    """Return for how long an item waits, and how long it computes; together never nothing."""
     wall = max(measured.item_seconds, 1e-9)
     cpu = min(measured.cpu_seconds, wall)
-    alone = wall - cpu + cpu / have.computed(1)
+    return wall - cpu, cpu
+
+
+def _by_processes(measured: Measurements, count: float, have: Resources) -> float:
+    """Return the seconds that `count` items take on processes, their start included."""
+    wait, cpu = _parts(measured)
+    alone = wait + cpu / have.computed(1)
     # Until processes have started, the caller does what it can, and threads end what they are at.
     start = have.process_start / have.computed(1)
     early = min(count, max(_whole(start / alone, count), measured.under_way))
@@ -271,7 +275,7 @@ def _by_processes(measured: Measurements, count: float, have: Resources) -> floa
     computed = count * cpu - min(early * cpu, have.process_start)
     after = max(
         behind,
-        (wall - cpu + cpu * processes / got) * _rounds(moved, processes),
+        (wait + cpu * processes / got) * _rounds(moved, processes),
         computed / have.computed(processes + (behind > 0.0)),
         transfer,
     )

@@ -104,13 +104,17 @@ class Course(Generic[T]):
         On a busy machine the pilot does not try that, and the start of processes takes from what
         threads get; soon those show what they do.
         """
-        if not self._have.is_busy or is_warm("process") or self._have.enforce_timeout:
-            return True
-        return measured.thread_speedup is not None
+        return (
+            not self._have.is_busy or self._need_not_start() or measured.thread_speedup is not None
+        )
+
+    def _need_not_start(self) -> bool:
+        """Say whether starting processes beforehand would gain nothing."""
+        return is_warm("process") or self._have.enforce_timeout
 
     def _begin_processes(self) -> bool:
         """Have processes started if there are none; return whether they are still to come."""
-        if is_warm("process") or self._have.enforce_timeout:
+        if self._need_not_start():
             return False
         executor = self._loan.executor("process", self._work.max_workers)
         self._processes = self._work.submission(executor, metered=True)

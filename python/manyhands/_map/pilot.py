@@ -312,7 +312,7 @@ class Pilot(Generic[T]):
             under_way = sum(len(each.items) for each in pieces if not each.future.done())
             measured = replace(measured, memory_bytes=crowd.bytes_each, under_way=under_way)
             if ended and tried is None and self._feed.remaining != 0:
-                measured = self._tried(measured, self._rest(own))
+                measured = self._tried(measured, rest)
             choice = choose(measured, self._grown(self._left_to_do()), self.have)
             if ended or not self._more():
                 return choice
