@@ -79,6 +79,7 @@ pub struct TopOptions {
     pub json: bool,
 
     /// Release what dead processes left behind, report what it was, and exit
+    ///
     /// With names, also removes these names: processes that already use such an object keep it, and
     /// the next process to ask for the name gets a new one.
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["once", "json", "interval"])]
@@ -239,6 +240,23 @@ mod tests {
         assert!(help.contains("Usage: manyhands demo [OPTIONS]"), "{help}");
         assert!(help.contains("in this order [default: all]"), "{help}");
         assert!(help.contains("130 when interrupted"), "{help}");
+    }
+
+    #[test]
+    fn sentences_of_help_are_separate() {
+        for line in ["--help", "-h", "demo --help", "demo -h", "top --help", "top -h"] {
+            let help = read(line).expect_err(line).text;
+            let paragraphs = help.split("\n\n").flat_map(|part| part.split("  "));
+            for words in paragraphs.map(|part| part.split_whitespace().collect::<Vec<_>>()) {
+                for pair in words.windows(2) {
+                    let begins = pair[1].chars().nth(1).is_some_and(char::is_lowercase)
+                        && pair[1].starts_with(char::is_uppercase)
+                        && !["Python", "Python's"].contains(&pair[1]);
+                    let ended = !pair[0].ends_with(char::is_alphanumeric);
+                    assert!(ended || !begins, "{line}: {pair:?} in {help}");
+                }
+            }
+        }
     }
 
     #[test]
