@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import multiprocessing
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -160,8 +161,9 @@ def test_times_are_kept(path: Path) -> None:
 def test_mistakes_are_named(path: Path) -> None:
     with pytest.raises(ValueError, match="'r', 'w' or 'r\\+', not 'rw'"):
         mh.open_fifo(path, "rw")
-    with pytest.raises(FileNotFoundError):
-        mh.open_fifo(path / "no" / "folder")
+    nowhere = path / "no" / "folder"
+    with pytest.raises(FileNotFoundError, match=re.escape(repr(str(nowhere)))):
+        mh.open_fifo(nowhere)
     path.write_text("a file")
     with pytest.raises(FileExistsError, match="not a FIFO"):
         mh.open_fifo(path)

@@ -43,8 +43,8 @@ def open_fifo(
 ) -> Fifo:
     """Open a POSIX FIFO that carries messages, and make it if it does not exist.
 
-    Any program can be at the other end; `manyhands._queue.netstring` says what goes over the pipe.
-    Any number of programs may write at the same time, and one reads.
+    Any program can be at the other end: what goes over the pipe are netstrings. Any number of
+    programs may write at the same time, and one reads.
 
     Args:
         path: where the FIFO is or will be, with permissions for this user only.
@@ -73,8 +73,7 @@ def open_fifo(
     if mode not in _FLAGS:
         raise ValueError(f"mode must be 'r', 'w' or 'r+', not {mode!r}")
     where = os.path.abspath(os.fspath(path))
-    with contextlib.suppress(FileExistsError):
-        os.mkfifo(where, 0o600)
+    _make(where)
     found = Path(where).stat()
     if not stat.S_ISFIFO(found.st_mode):
         raise FileExistsError(errno.EEXIST, "the path exists and is not a FIFO", where)
@@ -93,6 +92,16 @@ def open_fifo(
         return Fifo(where, mode, pickle, descriptor, trusted)
     except BaseException:
         os.close(descriptor)
+        raise
+
+
+def _make(path: str) -> None:
+    try:
+        os.mkfifo(path, 0o600)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        error.filename = path  # the only function of os that does not say which
         raise
 
 
