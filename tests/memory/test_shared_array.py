@@ -204,6 +204,31 @@ def test_a_pickle_keeps_all_of_the_type(dtype: Any) -> None:
         assert (other.shape, other.strides) == (view.shape, view.strides)
 
 
+class Picture(mh.SharedArray):
+    title: str
+
+    def corner(self) -> Any:
+        return self[0, 0]
+
+
+def look(picture: Any) -> tuple[str, Any, str]:
+    picture[1, 1] = 5
+    return type(picture).__name__, picture.corner(), picture.title
+
+
+def test_its_class_and_its_attributes_go_along() -> None:
+    picture = Picture((2, 2), int)
+    picture[0, 0] = 3
+    picture.title = "corners"
+    assert look(pickle.loads(pickle.dumps(picture))) == ("Picture", 3, "corners")
+    with mh.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(look, picture).result(WAIT_S) == ("Picture", 3, "corners")
+        assert picture[1, 1] == 5
+        plain: Any = mh.SharedArray(1)
+        plain.me = plain
+        assert pool.submit(lambda array: array.me is array, plain).result(WAIT_S)
+
+
 def test_its_memory_is_given_back() -> None:
     with mh.ProcessPoolExecutor(1) as pool:
         # What a pool needs for itself is there before, and the memory of tasks kept at hand.

@@ -129,7 +129,12 @@ class SharedArray(np.ndarray[Any, Any]):
             if offset is not None:
                 element = _named_element(self.dtype)
                 layout = (self.shape, self.strides, element, bool(self.flags.writeable))
-                return (_open, (block.address, block.length, offset, *layout))
+                place = (block.address, block.length, offset, *layout)
+                kind, own = type(self), {**vars(self)}
+                own.pop("_block")
+                if kind is SharedArray and not own:
+                    return (_open, place)
+                return (_open, (*place, kind), own, None, None, _set_attributes)
         return np.asarray(self).__reduce_ex__(protocol)
 
 
@@ -180,6 +185,10 @@ def seen_in(
 
 def _open(address: tuple[Any, ...], length: int, offset: int, *layout: Any) -> Any:
     return array_over(_native.open_shared(address, length), offset, *layout)
+
+
+def _set_attributes(array: SharedArray, own: dict[str, Any]) -> None:
+    vars(array).update(own)
 
 
 def _offset_in(block: _native.SharedBlock, array: np.ndarray[Any, Any]) -> int | None:

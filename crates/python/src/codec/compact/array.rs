@@ -2,7 +2,8 @@
 //!
 //! Address of the block, its length, where in it the first element lies, whether the array may be written to, its type as one
 //! character of the buffer protocol, the number of dimensions, and of each length and stride. An array that needs more words
-//! than these - of structures, in another byte order, with a name, in a block that it does not lie in - is left to pickle.
+//! than these - of structures, in another byte order, with a name or an attribute, in a block that it does not lie in - is left
+//! to pickle.
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::intern;
@@ -44,12 +45,13 @@ pub(super) fn encode(
     let py = value.py();
     let block = value.getattr(intern!(py, "_block")).ok()?;
     let block = block.cast::<SharedBlock>().ok()?.get();
+    let has_more = value.getattr(intern!(py, "__dict__")).ok()?.len().ok()? > 1;
     let address = block.record().block_address()?;
     let metadata = value.getattr(intern!(py, "dtype")).ok()?.getattr(intern!(py, "metadata")).ok()?;
     let buffer = PyUntypedBuffer::get(value).ok()?;
     let &[kind] = buffer.format().to_bytes() else { return None };
     let dimensions = buffer.dimensions();
-    if !metadata.is_none() || !PLAIN.contains(&kind) || dimensions > MOST_DIMENSIONS {
+    if has_more || !metadata.is_none() || !PLAIN.contains(&kind) || dimensions > MOST_DIMENSIONS {
         return None;
     }
     let offset = offset_in(block, &buffer)?;
