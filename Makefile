@@ -213,7 +213,8 @@ docs: wheel ## Build the documentation into docs/_build/html
 	.venvs/docs/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'open docs/_build/html/index.html'
 
-# For every supported Python at once, each of which may need another version.
+# For every supported Python at once, each of which may need another version. To a condition on the
+# full version, a candidate of 3.15 is neither before 3.15 nor from it on, and gets none.
 .PHONY: pins
 pins: python ## Choose the newest versions for requirements/*.txt
 	@$(ENVIRONMENT) .venvs/pins "$(PYTHON)"
@@ -221,6 +222,7 @@ pins: python ## Choose the newest versions for requirements/*.txt
 	@for file in build test oldest lint docs bench ray dist; do \
 	  .venvs/pins/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --annotation-style line --output-file requirements/$$file.txt requirements/$$file.in; \
+	  sed -i 's/python_full_version/python_version/' requirements/$$file.txt; \
 	done
 
 .PHONY: clean

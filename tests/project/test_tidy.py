@@ -314,6 +314,8 @@ def test_pins_are_exact_and_come_from_the_index() -> None:
                 broken.append(f"{name}: {entry.splitlines()[0]}")
         if re.search(r"https?://|--(extra-)?index-url|--find-links", text):
             broken.append(f"{name}: names an address")
+        if "python_full_version" in text:
+            broken.append(f"{name}: a condition that a candidate of a Python never meets")
     report(broken, "only name==version with hashes installs the same thing everywhere")
 
 
