@@ -18,8 +18,6 @@ import pytest
 import manyhands as mh
 from children import METHODS, WAIT_S, child
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
 
 class Point(ctypes.Structure):
     _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
@@ -82,8 +80,10 @@ def test_whose_lock_it_is() -> None:
 def test_types_that_are_none(kind: Any) -> None:
     makes: list[Callable[[], object]] = [lambda: mh.Value(kind), lambda: mh.Array(kind, 3)]
     for make in makes:
-        with pytest.raises(TypeError, match="neither a ctypes type nor one of the codes"):
+        with pytest.raises(TypeError, match="neither a ctypes type nor one of the codes") as caught:
             make()
+        # As `multiprocessing` says it.
+        assert str(caught.value).startswith("bad typecode: ") == (kind is not None)
 
 
 def test_structures() -> None:

@@ -120,7 +120,8 @@ def _type_of(typecode_or_type: Any) -> Any:
     try:
         ctypes.sizeof(kind)
     except TypeError:
-        raise TypeError(_no_type(typecode_or_type)) from None
+        # The first words are those of `multiprocessing.sharedctypes`.
+        raise TypeError(f"bad typecode: {_no_type(typecode_or_type)}") from None
     return kind
 
 
