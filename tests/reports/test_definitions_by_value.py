@@ -74,6 +74,7 @@ class Word(ctypes.Union):
     _fields_ = (("i", ctypes.c_int), ("f", ctypes.c_float))
 
 class Line(ctypes.Structure):
+    _layout_ = "ms"  # what packing means; from 3.14 on, it wants to be said
     _pack_ = 4
     _fields_ = (("ends", Point * 2), ("word", Word))
 
