@@ -20,6 +20,10 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# Compiled Python is kept, but in here: every process that a test starts would compile its modules
+# anew, those of the standard library, too, where a Python comes without them compiled.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/target/pycache
 
 ENVIRONMENT = "$(PYTHON)" tools/environment.py
 CARGO_TEST := cargo test --locked --workspace --exclude manyhands-python
@@ -30,6 +34,8 @@ FUZZ_S ?= 300
 # What `make test` leaves to targets of their own, or runs beside.
 ONCE := and not once
 USUAL := not storm and not faults and not borrowed and not benches and not dist
+# The files whose tests are borrowed; the others need not be read for those.
+BORROWED := tests/conformance $(addprefix tests/pool/,test_joblib.py test_mp_pool.py)
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/,pickle/test_pickling.py pool/test_process_scripts.py pool/test_joblib.py memory/test_shared_memory.py memory/test_shared_array.py)
 
@@ -149,7 +155,7 @@ test-python: wheel ## Run the Python tests only
 	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
-	  $$limited -m "$${marks/not borrowed/borrowed}" > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
+	  $$limited -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
 	  $$limited -n 2 --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \

@@ -54,6 +54,13 @@ STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkse
 LONG_S = 60.0
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files all of whose tests `-m "... not once"` would leave out: reading takes long."""
+    if "not once" not in config.option.markexpr or collection_path.stem not in ONCE:
+        return None
+    return "on_each_python" not in collection_path.read_text() or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what runs on one Python only."""
     for item in items:

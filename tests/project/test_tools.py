@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -44,6 +45,20 @@ def test_the_python_that_lists_them_comes_first() -> None:
     listed = [line.split()[0] for line in found().stdout.splitlines()]
     assert listed[0] == MINOR == interpreters.own()
     assert [minor for minor in interpreters.SUPPORTED if minor in listed[1:]] == listed[1:]
+
+
+def test_borrowed_suites_are_where_make_looks_for_them() -> None:
+    (places,) = re.findall(r"^BORROWED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    borrowed = {
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "@pytest.mark.borrowed" in path.read_text() and path != Path(__file__)
+    }
+    assert borrowed
+    assert {path.name for path in borrowed if path.parent.name != "conformance"} == {
+        *re.findall(r"test_\w+\.py", places)
+    }
+    assert "tests/conformance" in places
 
 
 def test_an_interpreter_that_the_user_names_comes_first(
