@@ -382,7 +382,6 @@ def test_the_shared_pool_refuses_nonsense() -> None:
         mh.shared_pool(0)
 
 
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_a_shared_pool_of_its_own() -> None:
     assert mh.map(double, range(10), workers="thread") == list(range(0, 20, 2))
     pid = os.fork()

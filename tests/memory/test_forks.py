@@ -13,12 +13,8 @@ import pytest
 
 import manyhands as mh
 
-# The children of a fork do nothing that the parent's threads could have prevented.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
-    # Thousands of forks, on a machine that may have others to run, too.
-    pytest.mark.timeout(150),
-]
+# Thousands of forks, on a machine that may have others to run, too.
+pytestmark = pytest.mark.timeout(150)
 
 # A process of its own shares nothing but what the test makes.
 PROGRAM = """

@@ -23,9 +23,6 @@ from eventually import eventually, let_go
 from holders import START_METHODS, WAYS, hold, running
 from manyhands._memory.share import shared_memory
 
-# The children of a fork do nothing that the parent's threads could have prevented.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
 NAMED: dict[str, Callable[..., Any]] = {
     "Lock": mh.Lock,
     "RLock": mh.RLock,

@@ -20,8 +20,6 @@ from children import METHODS, WAIT_S, child
 from eventually import eventually
 from manyhands._memory.share import shared_memory
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
 
 def fill(array: Any, value: Any) -> None:
     array[...] = value

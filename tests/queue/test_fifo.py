@@ -270,7 +270,6 @@ def write_letters(fifo: mh.Fifo, letter: bytes, times: int) -> None:
 
 
 @pytest.mark.parametrize("context", [SPAWN, FORK], ids=["spawn", "fork"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_messages_of_several_writers_never_mix(path: Path, context: object) -> None:
     times = 60
     with mh.open_fifo(path) as reader:

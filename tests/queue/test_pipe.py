@@ -28,8 +28,6 @@ from eventually import eventually
 # Its published types know only the standard library's connections.
 wait: Any = connection.wait
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
 
 def echo(end: mh.Connection) -> None:
     """Until None comes; a forked child has both ends, and so does not see that one is closed."""

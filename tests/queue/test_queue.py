@@ -30,8 +30,6 @@ FIFOS = (mh.Queue, mh.JoinableQueue, mh.SimpleQueue)
 SIZED = (mh.Queue, mh.JoinableQueue, mh.LifoQueue, mh.PriorityQueue)
 EVERY = (*SIZED, mh.SimpleQueue)
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
 
 def an_item(queue: Any, value: Any) -> Any:
     """Return what a queue of this kind takes."""

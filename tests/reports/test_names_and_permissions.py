@@ -38,9 +38,6 @@ from staying import (
     show,
 )
 
-# The children only do what needs no other thread.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
 
 @pytest.fixture
 def name() -> str:

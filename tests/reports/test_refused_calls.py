@@ -15,7 +15,7 @@ import manyhands as mh
 from refused import on_x86_64, refuse
 from staying import as_root, become_nobody, result
 
-pytestmark = [on_x86_64, pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")]
+pytestmark = on_x86_64
 
 ERRORS = [errno.EPERM, errno.ENOSYS]
 

@@ -43,8 +43,6 @@ APART = ("fork",) if "MANYHANDS_NO_WAITV" in os.environ else ("fork", "spawn")
 LIMIT_S = 0.2
 TRIES = 10
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
 
 def name_of(kind: Any) -> str:
     return str(kind.__name__)

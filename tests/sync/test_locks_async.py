@@ -15,10 +15,6 @@ import pytest
 import manyhands as mh
 from eventually import eventually
 
-# The children of a fork do nothing that the parent's threads could have prevented; from CPython
-# 3.15 on, the warning would be raised as an error.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-
 LOCKS: list[Callable[[], Any]] = [mh.Lock, mh.RLock, mh.Semaphore, mh.BoundedSemaphore]
 
 

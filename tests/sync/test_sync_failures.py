@@ -34,9 +34,6 @@ SEMAPHORES: list[Callable[..., Any]] = [mh.Semaphore, mh.BoundedSemaphore]
 # Longer than the longest slice of a wait, after which the owner is looked at again.
 LONG_S = 0.5
 
-# The children of a fork do nothing that the parent's threads could have prevented.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
 
 def name_of(kind: Any) -> str:
     return str(kind.__name__)

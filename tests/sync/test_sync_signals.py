@@ -22,8 +22,6 @@ from holders import JOIN_S, asleep, is_free, running, waiting
 
 FORK: Any = multiprocessing.get_context("fork")
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
 
 def name_of(kind: Any) -> str:
     return str(kind.__name__)
