@@ -107,8 +107,14 @@ Number = typing.NewType("Number", int)
 P = typing.ParamSpec("P")
 Ts = typing.TypeVarTuple("Ts")
 T = typing.TypeVar("T")
+Nested = typing.NewType("Nested.Number", int)
 if sys.version_info >= (3, 12):
     exec("type Alias[X] = list[X]")
+    exec("class Home:\\n    type Inner = int")
+
+def texts():
+    inner = getattr(Home.Inner, "__qualname__", "")
+    return str(Alias[int]), Alias.__module__, str(Home.Inner), inner, str(Nested)
 
 class Adder:
     def add(self, one, other):
@@ -124,10 +130,13 @@ with mh.ProcessPoolExecutor(1) as pool:
     assert pool.submit(lambda: (Number(3), Number.__name__)).result() == (3, "Number")
     assert pool.submit(lambda: (P.__name__, Ts.__name__)).result() == ("P", "Ts")
     assert pool.submit(lambda kind: kind.__supertype__, Number).result() is int
+    assert pool.submit(lambda: Nested.__qualname__).result() == "Nested.Number"
     assert pool.submit(lambda: (Adder().add_ten(1), Adder().add_all(1))).result() == (11, 21)
     assert pool.submit(lambda: Box[Number](5).value).result() == 5
     if sys.version_info >= (3, 12):
-        assert pool.submit(lambda: str(Alias[int])).result() == "Alias[int]"
+        assert texts()[0].endswith("Alias[int]")
+        assert texts()[1] == "__main__"
+        assert pool.submit(texts).result() == texts()
 """
 
 NAMELESS = """

@@ -144,14 +144,20 @@ def _reduce_named(obj: Any) -> Any:
         parts = (obj.__value__, obj.__type_params__)
     else:
         parts = ()
-    return _named, (kind, obj.__name__, module, *parts)
+    return _named, (kind, getattr(obj, "__qualname__", obj.__name__), module, *parts)
 
 
 def _named(kind: str, name: str, module: str, *parts: Any) -> Any:
     make = getattr(typing, kind)
-    if kind == "TypeAliasType":  # it takes its module from whoever calls this
+    if kind == "TypeAliasType":
         value, parameters = parts
-        return make(name, value, type_params=parameters)
+        options = {"type_params": parameters}
+        short = name.rpartition(".")[2]
+        if short != name:  # which it knows from 3.15 on
+            options["qualname"] = name
+        # It is of the module of whoever calls this, for good until 3.14.
+        caller = {"__name__": module, "make": make, "arguments": (short, value), "options": options}
+        return eval("make(*arguments, **options)", caller)
     made = make(name, *parts)
     with suppress(AttributeError):  # some say for good which module has made them
         made.__module__ = module
