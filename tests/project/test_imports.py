@@ -99,6 +99,12 @@ def test_a_pool_of_processes_needs_no_other_one() -> None:
     assert not (imported(use) - imported("import concurrent.futures")) & needless
 
 
+def test_what_goes_by_value_needs_no_ctypes() -> None:
+    look = "lambda: 'ctypes' in __import__('sys').modules"
+    use = f"with mh.ProcessPoolExecutor(1) as pool: assert not pool.submit({look}).result()"
+    assert "ctypes" not in imported(use)
+
+
 def test_a_worker_runs_its_first_task_without_what_costs_its_start() -> None:
     names = ("_pickle", "collections", "enum", "functools", "re", "signal", "threading", "typing")
     look = f"[name for name in {names} if name in __import__('sys').modules]"

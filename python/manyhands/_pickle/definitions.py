@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import pickle
 import sys
@@ -12,8 +11,7 @@ from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any
 
-from cloudpickle import cloudpickle
-
+from manyhands._interpreter import late
 from manyhands._pickle import findable
 from manyhands._pickle.constants import is_importable
 
@@ -33,11 +31,6 @@ _BOUND_DISPATCH = getattr(functools, "_singledispatchmethod_get", None)
 _BOUND_DISPATCH_CODE: Any = getattr(
     functools.singledispatchmethod(lambda _: None).__get__(None, object), "__code__", None
 )
-# The metaclasses of ctypes: of structures, unions, arrays, pointers.
-_COMPOUND = (type(ctypes.Structure), type(ctypes.Union))
-_ARRAY = type(ctypes.c_int * 1)
-_POINTER = type(ctypes.POINTER(ctypes.c_int))
-_FUNCTION = type(ctypes.CFUNCTYPE(None))
 
 
 def reduce_definition(obj: Any) -> Any:
@@ -46,10 +39,12 @@ def reduce_definition(obj: Any) -> Any:
     reduce = _REDUCERS.get(kind)
     if reduce is not None:
         return reduce(obj)
-    if type(kind) is _FUNCTION:
-        return _reduce_foreign_function(obj)
-    if isinstance(obj, ctypes.CDLL):
-        return _reduce_library(obj)
+    if "ctypes" in sys.modules:
+        # Imported only where the program has done so: libffi may keep a descriptor from then on,
+        # which a program that has run out of them lacks for what comes after.
+        reduced = late.module("manyhands._pickle.foreign").reduce_foreign(obj)
+        if reduced is not NotImplemented:
+            return reduced
     if _is_event_loop(obj):
         # Before its sockets are asked, which multiprocessing would set out to hand over.
         raise TypeError(
@@ -164,36 +159,6 @@ def _named(kind: str, name: str, module: str, *parts: Any) -> Any:
     return made
 
 
-def _reduce_ctypes_class(cls: Any) -> Any:
-    if is_importable(cls):
-        return NotImplemented
-    if type(cls) is _ARRAY:
-        return _array, (cls._type_, cls._length_)
-    if type(cls) is _POINTER:
-        return ctypes.POINTER, (cls._type_,)
-    fields = {field[0] for field in cls.__dict__.get("_fields_", ())}
-    made = {"__dict__", "__weakref__"}
-    names = {
-        name: value
-        for name, value in cls.__dict__.items()
-        if name not in fields and name not in made and not name.startswith("__pyx_")
-    }
-    tracked = cloudpickle._get_or_create_tracker_id(cls)
-    return _compound, (tracked, cls.__name__, cls.__bases__, names)
-
-
-def _array(kind: Any, length: int) -> Any:
-    return kind * length
-
-
-def _compound(tracked: str, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> Any:
-    # Once per process: instances of one class must be of one class here, too.
-    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracked)
-    if known is not None:
-        return known
-    return cloudpickle._lookup_class_or_track(tracked, type(bases[0])(name, bases, names))
-
-
 def _reduce_memoryview(view: memoryview) -> Any:
     # cloudpickle would make bytes of it, whose items are other numbers than the view's.
     if len(view.format.removeprefix("@")) != 1:
@@ -209,46 +174,6 @@ def _view(content: Any, layout: str, shape: tuple[int, ...] | None, readonly: bo
     flat = octets if layout == "B" else octets.cast(layout)  # type: ignore[call-overload]
     view: memoryview = flat if shape is None else octets.cast(layout, shape)  # type: ignore[call-overload]
     return view.toreadonly() if readonly else view
-
-
-def _reduce_library(library: Any) -> Any:
-    """Pickle a loaded library as its name, and what its functions were told to take and return."""
-    functions = [
-        (name, *_signature(value))
-        for name, value in vars(library).items()
-        if type(type(value)) is _FUNCTION
-    ]
-    return _library, (type(library), library._name, functions)
-
-
-def _reduce_foreign_function(function: Any) -> Any:
-    library = (function._objects or {}).get("0")
-    if not isinstance(library, ctypes.CDLL):
-        return NotImplemented  # a pointer, which pickle refuses
-    names = type(library), library._name
-    return _foreign_function, (*names, function.__name__, *_signature(function))
-
-
-def _signature(function: Any) -> tuple[Any, Any, Any]:
-    return function.restype, function.argtypes, getattr(function, "errcheck", None)
-
-
-def _library(kind: Any, name: str | None, functions: list[tuple[Any, ...]]) -> Any:
-    library = kind(name)
-    for function, *signature in functions:
-        _sign(getattr(library, function), *signature)
-    return library
-
-
-def _foreign_function(kind: Any, library: str | None, name: str, *signature: Any) -> Any:
-    return _sign(kind(library)[name], *signature)
-
-
-def _sign(function: Any, result: Any, arguments: Any, check: Any) -> Any:
-    function.restype, function.argtypes = result, arguments
-    if check is not None:
-        function.errcheck = check
-    return function
 
 
 _REDUCERS: dict[type | None, Callable[[Any], Any]] = {
@@ -267,5 +192,4 @@ _REDUCERS: dict[type | None, Callable[[Any], Any]] = {
         (method.func, method.args, method.keywords),
     ),
     **dict.fromkeys(_NAMED, _reduce_named),
-    **dict.fromkeys((*_COMPOUND, _ARRAY, _POINTER), _reduce_ctypes_class),
 }
