@@ -55,7 +55,7 @@ LONG_S = 60.0
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out files all of whose tests `-m "... not once"` would leave out: reading takes long."""
+    """Leave out files of whose tests `not once` in ``-m`` would leave none: reading takes long."""
     if "not once" not in config.option.markexpr or collection_path.stem not in ONCE:
         return None
     return "on_each_python" not in collection_path.read_text() or None
