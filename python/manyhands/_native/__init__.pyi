@@ -1,0 +1,80 @@
+"""The native half of manyhands, written in Rust (crates/python).
+
+It is one module. Only its description is in parts, which are called for their subjects;
+at run time they do not exist.
+"""
+
+from manyhands._native.codec import (
+    holds_little as holds_little,
+    register_shared_array as register_shared_array,
+    register_shipped_function as register_shipped_function,
+)
+from manyhands._native.command import (
+    DemoView as DemoView,
+    run_command as run_command,
+)
+from manyhands._native.future import (
+    FutureBase as FutureBase,
+    Tray as Tray,
+    register_future as register_future,
+)
+from manyhands._native.interpreter import (
+    Beginning as Beginning,
+    check_cancelled as check_cancelled,
+    kill_with_descendants as kill_with_descendants,
+    lend_descriptor as lend_descriptor,
+    read_at_once as read_at_once,
+    rss_bytes as rss_bytes,
+    set_parent_death_signal as set_parent_death_signal,
+    settle as settle,
+    sleep as sleep,
+    thread_cpu_s as thread_cpu_s,
+)
+from manyhands._native.memory import (
+    BlockBuffer as BlockBuffer,
+    RecordBuffer as RecordBuffer,
+    SharedBlock as SharedBlock,
+    attach as attach,
+    named_shared as named_shared,
+    new_shared as new_shared,
+    open_named_shared as open_named_shared,
+    open_shared as open_shared,
+    read_block as read_block,
+    set_shared_memory_limit as set_shared_memory_limit,
+    share_buffer as share_buffer,
+    shared_memory as shared_memory,
+)
+from manyhands._native.pool import (
+    BlockedWorker as BlockedWorker,
+    ProcessEngine as ProcessEngine,
+    ThreadPoolBase as ThreadPoolBase,
+    ThreadWorker as ThreadWorker,
+    WorkerLoop as WorkerLoop,
+    cancel_requested as cancel_requested,
+    close_thread_pools as close_thread_pools,
+    forget_functions as forget_functions,
+    guard_holds as guard_holds,
+    restart_thread_pools as restart_thread_pools,
+    stop_deadlines as stop_deadlines,
+)
+from manyhands._native.queue import (
+    ConnectionBase as ConnectionBase,
+    Parcel as Parcel,
+    QueueBase as QueueBase,
+    adopt_ends_in_child as adopt_ends_in_child,
+    forget_heirs_in_parent as forget_heirs_in_parent,
+    make_pipe as make_pipe,
+    reserve_ends_for_child as reserve_ends_for_child,
+)
+from manyhands._native.sync import (
+    BarrierArrival as BarrierArrival,
+    BarrierBase as BarrierBase,
+    ConditionBase as ConditionBase,
+    ConditionWaiter as ConditionWaiter,
+    Enlisted as Enlisted,
+    EventBase as EventBase,
+    LockBase as LockBase,
+    RLockBase as RLockBase,
+    SemaphoreBase as SemaphoreBase,
+    WakeSocket as WakeSocket,
+)

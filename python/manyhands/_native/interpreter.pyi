@@ -1,0 +1,40 @@
+"""What this process and its interpreter are asked for."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+@final
+class Beginning:
+    """Calls `run` in a new thread; if that raises, keeps the exception and calls `tell`."""
+
+    def __init__(self, run: Callable[[], object], tell: Callable[[], object]) -> None: ...
+    def __call__(self) -> None: ...
+    @property
+    def failure(self) -> BaseException | None: ...
+
+def settle() -> None:
+    """Make everything now that is made when it is first used; to be called before a fork."""
+
+def check_cancelled() -> None:
+    """Raise TaskCancelled if the running task has been asked to stop."""
+
+def sleep(seconds: float) -> None:
+    """Sleep, but raise TaskCancelled as soon as the running task is asked to stop."""
+
+def rss_bytes() -> int | None:
+    """Resident memory of this process, in bytes."""
+
+def thread_cpu_s(thread_id: int) -> float | None:
+    """CPU time of a thread of this process, in seconds."""
+
+def set_parent_death_signal() -> None:
+    """Have this process killed when its parent dies."""
+
+def lend_descriptor(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function with room for one descriptor more than there would be."""
+
+def read_at_once(path: str) -> bytes:
+    """Read a file of /proc or /sys without letting other threads in."""
+
+def kill_with_descendants(pids: list[int]) -> None:
+    """Kill children of this process, and tell all that they have started to end (SIGTERM)."""
