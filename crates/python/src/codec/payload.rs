@@ -28,7 +28,7 @@ const LARGE: usize = 64 << 10;
 /// A pickle and the buffers that were kept out of it.
 pub(crate) struct Pickled<'py> {
     pub(crate) data: Bound<'py, PyBytes>,
-    buffers: Vec<PyBuffer<u8>>,
+    pub(crate) buffers: Vec<PyBuffer<u8>>,
 }
 
 impl<'py> Pickled<'py> {
@@ -47,6 +47,11 @@ impl<'py> Pickled<'py> {
     /// A pickle without buffers.
     pub(crate) fn plain(data: Bound<'py, PyBytes>) -> Self {
         Self { data, buffers: Vec::new() }
+    }
+
+    /// Bytes of everything together.
+    pub(crate) fn len(&self) -> usize {
+        self.data.as_bytes().len() + self.buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>()
     }
 
     /// Whether there is nothing but the pickle, in at most `most` bytes.
@@ -79,9 +84,7 @@ impl<'py> Pickled<'py> {
 
     /// Copies everything into a new block.
     pub(crate) fn write(&self, py: Python<'_>, arena: &Arena) -> PyResult<Block> {
-        let wanted =
-            self.data.as_bytes().len() + self.buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>();
-        let block = allocate(arena, self.size(), wanted)?;
+        let block = allocate(arena, self.size(), self.len())?;
         let (offsets, _) = self.layout(block.offset());
         let data = self.data.as_bytes();
         let mut head = Vec::with_capacity(WORD * (2 + 3 * self.buffers.len()));

@@ -45,8 +45,6 @@ imports! {
     /// As `dumps`, with the buffers in the pickle.
     dumps_in_band = "manyhands._pickle.pickling"."dumps_in_band";
     loads = "manyhands._pickle.pickling"."loads";
-    /// As `loads`, for a message that holds a pickle and its buffers.
-    load_apart = "manyhands._queue.message"."load";
     empty = "queue"."Empty";
     full = "queue"."Full";
     /// Raised by a queue that has been shut down.

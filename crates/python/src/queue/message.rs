@@ -5,19 +5,26 @@
 //! | [`COMPACT`] | what the [compact code](crate::codec::compact) makes of a small plain value |
 //! | [`BYTES`] | the bytes of a bytes object |
 //! | [`PICKLE`] | a pickle |
-//! | [`APART`] | a pickle and the buffers that were kept out of it; see `python/manyhands/_queue/message.py` |
+//! | [`APART`] | a pickle and the buffers that were kept out of it: see below |
 //! | [`RAW`] | bytes as they were given to `send_bytes`; an object only if they happen to be a pickle |
 //!
+//! [`APART`] is, in this order: the number of buffers and the length of the pickle; for each buffer its length and whether it
+//! is read-only (`u64` each, in the machine's byte order); the pickle; the buffers. Unlike a
+//! [block](crate::codec::payload) it is copied as a whole when it arrives, and then the objects are made over that copy.
+//!
 //! A change needs another `FORMAT` of segments (`crates/sync/src/site/heading.rs`): the other end may be an earlier version.
+
+use std::ops::Range;
 
 use manyhands_channel::queue::{Item, Message};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PySlice};
 
 use crate::codec::compact::{self, Decoder};
+use crate::codec::payload::Pickled;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
 
@@ -31,6 +38,8 @@ pub(super) const RAW: u16 = 4;
 const COMPACT_MOST: usize = 2048;
 /// From here on, copying into the queue is done without the interpreter.
 pub(super) const LONG: usize = 64 * 1024;
+/// Bytes of a number in the head of a message with buffers.
+const WORD: usize = size_of::<u64>();
 /// What is shorter needs no memory of its own while it is taken out.
 const SHORT: usize = 56;
 
@@ -44,7 +53,7 @@ enum Content<'py> {
     Scalar([u8; compact::SCALAR], usize),
     Coded(Vec<u8>),
     Object(Bound<'py, PyBytes>),
-    Apart { head: Vec<u8>, pickle: Bound<'py, PyBytes>, buffers: Vec<PyBuffer<u8>> },
+    Apart { head: Vec<u8>, pickled: Pickled<'py> },
 }
 
 /// Encodes a value.
@@ -68,24 +77,18 @@ pub(super) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Encoded<'py>> {
 
 fn pickled<'py>(value: &Bound<'py, PyAny>) -> PyResult<Encoded<'py>> {
     let py = value.py();
-    let pair = imports::dumps(py)?.call1((value, intern!(py, "item")))?;
-    let (pickle, list): (Bound<'py, PyBytes>, Bound<'py, PyList>) = pair.extract()?;
-    if list.is_empty() {
-        return Ok(Encoded { tag: PICKLE, content: Content::Object(pickle) });
+    let pickled = Pickled::from_dumps(&imports::dumps(py)?.call1((value, intern!(py, "item")))?)?;
+    if pickled.buffers.is_empty() {
+        return Ok(Encoded { tag: PICKLE, content: Content::Object(pickled.data) });
     }
-    let mut buffers = Vec::with_capacity(list.len());
-    for buffer in list.iter() {
-        // raw(): one dimension of bytes, whatever the object's own shape and order.
-        buffers.push(PyBuffer::get(&buffer.call_method0(intern!(py, "raw"))?)?);
-    }
-    let mut head = Vec::with_capacity(8 * (2 + 2 * buffers.len()));
-    head.extend((buffers.len() as u64).to_ne_bytes());
-    head.extend((pickle.as_bytes().len() as u64).to_ne_bytes());
-    for buffer in &buffers {
+    let mut head = Vec::with_capacity(WORD * (2 + 2 * pickled.buffers.len()));
+    head.extend((pickled.buffers.len() as u64).to_ne_bytes());
+    head.extend((pickled.data.as_bytes().len() as u64).to_ne_bytes());
+    for buffer in &pickled.buffers {
         head.extend((buffer.len_bytes() as u64).to_ne_bytes());
         head.extend(u64::from(buffer.readonly()).to_ne_bytes());
     }
-    Ok(Encoded { tag: APART, content: Content::Apart { head, pickle, buffers } })
+    Ok(Encoded { tag: APART, content: Content::Apart { head, pickled } })
 }
 
 impl Encoded<'_> {
@@ -94,11 +97,7 @@ impl Encoded<'_> {
             Content::Scalar(_, length) => *length,
             Content::Coded(bytes) => bytes.len(),
             Content::Object(bytes) => bytes.as_bytes().len(),
-            Content::Apart { head, pickle, buffers } => {
-                head.len()
-                    + pickle.as_bytes().len()
-                    + buffers.iter().map(|buffer| buffer.len_bytes()).sum::<usize>()
-            }
+            Content::Apart { head, pickled } => head.len() + pickled.len(),
         }
     }
 
@@ -109,9 +108,9 @@ impl Encoded<'_> {
             Content::Scalar(bytes, length) => send(Message { tag, priority, parts: &[&bytes[..*length]] }),
             Content::Coded(bytes) => send(Message { tag, priority, parts: &[bytes] }),
             Content::Object(bytes) => send(Message { tag, priority, parts: &[bytes.as_bytes()] }),
-            Content::Apart { head, pickle, buffers } => {
-                let mut parts = vec![head.as_slice(), pickle.as_bytes()];
-                parts.extend(buffers.iter().map(bytes_of_buffer));
+            Content::Apart { head, pickled } => {
+                let mut parts = vec![head.as_slice(), pickled.data.as_bytes()];
+                parts.extend(pickled.buffers.iter().map(bytes_of_buffer));
                 send(Message { tag, priority, parts: &parts })
             }
         }
@@ -237,8 +236,51 @@ fn load<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     imports::loads(pickle.py())?.call1((pickle,))
 }
 
+/// The value of a pickle with buffers, which become parts of the message itself.
 fn load_apart<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    imports::load_apart(message.py())?.call1((message,))
+    let py = message.py();
+    let Some((pickle, parts)) = parts_of(&PyBuffer::get(message)?) else { return Err(damaged()) };
+    let whole = imports::memoryview(py)?.call1((message,))?;
+    let part = |range: &Range<usize>| {
+        let [start, end] = [range.start, range.end].map(|at| isize::try_from(at).unwrap_or(isize::MAX));
+        whole.get_item(PySlice::new(py, start, end, 1))
+    };
+    let buffers = PyList::empty(py);
+    for (range, is_read_only) in &parts {
+        let buffer = part(range)?;
+        buffers.append(if *is_read_only {
+            buffer.call_method0(intern!(py, "toreadonly"))?
+        } else {
+            buffer
+        })?;
+    }
+    imports::loads(py)?.call1((part(&pickle)?, buffers))
+}
+
+/// Where in a message a buffer is, and whether it is read-only.
+type Part = (Range<usize>, bool);
+
+/// Where in a message the pickle is, and its buffers; `None` when the lengths in it are not those of its parts.
+fn parts_of(message: &PyBuffer<u8>) -> Option<(Range<usize>, Vec<Part>)> {
+    let bytes = bytes_of_buffer(message);
+    let word = |index: usize| {
+        let start = index.checked_mul(WORD)?;
+        let word = bytes.get(start..)?.first_chunk::<WORD>()?;
+        usize::try_from(u64::from_ne_bytes(*word)).ok()
+    };
+    let (count, length) = (word(0)?, word(1)?);
+    let mut at = count.checked_add(1)?.checked_mul(2 * WORD)?;
+    let mut next = |length: usize| {
+        let start = at;
+        at = at.checked_add(length).filter(|end| *end <= bytes.len())?;
+        Some(start..at)
+    };
+    let pickle = next(length)?;
+    let mut parts = Vec::new();
+    for index in 1..=count {
+        parts.push((next(word(2 * index)?)?, word(2 * index + 1)? != 0));
+    }
+    (next(0)?.start == bytes.len()).then_some((pickle, parts))
 }
 
 fn damaged() -> PyErr {
