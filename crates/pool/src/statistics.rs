@@ -8,13 +8,39 @@ use crate::state::State;
 use crate::state::worker_slot::Life;
 use crate::task::Location;
 
+/// What a worker is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// It has been asked for, and does not run yet.
+    Starting,
+    /// It waits for a task.
+    Idle,
+    /// It runs a task.
+    Running,
+    /// It ends, after its task if it has one.
+    Ending,
+}
+
+impl WorkerState {
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Ending => "ending",
+        }
+    }
+}
+
 /// One worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStatistics {
     /// Process id, once it has started.
     pub pid: Option<i32>,
-    /// `starting`, `idle`, `running` or `ending`.
-    pub state: &'static str,
+    /// What it is about.
+    pub state: WorkerState,
     /// Name of the task it runs.
     pub task: Option<String>,
     /// How long it has had that task, in seconds.
@@ -61,16 +87,16 @@ impl<T> State<T> {
         let taken = self.worker_slots.iter().filter(|worker_slot| worker_slot.life != Life::Empty);
         let workers = taken.map(|worker_slot| {
             let pid = worker_slot.pid();
-            // The low half of the word is the slot + 1; see SeatRecord.
+            // The low half of the word is the slot + 1; see `WorkerStatus`.
             let current = worker_slot.record.current().load(Ordering::Acquire) & 0xffff_ffff;
             let slot = u32::try_from(current).ok().and_then(|slot| slot.checked_sub(1));
             let task = slot.and_then(|slot| self.occupant_name(slot));
             let begun = slot.filter(|_| task.is_some()).and_then(|slot| slots.begun(slot));
             let state = match (worker_slot.life, worker_slot.retiring, slot) {
-                (Life::Starting, ..) => "starting",
-                (_, true, _) => "ending",
-                (_, _, Some(_)) => "running",
-                _ => "idle",
+                (Life::Starting, ..) => WorkerState::Starting,
+                (_, true, _) => WorkerState::Ending,
+                (_, _, Some(_)) => WorkerState::Running,
+                _ => WorkerState::Idle,
             };
             WorkerStatistics {
                 pid,

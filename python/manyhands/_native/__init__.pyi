@@ -24,11 +24,9 @@ from manyhands._native.interpreter import (
     kill_with_descendants as kill_with_descendants,
     lend_descriptor as lend_descriptor,
     read_at_once as read_at_once,
-    rss_bytes as rss_bytes,
     set_parent_death_signal as set_parent_death_signal,
     settle as settle,
     sleep as sleep,
-    thread_cpu_s as thread_cpu_s,
 )
 from manyhands._native.memory import (
     BlockBuffer as BlockBuffer,

@@ -21,12 +21,6 @@ def check_cancelled() -> None:
 def sleep(seconds: float) -> None:
     """Sleep, but raise TaskCancelled as soon as the running task is asked to stop."""
 
-def rss_bytes() -> int | None:
-    """Resident memory of this process, in bytes."""
-
-def thread_cpu_s(thread_id: int) -> float | None:
-    """CPU time of a thread of this process, in seconds."""
-
 def set_parent_death_signal() -> None:
     """Have this process killed when its parent dies."""
 

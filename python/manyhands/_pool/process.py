@@ -310,8 +310,7 @@ class ProcessPoolExecutor(Executor):
     def statistics(self) -> dict[str, Any]:
         if self._running is not None:
             return self._running.engine.statistics()
-        counts = ("queued", "running", "done", "failed", "retried", "cancelled")
-        return {**dict.fromkeys(counts, 0), "workers": []}
+        return _native.ProcessEngine.statistics_before_start()
 
     statistics.__doc__ = Executor.statistics.__doc__
 

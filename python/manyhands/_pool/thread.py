@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor as StdlibThreadPoolExecutor
 from itertools import count
 from math import isnan
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from weakref import ref
 
 from manyhands import _native
@@ -18,7 +18,6 @@ from manyhands._task.worker_kind import THREAD, WorkerKind
 from manyhands._worker.crew import Crew, crews
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from manyhands._task.target import Reserved
@@ -119,8 +118,7 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         def _resize(self, max_workers: int) -> None: ...
 
     def __repr__(self) -> str:
-        counts = self._counts()
-        return portrait(self, len(counts["workers"]), counts["queued"] + counts["running"])
+        return portrait(self, *self._size())
 
     def statistics(self) -> dict[str, Any]:
         """Return what the executor has done and is doing, as `Executor.statistics`.
@@ -129,27 +127,7 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         it). Its ``rss_bytes`` is the memory of the process, which all threads share, and its
         ``restarts`` always 0: threads do not die.
         """
-        counts = self._counts()
-        rss_bytes = _native.rss_bytes() or 0
-        listed = cast(
-            "list[tuple[threading.Thread, tuple[str, float] | None, int]]", counts["workers"]
-        )
-        workers = [
-            {
-                "pid": os.getpid(),
-                "thread": thread.name,
-                "thread_id": thread.native_id,
-                "state": "idle" if task is None else "running",
-                "task": None if task is None else task[0],
-                "task_s": None if task is None else task[1],
-                "tasks_done": tasks_done,
-                "cpu_s": _cpu_s(thread),
-                "rss_bytes": rss_bytes,
-                "restarts": 0,
-            }
-            for thread, task, tasks_done in listed
-        ]
-        return {**counts, "workers": workers}
+        return self._statistics()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks.
@@ -177,10 +155,6 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
             self._give_up()
         self.shutdown(wait=True)
         return None
-
-
-def _cpu_s(thread: threading.Thread) -> float:
-    return (thread.native_id and _native.thread_cpu_s(thread.native_id)) or 0.0
 
 
 def _cpus() -> int:

@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use manyhands_os::{clock, process, procfs};
+use manyhands_pool::statistics::{Statistics, WorkerState, WorkerStatistics};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -32,6 +34,7 @@ use crate::future::{FutureBase, Source};
 use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::imports;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
+use crate::pool::statistics;
 
 /// Adds what thread pools need to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -39,8 +42,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ThreadWorker>()?;
     module.add_function(wrap_pyfunction!(check_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(sleep, module)?)?;
-    module.add_function(wrap_pyfunction!(rss_bytes, module)?)?;
-    module.add_function(wrap_pyfunction!(thread_cpu_s, module)?)?;
     module.add_function(wrap_pyfunction!(close_thread_pools, module)?)?;
     module.add_function(wrap_pyfunction!(stop_deadlines, module)?)?;
     module.add_function(wrap_pyfunction!(restart_thread_pools, module)?)
@@ -64,18 +65,6 @@ fn living() -> MutexGuard<'static, Vec<Weak<Pool>>> {
 
 fn pools() -> Vec<Arc<Pool>> {
     living().iter().filter_map(Weak::upgrade).collect()
-}
-
-/// Resident memory of this process, in bytes, or None if the system does not say.
-#[pyfunction]
-fn rss_bytes() -> Option<u64> {
-    procfs::rss_bytes(process::pid())
-}
-
-/// CPU time of the thread that the system calls `thread_id`, in seconds, or None if it has ended.
-#[pyfunction]
-fn thread_cpu_s(thread_id: i32) -> Option<f64> {
-    procfs::thread_cpu_seconds(thread_id)
 }
 
 /// Closes every pool: the interpreter is going down, and what is queued is still done.
@@ -275,14 +264,26 @@ impl ThreadPoolBase {
         }
     }
 
-    /// Counts of tasks, and under "workers" a list of (thread, (task name, seconds since it began) or None, tasks ended).
-    fn _counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// How many workers there are, and how many tasks that have not ended.
+    fn _size(&self, py: Python<'_>) -> (usize, usize) {
+        let (queued, workers) = {
+            let inner = self.pool.lock();
+            (inner.backlog.len() + inner.expected.waiting(), inner.workers.clone())
+        };
+        let running = workers.iter().map(|worker| worker.frames.depth()).sum::<usize>();
+        let started = workers.iter().filter(|worker| worker.thread.get(py).is_some());
+        (started.count(), queued + running)
+    }
+
+    /// What the pool has done and is doing, as `Executor.statistics` describes it.
+    fn _statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let total = Counts::default();
         let (queued, workers) = {
             let inner = self.pool.lock();
             total.add(&inner.departed);
             (inner.backlog.len() + inner.expected.waiting(), inner.workers.clone())
         };
+        let rss_bytes = procfs::rss_bytes(process::pid()).unwrap_or(0);
         let listed = PyList::empty(py);
         let mut running = 0;
         for worker in &workers {
@@ -290,18 +291,19 @@ impl ThreadPoolBase {
             running += worker.frames.depth();
             // One that is still being started has nothing to tell yet.
             if let Some(thread) = worker.thread.get(py) {
-                listed.append((thread, worker.frames.innermost(py)?, worker.counts.ended()))?;
+                listed.append(statistics_of(worker, thread.bind(py), rss_bytes)?)?;
             }
         }
-        let counts = PyDict::new(py);
-        counts.set_item("queued", queued)?;
-        counts.set_item("running", running)?;
-        counts.set_item("done", total.done.load(Ordering::Relaxed))?;
-        counts.set_item("failed", total.failed.load(Ordering::Relaxed))?;
-        counts.set_item("retried", total.retried.load(Ordering::Relaxed))?;
-        counts.set_item("cancelled", total.cancelled.load(Ordering::Relaxed))?;
-        counts.set_item("workers", listed)?;
-        Ok(counts)
+        let counts = Statistics {
+            queued,
+            running,
+            done: total.done.load(Ordering::Relaxed),
+            failed: total.failed.load(Ordering::Relaxed),
+            retried: total.retried.load(Ordering::Relaxed),
+            cancelled: total.cancelled.load(Ordering::Relaxed),
+            workers: Vec::new(),
+        };
+        statistics::of_pool(py, &counts, listed)
     }
 
     /// A context manager for a worker that waits for `futures`, or None when there is no need of one. If some of them
@@ -320,6 +322,34 @@ impl ThreadPoolBase {
         let blocked = Blocked::enter(py, &worker.pool)?;
         Ok(Some(BlockedWorker { blocked: Mutex::new(Some(blocked)) }))
     }
+}
+
+/// What a worker has done and is doing; of a thread that has its name and number, too.
+fn statistics_of<'py>(
+    worker: &Worker,
+    thread: &Bound<'py, PyAny>,
+    rss_bytes: u64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let py = thread.py();
+    let thread_id = thread.getattr(intern!(py, "native_id"))?.extract::<Option<i32>>()?;
+    let (task, task_s) = worker.frames.innermost(py)?.unzip();
+    let one = statistics::of_worker(
+        py,
+        &WorkerStatistics {
+            pid: Some(process::pid()),
+            state: if task.is_some() { WorkerState::Running } else { WorkerState::Idle },
+            task,
+            task_s,
+            tasks_done: worker.counts.ended(),
+            cpu_s: thread_id.and_then(procfs::thread_cpu_seconds).unwrap_or(0.0),
+            rss_bytes,
+            // Threads do not die.
+            restarts: 0,
+        },
+    )?;
+    one.set_item(intern!(py, "thread"), thread.getattr(intern!(py, "name"))?)?;
+    one.set_item(intern!(py, "thread_id"), thread_id)?;
+    Ok(one)
 }
 
 /// Ends, when it is left or dropped, what `ThreadPoolBase._blocked` began.

@@ -2,7 +2,6 @@
 
 mod deliver;
 mod source;
-mod statistics;
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +14,11 @@ use manyhands_pool::launch::Launch;
 use manyhands_pool::pool::Pool;
 use manyhands_pool::slots::{ARGUMENTS_INLINE, Encoding, flag};
 use manyhands_pool::state::{Refused, Settings};
+use manyhands_pool::statistics::Statistics;
 use manyhands_pool::task::{Arguments, Function, Options};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use slotmap::Key;
 
 use self::source::Link;
@@ -29,6 +29,7 @@ use crate::codec::payload::{Content, Pickled};
 use crate::future::{Aftermath, FutureBase, Source, ffi::FutureClass};
 use crate::interpreter::{imports, spare};
 use crate::memory::shared_heap;
+use crate::pool::statistics;
 
 /// How often a submit that waits for shared memory looks again.
 const MEMORY_SLICE: u64 = 5 * MILLISECOND;
@@ -392,7 +393,18 @@ impl ProcessEngine {
 
     /// What the pool has done and is doing, as `Executor.statistics` describes it.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        statistics::shown(py, py.detach(|| self.core.pool.statistics()))
+        let found = py.detach(|| self.core.pool.statistics());
+        let workers = PyList::empty(py);
+        for worker in &found.workers {
+            workers.append(statistics::of_worker(py, worker)?)?;
+        }
+        statistics::of_pool(py, &found, workers)
+    }
+
+    /// The same of a pool that has not been started.
+    #[staticmethod]
+    fn statistics_before_start(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        statistics::of_pool(py, &Statistics::default(), PyList::empty(py))
     }
 
     /// After a fork, in the child: the pool is the parent's. What this process holds of it is left
