@@ -36,6 +36,7 @@ pub(crate) fn spin_policy() -> SpinPolicy {
 /// Adds the primitives to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settle, module)?)?;
+    module.add("FIRST_TASK_NUMBER", owned::FIRST_TASK_NUMBER)?;
     wake_socket::register(module)?;
     lock::register(module)?;
     rlock::register(module)?;

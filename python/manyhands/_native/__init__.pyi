@@ -65,6 +65,7 @@ from manyhands._native.queue import (
     reserve_ends_for_child as reserve_ends_for_child,
 )
 from manyhands._native.sync import (
+    FIRST_TASK_NUMBER as FIRST_TASK_NUMBER,
     BarrierArrival as BarrierArrival,
     BarrierBase as BarrierBase,
     ConditionBase as ConditionBase,

@@ -1,9 +1,12 @@
 """Locks and the like, and the waits of coroutines."""
 
 from collections.abc import Callable
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 from manyhands._sync.lock import OnOwnerDied
+
+# The numbers of tasks that own locks begin here; those of threads are smaller.
+FIRST_TASK_NUMBER: Final[int]
 
 @final
 class WakeSocket:

@@ -220,5 +220,6 @@ def task_number() -> int:
         )
     number = _numbers.get(task)
     if number is None:
-        number = _numbers[task] = 1 << 31 | next(_next_number) % (1 << 31)
+        first = _native.FIRST_TASK_NUMBER
+        number = _numbers[task] = first + next(_next_number) % first
     return number

@@ -133,7 +133,7 @@ class ShippedFunction(Generic[T]):
 
     __slots__ = ("buffers", "data", "key")
 
-    def __init__(self, key: bytes, data: bytes | Placed, buffers: Sequence[Placed] = ()) -> None:
+    def __init__(self, key: int, data: bytes | Placed, buffers: Sequence[Placed] = ()) -> None:
         self.key = key
         self.data = data
         self.buffers = buffers
@@ -174,7 +174,7 @@ Outcome: TypeAlias = tuple[list[T], Failure | None, float]
 Trying: TypeAlias = tuple[int, tuple[type[BaseException], ...], Sequence[float]]
 
 # Functions that chunks brought, latest used last; a map needs one, so a few are plenty.
-_unpacked: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
+_unpacked: OrderedDict[int, Callable[..., Any]] = OrderedDict()
 _unpacked_lock = RLock()
 _UNPACKED_LIMIT = 16
 
@@ -197,7 +197,7 @@ def _unpack(shipped: ShippedFunction[T]) -> Callable[..., T]:
     return fn
 
 
-def arrive(key: bytes, data: bytes | Placed, buffers: Sequence[Placed]) -> ShippedFunction[Any]:
+def arrive(key: int, data: bytes | Placed, buffers: Sequence[Placed]) -> ShippedFunction[Any]:
     """Take in a function with the arguments of a task, before its context variables are set.
 
     They are set only where they are known, and it may be this function that brings them along.

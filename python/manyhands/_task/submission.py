@@ -157,7 +157,7 @@ def _shipped(fn: Callable[..., T]) -> Function[T]:
 
     data, buffers = dumps(fn, "fn")
     # A key of its own for each map: what the function keeps in itself must not outlive the map.
-    key = next(_map_numbers).to_bytes(8)
+    key = next(_map_numbers)
     if not buffers and len(data) <= _SHIPPED_LIMIT:
         return ShippedFunction(key, data)
     try:

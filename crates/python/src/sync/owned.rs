@@ -170,9 +170,12 @@ pub(super) fn settle(
     })
 }
 
-/// Whether an owner is an asyncio task of this process: the Python half numbers them so.
+/// From here on the numbers of owners are those of asyncio tasks, which the Python half counts; threads have smaller ones.
+pub(super) const FIRST_TASK_NUMBER: u32 = 1 << 31;
+
+/// Whether an owner is an asyncio task of this process.
 fn is_task((owner, number): (Identity, u32), me: Identity) -> bool {
-    owner == me && number >= 1 << 31
+    owner == me && number >= FIRST_TASK_NUMBER
 }
 
 fn is_held(py: Python<'_>, error: &PyErr) -> bool {

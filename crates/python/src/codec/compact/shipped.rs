@@ -11,8 +11,8 @@ use crate::interpreter::imports;
 /// `manyhands._task.chunk.ShippedFunction`, once there is one.
 static CLASS: KnownClass = KnownClass::new();
 
-/// Bytes of a key, which stands before the pickle.
-const KEY: usize = 8;
+/// Bytes of the key, which stands before the pickle.
+const KEY: usize = size_of::<u64>();
 
 /// Says what class the functions of maps are of.
 #[pyfunction]
@@ -29,15 +29,15 @@ pub(super) fn content(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     let py = value.py();
     let key = value.getattr(intern!(py, "key")).ok()?;
     let data = value.getattr(intern!(py, "data")).ok()?;
-    let (key, data) = (key.cast_exact::<PyBytes>().ok()?.as_bytes(), data.cast_exact::<PyBytes>().ok()?);
+    let (key, data) = (key.extract::<u64>().ok()?.to_le_bytes(), data.cast_exact::<PyBytes>().ok()?);
     let is_whole = value.getattr(intern!(py, "buffers")).ok()?.is_empty().ok()?;
-    (is_whole && key.len() == KEY).then(|| [key, data.as_bytes()].concat())
+    is_whole.then(|| [&key, data.as_bytes()].concat())
 }
 
 /// The function; `None` when the bytes are malformed, or with `decoder.error` when it cannot be taken in.
 pub(super) fn decode<'py>(py: Python<'py>, decoder: &mut Decoder<'_>) -> Option<Bound<'py, PyAny>> {
-    let (key, data) = decoder.content()?.split_at_checked(KEY)?;
-    let parts = (PyBytes::new(py, key), PyBytes::new(py, data), PyTuple::empty(py));
+    let (key, data) = decoder.content()?.split_first_chunk::<KEY>()?;
+    let parts = (u64::from_le_bytes(*key), PyBytes::new(py, data), PyTuple::empty(py));
     let arrive = || imports::arrive(py)?.call1(parts);
     arrive().map_err(|error: PyErr| decoder.error = Some(error)).ok()
 }
