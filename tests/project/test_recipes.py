@@ -13,7 +13,7 @@ MODELS = {
     "A task option": r"\bpriority\b",
     "A primitive": r"\bEventBase\b|Kind::Event\b|\b_sync\.event\b|\bmod event;",
     "A statistic": r"[\w)]\.retried\b|\bretried: (?:Atomic)?[uU]64|\"retried\"|`retried`",
-    "A packet to the zygote": r"b['\"]K['\"]|\bzygote::signal\(",
+    "A packet to the zygote": r"\bRequest::Signal\b|\brequest == \"signal\"",
 }
 # Queues have priorities of their own, and system calls packets.
 OTHERS = ("crates/channel/", "crates/os/", "crates/python/src/queue/", "python/manyhands/_queue/")

@@ -106,7 +106,13 @@ class Worker:
 class ZygoteProcess:
     """A zygote and all of its parent's ends."""
 
-    def __init__(self, directory: Path, settings: bytes | None = None, **collected: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: bytes | None = None,
+        version: str = manyhands.__version__,
+        **collected: Any,
+    ) -> None:
         inherit: list[int] = []
         if settings is None:
             described, inherit = _settings.collect(**collected)
@@ -131,7 +137,7 @@ class ZygoteProcess:
             )
         self.workers: list[Worker] = []
         self.told: bytes | None = None
-        self.request(b"S" + struct.pack("<Q", 7))
+        self.request(b"S" + struct.pack("<Q", 7) + version.encode())
         self.ready = self.answer()
 
     def request(self, packet: bytes, descriptors: list[int] | None = None) -> None:

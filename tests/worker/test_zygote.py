@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import manyhands
 from manyhands._worker import settings as _settings
 from zygote_process import PACKAGE_DIR, PROGRAM, ZygoteProcess, has_ended, zygotes
 
@@ -124,6 +125,15 @@ def test_unreadable_settings_say_why(start: Callable[..., ZygoteProcess]) -> Non
     zygote = start(b"no settings")
     assert zygote.ready[:1] == b"E"
     assert b"bad marshal data" in zygote.ready
+    assert zygote.process.wait(30) == 1
+
+
+def test_a_zygote_of_another_version_says_so(start: Callable[..., ZygoteProcess]) -> None:
+    zygote = start(version="0.0.1")
+    assert zygote.ready[:1] == b"E"
+    told = zygote.ready[1:].decode()
+    assert told.startswith("this program uses manyhands 0.0.1, but ")
+    assert manyhands.__version__ in told
     assert zygote.process.wait(30) == 1
 
 

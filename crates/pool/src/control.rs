@@ -37,7 +37,7 @@ const LEADER: usize = 128;
 const COLLECTOR: usize = 256;
 const FLAGS: usize = 384;
 const LEAD: usize = 448;
-const HUNGRY: usize = 512;
+const STARVING: usize = 512;
 const ACCOUNT: usize = 576;
 const SUBMISSION_RING: usize = 1024;
 
@@ -216,7 +216,7 @@ impl Control {
     /// 1 while the parent has tasks that found no slot.
     #[must_use]
     pub fn starving(&self) -> &AtomicU32 {
-        self.segment.word32(self.offset + HUNGRY)
+        self.segment.word32(self.offset + STARVING)
     }
 
     fn lead_word(&self) -> &AtomicU32 {

@@ -19,7 +19,7 @@ use crate::control::WorkerStatus;
 use crate::shared::{CONTROL, DESCRIPTORS_CLOSED, Shared, WAKER};
 use crate::state::plan::Action;
 use crate::state::worker_slot::Life;
-use crate::zygote::{self, News};
+use crate::zygote::{self, News, Request};
 
 const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
@@ -159,7 +159,7 @@ impl<T: Send + 'static> Driver<T> {
                     self.shared.heap.arena().trim(DEFAULT_KEEP);
                 }
                 Action::QuitZygote => {
-                    if self.send(zygote::QUIT).is_err() {
+                    if self.send(&Request::Quit).is_err() {
                         self.reap_zygote();
                         again = true;
                     }
@@ -199,6 +199,7 @@ impl<T: Send + 'static> Driver<T> {
     fn start_zygote(&mut self) -> io::Result<()> {
         let launch = &self.shared.launch;
         let (control, theirs) = socket::seqpacket_pair()?;
+        // In the order of their numbers: `CONTROL_FD`, `SEGMENT_FD`, and from `INHERITED_FD` on the rest.
         let mut fds = vec![theirs.as_fd(), self.shared.heap.segment().fd_to_pass()?];
         let inherited = launch.descriptors();
         fds.extend(inherited.iter().map(AsFd::as_fd));
@@ -212,12 +213,13 @@ impl<T: Send + 'static> Driver<T> {
         let process = started.map_err(in_other_words)?;
         let zygote = self.zygote.insert(ZygoteHandle { process, control });
         self.shared.poller.add(&zygote.control, CONTROL, Interest::Readable)?;
-        self.send(&zygote::set_up(self.shared.launch.set_up.reference().to_bits()))
+        let block = self.shared.launch.set_up.reference().to_bits();
+        self.send(&Request::SetUp { block, version: zygote::VERSION.to_owned() })
     }
 
-    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+    fn send(&mut self, request: &Request) -> io::Result<()> {
         let Some(zygote) = &self.zygote else { return Ok(()) };
-        match socket::send_packet(&zygote.control, packet, &[]) {
+        match socket::send_packet(&zygote.control, &request.packet(), &[]) {
             Err(error) if was_hung_up(&error) => Ok(()),
             other => other,
         }
@@ -243,12 +245,12 @@ impl<T: Send + 'static> Driver<T> {
             (worker_slot.participant, worker_slot.record.offset(), worker_slot.index)
         };
         self.shared.heap.renew(participant);
-        let control = self.shared.control.offset();
-        let packet = zygote::fork(participant, generation, control, record, told);
+        let control = self.shared.control.offset() as u64;
+        let request = Request::Fork { participant, generation, control, record: record as u64, index: told };
         let pipes = self.shared.output_pipes().add(&self.shared.poller, index)?;
         let Some(zygote) = &self.zygote else { return Ok(()) };
-        let fds = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
-        match socket::send_packet(&zygote.control, &packet, &fds) {
+        let fds: [_; zygote::PIPES] = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
+        match socket::send_packet(&zygote.control, &request.packet(), &fds) {
             Err(error) if was_hung_up(&error) => Ok(()),
             other => other,
         }
@@ -264,7 +266,7 @@ impl<T: Send + 'static> Driver<T> {
         if sent.is_err() {
             let generation = worker.generation;
             let participant = self.shared.lock().worker_slots[worker_slot].participant;
-            let _ = self.send(&zygote::signal(participant, generation, signal.into()));
+            let _ = self.send(&Request::Signal { participant, generation, signal: signal.into() });
         }
     }
 
@@ -292,12 +294,12 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     fn read_zygote(&mut self) {
-        let mut packet = vec![0; zygote::MOST_BYTES];
+        let mut packet = vec![0; zygote::LONGEST];
         let Some(zygote) = &self.zygote else { return };
         let received = socket::recv_packet(&zygote.control, &mut packet);
         match received {
             Ok((length, _)) if length > 0 => {
-                if let Some(news) = zygote::parse(&packet[..length]) {
+                if let Some(news) = News::parse(&packet[..length]) {
                     self.handle(news);
                 }
             }
@@ -312,7 +314,7 @@ impl<T: Send + 'static> Driver<T> {
             News::Ready => {}
             News::Failed(text) => {
                 let reason =
-                    format!("workers cannot start with these arguments, so this pool runs no tasks:\n{text}");
+                    format!("workers cannot start, so this pool runs no tasks:\n{text}");
                 self.shared.lock().break_down(&reason);
             }
             News::Started { participant, generation, pid } => {
@@ -330,7 +332,7 @@ impl<T: Send + 'static> Driver<T> {
                 let error = io::Error::from_raw_os_error(errno);
                 self.try_start(|_| Err(error), |driver| driver.give_up_worker(worker_slot, generation));
             }
-            News::Ended { participant, generation, wait_status, rss_bytes } => {
+            News::Ended { participant, generation, pid: _, wait_status, rss_bytes } => {
                 let Some(worker_slot) = self.shared.lock().worker_slot_of(participant) else { return };
                 if self.workers.get(&worker_slot).is_some_and(|worker| worker.generation == generation) {
                     self.workers.remove(&worker_slot);

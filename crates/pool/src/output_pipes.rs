@@ -10,18 +10,30 @@ use manyhands_os::{process, socket};
 
 use crate::task::{Output, Stream};
 
-/// Kinds of record that the parent itself acts upon; every other is for the caller.
+/// Kinds of record. The parent itself acts upon the first ones; the others are for the caller.
 pub mod kind {
     /// The worker's initializer failed; the text says how.
     pub const BROKEN: u8 = b'B';
-    /// Tasks run low while the parent has a backlog.
-    pub const HUNGRY: u8 = b'H';
+    /// The worker finds no tasks while the parent may have some left; nothing goes with it.
+    pub const STARVING: u8 = b'H';
     /// The parent cannot start workers at present; the text says why. It comes from no worker.
     pub const SHORTAGE: u8 = b'S';
+    /// What a task has logged. What is in it, the caller knows.
+    pub const LOG: u8 = b'L';
+    /// What a task has warned about. What is in it, the caller knows.
+    pub const WARNING: u8 = b'W';
 }
 
-/// A longer record is not believed.
-const LONGEST_RECORD: usize = 64 << 20;
+/// A record as it goes through the pipe: `u32` length of what follows, `u8` kind, and the payload. `None` when the parent
+/// would not read one that long.
+#[must_use]
+pub fn frame(kind: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    let length = u32::try_from(payload.len() + 1).ok().filter(|length| *length <= LONGEST_RECORD)?;
+    Some([&length.to_le_bytes()[..], &[kind], payload].concat())
+}
+
+/// A longer record is not believed: its length, kind included.
+const LONGEST_RECORD: u32 = 64 << 20;
 const CHUNK: usize = 64 * 1024;
 /// How many chunks are read in one go. A pipe holds one; a worker that writes faster than we read must
 /// not keep us forever.
@@ -169,19 +181,55 @@ impl OutputPipe {
         true
     }
 
-    /// Cuts whole records (`u32 length, u8 kind, payload`) off the front; false when it is no record.
+    /// Cuts whole records off the front, as [`frame`] has made them; false when it is no record.
     fn cut_records(&mut self, outputs: &mut Vec<Output>) -> bool {
         let mut start = 0;
         while let Some(head) = self.partial.get(start..start + 4) {
-            let length = u32::from_le_bytes(head.try_into().expect("four bytes")) as usize;
+            let length = u32::from_le_bytes(head.try_into().expect("four bytes"));
             if length == 0 || length > LONGEST_RECORD {
                 return false;
             }
+            let length = length as usize;
             let Some(record) = self.partial.get(start + 4..start + 4 + length) else { break };
             outputs.push(self.output(record.to_vec()));
             start += 4 + length;
         }
         self.partial.drain(..start);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends bytes through the records pipe of a worker; returns what its parent reads of them.
+    fn read(sent: &[u8]) -> Vec<Vec<u8>> {
+        let poller = Poller::new().expect("a poller can be made");
+        let mut pipes = OutputPipes::new(1);
+        let [_stdout, _stderr, records] = pipes.add(&poller, 0).expect("pipes can be made");
+        socket::write(&records, sent).expect("the pipe has room");
+        let mut outputs = Vec::new();
+        pipes.read_worker_slots(&poller, &[0], &mut outputs);
+        let of_records = outputs.into_iter().filter(|output| output.stream == Stream::Records);
+        of_records.map(|output| output.bytes).collect()
+    }
+
+    #[test]
+    fn what_is_framed_is_read() {
+        let first = frame(kind::LOG, b"a record").expect("it is short");
+        let second = frame(kind::STARVING, &[]).expect("it is short");
+        assert_eq!(read(&[&first[..], &second, &first[..6]].concat()), [&b"La record"[..], b"H"]);
+    }
+
+    #[test]
+    fn no_record_is_framed_that_would_not_be_read() {
+        let longest = LONGEST_RECORD as usize;
+        assert!(frame(kind::LOG, &vec![0; longest]).is_none());
+        let framed = frame(kind::LOG, &vec![0; longest - 1]).expect("it is just short enough");
+        assert_eq!(framed[..4], LONGEST_RECORD.to_le_bytes());
+        // After what is no record, nothing is believed, and the pipe is closed.
+        let too_long = (LONGEST_RECORD + 1).to_le_bytes();
+        assert_eq!(read(&too_long), [b""]);
     }
 }

@@ -62,7 +62,7 @@ impl<T> Shared<T> {
         let mut state = self.lock();
         for output in outputs {
             match (output.stream, output.bytes.first()) {
-                (Stream::Records, Some(&kind::HUNGRY)) => {
+                (Stream::Records, Some(&kind::STARVING)) => {
                     if state.collect() {
                         self.control.work().notify_all();
                     }

@@ -181,7 +181,7 @@ impl WorkerSide {
 
     /// Whether the parent should be told that tasks run low: at most one worker gets a yes.
     #[must_use]
-    pub fn takes_hunger(&self) -> bool {
+    pub fn clears_starving(&self) -> bool {
         self.control.starving().load(Ordering::Relaxed) != 0
             && self.submission_ring.len() < SLOTS / 4
             && self.control.starving().swap(0, Ordering::Relaxed) != 0

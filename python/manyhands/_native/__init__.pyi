@@ -77,3 +77,22 @@ from manyhands._native.sync import (
     SemaphoreBase as SemaphoreBase,
     WakeSocket as WakeSocket,
 )
+from manyhands._native.wire import (
+    CONTROL_FD as CONTROL_FD,
+    INHERITED_FD as INHERITED_FD,
+    LONGEST_PACKET as LONGEST_PACKET,
+    RECORD_BROKEN as RECORD_BROKEN,
+    RECORD_LOG as RECORD_LOG,
+    RECORD_SHORTAGE as RECORD_SHORTAGE,
+    RECORD_WARNING as RECORD_WARNING,
+    SEGMENT_FD as SEGMENT_FD,
+    VERSION as VERSION,
+    WORKER_PIPES as WORKER_PIPES,
+    read_request as read_request,
+    record_frame as record_frame,
+    say_ended as say_ended,
+    say_failed as say_failed,
+    say_not_forked as say_not_forked,
+    say_ready as say_ready,
+    say_started as say_started,
+)

@@ -28,6 +28,7 @@ class RecordBuffer:
 
     def __new__(cls, block: SharedBlock, read_only: bool) -> Self: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def attach(segment_fd: int) -> None:
     """Map the parent's segment, in a zygote."""
 

@@ -86,7 +86,7 @@ class Forwarder:
         """Take one frame of a worker's records pipe.
 
         Args:
-            kind: ``b"L"``, ``b"W"``, ``b"B"`` or ``b"S"``, as described in ``records``.
+            kind: one of those that ``records`` describes.
             payload: the frame's content.
         """
         try:

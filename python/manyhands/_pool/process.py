@@ -253,13 +253,13 @@ class ProcessPoolExecutor(Executor):
             max_tasks_per_child=self._max_tasks_per_child,
             max_memory_per_child=self._max_memory_per_child,
         )
-        # After its control socket and the segment, the zygote finds what it inherits from 5 on.
-        numbers = dict(enumerate(inherit, start=5))
+        numbers = dict(enumerate(inherit, start=_native.INHERITED_FD))
         home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # Without the working directory, where a file may be called like a standard module.
         code = (
             f"import sys; sys.path[:] = [*filter(None, sys.path), {home!r}]; "
-            f"from manyhands._worker.zygote import main; main(3, 4, {numbers!r})"
+            f"from manyhands._worker.zygote import main; "
+            f"main({_native.CONTROL_FD}, {_native.SEGMENT_FD}, {numbers!r})"
         )
         return _native.ProcessEngine(
             program=interpreter.program(),

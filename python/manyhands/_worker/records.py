@@ -1,14 +1,13 @@
 """What a worker tells the parent beside results: log records, warnings, a broken initializer.
 
-A frame on the records pipe is a length (u32, little-endian, of what follows), one byte for the
-kind, and the payload:
+Each goes through the records pipe in a frame, whose form and kinds are Rust's
+(crates/pool/src/output_pipes.rs). What is in it depends on the kind:
 
-- ``L``: a pickled dict, the attributes of a ``logging.LogRecord``;
-- ``W``: a pickled tuple, text, category, file name, line and module of a warning;
-- ``B``: UTF-8 text, the traceback of an initializer that failed;
-- ``H``: nothing; the worker finds no tasks while the parent may have some left.
+- ``LOG``: a pickled dict, the attributes of a ``logging.LogRecord``;
+- ``WARNING``: a pickled tuple, text, category, file name, line and module of a warning;
+- ``BROKEN``: UTF-8 text, the traceback of an initializer that failed.
 
-The parent itself adds ``S``, UTF-8 text: it cannot start workers at present.
+The parent itself adds ``SHORTAGE``, UTF-8 text: it cannot start workers at present.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import os
 import sys
 from _thread import allocate_lock
 
+from manyhands import _native
 from manyhands._interpreter import import_watch, late
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -38,10 +38,10 @@ __all__ = [
     "forward_warnings",
 ]
 
-LOG = b"L"
-WARNING = b"W"
-BROKEN = b"B"
-SHORTAGE = b"S"
+LOG = _native.RECORD_LOG
+WARNING = _native.RECORD_WARNING
+BROKEN = _native.RECORD_BROKEN
+SHORTAGE = _native.RECORD_SHORTAGE
 
 
 class RecordPipe:
@@ -64,15 +64,17 @@ class RecordPipe:
 
         Args:
             kind: ``LOG``, ``WARNING`` or ``BROKEN``.
-            payload: the frame's content, shorter than 4 GiB.
+            payload: the frame's content.
 
         Returns:
-            False if it could not be sent: the parent has gone, or this is a child that a task has
-            forked, whose frames would get mixed up with the worker's.
+            False if it could not be sent: it is too long, the parent has gone, or this is a child
+            that a task has forked, whose frames would get mixed up with the worker's.
         """
         if os.getpid() != self._pid:
             return False
-        frame = (len(payload) + 1).to_bytes(4, "little") + kind + payload
+        frame = _native.record_frame(kind, payload)
+        if frame is None:
+            return False
         with self._lock:
             view = memoryview(frame)
             while view:

@@ -2,16 +2,8 @@
 
 Forking a process with threads can leave the child with locks that nobody will ever release, and a
 parent that uses a pool has threads. So the parent starts this program, which imports what every
-worker needs, and asks it for workers over a socket of packets:
-
-- to the zygote: ``S`` + u64, settings are in that block; ``F`` + u32 participant, u32 generation,
-  u64 control offset, u64 record offset, with three descriptors, fork a worker; ``K`` + u32
-  participant, u32 generation, u32 signal, send a worker that signal, since the parent may not;
-  ``Q``, fork no more, end with the last worker;
-- from the zygote: ``R`` ready; ``E`` + text, the set-up failed; ``W`` + u32 participant, u32
-  generation, i32 pid, a worker has started; ``X`` + the same + i32 wait status, u64 largest
-  resident size in bytes, it has ended; ``N`` + u32 participant, u32 generation, i32 errno, it could
-  not be forked.
+worker needs, and asks it for workers over a socket of packets. crates/pool/src/zygote.rs has the
+list of them, and reads and writes them for both sides.
 
 When the parent goes away, so does everything: the zygote kills its workers, and the kernel kills
 them should the zygote die.
@@ -23,7 +15,6 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # what `signal` is made of
 import _socket
-import _struct as struct  # the same
 import errno
 import gc
 import marshal
@@ -46,14 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Zygote", "main"]
 
-_SETTINGS = struct.Struct("<Q")
-_FORK = struct.Struct("<IIQQI")
-_SIGNAL = struct.Struct("<III")
-_STARTED = struct.Struct("<IIi")
-_ENDED = struct.Struct("<IIiiQ")
 _PICKLED = b"\x80"  # how a pickle begins, and nothing of marshal's
-_PACKET = 4096  # bytes; the longest request is far shorter, the longest answer is cut to it
-_FORK_FDS = 3
 _WARM_AFTER_MS = 30
 # Seconds between tries to tell the parent something, doubled each time.
 _FIRST_PAUSE = 0.001
@@ -98,6 +82,10 @@ class Zygote:
         run_worker: Callable[[Assignment, Settings], None],
         kill: Callable[[list[int]], None],
     ) -> None:
+        # Not at the top: `prepare` comes first.
+        from manyhands import _native
+
+        self._native = _native
         os.set_inheritable(control_fd, False)
         self._control = _socket.socket(fileno=control_fd)
         self._read_block = read_block
@@ -163,7 +151,9 @@ class Zygote:
         """Do what one packet asks for; False when there is nothing more to do."""
         try:
             packet, attached, _, _ = self._control.recvmsg(
-                _PACKET, _socket.CMSG_SPACE(_FORK_FDS * 4), _socket.MSG_CMSG_CLOEXEC
+                self._native.LONGEST_PACKET,
+                _socket.CMSG_SPACE(self._native.WORKER_PIPES * 4),
+                _socket.MSG_CMSG_CLOEXEC,
             )
         except ConnectionError:
             packet, attached = b"", []
@@ -175,20 +165,25 @@ class Zygote:
         if not packet:
             self._kill_all()
             return False
-        kind, content = packet[:1], packet[1:]
-        if kind == b"S":
-            return self._set_up(_SETTINGS.unpack(content)[0])
-        if kind == b"F":
-            self._fork(content, _descriptors(attached))
-        elif kind == b"K":
-            self._signal(*_SIGNAL.unpack(content))
-        elif kind == b"Q":
+        request, details = self._native.read_request(packet)
+        if request == "set_up":
+            return self._set_up(*details)
+        if request == "fork":
+            self._fork(*details, pipes=_descriptors(attached))
+        elif request == "signal":
+            self._signal(*details)
+        elif request == "quit":
             self._quitting = True
-        else:
-            raise ValueError(f"the zygote received a packet of unknown kind {kind!r}")
         return True
 
-    def _set_up(self, reference: int) -> bool:
+    def _set_up(self, reference: int, version: str) -> bool:
+        if version != self._native.VERSION:
+            text = (
+                f"this program uses manyhands {version}, but {self._native.VERSION} has been "
+                "installed since it was started; start it again"
+            )
+            self._send(self._native.say_failed(text.encode()))
+            return False
         try:
             settings = _load(self._read_block(reference))
             apply(settings)
@@ -196,19 +191,27 @@ class Zygote:
             from manyhands._pickle.remote_error import traceback_text
 
             text = traceback_text(error)
-            self._send(b"E" + text.encode("utf-8", "backslashreplace")[-_PACKET + 1 :])
+            self._send(self._native.say_failed(text.encode("utf-8", "backslashreplace")))
             return False
         self._settings = settings
         # Objects that live already stay out of every worker's collections, which would only
         # copy the pages they share with the zygote.
         gc.freeze()
-        self._send(b"R")
+        self._send(self._native.say_ready())
         return True
 
-    def _fork(self, content: bytes, pipes: list[int]) -> None:
+    def _fork(
+        self,
+        participant: int,
+        generation: int,
+        control_offset: int,
+        record_offset: int,
+        index: int,
+        *,
+        pipes: list[int],
+    ) -> None:
         from manyhands._worker.worker import Assignment
 
-        participant, generation, control_offset, record_offset, index = _FORK.unpack(content)
         try:
             assignment = Assignment(
                 participant, generation, control_offset, record_offset, index, pipes
@@ -220,10 +223,11 @@ class Zygote:
             self._has_forked = True
             pid = self._fork_quietly()
         except OSError as error:
-            self._tell_not_forked(participant, generation, error.errno or errno.EAGAIN)
+            reason = error.errno or errno.EAGAIN
+            self._send(self._native.say_not_forked(participant, generation, reason))
             return
         except ValueError:  # the pipes did not arrive
-            self._tell_not_forked(participant, generation, errno.EMFILE)
+            self._send(self._native.say_not_forked(participant, generation, errno.EMFILE))
             return
         finally:
             if os.getpid() == self._pid:
@@ -234,7 +238,7 @@ class Zygote:
         child = _Child(participant, generation, pid)
         if not self._watch(child):
             self._unwatched.append(child)
-        self._send(b"W" + _STARTED.pack(participant, generation, pid))
+        self._send(self._native.say_started(participant, generation, pid))
 
     def _watch(self, child: _Child) -> bool:
         """Has the end of a worker noticed; False if there is no descriptor for it now."""
@@ -253,9 +257,6 @@ class Zygote:
             elif (ended := os.wait4(child.pid, os.WNOHANG))[0]:
                 self._unwatched.remove(child)
                 self._tell_ended(child, ended)
-
-    def _tell_not_forked(self, participant: int, generation: int, reason: int) -> None:
-        self._send(b"N" + _STARTED.pack(participant, generation, reason))
 
     @staticmethod
     def _fork_quietly() -> int:
@@ -303,7 +304,7 @@ class Zygote:
         _, status, usage = ended
         resident = usage.ru_maxrss * 1024  # the kernel counts in KiB
         self._send(
-            b"X" + _ENDED.pack(child.participant, child.generation, child.pid, status, resident)
+            self._native.say_ended(child.participant, child.generation, child.pid, status, resident)
         )
 
     def _all_children(self) -> list[_Child]:

@@ -6,11 +6,13 @@
 //! - [`runner`]: claim, call, answer - the worker;
 //! - [`pending_output`]: what workers print, in order;
 //! - [`shared_heap`](crate::memory::shared_heap): the shared memory both stand on.
+//! - [`wire`]: what the Python half says to the Rust half of a zygote's parent.
 
 mod engine;
 mod functions;
 mod pending_output;
 mod runner;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -18,6 +20,7 @@ use pyo3::prelude::*;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::ProcessEngine>()?;
     module.add_class::<runner::WorkerLoop>()?;
+    wire::register(module)?;
     module.add_class::<crate::memory::ffi::BlockBuffer>()?;
     module.add_function(wrap_pyfunction!(functions::holds, module)?)?;
     module.add_function(wrap_pyfunction!(functions::forget_functions, module)?)?;

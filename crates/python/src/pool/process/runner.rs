@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use manyhands_channel::arena::{Arena, Block, BlockRef};
 use manyhands_channel::submission_ring::Entry;
 use manyhands_os::{clock, park, process, procfs, socket};
-use manyhands_pool::output_pipes::kind;
+use manyhands_pool::output_pipes::{frame, kind};
 use manyhands_pool::slots::{Encoding, Finish, Head, RESULT_INLINE, flag};
 use manyhands_pool::worker::{Next, WorkerSide};
 use manyhands_sync::Spent;
@@ -170,8 +170,10 @@ impl WorkerLoop {
             py.detach(|| park::sleep_until(clock::now() + clock::SECOND));
             self.exit(py);
         }
-        if self.side.takes_hunger() {
-            let _ = socket::write(ffi::borrow_descriptor(self.records_fd), &[1, 0, 0, 0, kind::HUNGRY]);
+        if self.side.clears_starving()
+            && let Some(record) = frame(kind::STARVING, &[])
+        {
+            let _ = socket::write(ffi::borrow_descriptor(self.records_fd), &record);
         }
     }
 
