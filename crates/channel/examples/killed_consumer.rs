@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use manyhands_channel::queue::{Item, Kind, Message, Options, Queue, TaskError};
 use manyhands_os::process::{self, ExitStatus, Spawn};
+use manyhands_sync::Patience;
 use manyhands_sync::names::{self, Wanted, make_or_open};
 use manyhands_sync::site::SITE_BYTES;
 use manyhands_sync::waiting::Patient;
@@ -37,7 +38,7 @@ fn number(mut item: Item<'_>) -> Result<u64, std::array::TryFromSliceError> {
 /// What the other programs do, until the queue is closed and empty.
 fn consume(name: &str) -> Result<(), Box<dyn Error>> {
     let queue = queue(name)?;
-    while let Ok(number) = queue.get(None, &mut Patient, number) {
+    while let Ok(number) = queue.get(Patience::Forever, &mut Patient, number) {
         // The work: some microseconds.
         let number = number?;
         std::hint::black_box((1..3000).filter(|divisor| number.is_multiple_of(*divisor)).count());
@@ -57,21 +58,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = || process::spawn(&Spawn { program: program.as_os_str(), args: &args, env: &[], fds: &[] });
     let consumers = [start()?, start()?];
     for number in 0..TASKS {
-        queue.put(&Message::new(0, &[&number.to_le_bytes()]), None, &mut Patient)?;
+        queue.put(&Message::new(0, &[&number.to_le_bytes()]), Patience::Forever, &mut Patient)?;
         if number == TASKS / 2 {
             // In the middle of something, most probably.
             consumers[0].send_signal(9)?;
         }
     }
     let mut out = io::stdout();
-    match queue.join(None, &mut Patient) {
+    match queue.join(Patience::Forever, &mut Patient) {
         Ok(()) => writeln!(out, "it was killed between two tasks: all {TASKS} are done")?,
         Err(TaskError::Lost(dead)) => {
             for (who, count) in dead {
                 writeln!(out, "process {} died with {count} task that it had taken", who.pid())?;
             }
             queue.write_off(&mut Patient)?;
-            queue.join(None, &mut Patient)?;
+            queue.join(Patience::Forever, &mut Patient)?;
             writeln!(out, "all others of {TASKS} are done")?;
         }
         Err(error) => return Err(error.into()),

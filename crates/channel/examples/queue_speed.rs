@@ -7,6 +7,7 @@ use std::sync::Arc;
 use manyhands_channel::queue::{Batch, Kind, Message, Options, Queue};
 use manyhands_os::clock;
 use manyhands_os::memory::Segment;
+use manyhands_sync::Patience;
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::waiting::Patient;
 
@@ -52,11 +53,11 @@ fn queue(kind: Kind, maxsize: u32) -> Queue {
 }
 
 fn put(queue: &Queue, bytes: &[u8]) {
-    queue.put(&Message::new(1, &[bytes]), None, &mut Patient).expect("room");
+    queue.put(&Message::new(1, &[bytes]), Patience::Forever, &mut Patient).expect("room");
 }
 
 fn get(queue: &Queue) {
-    let taken = queue.get(None, &mut Patient, |mut item| {
+    let taken = queue.get(Patience::Forever, &mut Patient, |mut item| {
         let mut bytes = [0; 9];
         item.read(&mut bytes);
         Ok::<_, Infallible>(bytes)
@@ -65,7 +66,7 @@ fn get(queue: &Queue) {
 }
 
 fn take(queue: &Queue, bytes: &mut Vec<u8>) {
-    let taken = queue.get(None, &mut Patient, |mut item| {
+    let taken = queue.get(Patience::Forever, &mut Patient, |mut item| {
         item.read_to_end(bytes);
         Ok::<_, Infallible>(())
     });
@@ -85,7 +86,7 @@ fn between_threads(what: &str, at_a_time: usize, maxsize: u32) -> io::Result<()>
                     continue;
                 }
                 (0..at_a_time).for_each(|_| batch.push(1, &[b"123456789"]));
-                queue.put_batch(&mut batch, None, &mut Patient).expect("room");
+                queue.put_batch(&mut batch, Patience::Forever, &mut Patient).expect("room");
             }
         });
         let (mut taken, mut batch) = (0, Batch::default());
@@ -96,7 +97,8 @@ fn between_threads(what: &str, at_a_time: usize, maxsize: u32) -> io::Result<()>
                 continue;
             }
             batch.clear();
-            taken += queue.get_batch(at_a_time, MIB, &mut batch, None, &mut Patient).expect("items");
+            taken +=
+                queue.get_batch(at_a_time, MIB, &mut batch, Patience::Forever, &mut Patient).expect("items");
         }
     });
     let spent = (clock::now() - start) as f64;

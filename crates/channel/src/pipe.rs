@@ -8,6 +8,7 @@
 //! ```
 //! use manyhands_channel::pipe::{End, RecvError};
 //! use manyhands_os::memory::Segment;
+//! use manyhands_sync::Patience;
 //! use manyhands_sync::site::{SITE_BYTES, Site};
 //! use manyhands_sync::waiting::Patient;
 //! use std::sync::Arc;
@@ -17,15 +18,15 @@
 //! let (first, second) = End::pair(&site, SITE_BYTES..segment.len(), true)?;
 //! site.publish();
 //!
-//! first.send(7, &[b"hello"], None, &mut Patient)?;
+//! first.send(7, &[b"hello"], Patience::Forever, &mut Patient)?;
 //! let read = |mut item: manyhands_channel::queue::Item<'_>| {
 //!     let mut bytes = Vec::new();
 //!     item.read_to_end(&mut bytes);
 //!     Ok::<_, std::convert::Infallible>(bytes)
 //! };
-//! assert_eq!(second.recv(None, &mut Patient, read)?, Ok(b"hello".to_vec()));
+//! assert_eq!(second.recv(Patience::Forever, &mut Patient, read)?, Ok(b"hello".to_vec()));
 //! drop(first);
-//! assert_eq!(second.recv(None, &mut Patient, read), Err(RecvError::EndOfFile));
+//! assert_eq!(second.recv(Patience::Forever, &mut Patient, read), Err(RecvError::EndOfFile));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -13,6 +13,7 @@
 //! ```
 //! use manyhands_channel::queue::{Kind, Message, Options, Queue};
 //! use manyhands_os::memory::Segment;
+//! use manyhands_sync::Patience;
 //! use manyhands_sync::site::{SITE_BYTES, Site};
 //! use manyhands_sync::waiting::Patient;
 //! use std::sync::Arc;
@@ -24,8 +25,8 @@
 //! site.publish(); // from here on others can attach
 //!
 //! std::thread::scope(|scope| {
-//!     scope.spawn(|| queue.put(&Message::new(1, &[b"hello, ", b"world"]), None, &mut Patient));
-//!     let text = queue.get(None, &mut Patient, |mut item| {
+//!     scope.spawn(|| queue.put(&Message::new(1, &[b"hello, ", b"world"]), Patience::Forever, &mut Patient));
+//!     let text = queue.get(Patience::Forever, &mut Patient, |mut item| {
 //!         let mut text = vec![0; item.len()];
 //!         item.read(&mut text);
 //!         Ok::<_, std::convert::Infallible>(text)
@@ -62,7 +63,6 @@ pub(crate) mod stream;
 mod tasks;
 
 pub use batch::Batch;
-pub use blocking::GLANCE;
 pub use error::{AttachError, Corrupt, GetError, PutError, TaskError};
 pub use item::{Item, Message};
 pub use latch::Busy;

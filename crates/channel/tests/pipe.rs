@@ -15,6 +15,7 @@ use manyhands_channel::pipe::{End, RecvError, Reservation, SendError, Side};
 use manyhands_channel::queue::{AttachError, GetError, Item, PutError};
 use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::memory::Segment;
+use manyhands_sync::Patience;
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::waiting::Patient;
 
@@ -46,11 +47,11 @@ fn text(mut item: Item<'_>) -> Result<String, Infallible> {
 
 fn recv(end: &End) -> Result<String, RecvError> {
     let deadline = clock::now() + 60 * SECOND;
-    end.recv(Some(deadline), &mut Patient, text).map(|Ok(text)| text)
+    end.recv(Patience::Until(deadline), &mut Patient, text).map(|Ok(text)| text)
 }
 
 fn send(end: &End, text: &str) -> Result<(), SendError> {
-    end.send(0, &[text.as_bytes()], Some(clock::now() + 60 * SECOND), &mut Patient)
+    end.send(0, &[text.as_bytes()], Patience::Until(clock::now() + 60 * SECOND), &mut Patient)
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn one_way_is_from_the_second_end_to_the_first() {
     assert!(first.can_recv() && !first.can_send() && second.can_send() && !second.can_recv());
     assert!(matches!(send(&first, ""), Err(SendError::WrongWay)));
     assert_eq!(recv(&second), Err(RecvError::WrongWay));
-    assert_eq!(second.poll(Some(0), &mut Patient), Err(RecvError::WrongWay));
+    assert_eq!(second.poll(Patience::Now, &mut Patient), Err(RecvError::WrongWay));
     send(&second, "down").expect("room");
     assert_eq!(recv(&first), Ok("down".into()));
 }
@@ -82,15 +83,15 @@ fn one_way_is_from_the_second_end_to_the_first() {
 #[test]
 fn polling_takes_nothing() {
     let (_yard, first, second) = Yard::new(true);
-    assert_eq!(second.poll(Some(0), &mut Patient), Ok(false));
-    assert_eq!(second.poll(Some(clock::now() + MILLISECOND), &mut Patient), Ok(false));
+    assert_eq!(second.poll(Patience::Now, &mut Patient), Ok(false));
+    assert_eq!(second.poll(Patience::Until(clock::now() + MILLISECOND), &mut Patient), Ok(false));
     send(&first, "one").expect("room");
-    assert_eq!(second.poll(Some(0), &mut Patient), Ok(true));
-    assert_eq!(second.poll(None, &mut Patient), Ok(true));
+    assert_eq!(second.poll(Patience::Now, &mut Patient), Ok(true));
+    assert_eq!(second.poll(Patience::Forever, &mut Patient), Ok(true));
     assert_eq!(second.try_recv(|item| Err::<(), _>(item.len())), Ok(Err(3)), "too long for somebody");
     assert_eq!(recv(&second), Ok("one".into()));
     drop(first);
-    assert_eq!(second.poll(Some(0), &mut Patient), Ok(true), "the end, too, is something to receive");
+    assert_eq!(second.poll(Patience::Now, &mut Patient), Ok(true), "the end, too, is something to receive");
 }
 
 #[test]
@@ -154,9 +155,9 @@ fn a_full_pipe_waits_and_says_so() {
         count += 1;
     }
     assert!(count >= 8, "{count}");
-    let deadline = Some(clock::now() + MILLISECOND);
+    let patience = Patience::Until(clock::now() + MILLISECOND);
     assert!(matches!(
-        first.send(0, &[text.as_bytes()], deadline, &mut Patient),
+        first.send(0, &[text.as_bytes()], patience, &mut Patient),
         Err(SendError::Put(PutError::Full))
     ));
     std::thread::scope(|scope| {
@@ -194,7 +195,7 @@ fn a_sender_is_slowed_down_long_before_memory_is_used_up() {
     // What it took is given back by the receiver that finds nothing more.
     let before = in_use(&segment);
     assert!(before > 50 << 20, "{before}");
-    (0..100).for_each(|_| assert_eq!(second.poll(Some(0), &mut Patient), Ok(false)));
+    (0..100).for_each(|_| assert_eq!(second.poll(Patience::Now, &mut Patient), Ok(false)));
     assert!(in_use(&segment) < 20 << 20, "{}", in_use(&segment));
 }
 
@@ -216,8 +217,8 @@ fn a_killed_process_holds_nothing() {
     assert_eq!(child.wait(), News::Stopped);
     drop(first);
     assert_eq!(recv(&second), Ok("before".into()));
-    let deadline = Some(clock::now() + 20 * MILLISECOND);
-    let nothing = second.recv(deadline, &mut Patient, text);
+    let patience = Patience::Until(clock::now() + 20 * MILLISECOND);
+    let nothing = second.recv(patience, &mut Patient, text);
     assert_eq!(nothing, Err(RecvError::Get(GetError::Empty)), "a stopped one does");
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| recv(&second));

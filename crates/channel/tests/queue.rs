@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use manyhands_channel::queue::{
-    AttachError, Batch, GLANCE, GetError, Kind, Message, Options, PutError, Queue, TaskError,
-    priority_of_float, priority_of_int,
+    AttachError, Batch, GetError, Kind, Message, Options, PutError, Queue, TaskError, priority_of_float,
+    priority_of_int,
 };
 use manyhands_os::clock::{self, MILLISECOND};
+use manyhands_sync::Patience;
 use manyhands_sync::waiting::{Patient, Waiting};
 use yard::{Yard, get, put, try_get};
 
@@ -146,7 +147,10 @@ fn maxsize_counts_items() {
         assert_eq!(batch.len(), 2, "what went in is no longer in the batch");
         assert!(yard.queue.is_full());
         assert!(matches!(yard.queue.try_put_batch(&mut batch), Err(PutError::Full)));
-        assert!(matches!(yard.queue.put(&Message::new(0, &[]), Some(0), &mut Patient), Err(PutError::Full)));
+        assert!(matches!(
+            yard.queue.put(&Message::new(0, &[]), Patience::Now, &mut Patient),
+            Err(PutError::Full)
+        ));
         assert_eq!(try_get(&yard.queue).map(|(_, bytes)| bytes.len()), Ok(1));
         assert_eq!(yard.queue.try_put_batch(&mut batch).expect("room"), 1);
         assert_eq!(batch.iter().next(), Some((0, &[4][..])));
@@ -161,7 +165,7 @@ fn many_at_a_time() {
         let contents: Vec<Vec<u8>> = (0..2000_usize).map(|index| vec![index as u8; index % 100]).collect();
         let mut batch = Batch::default();
         contents.iter().enumerate().for_each(|(index, bytes)| batch.push(index as u16, &[bytes]));
-        yard.queue.put_batch(&mut batch, None, &mut Patient).expect("room");
+        yard.queue.put_batch(&mut batch, Patience::Forever, &mut Patient).expect("room");
         assert!(batch.is_empty());
         let (mut out, mut calls) = (Batch::default(), 0);
         while out.len() < contents.len() {
@@ -238,7 +242,7 @@ fn closed_at_once_it_gives_nothing() {
         (0..5).for_each(|_| put(&yard.queue, 0, b"dropped"));
         yard.queue.try_close(true).expect("closed");
         assert_eq!((yard.queue.len(), try_get(&yard.queue)), (0, Err(GetError::Closed)));
-        assert_eq!(yard.queue.join(None, &mut Patient), Ok(()), "nothing is left to do");
+        assert_eq!(yard.queue.join(Patience::Forever, &mut Patient), Ok(()), "nothing is left to do");
         yard.queue.try_close(true).expect("closed again");
     }
 }
@@ -251,7 +255,8 @@ fn closing_wakes_who_waits() {
         put(&full.queue, 0, b"one");
         std::thread::scope(|scope| {
             let consumer = scope.spawn(|| get(&yard.queue));
-            let producer = scope.spawn(|| full.queue.put(&Message::new(0, &[]), None, &mut Patient));
+            let producer =
+                scope.spawn(|| full.queue.put(&Message::new(0, &[]), Patience::Forever, &mut Patient));
             yard.queue.close(false, &mut Patient).expect("closed");
             full.queue.close(false, &mut Patient).expect("closed");
             assert_eq!(consumer.join().expect("no panic"), Err(GetError::Closed));
@@ -264,11 +269,11 @@ fn closing_wakes_who_waits() {
 fn waits_end_at_their_deadline() {
     let yard = Yard::new(1 << 20, plain(Kind::Fifo));
     let deadline = clock::now() + 3 * MILLISECOND;
-    assert_eq!(yard.queue.wait_items(Some(deadline), &mut Patient), Err(GetError::Empty));
+    assert_eq!(yard.queue.wait_items(Patience::Until(deadline), &mut Patient), Err(GetError::Empty));
     assert!(clock::now() >= deadline);
     put(&yard.queue, 0, b"");
-    assert_eq!(yard.queue.wait_items(Some(0), &mut Patient), Ok(()));
-    assert!(yard.queue.wait_space(Some(0), &mut Patient).is_ok());
+    assert_eq!(yard.queue.wait_items(Patience::Now, &mut Patient), Ok(()));
+    assert!(yard.queue.wait_space(Patience::Now, &mut Patient).is_ok());
 }
 
 /// Ends a wait at the first opportunity.
@@ -283,14 +288,14 @@ impl Waiting for Impatient {
 #[test]
 fn waits_can_be_broken_off() {
     let yard = Yard::new(1 << 20, Options { kind: Kind::Fifo, maxsize: 1, joinable: true });
-    let nothing = yard.queue.get(None, &mut Impatient, |_| Ok::<(), Infallible>(()));
+    let nothing = yard.queue.get(Patience::Forever, &mut Impatient, |_| Ok::<(), Infallible>(()));
     assert_eq!(nothing, Err(GetError::Interrupted));
     put(&yard.queue, 0, b"");
     assert!(matches!(
-        yard.queue.put(&Message::new(0, &[]), None, &mut Impatient),
+        yard.queue.put(&Message::new(0, &[]), Patience::Forever, &mut Impatient),
         Err(PutError::Interrupted)
     ));
-    assert_eq!(yard.queue.join(None, &mut Impatient), Err(TaskError::Interrupted));
+    assert_eq!(yard.queue.join(Patience::Forever, &mut Impatient), Err(TaskError::Interrupted));
     assert_eq!(yard.queue.len(), 1);
 }
 
@@ -299,15 +304,15 @@ fn tasks_are_counted() {
     for kind in KINDS {
         let yard = Yard::new(1 << 20, Options { kind, maxsize: 0, joinable: true });
         assert_eq!(yard.queue.try_task_done(1), Err(TaskError::TooOften));
-        assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+        assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Ok(()));
         (0..3).for_each(|_| put(&yard.queue, 0, b"work"));
         let other = yard.attach();
         assert!(try_get(&other).is_ok());
         assert_eq!(other.unfinished().map(|left| left.count), Ok(3));
         yard.queue.try_task_done(1).expect("one of three, by whom ever");
-        assert_eq!(yard.queue.join(Some(0), &mut Patient), Err(TaskError::TimedOut));
+        assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Err(TaskError::TimedOut));
         std::thread::scope(|scope| {
-            let joiner = scope.spawn(|| yard.queue.join(None, &mut Patient));
+            let joiner = scope.spawn(|| yard.queue.join(Patience::Forever, &mut Patient));
             assert!(try_get(&other).is_ok() && try_get(&other).is_ok());
             other.task_done(2, &mut Patient).expect("two are left");
             assert_eq!(joiner.join().expect("no panic"), Ok(()));
@@ -328,8 +333,8 @@ fn a_queue_that_was_large_gives_memory_back() {
         (0..100).for_each(|_| assert_eq!(try_get(&yard.queue).map(|it| it.1.len()), Ok(1 << 20)));
         // A thread that waits for the next item does it.
         for _ in 0..100 {
-            let deadline = Some(clock::now() + MILLISECOND);
-            assert_eq!(yard.queue.wait_items(deadline, &mut Patient), Err(GetError::Empty));
+            let patience = Patience::Until(clock::now() + MILLISECOND);
+            assert_eq!(yard.queue.wait_items(patience, &mut Patient), Err(GetError::Empty));
         }
         assert!(yard.queue.statistics().memory <= 17 << 20, "{kind:?}: {:?}", yard.queue.statistics());
         put(&yard.queue, 0, &large);
@@ -370,16 +375,20 @@ fn race(kind: Kind, maxsize: u32, producers: u64, consumers: u64, at_a_time: usi
                     let number = producer * (ITEMS / producers) + number;
                     batch.push(1, &[&number.to_le_bytes(), &vec![0; (number % 50) as usize]]);
                     if batch.len() == at_a_time {
-                        queue.put_batch(&mut batch, None, &mut Patient).expect("room");
+                        queue.put_batch(&mut batch, Patience::Forever, &mut Patient).expect("room");
                     }
                 }
-                queue.put_batch(&mut batch, None, &mut Patient).expect("room");
+                queue.put_batch(&mut batch, Patience::Forever, &mut Patient).expect("room");
             });
         }
         for _ in 0..consumers {
             scope.spawn(|| {
                 let mut batch = Batch::default();
-                while yard.queue.get_batch(at_a_time, 1 << 20, &mut batch, None, &mut Patient).is_ok() {
+                while yard
+                    .queue
+                    .get_batch(at_a_time, 1 << 20, &mut batch, Patience::Forever, &mut Patient)
+                    .is_ok()
+                {
                     for (_, bytes) in batch.iter() {
                         let number = u64::from_le_bytes(bytes[..8].try_into().expect("eight"));
                         assert_eq!(bytes.len() as u64, 8 + number % 50);
@@ -396,7 +405,7 @@ fn race(kind: Kind, maxsize: u32, producers: u64, consumers: u64, at_a_time: usi
     });
     assert_eq!(taken.into_inner(), total, "{kind:?} {maxsize}");
     assert_eq!(sum.into_inner(), total * (total - 1) / 2);
-    assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+    assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Ok(()));
 }
 
 #[test]
@@ -446,10 +455,10 @@ fn who_only_glances_does_not_wait_for_a_latch() {
         put(&yard.queue, 0, b"x");
         let glance = || {
             let before = clock::now();
-            let got = other.get(Some(GLANCE), &mut Patient, |_| Ok::<(), Infallible>(()));
+            let got = other.get(Patience::Glance, &mut Patient, |_| Ok::<(), Infallible>(()));
             assert_eq!(got, Err(GetError::Empty), "{kind:?}");
             if kind != Kind::Fifo {
-                let put = other.put(&Message::new(0, &[b"y"]), Some(GLANCE), &mut Patient);
+                let put = other.put(&Message::new(0, &[b"y"]), Patience::Glance, &mut Patient);
                 assert!(matches!(put, Err(PutError::Full)), "{kind:?}: {put:?}");
             }
             clock::now() - before

@@ -14,6 +14,7 @@ use child::{Child, News, stop_for_tracing};
 use manyhands_channel::queue::{Batch, Kind, Message, Options, Queue, TaskError};
 use manyhands_os::clock::{self, SECOND};
 use manyhands_os::process::{Identity, identity};
+use manyhands_sync::Patience;
 use manyhands_sync::waiting::Patient;
 use yard::{Yard, put};
 
@@ -49,7 +50,7 @@ fn drain(queue: &Queue) -> Vec<u16> {
     let mut bytes = Vec::new();
     loop {
         // Waits for a process that has died with a latch, if need be, but not for items.
-        let taken = queue.get(Some(0), &mut Patient, |mut item| {
+        let taken = queue.get(Patience::Now, &mut Patient, |mut item| {
             bytes.clear();
             item.read_to_end(&mut bytes);
             Ok::<_, Infallible>(item.tag())
@@ -330,7 +331,9 @@ fn who_waits_for_a_latch_gets_it_when_its_holder_dies() {
             // A stopped process keeps what it has; `drain` gives up after a while.
             assert_eq!(waiting.join().expect("no panic"), 0, "{kind:?}");
             let waiting = scope.spawn(|| {
-                yard.queue.get(Some(clock::now() + 60 * SECOND), &mut Patient, |_| Ok::<_, Infallible>(()))
+                yard.queue.get(Patience::Until(clock::now() + 60 * SECOND), &mut Patient, |_| {
+                    Ok::<_, Infallible>(())
+                })
             });
             child.kill();
             assert_eq!(waiting.join().expect("no panic"), Ok(Ok(())));
@@ -351,9 +354,9 @@ fn who_waits_for_the_end_learns_of_dead_consumers() {
             stop_for_tracing();
         });
         assert_eq!(child.wait(), News::Stopped);
-        assert_eq!(yard.queue.join(Some(0), &mut Patient), Err(TaskError::TimedOut), "it lives");
+        assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Err(TaskError::TimedOut), "it lives");
         std::thread::scope(|scope| {
-            let joiner = scope.spawn(|| yard.queue.join(None, &mut Patient));
+            let joiner = scope.spawn(|| yard.queue.join(Patience::Forever, &mut Patient));
             child.kill();
             let Err(TaskError::Lost(lost)) = joiner.join().expect("no panic") else { panic!("{kind:?}") };
             let [(who, 2)] = lost[..] else { panic!("{lost:?}") };
@@ -363,7 +366,7 @@ fn who_waits_for_the_end_learns_of_dead_consumers() {
         assert_eq!(drain(&yard.queue).len(), 1);
         yard.queue.task_done(1, &mut Patient).expect("one");
         assert_eq!(yard.queue.write_off(&mut Patient), Ok(2));
-        assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+        assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Ok(()));
     }
 }
 
@@ -384,7 +387,8 @@ fn a_fork_while_another_thread_is_at_work_stops_nobody() {
         entered.wait();
         let child = Child::run(|| {
             put(&yard.queue, 2, &content(2, 10));
-            let taken = yard.queue.get(None, &mut Patient, |item| Ok::<_, Infallible>(item.tag()));
+            let taken =
+                yard.queue.get(Patience::Forever, &mut Patient, |item| Ok::<_, Infallible>(item.tag()));
             assert_eq!(taken, Ok(Ok(2)), "once the parent's thread is done");
         });
         forked.wait();
@@ -433,11 +437,11 @@ fn more_consumers_die_than_there_are_lines() {
         let left = yard.queue.unfinished().expect("to be known");
         let lost = |left: &[(Identity, u32)]| left.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
         assert_eq!((left.count, lost(&left.lost)), (count + 1, count));
-        let joined = yard.queue.join(None, &mut Patient);
+        let joined = yard.queue.join(Patience::Forever, &mut Patient);
         assert!(matches!(joined, Err(TaskError::Lost(left)) if lost(&left) == count));
         yard.queue.task_done(1, &mut Patient).expect("one");
         assert_eq!(yard.queue.write_off(&mut Patient), Ok(count));
-        assert_eq!(yard.queue.join(Some(0), &mut Patient), Ok(()));
+        assert_eq!(yard.queue.join(Patience::Now, &mut Patient), Ok(()));
     }
 }
 

@@ -7,6 +7,7 @@ mod yard;
 use std::convert::Infallible;
 
 use manyhands_channel::queue::{GetError, Kind, Message, Options, PutError, Queue};
+use manyhands_sync::Patience;
 use manyhands_sync::waiting::Patient;
 use yard::{Yard, get, try_get};
 
@@ -217,6 +218,6 @@ fn who_waits_for_an_item_gets_one() {
             tags.sort_unstable();
             assert_eq!(tags, [1, 2, 3], "{kind:?}");
         });
-        assert_eq!(yard.queue.wait_items(Some(0), &mut Patient), Err(GetError::Empty), "{kind:?}");
+        assert_eq!(yard.queue.wait_items(Patience::Now, &mut Patient), Err(GetError::Empty), "{kind:?}");
     }
 }

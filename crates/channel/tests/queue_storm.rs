@@ -13,6 +13,7 @@ use child::{Child, News};
 use manyhands_channel::queue::{Batch, GetError, Kind, Message, Options, PutError, Queue};
 use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::memory::Segment;
+use manyhands_sync::Patience;
 use manyhands_sync::waiting::Patient;
 use yard::Yard;
 
@@ -109,7 +110,7 @@ fn produce(queue: &Queue, ledger: &Ledger, life: usize) {
         if count == 1 {
             let (bytes, priority) = (content(life, next), u128::from(random.below(3)));
             let message = Message { tag: 1, priority, parts: &[&bytes] };
-            match queue.put(&message, Some(clock::now() + 60 * SECOND), &mut Patient) {
+            match queue.put(&message, Patience::Until(clock::now() + 60 * SECOND), &mut Patient) {
                 Ok(()) | Err(PutError::Interrupted) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -117,7 +118,7 @@ fn produce(queue: &Queue, ledger: &Ledger, life: usize) {
             let mut batch = Batch::default();
             (next..next + count).for_each(|number| batch.push(1, &[&content(life, number)]));
             queue
-                .put_batch(&mut batch, Some(clock::now() + 60 * SECOND), &mut Patient)
+                .put_batch(&mut batch, Patience::Until(clock::now() + 60 * SECOND), &mut Patient)
                 .expect("room in time");
         }
         next += count;
@@ -138,7 +139,13 @@ fn consume(queue: &Queue, ledger: &Ledger, life: usize) {
     loop {
         let most = 1 + random.below(u64::from(BATCH)) as usize;
         ledger.in_hand(life).store(1, Ordering::SeqCst);
-        match queue.get_batch(most, 1 << 20, &mut batch, Some(clock::now() + 60 * SECOND), &mut Patient) {
+        match queue.get_batch(
+            most,
+            1 << 20,
+            &mut batch,
+            Patience::Until(clock::now() + 60 * SECOND),
+            &mut Patient,
+        ) {
             Ok(count) => {
                 batch.iter().for_each(|(_, bytes)| note(ledger, bytes));
                 queue.task_done(count as u32, &mut Patient).expect("taken");

@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use manyhands_channel::arena::DEFAULT_KEEP;
+use manyhands_os::clock::{self, Deadline};
 use manyhands_os::poll::Interest;
 use manyhands_os::process::{self, Pidfd, Spawn};
-use manyhands_os::{clock, park, socket};
+use manyhands_os::{park, socket};
 
 use crate::control::WorkerStatus;
 use crate::shared::{CONTROL, DESCRIPTORS_CLOSED, Shared, WAKER};
@@ -399,7 +400,7 @@ fn wait_or_kill(zygote: &Pidfd) {
     let _ = process::reap(zygote);
 }
 
-fn wait_for_end(process: &Pidfd, deadline: u64) {
+fn wait_for_end(process: &Pidfd, deadline: Deadline) {
     while !process.has_ended() && clock::now() < deadline {
         park::sleep_until(clock::now() + clock::MILLISECOND);
     }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use manyhands_memory::shared_heap::SharedHeap;
+use manyhands_os::clock::{self, Deadline};
 use manyhands_os::poll::{EventFd, Interest, Poller};
-use manyhands_os::{clock, process};
+use manyhands_os::process;
 use manyhands_sync::{SpinPolicy, Wait};
 
 use crate::control::Control;
@@ -185,7 +186,7 @@ impl<T: Send + 'static> Pool<T> {
     /// As the leader, waits until there is news, `is_done` holds or the deadline passes.
     ///
     /// There is one leader at a time: other threads get [`WakeReason::Led`] at once.
-    pub fn wait_as_leader(&self, is_done: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
+    pub fn wait_as_leader(&self, is_done: impl Fn() -> bool, deadline: Option<Deadline>) -> WakeReason {
         if self.leads.swap(true, Ordering::Acquire) {
             return WakeReason::Led;
         }
@@ -201,7 +202,7 @@ impl<T: Send + 'static> Pool<T> {
         if reason != WakeReason::News && self.has_news() { WakeReason::News } else { reason }
     }
 
-    fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
+    fn wait_leading(&self, is_done: &impl Fn() -> bool, deadline: Option<Deadline>) -> WakeReason {
         let ready = || self.has_news() || is_done();
         let Err(spent) = self.spin.look(|| ready().then_some(())) else { return WakeReason::News };
         let reason = self.sleep(true, ready, deadline);
@@ -211,7 +212,7 @@ impl<T: Send + 'static> Pool<T> {
         reason
     }
 
-    fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
+    fn sleep(&self, leading: bool, ready: impl Fn() -> bool, deadline: Option<Deadline>) -> WakeReason {
         let control = &self.shared.control;
         let event = if leading { control.leader() } else { control.collector() };
         loop {
@@ -233,7 +234,7 @@ impl<T: Send + 'static> Pool<T> {
 
     /// As the collector, waits until there is news, the pool has ended or `is_called` holds (see
     /// [`Pool::wake_collector`]), or the deadline passes.
-    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool, deadline: Option<u64>) -> WakeReason {
+    pub fn wait_as_collector(&self, is_called: impl Fn() -> bool, deadline: Option<Deadline>) -> WakeReason {
         let ready = || self.has_news() || is_called() || self.has_ended();
         let mut reason = self.sleep(false, ready, deadline);
         if reason == WakeReason::News && self.shared.control.is_leader_expected() {
@@ -389,7 +390,7 @@ impl<T: Send + 'static> Pool<T> {
     }
 
     /// Waits for the end until `deadline`; whether it has come.
-    pub fn join(&self, deadline: u64) -> bool {
+    pub fn join(&self, deadline: Deadline) -> bool {
         let mut ended = self.shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
         while !*ended {
             let left = std::time::Duration::from_nanos(clock::until(deadline));

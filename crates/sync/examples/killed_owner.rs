@@ -7,11 +7,11 @@ use std::sync::Arc;
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::park;
 use manyhands_os::process::{self, ExitStatus, Spawn, identity, thread_id};
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 use manyhands_sync::names::{Kind, Wanted, make_or_open};
 use manyhands_sync::site::SITE_BYTES;
 use manyhands_sync::waiting::Patient;
+use manyhands_sync::{Patience, SpinPolicy};
 
 /// The lock that every program of this user gets by this name.
 fn lock(name: &str) -> Result<Lock, Box<dyn Error>> {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (acquired, killed) = std::thread::scope(|scope| -> io::Result<_> {
         let waiter = scope.spawn(|| {
             let spin = SpinPolicy::none();
-            (lock.acquire(identity(), thread_id(), None, &spin, &mut Patient), clock::now())
+            (lock.acquire(identity(), thread_id(), Patience::Forever, &spin, &mut Patient), clock::now())
         });
         while !lock.word().events().has_sleepers() {
             std::thread::yield_now();

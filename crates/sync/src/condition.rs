@@ -19,7 +19,7 @@ use crate::site::{AsyncTicket, Listed, Site, WaitKind};
 use crate::site_error::SiteError;
 use crate::waiting::{Owners, Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
-use crate::{EventCount, SpinPolicy};
+use crate::{EventCount, Patience, SpinPolicy};
 
 static SPIN: SpinPolicy = SpinPolicy::new();
 
@@ -44,6 +44,7 @@ const SLEEPERS: usize = 2;
 /// use std::sync::{Arc, Mutex};
 ///
 /// use manyhands_os::memory::Segment;
+/// use manyhands_sync::Patience;
 /// use manyhands_sync::condition::Condition;
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::Patient;
@@ -66,7 +67,7 @@ const SLEEPERS: usize = 2;
 ///     while !*guard {
 ///         let enlisted = condition.enlist(false);
 ///         drop(guard);
-///         enlisted.wait(None, &mut Patient).expect("notified");
+///         enlisted.wait(Patience::Forever, &mut Patient).expect("notified");
 ///         guard = ready.lock().unwrap();
 ///     }
 /// });
@@ -217,15 +218,15 @@ impl Condition {
 }
 
 impl Enlisted<'_> {
-    /// Waits until notified, or until `deadline` (`None`: forever).
+    /// Waits until notified, as long as `patience` lasts.
     ///
     /// # Errors
     /// [`Stopped`] when the caller has not been notified; if it has been in the moment in which `waiting` said to stop,
     /// the notification has gone to somebody else.
-    pub fn wait(mut self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
+    pub fn wait(mut self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
         let ended = match &self.slot {
-            Some(WaiterSlot::Listed(listed)) => self.wait_listed(listed, deadline, waiting),
-            Some(WaiterSlot::Unlisted(calls)) => self.wait_unlisted(*calls, deadline, waiting),
+            Some(WaiterSlot::Listed(listed)) => self.wait_listed(listed, patience, waiting),
+            Some(WaiterSlot::Unlisted(calls)) => self.wait_unlisted(*calls, patience, waiting),
             None => Ok(()),
         };
         match ended {
@@ -253,12 +254,12 @@ impl Enlisted<'_> {
     fn wait_listed(
         &self,
         listed: &Listed,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), Stopped> {
         let (key, kind) = (self.condition.key, WaitKind::Condition);
         let spin = self.condition.spin;
-        let wait = Wait { events: listed.events(), key, kind, deadline, spin, listed: Some(listed) };
+        let wait = Wait { events: listed.events(), key, kind, patience, spin, listed: Some(listed) };
         let site = &self.condition.site;
         // A waiter that has been notified and dies before it wakes must be found by those that are left.
         let notified = |owners: &mut Owners| {
@@ -272,14 +273,14 @@ impl Enlisted<'_> {
     fn wait_unlisted(
         &self,
         calls: u64,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), Stopped> {
         let (condition, kind) = (self.condition, WaitKind::Condition);
         // Another key: in case it gets an entry while it waits, that one must not be called.
         let key = condition.key + 1;
         let spin = condition.spin;
-        let wait = Wait { events: condition.events(), key, kind, deadline, spin, listed: None };
+        let wait = Wait { events: condition.events(), key, kind, patience, spin, listed: None };
         condition.site.block(wait, waiting, |_| (), |_| (condition.calls() != calls).then_some(()))
     }
 

@@ -21,6 +21,8 @@
 //! earlier round does not count itself out. The supervisor of the processes calls `notify_all` after each death; that
 //! also hands on the wake-up that the dead one may have taken along.
 
+use manyhands_os::clock::Deadline;
+
 use crate::atomic::{AtomicU32, Ordering, fence};
 use crate::parking::{self, Wait};
 
@@ -118,7 +120,7 @@ impl<'a> EventCount<'a> {
 
     /// Sleeps until notified, a signal handler has run, or `deadline` passes (`None`: forever); not at all when there
     /// was a notification since `key` was made. Whatever it returns, the condition may hold or not: look again.
-    pub fn wait(&self, key: Key<'a>, deadline: Option<u64>) -> Wait {
+    pub fn wait(&self, key: Key<'a>, deadline: Option<Deadline>) -> Wait {
         parking::wait(self.sequence, key.sequence, deadline)
     }
 
@@ -215,7 +217,7 @@ impl<'a> EventCount<'a> {
     pub fn wait_for<T>(
         &self,
         spin: &crate::SpinPolicy,
-        deadline: Option<u64>,
+        deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Result<T, Wait> {
         let spent = match spin.look(&mut attempt) {

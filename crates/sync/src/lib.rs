@@ -62,6 +62,8 @@ mod lock_word;
 #[cfg(not(loom))]
 pub mod names;
 mod parking;
+#[cfg(not(loom))]
+mod patience;
 pub mod semaphore;
 #[cfg(not(loom))]
 pub mod site;
@@ -78,4 +80,6 @@ pub use event_count::{EventCount, Key};
 pub use parking::Wait;
 #[cfg(not(loom))]
 pub use parking::wake;
+#[cfg(not(loom))]
+pub use patience::Patience;
 pub use spin_policy::{Spent, SpinPolicy};

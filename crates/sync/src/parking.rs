@@ -25,6 +25,7 @@ pub(crate) use model::{wait, wake};
 mod model {
     use loom::sync::atomic::{AtomicU32, Ordering};
     use loom::sync::{Condvar, Mutex};
+    use manyhands_os::clock::Deadline;
 
     use super::Wait;
 
@@ -32,7 +33,7 @@ mod model {
         static ref QUEUE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
     }
 
-    pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Wait {
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait {
         assert!(deadline.is_none(), "there is no time in a model");
         let guard = QUEUE.0.lock().expect("no panic in the model");
         if word.load(Ordering::Relaxed) != expected {

@@ -7,14 +7,14 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use manyhands_os::clock::{self, MILLISECOND};
+use manyhands_os::clock::{self, Deadline, MILLISECOND};
 use manyhands_os::park;
 use manyhands_os::process::{Identity, identity};
 use manyhands_os::robust;
 
 use crate::deadlock::{Member, Search};
 use crate::site::{Listed, Site, WaitKind, Watch};
-use crate::{EventCount, SpinPolicy};
+use crate::{EventCount, Patience, SpinPolicy};
 
 /// The longest sleep without a look, in nanoseconds.
 pub const BACKSTOP: u64 = 200 * MILLISECOND;
@@ -92,8 +92,8 @@ pub struct Wait<'a> {
     pub key: u64,
     /// What kind of thing that is.
     pub kind: WaitKind,
-    /// When to give up; `None`: never.
-    pub deadline: Option<u64>,
+    /// When to give up.
+    pub patience: Patience,
     /// How long to look before sleeping.
     pub spin: &'a SpinPolicy,
     /// The caller's entry in the table of waiters, if it has made one; otherwise it gets one when the wait is long.
@@ -239,7 +239,8 @@ enum Outcome {
 struct Sleeper<'a> {
     site: &'a Site,
     wait: Wait<'a>,
-    since: u64,
+    deadline: Option<Deadline>,
+    since: Deadline,
     /// Until when at most to sleep the next time where deaths can only be noticed by looking.
     slice: u64,
     dying_looks: u32,
@@ -258,11 +259,12 @@ impl<'a> Sleeper<'a> {
     fn new(site: &'a Site, wait: Wait<'a>) -> Self {
         site.guard();
         let entry = wait.listed.map(|listed| (listed.index(), listed.ticket()));
-        let search = Search::new(wait.kind.is_lock() && wait.deadline.is_none());
+        let search = Search::new(wait.kind.is_lock() && wait.patience == Patience::Forever);
         let since = clock::now();
         Self {
             site,
             wait,
+            deadline: wait.patience.deadline(),
             since,
             slice: FIRST_SLICE,
             dying_looks: 0,
@@ -305,7 +307,7 @@ impl<'a> Sleeper<'a> {
                 }
             }
         }
-        let until = self.wait.deadline.map_or(until, |deadline| until.min(deadline));
+        let until = self.deadline.map_or(until, |deadline| until.min(deadline));
         let slept = words.wait(Some(until));
         drop(key);
         match slept {
@@ -313,7 +315,7 @@ impl<'a> Sleeper<'a> {
             park::Wait::Woken if now >= self.next_pause => Outcome::Pause { woken: true },
             park::Wait::Woken | park::Wait::Changed => Outcome::Look,
             park::Wait::Interrupted => Outcome::Pause { woken: false },
-            park::Wait::TimedOut if self.wait.deadline == Some(until) => Outcome::TimedOut,
+            park::Wait::TimedOut if self.deadline == Some(until) => Outcome::TimedOut,
             park::Wait::TimedOut => self.look_for_deaths(owners),
         }
     }
@@ -362,7 +364,7 @@ impl<'a> Sleeper<'a> {
             self.written = true;
             if self.entry.is_none() {
                 let (kind, key) = (self.wait.kind, self.wait.key);
-                let (timed, steadfast) = (self.wait.deadline.is_some(), waiting.is_steadfast());
+                let (timed, steadfast) = (self.deadline.is_some(), waiting.is_steadfast());
                 self.entry = self.site.enlist_at(kind, key, self.since, timed, steadfast);
                 self.strike = self.entry.is_some();
             }

@@ -13,6 +13,7 @@ use child::{Child, News};
 use ground::{await_that, both_ways, site, sleep_for_ever, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::socket::WakeSocket;
+use manyhands_sync::Patience;
 use manyhands_sync::barrier::{Arrival, Barrier, NotPassed, Passage};
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Waiting};
@@ -138,7 +139,7 @@ fn time_over_breaks_it_for_all() {
         let patient = scope.spawn(|| wait(&barrier));
         await_that("it waits", || barrier.waiting() == 1);
         let deadline = clock::now() + 5 * MILLISECOND;
-        let late = barrier.wait(Some(deadline), &mut Patient);
+        let late = barrier.wait(Patience::Until(deadline), &mut Patient);
         assert!(matches!(late, Err(NotPassed::Broken)) && clock::now() >= deadline);
         assert_eq!(patient.join().expect("no panic"), Err(NotPassed::Broken));
     });
@@ -191,8 +192,9 @@ fn an_action_that_fails_breaks_it() {
 fn nobody_is_late_while_somebody_acts() {
     let (_site, barrier) = barrier(2);
     std::thread::scope(|scope| {
-        let impatient =
-            scope.spawn(|| barrier.wait(Some(clock::now() + 100 * MILLISECOND), &mut Patient).map(drop));
+        let impatient = scope.spawn(|| {
+            barrier.wait(Patience::Until(clock::now() + 100 * MILLISECOND), &mut Patient).map(drop)
+        });
         await_that("it waits", || barrier.waiting() == 1);
         let Ok(Passage::Acts(acting)) = barrier.wait(soon(), &mut Patient) else { panic!("the last") };
         let next = scope.spawn(|| wait(&barrier));
@@ -214,7 +216,7 @@ fn who_is_interrupted_has_not_arrived() {
         }
     }
     let (_site, barrier) = barrier(2);
-    assert!(matches!(barrier.wait(None, &mut Stop), Err(NotPassed::Interrupted)));
+    assert!(matches!(barrier.wait(Patience::Forever, &mut Stop), Err(NotPassed::Interrupted)));
     assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
     std::thread::scope(|scope| {
         let other = scope.spawn(|| wait(&barrier));

@@ -19,7 +19,7 @@ use manyhands_sync::lock::Lock;
 use manyhands_sync::site::{MOST_WAITERS, SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
 use manyhands_sync::words::Words;
-use manyhands_sync::{EventCount, SpinPolicy};
+use manyhands_sync::{EventCount, Patience, SpinPolicy};
 
 fn condition() -> (Arc<Site>, Condition) {
     let site = site();
@@ -82,11 +82,11 @@ fn who_gave_up_is_passed_over() {
     let (_site, condition) = condition();
     let (first, second) = (condition.enlist(true), condition.enlist(true));
     let deadline = clock::now() + 3 * MILLISECOND;
-    assert!(matches!(first.wait(Some(deadline), &mut Patient), Err(Stopped::TimedOut)));
+    assert!(matches!(first.wait(Patience::Until(deadline), &mut Patient), Err(Stopped::TimedOut)));
     assert!(clock::now() >= deadline);
     assert_eq!(condition.notify(1), 1);
     // Its time is over, but it has been notified.
-    second.wait(Some(0), &mut Patient).expect("notified");
+    second.wait(Patience::Now, &mut Patient).expect("notified");
     assert_eq!(condition.waiting(), 0);
 }
 
@@ -102,7 +102,7 @@ fn who_is_interrupted_passes_it_on() {
     }
     let (_site, condition) = condition();
     let (first, second, third) = (condition.enlist(true), condition.enlist(true), condition.enlist(true));
-    assert!(matches!(first.wait(None, &mut Stop(&condition)), Err(Stopped::Broken)));
+    assert!(matches!(first.wait(Patience::Forever, &mut Stop(&condition)), Err(Stopped::Broken)));
     assert!(second.is_notified() && !third.is_notified());
     // And who does not even begin to wait.
     drop(second);
@@ -231,7 +231,7 @@ fn without_room_in_the_table_all_look_again() {
         }
     });
     let late = condition.enlist(true);
-    assert!(matches!(late.wait(Some(clock::now()), &mut Patient), Err(Stopped::TimedOut)));
+    assert!(matches!(late.wait(Patience::Until(clock::now()), &mut Patient), Err(Stopped::TimedOut)));
     drop((listed, others));
     assert_eq!(site.waiters().count(), 0);
 }

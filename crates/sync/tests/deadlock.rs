@@ -17,12 +17,12 @@ use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::memory::Segment;
 use manyhands_os::park;
 use manyhands_os::process::{identity, thread_id};
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::deadlock::Member;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
 use manyhands_sync::names::{Kind, Wanted, hold_still, make_or_open};
 use manyhands_sync::site::{PARAMETERS, SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
+use manyhands_sync::{Patience, SpinPolicy};
 
 fn lock(site: &Arc<Site>, number: usize) -> Lock {
     Lock::at(Arc::clone(site), SITE_BYTES + number * LOCK_BYTES).expect("room for a lock")
@@ -64,7 +64,7 @@ impl Waiting for Waiter {
 }
 
 fn acquire(lock: &Lock, text: &str) -> Result<Acquired, Stopped> {
-    lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut Waiter::new(text))
+    lock.acquire(identity(), thread_id(), Patience::Forever, &SpinPolicy::none(), &mut Waiter::new(text))
 }
 
 fn members(outcome: Result<Acquired, Stopped>) -> Option<Vec<Member>> {
@@ -156,7 +156,8 @@ fn who_waits_does_not_stand_behind_a_fork_or_another_look() {
         let still = hold_still();
         let waiter = scope.spawn(|| {
             let mut counted = Counted { waiter: Waiter::new("waits"), pauses: &pauses };
-            let outcome = lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut counted);
+            let outcome =
+                lock.acquire(identity(), thread_id(), Patience::Forever, &SpinPolicy::none(), &mut counted);
             assert_eq!(outcome.expect("granted"), Acquired::Clean);
             lock.release(identity()).expect("ours");
         });
@@ -178,7 +179,8 @@ fn cycle_of(older: &mut Waiter, younger: &mut Waiter) -> (Option<Vec<Member>>, O
         assert!(mine.try_acquire(identity(), thread_id()));
         held.wait();
         ready();
-        let told = members(next.acquire(identity(), thread_id(), None, &SpinPolicy::none(), waiter));
+        let told =
+            members(next.acquire(identity(), thread_id(), Patience::Forever, &SpinPolicy::none(), waiter));
         if told.is_none() {
             next.release(identity()).expect("ours");
         }
@@ -241,7 +243,8 @@ fn processes_make_cycles_too() {
         std::thread::yield_now();
     }
     let (me, thread) = (identity(), thread_id());
-    let outcome = theirs.acquire(me, thread, None, &SpinPolicy::none(), &mut Waiter::new("ours"));
+    let outcome =
+        theirs.acquire(me, thread, Patience::Forever, &SpinPolicy::none(), &mut Waiter::new("ours"));
     let members = members(outcome).expect("told");
     assert_eq!(members.len(), 2);
     assert_eq!((members[0].identity, members[0].thread), (me, thread));
@@ -334,9 +337,9 @@ fn who_gives_up_in_time_is_in_no_cycle() {
         while site.waiters_of(first.key()).next().is_none() {
             std::thread::yield_now();
         }
-        let deadline = Some(clock::now() + 300 * MILLISECOND);
+        let patience = Patience::Until(clock::now() + 300 * MILLISECOND);
         let spin = SpinPolicy::none();
-        let outcome = second.acquire(identity(), thread_id(), deadline, &spin, &mut Waiter::new(""));
+        let outcome = second.acquire(identity(), thread_id(), patience, &spin, &mut Waiter::new(""));
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         first.release(identity()).expect("ours");
         other.join().expect("no panic");

@@ -13,6 +13,7 @@ use child::{Child, News};
 use ground::{await_that, both_ways, site, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::socket::WakeSocket;
+use manyhands_sync::Patience;
 use manyhands_sync::event::Event;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
@@ -45,7 +46,7 @@ fn setting_wakes_all_in_threads_and_processes() {
         wait(&event);
         event.clear();
         let deadline = clock::now() + 5 * MILLISECOND;
-        let stopped = event.wait(Some(deadline), &mut Patient);
+        let stopped = event.wait(Patience::Until(deadline), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)) && clock::now() >= deadline);
     });
 }
@@ -116,7 +117,7 @@ fn who_waits_can_be_stopped() {
         }
     }
     let (_site, event) = event();
-    assert!(matches!(event.wait(None, &mut Stop), Err(Stopped::Broken)));
+    assert!(matches!(event.wait(Patience::Forever, &mut Stop), Err(Stopped::Broken)));
     assert!(!event.events().has_sleepers());
 }
 

@@ -11,10 +11,10 @@ use child::{Child, News};
 use ground::{both_ways, site, soon};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::{Identity, identity, thread_id};
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, NotLocked, NotOwner, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::waiting::{Patient, Stopped};
+use manyhands_sync::{Patience, SpinPolicy};
 
 fn lock(site: &Arc<Site>, number: usize) -> Lock {
     Lock::at(Arc::clone(site), SITE_BYTES + number * LOCK_BYTES).expect("room for a lock")
@@ -176,9 +176,9 @@ fn a_stopped_owner_is_not_robbed() {
         owner.signal(libc::SIGSTOP);
         assert_eq!(owner.wait(), News::Stopped);
         let before = lock.owner();
-        let deadline = Some(clock::now() + 450 * MILLISECOND);
+        let patience = Patience::Until(clock::now() + 450 * MILLISECOND);
         let spin = SpinPolicy::none();
-        let outcome = lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
+        let outcome = lock.acquire(identity(), thread_id(), patience, &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert_eq!(lock.acquire_now(identity(), thread_id()), None);
         assert_eq!(lock.owner(), before);

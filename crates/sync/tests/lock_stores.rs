@@ -15,10 +15,10 @@ use child::Child;
 use child::stepping::kill_at_every_store;
 use ground::soon;
 use manyhands_os::process::{identity, thread_id};
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
+use manyhands_sync::{Patience, SpinPolicy};
 
 struct Scene {
     site: Arc<Site>,
@@ -56,8 +56,8 @@ impl Scene {
     }
 
     fn acquire(&self) -> Acquired {
-        let (deadline, spin) = (soon(), SpinPolicy::none());
-        self.lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient).expect("acquired in time")
+        let (patience, spin) = (soon(), SpinPolicy::none());
+        self.lock.acquire(identity(), thread_id(), patience, &spin, &mut Patient).expect("acquired in time")
     }
 
     /// Somebody else can go on with everything, and nothing is left of the dead.
@@ -69,8 +69,8 @@ impl Scene {
         assert!(self.lock.try_acquire(me, thread), "as new: {what}");
         self.lock.release(me).expect("ours");
 
-        let (deadline, spin) = (soon(), SpinPolicy::none());
-        let acquired = self.rlock.acquire(me, thread, deadline, &spin, &mut Patient);
+        let (patience, spin) = (soon(), SpinPolicy::none());
+        let acquired = self.rlock.acquire(me, thread, patience, &spin, &mut Patient);
         assert!(acquired.is_ok(), "{acquired:?}: {what}");
         assert_eq!(self.rlock.count(), 1, "{what}");
         self.rlock.recover(me);
@@ -160,7 +160,7 @@ fn wait_in_vain() {
     };
     let act = |scene: &Scene| {
         let spin = SpinPolicy::none();
-        let outcome = scene.lock.acquire(identity(), thread_id(), None, &spin, &mut Twice(0));
+        let outcome = scene.lock.acquire(identity(), thread_id(), Patience::Forever, &spin, &mut Twice(0));
         assert!(matches!(outcome, Err(Stopped::Broken)), "{outcome:?}");
     };
     let survive = |scene: &Scene, what: &str| {
@@ -187,8 +187,8 @@ fn release_to_a_waiter(until: impl Fn(&Scene) -> bool) {
             while !waiting.is_locked() {
                 std::thread::yield_now();
             }
-            let (deadline, spin) = (soon(), SpinPolicy::none());
-            let acquired = waiting.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
+            let (patience, spin) = (soon(), SpinPolicy::none());
+            let acquired = waiting.acquire(identity(), thread_id(), patience, &spin, &mut Patient);
             let acquired = acquired.expect("acquired in time");
             waiting.recover(identity());
             waiting.release(identity()).expect("ours");

@@ -16,10 +16,10 @@ use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::process::{identity, thread_id};
 use manyhands_os::socket::WakeSocket;
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, Lock, NotLocked, NotOwner, RLock};
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
 use manyhands_sync::waiting::{Look, Patient, Stopped, Wait, Waiting};
+use manyhands_sync::{Patience, SpinPolicy};
 
 fn lock(site: &Arc<Site>) -> Lock {
     Lock::at(Arc::clone(site), SITE_BYTES).expect("room for a lock")
@@ -88,7 +88,7 @@ fn a_deadline_ends_the_wait() {
     for after in [0, 1, 30] {
         let deadline = clock::now() + after * MILLISECOND;
         let spin = SpinPolicy::none();
-        let outcome = lock.acquire(identity(), thread_id(), Some(deadline), &spin, &mut Patient);
+        let outcome = lock.acquire(identity(), thread_id(), Patience::Until(deadline), &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert!(clock::now() >= deadline);
     }
@@ -114,7 +114,7 @@ fn a_waiter_can_be_told_to_stop() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let (spin, mut waiting) = (SpinPolicy::none(), Impatient(&stop));
-            lock.acquire(identity(), thread_id(), None, &spin, &mut waiting)
+            lock.acquire(identity(), thread_id(), Patience::Forever, &spin, &mut waiting)
         });
         while !lock.word().events().has_sleepers() {
             std::thread::yield_now();
@@ -150,7 +150,7 @@ fn a_signal_makes_the_waiter_pause() {
         let waiter = scope.spawn(|| {
             thread.store(u64::from(thread_id()), Ordering::Release);
             let (spin, mut waiting) = (SpinPolicy::none(), Counting(&pauses));
-            lock.acquire(identity(), thread_id(), None, &spin, &mut waiting)
+            lock.acquire(identity(), thread_id(), Patience::Forever, &spin, &mut waiting)
         });
         while !lock.word().events().has_sleepers() {
             std::thread::yield_now();
@@ -196,7 +196,10 @@ fn an_rlock_counts() {
     assert_eq!(lock.release(me, thread), Err(NotOwner));
     assert!(lock.try_acquire(me, thread) && lock.try_acquire(me, thread));
     assert_eq!(lock.acquire_now(me, thread), Some(Acquired::Clean));
-    assert_eq!(lock.acquire(me, thread, None, &spin, &mut Patient).expect("ours"), Acquired::Clean);
+    assert_eq!(
+        lock.acquire(me, thread, Patience::Forever, &spin, &mut Patient).expect("ours"),
+        Acquired::Clean
+    );
     assert_eq!(lock.count(), 4);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -268,9 +271,9 @@ fn a_lock_kept_for_nobody_is_free() {
             // As a process that is killed while it sleeps.
             std::mem::forget(lock.word().events().prepare());
         }
-        let deadline = Some(clock::now() + 50 * MILLISECOND);
+        let patience = Patience::Until(clock::now() + 50 * MILLISECOND);
         let spin = SpinPolicy::none();
-        let outcome = lock.acquire(identity(), thread_id(), deadline, &spin, &mut Patient);
+        let outcome = lock.acquire(identity(), thread_id(), patience, &spin, &mut Patient);
         assert!(matches!(outcome, Err(Stopped::TimedOut)), "{outcome:?}");
         assert!(lock.word().is_starving());
         lock.release(identity()).expect("ours");
@@ -305,7 +308,7 @@ fn a_lock_wakes_those_without_a_thread() {
             site.enlist_async(events, WaitKind::Lock, lock.key(), socket.number()).expect("room");
         let mut acquired = lock.poll_acquire(me, thread, false);
         while acquired.is_none() {
-            poller.wait(soon()).expect("waited");
+            poller.wait(soon().deadline()).expect("waited");
             let _ = socket.drain();
             acquired = lock.poll_acquire(me, thread, true);
             if acquired.is_none() {
@@ -355,7 +358,7 @@ fn a_certain_waiter_is_called() {
                     events: listed.events(),
                     key: key + number,
                     kind: WaitKind::Condition,
-                    deadline: soon(),
+                    patience: soon(),
                     spin,
                     listed: Some(&listed),
                 };
@@ -385,7 +388,7 @@ fn a_lost_wake_up_is_made_good() {
     let (looks, lock) = (Cell::new(0), lock(&site));
     let (spin, events) = (SpinPolicy::none(), lock.word().events());
     let (kind, key) = (WaitKind::Event, lock.key());
-    let wait = Wait { events, key, kind, deadline: soon(), spin: &spin, listed: None };
+    let wait = Wait { events, key, kind, patience: soon(), spin: &spin, listed: None };
     let third = |look: Look| {
         looks.set(looks.get() + u32::from(look.sleeping));
         (looks.get() == 4).then_some(())

@@ -14,6 +14,7 @@ use ground::{await_that, both_ways, site, sleep_for_ever, soon, words};
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::park::can_wait_any;
 use manyhands_os::process::{Identity, identity};
+use manyhands_sync::Patience;
 use manyhands_sync::semaphore::{ReleasedTooOften, Semaphore};
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Patient, Stopped, Waiting};
@@ -95,7 +96,7 @@ fn time_over_and_nothing_taken() {
     let (_site, semaphore) = semaphore(1, true);
     acquire(&semaphore);
     let deadline = clock::now() + 5 * MILLISECOND;
-    let stopped = semaphore.acquire(Some(deadline), &mut Patient);
+    let stopped = semaphore.acquire(Patience::Until(deadline), &mut Patient);
     assert!(matches!(stopped, Err(Stopped::TimedOut)) && clock::now() >= deadline);
     semaphore.release(1).expect("ours");
     assert_eq!(semaphore.value(), 1);
@@ -115,7 +116,7 @@ fn who_stops_waiting_keeps_nobody_from_a_permit() {
     }
     let (_site, semaphore) = semaphore(1, true);
     acquire(&semaphore);
-    let stopped = semaphore.acquire(None, &mut Stop(&semaphore));
+    let stopped = semaphore.acquire(Patience::Forever, &mut Stop(&semaphore));
     assert!(matches!(stopped, Err(Stopped::Broken)));
     assert_eq!(semaphore.value(), 1, "nothing was taken");
 }
@@ -188,7 +189,7 @@ fn a_stopped_holder_is_not_robbed() {
         let holder = holder_of(&site, &semaphore, 1, true);
         holder.signal(libc::SIGSTOP);
         assert_eq!(holder.wait(), News::Stopped);
-        let stopped = semaphore.acquire(Some(clock::now() + 450 * MILLISECOND), &mut Patient);
+        let stopped = semaphore.acquire(Patience::Until(clock::now() + 450 * MILLISECOND), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)));
         assert_eq!((semaphore.recover(), semaphore.try_acquire()), (0, false));
         holder.kill();

@@ -18,7 +18,7 @@ use manyhands_sync::site::{
 };
 use manyhands_sync::waiting::{Patient, Wait};
 use manyhands_sync::words::Words;
-use manyhands_sync::{EventCount, SpinPolicy};
+use manyhands_sync::{EventCount, Patience, SpinPolicy};
 
 const KEY: u64 = SITE_BYTES as u64;
 
@@ -271,7 +271,7 @@ fn sleepers_that_die_are_not_counted_for_ever() {
     let all = ground::words(&site, 2);
     let events = EventCount::new(all.futex(0), all.futex(1));
     let spin = SpinPolicy::none();
-    let wait = Wait { events, key: KEY, kind: WaitKind::Get, deadline: None, spin: &spin, listed: None };
+    let wait = Wait { events, key: KEY, kind: WaitKind::Get, patience: Patience::Forever, spin: &spin, listed: None };
     let sleepers: Vec<_> = (0..3)
         .map(|_| {
             Child::run(|| {

@@ -13,13 +13,13 @@ use child::{Child, News};
 use ground::{await_that, memory, site, sleep_for_ever, soon, words};
 use manyhands_os::clock;
 use manyhands_os::process::identity;
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::barrier::{Arrival, ArrivalToken, Barrier, NotPassed, Passage};
 use manyhands_sync::condition::Condition;
 use manyhands_sync::event::Event;
 use manyhands_sync::semaphore::Semaphore;
 use manyhands_sync::site::Site;
 use manyhands_sync::waiting::{Patient, Stopped};
+use manyhands_sync::{Patience, SpinPolicy};
 
 /// Leaves `what` to a child that does it and dies.
 fn leave_to_the_dead(what: impl FnOnce()) {
@@ -79,7 +79,7 @@ fn killed_while_it_acquires_and_releases_permits() {
 #[test]
 fn killed_while_it_waits_for_a_permit_in_vain() {
     let wait = |semaphore: &Semaphore| {
-        let stopped = semaphore.acquire(Some(clock::now()), &mut Patient);
+        let stopped = semaphore.acquire(Patience::Until(clock::now()), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)));
     };
     let prepare = |semaphore: &Semaphore| {
@@ -159,7 +159,7 @@ fn event() -> (Arc<Site>, Event) {
 #[test]
 fn killed_while_it_sets_clears_and_awaits_an_event() {
     let wait = |event: &Event| {
-        let stopped = event.wait(Some(clock::now()), &mut Patient);
+        let stopped = event.wait(Patience::Until(clock::now()), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)));
     };
     kill_at_every_store(
@@ -178,7 +178,7 @@ fn killed_while_it_sets_clears_and_awaits_an_event() {
             let was_set = event.is_set();
             event.clear();
             assert!(!event.is_set(), "{what}");
-            let stopped = event.wait(Some(clock::now()), &mut Patient);
+            let stopped = event.wait(Patience::Until(clock::now()), &mut Patient);
             assert!(matches!(stopped, Err(Stopped::TimedOut)), "{what}, set: {was_set}");
             event.set();
             event.wait(soon(), &mut Patient).unwrap_or_else(|_| panic!("{what}"));
@@ -222,7 +222,7 @@ fn one_of_two_is_notified(condition: &Condition, what: &str) {
     let (first, second) = (condition.enlist(true), condition.enlist(true));
     assert_eq!(condition.notify(1), 1, "{what}");
     assert!(first.is_notified() && !second.is_notified(), "{what}");
-    let stopped = second.wait(Some(clock::now()), &mut Patient);
+    let stopped = second.wait(Patience::Until(clock::now()), &mut Patient);
     assert!(matches!(stopped, Err(Stopped::TimedOut)), "{what}");
     first.wait(soon(), &mut Patient).unwrap_or_else(|_| panic!("{what}"));
     assert_eq!(condition.notify_all(), 0, "{what}");
@@ -232,7 +232,7 @@ fn one_of_two_is_notified(condition: &Condition, what: &str) {
 #[test]
 fn killed_while_it_waits_for_a_notification() {
     let wait = |condition: &Condition| {
-        let stopped = condition.enlist(true).wait(Some(clock::now()), &mut Patient);
+        let stopped = condition.enlist(true).wait(Patience::Until(clock::now()), &mut Patient);
         assert!(matches!(stopped, Err(Stopped::TimedOut)));
     };
     kill_at_every_store(
@@ -348,7 +348,7 @@ fn killed_while_it_arrives() {
         },
         |(_, barrier), what| {
             let had_arrived = barrier.waiting() == 1;
-            match barrier.wait(Some(clock::now()), &mut Patient) {
+            match barrier.wait(Patience::Until(clock::now()), &mut Patient) {
                 Err(NotPassed::Broken) => assert!(barrier.is_broken(), "{what}"),
                 other => panic!("{other:?}, {what}, arrived: {had_arrived}"),
             }
@@ -424,7 +424,7 @@ fn killed_while_it_meets_one_who_sleeps() {
 
 fn wait_alone(barrier: &Barrier) {
     barrier.reset();
-    let outcome = barrier.wait(Some(clock::now()), &mut Patient);
+    let outcome = barrier.wait(Patience::Until(clock::now()), &mut Patient);
     assert!(matches!(outcome, Err(NotPassed::Broken)));
     barrier.reset();
 }

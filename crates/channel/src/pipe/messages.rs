@@ -1,6 +1,6 @@
 //! Messages through a pipe.
 
-use manyhands_os::clock;
+use manyhands_sync::Patience;
 use manyhands_sync::site::WaitKind;
 use manyhands_sync::waiting::{Owners, Waiting};
 
@@ -50,7 +50,7 @@ impl End {
         &self,
         tag: u16,
         parts: &[&[u8]],
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), SendError> {
         let stream = self.outgoing().ok_or(SendError::WrongWay)?;
@@ -67,7 +67,7 @@ impl End {
         };
         drive(
             wait_point,
-            deadline,
+            patience,
             waiting,
             || latch.holder(),
             self.watching(),
@@ -138,12 +138,12 @@ impl End {
     /// As [`try_recv`](Self::try_recv), and `Get(Interrupted)`.
     pub fn recv<T, E>(
         &self,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
         take: impl FnOnce(Item<'_>) -> Result<T, E>,
     ) -> Result<Result<T, E>, RecvError> {
         let mut take = Some(take);
-        self.wait_here(deadline, waiting, |attempt| self.recv_once(&mut take, attempt))
+        self.wait_here(patience, waiting, |attempt| self.recv_once(&mut take, attempt))
     }
 
     /// Waits until a message is there or none will come any more: then receiving does not wait. False when the deadline
@@ -151,8 +151,8 @@ impl End {
     ///
     /// # Errors
     /// `WrongWay`, or `Get` with `Interrupted` or `Corrupt`.
-    pub fn poll(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<bool, RecvError> {
-        let looked = self.wait_here(deadline, waiting, |attempt| {
+    pub fn poll(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<bool, RecvError> {
+        let looked = self.wait_here(patience, waiting, |attempt| {
             // An error leaves the message where it is.
             match self.recv_once(&mut Some(|_: Item<'_>| Err::<(), ()>(())), attempt) {
                 Ok(_) | Err(RecvError::EndOfFile) => Ok(()),
@@ -168,7 +168,7 @@ impl End {
 
     fn wait_here<T>(
         &self,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
         mut once: impl FnMut(Attempt) -> Result<T, RecvError>,
     ) -> Result<T, RecvError> {
@@ -184,10 +184,10 @@ impl End {
             turn_key: self.key(index, 5),
         };
         // Whoever will wait need not ask at once who is dead: before it sleeps it does.
-        let waits = deadline.is_none_or(|deadline| deadline > clock::now());
+        let waits = !patience.is_over();
         drive(
             wait_point,
-            deadline,
+            patience,
             waiting,
             || latch.holder(),
             self.watching(),

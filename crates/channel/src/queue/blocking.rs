@@ -7,7 +7,7 @@ use manyhands_os::clock::{self, MILLISECOND, SECOND};
 use manyhands_os::process::Identity;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Look, Owners, Stopped, Wait, Waiting};
-use manyhands_sync::{EventCount, SpinPolicy};
+use manyhands_sync::{EventCount, Patience, SpinPolicy};
 
 use super::error::{GetError, PutError, TaskError};
 use super::item::{Item, Message};
@@ -18,13 +18,7 @@ use super::{Batch, Queue};
 /// done in much less time, unless it is stopped.
 const TURN: u64 = SECOND;
 
-/// The deadline of an operation that must not keep its caller, as an event loop must not be kept: it waits neither for
-/// an item, or for room, nor, for more than about a millisecond, for whoever is in the middle of something. What it
-/// could not do for that it could not do: there was nothing, or no room. (One nanosecond after the computer was
-/// started: any other that has passed is for callers that would rather wait for that a second.)
-pub const GLANCE: u64 = 1;
-
-/// How long such an operation waits for a latch.
+/// How long a [glance](Patience::Glance) waits for a latch.
 const GLIMPSE: u64 = MILLISECOND;
 
 /// The most pauses between two looks: a consumer that looks all the time takes the commit away from its producer, once
@@ -135,7 +129,7 @@ pub(crate) struct WaitPoint<'q> {
 /// those whose death may change what `once` finds.
 pub(crate) fn drive<T, E: Refusal>(
     wait_point: WaitPoint<'_>,
-    deadline: Option<u64>,
+    patience: Patience,
     waiting: &mut dyn Waiting,
     holder: impl Fn() -> Option<Identity>,
     others: impl Fn(&mut Owners),
@@ -148,10 +142,10 @@ pub(crate) fn drive<T, E: Refusal>(
         match outcome.as_ref().err().and_then(Refusal::obstacle) {
             None => return outcome,
             Some(Obstacle::Nothing) => {
-                if deadline.is_some_and(|deadline| deadline <= clock::now()) {
+                if patience.is_over() {
                     return outcome;
                 }
-                let wait = Wait { events, key, kind, deadline, spin, listed: None };
+                let wait = Wait { events, key, kind, patience, spin, listed: None };
                 let waited = site.block(wait, waiting, &others, |look| {
                     let outcome = once(Attempt::of(look));
                     let nothing =
@@ -164,10 +158,9 @@ pub(crate) fn drive<T, E: Refusal>(
                 }
             }
             Some(Obstacle::Taken) => {
-                let turn_ends = clock::now() + if deadline == Some(GLANCE) { GLIMPSE } else { TURN };
-                let deadline = deadline.map(|deadline| deadline.max(turn_ends));
+                let patience = until_turn(patience);
                 let spin = &SpinPolicy::none();
-                let wait = Wait { events: turn, key: turn_key, kind, deadline, spin, listed: None };
+                let wait = Wait { events: turn, key: turn_key, kind, patience, spin, listed: None };
                 let owner = |owners: &mut Owners| {
                     holder().inspect(|holder| {
                         owners.push(*holder);
@@ -184,6 +177,17 @@ pub(crate) fn drive<T, E: Refusal>(
                 }
             }
         }
+    }
+}
+
+/// How long an operation waits for a latch.
+fn until_turn(patience: Patience) -> Patience {
+    let turn = |length| clock::now() + length;
+    match patience {
+        Patience::Now => Patience::Until(turn(TURN)),
+        Patience::Glance => Patience::Until(turn(GLIMPSE)),
+        Patience::Until(deadline) => Patience::Until(deadline.max(turn(TURN))),
+        Patience::Forever => Patience::Forever,
     }
 }
 
@@ -219,12 +223,12 @@ impl Queue {
     fn drive<T, E: Refusal>(
         &self,
         side: Side,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
         once: impl FnMut(Attempt) -> Result<T, E>,
     ) -> Result<T, E> {
         let holder = || self.holder(side != Side::Put);
-        drive(self.wait_point(side), deadline, waiting, holder, |_| {}, once)
+        drive(self.wait_point(side), patience, waiting, holder, |_| {}, once)
     }
 
     /// Puts an item in, and waits until that is possible.
@@ -234,10 +238,10 @@ impl Queue {
     pub fn put(
         &self,
         message: &Message<'_>,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), PutError> {
-        self.drive(Side::Put, deadline, waiting, |attempt| {
+        self.drive(Side::Put, patience, waiting, |attempt| {
             self.glance_put(attempt)?;
             self.put_once(message, attempt)
         })
@@ -250,11 +254,11 @@ impl Queue {
     pub fn put_batch(
         &self,
         batch: &mut Batch,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), PutError> {
         while !batch.is_empty() {
-            self.drive(Side::Put, deadline, waiting, |attempt| {
+            self.drive(Side::Put, patience, waiting, |attempt| {
                 self.glance_put(attempt)?;
                 self.put_batch_once(batch, attempt)
             })?;
@@ -269,14 +273,14 @@ impl Queue {
     pub fn put_many(
         &self,
         messages: &[Message<'_>],
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<(), (usize, PutError)> {
         let mut done = 0;
         if self.options.kind == super::Kind::Fifo {
             let mut batch = Batch::default();
             messages.iter().for_each(|message| batch.push(message.tag, message.parts));
-            let put = self.put_batch(&mut batch, deadline, waiting);
+            let put = self.put_batch(&mut batch, patience, waiting);
             return put.map_err(|error| (messages.len() - batch.len(), error));
         }
         while done < messages.len() {
@@ -284,7 +288,7 @@ impl Queue {
                 self.glance_put(attempt)?;
                 self.put_some(&messages[done..], attempt)
             };
-            done += self.drive(Side::Put, deadline, waiting, put).map_err(|error| (done, error))?;
+            done += self.drive(Side::Put, patience, waiting, put).map_err(|error| (done, error))?;
         }
         Ok(())
     }
@@ -296,12 +300,12 @@ impl Queue {
     /// returned.
     pub fn get<T, E>(
         &self,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
         take: impl FnOnce(Item<'_>) -> Result<T, E>,
     ) -> Result<Result<T, E>, GetError> {
         let mut take = Some(take);
-        self.drive(Side::Get, deadline, waiting, |attempt| {
+        self.drive(Side::Get, patience, waiting, |attempt| {
             self.glance_get(attempt)?;
             self.slim(self.get_once(&mut take, attempt))
         })
@@ -314,11 +318,11 @@ impl Queue {
     pub fn get_many<E>(
         &self,
         most: usize,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
         mut take: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<Result<usize, E>, GetError> {
-        self.drive(Side::Get, deadline, waiting, |attempt| {
+        self.drive(Side::Get, patience, waiting, |attempt| {
             self.glance_get(attempt)?;
             self.slim(self.get_some(most, &mut take, attempt))
         })
@@ -333,10 +337,10 @@ impl Queue {
         most: usize,
         bytes: usize,
         batch: &mut Batch,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<usize, GetError> {
-        self.drive(Side::Get, deadline, waiting, |attempt| {
+        self.drive(Side::Get, patience, waiting, |attempt| {
             self.glance_get(attempt)?;
             self.slim(self.get_batch_once(most, bytes, batch, attempt))
         })
@@ -368,8 +372,8 @@ impl Queue {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn wait_items(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), GetError> {
-        self.drive(Side::Get, deadline, waiting, |attempt| {
+    pub fn wait_items(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), GetError> {
+        self.drive(Side::Get, patience, waiting, |attempt| {
             if self.is_empty() {
                 // Only with the latch is it certain that nothing was left behind by a dead process.
                 drop(self.enter_get(attempt)?);
@@ -386,8 +390,8 @@ impl Queue {
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub fn wait_space(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), PutError> {
-        self.drive(Side::Put, deadline, waiting, |attempt| {
+    pub fn wait_space(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), PutError> {
+        self.drive(Side::Put, patience, waiting, |attempt| {
             drop(self.enter_put(attempt)?);
             if self.is_full() { Err(PutError::Full) } else { Ok(()) }
         })
@@ -399,7 +403,7 @@ impl Queue {
     /// `Interrupted` or `Corrupt`.
     pub fn close(&self, immediate: bool, waiting: &mut dyn Waiting) -> Result<(), PutError> {
         // Either latch may be the one that is taken; this sleeps at one and looks from time to time.
-        self.drive(Side::Put, None, waiting, |attempt| self.close_once(immediate, attempt))
+        self.drive(Side::Put, Patience::Forever, waiting, |attempt| self.close_once(immediate, attempt))
     }
 
     /// Says that `count` of the items that were taken out are done.
@@ -407,7 +411,7 @@ impl Queue {
     /// # Errors
     /// `TooOften` when so many are not left, `NotJoinable`, `Interrupted` or `Corrupt`.
     pub fn task_done(&self, count: u32, waiting: &mut dyn Waiting) -> Result<(), TaskError> {
-        self.drive(Side::Join, None, waiting, |attempt| self.task_done_once(count, attempt))
+        self.drive(Side::Join, Patience::Forever, waiting, |attempt| self.task_done_once(count, attempt))
     }
 
     /// Counts the items that dead processes had taken as done; returns how many.
@@ -415,7 +419,7 @@ impl Queue {
     /// # Errors
     /// `NotJoinable`, `Interrupted` or `Corrupt`.
     pub fn write_off(&self, waiting: &mut dyn Waiting) -> Result<u64, TaskError> {
-        self.drive(Side::Join, None, waiting, |attempt| self.write_off_once(attempt))
+        self.drive(Side::Join, Patience::Forever, waiting, |attempt| self.write_off_once(attempt))
     }
 
     /// Waits until all items that were put in are done.
@@ -423,8 +427,8 @@ impl Queue {
     /// # Errors
     /// `Lost` when that will never be, as processes died that had taken some; `TimedOut`, `NotJoinable`, `Interrupted`
     /// or `Corrupt`.
-    pub fn join(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), TaskError> {
-        self.drive(Side::Join, deadline, waiting, |attempt| {
+    pub fn join(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), TaskError> {
+        self.drive(Side::Join, patience, waiting, |attempt| {
             let left = self.unfinished_once(attempt)?;
             match left.count {
                 0 => Ok(()),

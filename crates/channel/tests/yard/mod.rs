@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use manyhands_channel::queue::{GetError, Message, Options, Queue};
 use manyhands_os::memory::Segment;
+use manyhands_sync::Patience;
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::waiting::Patient;
 
@@ -47,7 +48,7 @@ impl Yard {
 }
 
 pub(crate) fn put(queue: &Queue, tag: u16, bytes: &[u8]) {
-    queue.put(&Message::new(tag, &[bytes]), None, &mut Patient).expect("room");
+    queue.put(&Message::new(tag, &[bytes]), Patience::Forever, &mut Patient).expect("room");
 }
 
 fn read(mut item: manyhands_channel::queue::Item<'_>) -> Result<(u16, Vec<u8>), Infallible> {
@@ -61,5 +62,5 @@ pub(crate) fn try_get(queue: &Queue) -> Result<(u16, Vec<u8>), GetError> {
 }
 
 pub(crate) fn get(queue: &Queue) -> Result<(u16, Vec<u8>), GetError> {
-    queue.get(None, &mut Patient, read).map(|Ok(item)| item)
+    queue.get(Patience::Forever, &mut Patient, read).map(|Ok(item)| item)
 }

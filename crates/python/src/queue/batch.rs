@@ -1,14 +1,14 @@
 //! Many items at once: one lock and one commit for each batch of them.
 
 use manyhands_channel::queue::{self, Batch, GetError, Message, PutError, Queue};
+use manyhands_sync::Patience;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyIterator, PyList, PyRange, PySet, PyString, PyTuple};
 
 use super::errors::{get_error, put_error};
 use super::message::{self, Encoded, LONG};
-use super::open::{Open, waits};
-use crate::sync::timeout::Patience;
+use super::open::Open;
 use crate::sync::waiting::detached;
 
 /// Items of a batch: enough for what a batch costs to be nothing per item, few enough for their bytes to stay in cache.
@@ -55,7 +55,7 @@ impl Load {
         if left == 0 {
             return Ok(());
         }
-        let outcome = detached(py, |waiting| queue.put_batch(batch, patience.deadline(), waiting));
+        let outcome = detached(py, |waiting| queue.put_batch(batch, patience, waiting));
         *put += left - batch.len();
         outcome?.map_err(|error| put_error(py, &error))
     }
@@ -79,7 +79,7 @@ impl Load {
         let outcome = match left {
             [] => Ok(Ok(())),
             _ => detached(py, |waiting| {
-                let outcome = queue.put_many(left, patience.deadline(), waiting);
+                let outcome = queue.put_many(left, patience, waiting);
                 done += outcome.as_ref().map_or_else(|(count, _)| *count, |()| left.len());
                 outcome
             }),
@@ -240,8 +240,8 @@ pub(super) fn get_many<'py>(
             Err(GetError::Closed) if !list.is_empty() => return Ok(list),
             Err(error) => return Err(with_taken(get_error(py, &error), &list)),
         }
-        if waits(patience) {
-            patience = Patience::None;
+        if patience.waits() {
+            patience = Patience::Now;
         }
     }
     Ok(list)
@@ -258,12 +258,11 @@ fn take_batch(
     if most <= FEW {
         match queue.try_get_batch(most, LONG, batch) {
             Err(GetError::Busy(_)) => {}
-            Err(GetError::Empty) if waits(patience) => {}
+            Err(GetError::Empty) if patience.waits() => {}
             taken => return Ok(taken),
         }
     }
-    let deadline = patience.deadline();
-    detached(py, |waiting| queue.get_batch(most, ENOUGH, batch, deadline, waiting))
+    detached(py, |waiting| queue.get_batch(most, ENOUGH, batch, patience, waiting))
 }
 
 fn append_decoded<'py>(py: Python<'py>, batch: &Batch, list: &Bound<'py, PyList>) -> PyResult<()> {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manyhands_channel::pipe::{End, RecvError, SendError, Side};
 use manyhands_channel::queue::{GetError, Item, PutError};
-use manyhands_sync::EventCount;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{SITE_BYTES, Site, WaitKind};
+use manyhands_sync::{EventCount, Patience};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -16,12 +16,11 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, Parcel, RAW, Taken};
-use super::open::{GLANCE, waits};
 use super::readiness_fd::ReadinessFd;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
 use crate::memory::objects;
-use crate::sync::timeout::{self, Patience};
+use crate::sync::timeout;
 use crate::sync::waiting::detached;
 use crate::sync::wake_socket::{Enlisted, Sleepers};
 
@@ -84,13 +83,12 @@ impl ConnectionBase {
             match end.try_send(tag, parts) {
                 Ok(()) => return Ok(true),
                 Err(SendError::Put(PutError::Busy(_))) => {}
-                Err(SendError::Put(PutError::Full)) if waits(patience) => {}
+                Err(SendError::Put(PutError::Full)) if patience.waits() => {}
                 Err(SendError::Put(PutError::Full)) => return Ok(false),
                 Err(error) => return Err(send_error(py, &error)),
             }
         }
-        let deadline = patience.deadline();
-        match detached(py, |waiting| end.send(tag, parts, deadline, waiting))? {
+        match detached(py, |waiting| end.send(tag, parts, patience, waiting))? {
             Ok(()) => Ok(true),
             Err(SendError::Put(PutError::Full)) => Ok(false),
             Err(error) => Err(send_error(py, &error)),
@@ -108,11 +106,10 @@ impl ConnectionBase {
         let mut received: Received<T> = end.try_recv(&mut take);
         if match received {
             Err(RecvError::Get(GetError::Busy(_))) => true,
-            Err(RecvError::Get(GetError::Empty)) => waits(patience),
+            Err(RecvError::Get(GetError::Empty)) => patience.waits(),
             _ => false,
         } {
-            let deadline = patience.deadline();
-            received = detached(py, |waiting| end.recv(deadline, waiting, &mut take))?;
+            received = detached(py, |waiting| end.recv(patience, waiting, &mut take))?;
         }
         self.tune();
         match received {
@@ -134,7 +131,7 @@ impl ConnectionBase {
                 Some(Ok(taken)) => return taken.decode(py).map(Some),
                 Some(Err(long)) => long,
             };
-            let turn = if waits(patience) { Patience::None } else { patience };
+            let turn = if patience.waits() { Patience::Now } else { patience };
             let filled = message::decode_filled(py, long, |bytes| self.fill(py, long, bytes, turn))?;
             if filled.is_some() {
                 return Ok(filled);
@@ -269,12 +266,12 @@ impl ConnectionBase {
         self.outgoing()?;
         let encoded = message::encode(obj)?;
         let py = obj.py();
-        encoded.with(0, |message| self.send_parts(py, message.tag, message.parts, Patience::Endless))?;
+        encoded.with(0, |message| self.send_parts(py, message.tag, message.parts, Patience::Forever))?;
         Ok(())
     }
 
     fn _send_bytes(&self, py: Python<'_>, bytes: PyBuffer<u8>) -> PyResult<()> {
-        self.send_parts(py, RAW, &[bytes_of_buffer(&bytes)], Patience::Endless)?;
+        self.send_parts(py, RAW, &[bytes_of_buffer(&bytes)], Patience::Forever)?;
         Ok(())
     }
 
@@ -283,7 +280,7 @@ impl ConnectionBase {
         self.outgoing()?;
         let encoded = message::encode(item)?;
         let send = |message: manyhands_channel::queue::Message<'_>| {
-            self.send_parts(item.py(), message.tag, message.parts, GLANCE)
+            self.send_parts(item.py(), message.tag, message.parts, Patience::Glance)
         };
         Ok((!encoded.with(0, send)?).then(|| Parcel::new(&encoded, 0)))
     }
@@ -291,7 +288,7 @@ impl ConnectionBase {
     /// Sends what `_send_or_pack` has pickled; false when there is no room.
     fn _send_parcel(&self, py: Python<'_>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
         let parcel = parcel.get();
-        self.send_parts(py, parcel.tag, &[&parcel.bytes], GLANCE)
+        self.send_parts(py, parcel.tag, &[&parcel.bytes], Patience::Glance)
     }
 
     /// Wait for an object, and return it.
@@ -300,20 +297,20 @@ impl ConnectionBase {
     ///     EOFError: nobody has the other end open, and everything has been received.
     ///     OSError: closed, or only for sending.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let received = self.receive_object(py, Patience::Endless)?;
+        let received = self.receive_object(py, Patience::Forever)?;
         received.ok_or_else(|| PyEOFError::new_err(()))
     }
 
     /// A message if there is one, else `default`.
     fn _recv_or<'py>(&self, py: Python<'py>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.receive_object(py, GLANCE)?.unwrap_or(default))
+        Ok(self.receive_object(py, Patience::Glance)?.unwrap_or(default))
     }
 
     /// The bytes of the next message; None if it is longer than `most`, and then it stays.
     #[pyo3(signature = (most = None))]
     fn _recv_bytes<'py>(&self, py: Python<'py>, most: Option<usize>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let most = most.unwrap_or(usize::MAX);
-        let taken = self.receive(py, Patience::Endless, |mut item| {
+        let taken = self.receive(py, Patience::Forever, |mut item| {
             if item.tag() == RAW && item.len() > most {
                 return Err(Long::of(&item));
             }
@@ -338,11 +335,11 @@ impl ConnectionBase {
     #[pyo3(signature = (timeout = None))]
     fn _poll(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let end = self.incoming()?;
-        let deadline = timeout::of_wait(timeout)?.deadline();
+        let patience = timeout::of_wait(timeout)?;
         let there = match end.try_recv(|_: Item<'_>| Err::<(), ()>(())) {
             Ok(_) | Err(RecvError::EndOfFile) => true,
             Err(_) => {
-                detached(py, |waiting| end.poll(deadline, waiting))?.map_err(|error| recv_error(py, error))?
+                detached(py, |waiting| end.poll(patience, waiting))?.map_err(|error| recv_error(py, error))?
             }
         };
         if !there {

@@ -1,6 +1,7 @@
 //! A queue that has been opened: one item in, one item out.
 
 use manyhands_channel::queue::{self, GetError, Message, PutError, Queue};
+use manyhands_sync::Patience;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,16 +10,7 @@ use pyo3::types::{PyFloat, PyInt, PyTuple};
 use super::errors::{get_error, put_error};
 use super::message::{self, Encoded, Long, Taken};
 use crate::memory::objects::Mapped;
-use crate::sync::timeout::Patience;
 use crate::sync::waiting::detached;
-
-/// For coroutines: what another process is in the middle of does not keep the event loop either.
-pub(super) const GLANCE: Patience = Patience::Until(queue::GLANCE);
-
-/// Whether it is worth waiting for an item, or for room.
-pub(super) fn waits(patience: Patience) -> bool {
-    !matches!(patience, Patience::None | GLANCE)
-}
 
 /// A queue, and the segment that it lies in.
 pub(super) struct Open {
@@ -50,13 +42,12 @@ impl Open {
             match item.with(priority, |message| self.queue.try_put(&message)) {
                 Ok(()) => return Ok(()),
                 Err(PutError::Busy(_)) => {}
-                Err(PutError::Full) if waits(patience) => {}
+                Err(PutError::Full) if patience.waits() => {}
                 Err(error) => return Err(put_error(py, &error)),
             }
         }
         let queue = &self.queue;
-        let deadline = patience.deadline();
-        item.with(priority, |message| detached(py, |waiting| queue.put(&message, deadline, waiting)))?
+        item.with(priority, |message| detached(py, |waiting| queue.put(&message, patience, waiting)))?
             .map_err(|error| put_error(py, &error))
     }
 
@@ -64,9 +55,7 @@ impl Open {
     pub(super) fn put_or_full(&self, py: Python<'_>, message: Message<'_>) -> PyResult<bool> {
         let queue = &self.queue;
         let outcome = match queue.try_put(&message) {
-            Err(PutError::Busy(_)) => {
-                detached(py, |waiting| queue.put(&message, GLANCE.deadline(), waiting))?
-            }
+            Err(PutError::Busy(_)) => detached(py, |waiting| queue.put(&message, Patience::Glance, waiting))?,
             outcome => outcome,
         };
         match outcome {
@@ -83,12 +72,11 @@ impl Open {
         patience: Patience,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let queue = &self.queue;
-        let deadline = patience.deadline();
         loop {
             let taken = match queue.try_get(Taken::copy) {
-                Err(GetError::Empty) if !waits(patience) => return Ok(None),
+                Err(GetError::Empty) if !patience.waits() => return Ok(None),
                 Err(GetError::Empty | GetError::Busy(_)) => {
-                    detached(py, |waiting| queue.get(deadline, waiting, Taken::copy))?
+                    detached(py, |waiting| queue.get(patience, waiting, Taken::copy))?
                 }
                 taken => taken,
             };
@@ -98,7 +86,7 @@ impl Open {
                 Err(GetError::Empty) => return Ok(None),
                 Err(error) => return Err(get_error(py, &error)),
             };
-            let turn = if waits(patience) { Patience::None.deadline() } else { deadline };
+            let turn = if patience.waits() { Patience::Now } else { patience };
             let filled = message::decode_filled(py, long, |bytes| {
                 let taken = detached(py, |waiting| {
                     queue.get(turn, waiting, |mut item| {

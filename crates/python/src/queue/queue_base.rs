@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use manyhands_channel::queue::{self, Message, Options, Queue, TaskError};
 use manyhands_os::procfs;
+use manyhands_sync::Patience;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::SITE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -17,10 +18,10 @@ use self::waiters::{Point, enlist};
 use super::batch;
 use super::errors::attach_error;
 use super::message::{self, Parcel};
-use super::open::{GLANCE, Open};
+use super::open::Open;
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Mapped};
-use crate::sync::timeout::{self, Flag, Patience};
+use crate::sync::timeout::{self, Flag};
 use crate::sync::waiting::detached;
 use crate::sync::wake_socket::Enlisted;
 
@@ -187,7 +188,7 @@ impl QueueBase {
     /// Put an item if there is room now, as ``put(item, block=False)``.
     fn put_nowait(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = Self::usable(slf)?;
-        open.put(slf.py(), open.priority(item)?, &message::encode(item)?, Patience::None)
+        open.put(slf.py(), open.priority(item)?, &message::encode(item)?, Patience::Now)
     }
 
     /// Remove an item and return it.
@@ -218,13 +219,13 @@ impl QueueBase {
 
     /// Remove an item if there is one now, as ``get(block=False)``.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let got = Self::usable(slf)?.get(slf.py(), Patience::None)?;
+        let got = Self::usable(slf)?.get(slf.py(), Patience::Now)?;
         got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
     }
 
     /// An item if there is one, else `default`.
     fn _get_or<'py>(slf: &Bound<'py, Self>, default: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let got = Self::usable(slf)?.get(slf.py(), GLANCE)?;
+        let got = Self::usable(slf)?.get(slf.py(), Patience::Glance)?;
         Ok(got.unwrap_or(default))
     }
 
@@ -282,13 +283,13 @@ impl QueueBase {
 
     /// Waits until all work is done; if it never will be, the process that died with some, and with how much.
     fn _join(&self, py: Python<'_>) -> PyResult<Lost> {
-        let lost = self.join(py, Patience::Endless)?;
+        let lost = self.join(py, Patience::Forever)?;
         lost.ok_or_else(|| PyRuntimeError::new_err("a wait without a timeout has ended"))
     }
 
     /// As `_join`, in a tuple; None when it is not done yet.
     fn _join_or_none(&self, py: Python<'_>) -> PyResult<Option<(Lost,)>> {
-        Ok(self.join(py, GLANCE)?.map(|lost| (lost,)))
+        Ok(self.join(py, Patience::Glance)?.map(|lost| (lost,)))
     }
 
     /// Count as done the items of processes that died before they were; return how many.
@@ -350,7 +351,7 @@ impl QueueBase {
     /// As `get_many`, without waiting; None when there is nothing.
     fn _get_many_or_none<'py>(slf: &Bound<'py, Self>, count: i64) -> PyResult<Option<Bound<'py, PyList>>> {
         let (open, count) = (Self::usable(slf)?, not_negative("count", count)?);
-        let list = batch::get_many(slf.py(), open, count, GLANCE)?;
+        let list = batch::get_many(slf.py(), open, count, Patience::Glance)?;
         Ok((count == 0 || !list.is_empty()).then_some(list))
     }
 
@@ -438,8 +439,7 @@ impl QueueBase {
     /// `None` when the time was up first.
     fn join(&self, py: Python<'_>, patience: Patience) -> PyResult<Option<Lost>> {
         let queue = &self.any()?.queue;
-        let deadline = patience.deadline();
-        match detached(py, |waiting| queue.join(deadline, waiting))? {
+        match detached(py, |waiting| queue.join(patience, waiting))? {
             Ok(()) => Ok(Some(None)),
             Err(TaskError::TimedOut) => Ok(None),
             Err(TaskError::Lost(lost)) => Ok(Some(lost.first().map(|(who, count)| (who.pid(), *count)))),

@@ -135,9 +135,9 @@ impl BarrierBase {
         timeout: Option<&Bound<'_, PyAny>>,
         action: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
-        let deadline = timeout::of_wait(timeout)?.deadline();
+        let patience = timeout::of_wait(timeout)?;
         // A thread that is called away by a signal takes its arrival back; the barrier stays as it is.
-        let passage = waiting::wait(py, |waiting| match self.barrier.wait(deadline, waiting) {
+        let passage = waiting::wait(py, |waiting| match self.barrier.wait(patience, waiting) {
             Ok(passage) => Ok(Some(passage)),
             Err(NotPassed::Broken) => Ok(None),
             Err(NotPassed::Interrupted) => Err(Stopped::Broken),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use manyhands_sync::Patience;
 use manyhands_sync::condition::{AsyncEnlisted, Condition};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::MOST_WAITERS;
@@ -125,10 +126,10 @@ impl ConditionBase {
         release: impl FnOnce() -> PyResult<S>,
         restore: impl FnOnce(S) -> PyResult<()>,
     ) -> PyResult<bool> {
-        let deadline = timeout::of_wait(timeout)?.deadline();
-        let enlisted = self.condition.enlist(deadline.is_some());
+        let patience = timeout::of_wait(timeout)?;
+        let enlisted = self.condition.enlist(patience != Patience::Forever);
         let saved = release()?;
-        let waited = waiting::wait(py, |waiting| enlisted.wait(deadline, waiting));
+        let waited = waiting::wait(py, |waiting| enlisted.wait(patience, waiting));
         match (restore(saved), waited) {
             (Ok(()), waited) => Ok(waited?.is_some()),
             (Err(error), Ok(_)) => Err(error),

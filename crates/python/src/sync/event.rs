@@ -86,8 +86,8 @@ impl EventBase {
         if self.event.is_set() {
             return Ok(true);
         }
-        let deadline = timeout::of_wait(timeout)?.deadline();
-        Ok(waiting::wait(py, |waiting| self.event.wait(deadline, waiting))?.is_some())
+        let patience = timeout::of_wait(timeout)?;
+        Ok(waiting::wait(py, |waiting| self.event.wait(patience, waiting))?.is_some())
     }
 
     /// How often it has been set, as `_is_set_since` wants to know.

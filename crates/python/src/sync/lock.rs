@@ -8,7 +8,7 @@ use manyhands_sync::lock::{Acquired, Lock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
-use manyhands_sync::{EventCount, SpinPolicy};
+use manyhands_sync::{EventCount, Patience, SpinPolicy};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -73,11 +73,11 @@ impl Owned for Lock {
         &self,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        self.acquire(me, thread, deadline, spin, waiting)
+        self.acquire(me, thread, patience, spin, waiting)
     }
 
     fn give_back(&self, me: Identity, _thread: u32) -> bool {
@@ -169,8 +169,9 @@ impl LockBase {
     pub(super) fn _acquire_restore(slf: &Bound<'_, Self>, _saved: &Bound<'_, PyAny>) -> PyResult<()> {
         let Placed { lock, spin, .. } = &slf.get().placed;
         let (me, thread) = waiting::caller();
-        let (acquired, raised) =
-            waiting::wait_through(slf.py(), |waiting| lock.acquire(me, thread, None, spin, waiting))?;
+        let (acquired, raised) = waiting::wait_through(slf.py(), |waiting| {
+            lock.acquire(me, thread, Patience::Forever, spin, waiting)
+        })?;
         owned::settle(slf, acquired, || _ = lock.release(me))?;
         raised.map_or(Ok(()), Err)
     }

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use manyhands_os::process::Identity;
-use manyhands_sync::SpinPolicy;
 use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::Site;
 use manyhands_sync::waiting::{Stopped, Waiting};
+use manyhands_sync::{Patience, SpinPolicy};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -35,7 +35,7 @@ pub(super) trait Owned: Send + Sync + Sized {
         &self,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped>;
@@ -70,14 +70,16 @@ impl<L: Owned> Placed<L> {
         let (me, thread) = waiting::caller();
         // Kept until all is said: reporting may release the interpreter again and again.
         let mut haste = None;
-        let acquired = match patience.deadline() {
-            Some(0) => lock.acquire_now(me, thread),
-            deadline => {
-                if deadline.is_none() && lock.plain().owner().is_some_and(|owner| is_task(owner, me)) {
+        let acquired = match patience {
+            Patience::Now => lock.acquire_now(me, thread),
+            _ => {
+                if patience == Patience::Forever
+                    && lock.plain().owner().is_some_and(|owner| is_task(owner, me))
+                {
                     object.call_method0(intern!(object.py(), "_refuse_wait"))?;
                 }
                 waiting::wait(object.py(), |waiting| {
-                    let acquired = lock.acquire(me, thread, deadline, spin, waiting)?;
+                    let acquired = lock.acquire(me, thread, patience, spin, waiting)?;
                     // Nobody has looked after what it protects since its owner died.
                     // The main thread is the one that would stand aside: it would wait for itself.
                     let is_main = u32::try_from(me.pid()) == Ok(thread);

@@ -8,7 +8,7 @@ use manyhands_sync::lock::{Acquired, Lock, RLock};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::{Stopped, Waiting};
-use manyhands_sync::{EventCount, SpinPolicy};
+use manyhands_sync::{EventCount, Patience, SpinPolicy};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -74,11 +74,11 @@ impl Owned for RLock {
         &self,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        self.acquire(me, thread, deadline, spin, waiting)
+        self.acquire(me, thread, patience, spin, waiting)
     }
 
     fn give_back(&self, me: Identity, thread: u32) -> bool {

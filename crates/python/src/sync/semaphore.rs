@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use manyhands_sync::EventCount;
 use manyhands_sync::names::Kind;
 use manyhands_sync::semaphore::Semaphore;
 use manyhands_sync::site::{Site, WaitKind};
+use manyhands_sync::{EventCount, Patience};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -135,10 +135,10 @@ impl SemaphoreBase {
         timeout: Option<&Bound<'_, PyAny>>,
         block: Flag<'_>,
     ) -> PyResult<bool> {
-        match timeout::of_semaphore(&blocking.or(block)?, timeout)?.deadline() {
-            Some(0) => Ok(self.semaphore.try_acquire()),
-            deadline => {
-                let acquired = waiting::wait(py, |waiting| self.semaphore.acquire(deadline, waiting))?;
+        match timeout::of_semaphore(&blocking.or(block)?, timeout)? {
+            Patience::Now => Ok(self.semaphore.try_acquire()),
+            patience => {
+                let acquired = waiting::wait(py, |waiting| self.semaphore.acquire(patience, waiting))?;
                 Ok(acquired.is_some())
             }
         }

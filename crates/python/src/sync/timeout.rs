@@ -1,34 +1,12 @@
 //! How long to wait, as Python says it.
 
-use manyhands_os::clock::{self, Deadline};
+use manyhands_sync::Patience;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
 /// The most seconds a wait may be given: what `threading.TIMEOUT_MAX` is where time counts in nanoseconds.
 const LONGEST_S: f64 = 9_223_372_036.0;
-
-/// How long to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// Until then.
-    Until(Deadline),
-    /// Forever.
-    Endless,
-}
-
-impl Patience {
-    /// The deadline that the core is given: `None` for no limit.
-    pub(crate) fn deadline(self) -> Option<Deadline> {
-        match self {
-            Self::None => Some(0),
-            Self::Until(deadline) => Some(deadline),
-            Self::Endless => None,
-        }
-    }
-}
 
 /// Whether to wait, as `acquire`, `put` or `get` was told: None is an answer, which nothing is not.
 pub(crate) struct Flag<'py>(Option<Bound<'py, PyAny>>);
@@ -84,12 +62,12 @@ pub(crate) fn of_lock(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -
     let endless = seconds == -1.0;
     if !blocking.is_true_number()? {
         return match endless {
-            true => Ok(Patience::None),
+            true => Ok(Patience::Now),
             false => Err(PyValueError::new_err("can't specify a timeout for a non-blocking call")),
         };
     }
     match endless {
-        true => Ok(Patience::Endless),
+        true => Ok(Patience::Forever),
         false if seconds < 0.0 => Err(PyValueError::new_err("timeout value must be a non-negative number")),
         false => after(seconds),
     }
@@ -102,7 +80,7 @@ pub(crate) fn of_lock(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -
 pub(crate) fn of_semaphore(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
     if !blocking.is_true()? {
         return match timeout {
-            None => Ok(Patience::None),
+            None => Ok(Patience::Now),
             Some(_) => Err(PyValueError::new_err("can't specify timeout for non-blocking acquire")),
         };
     }
@@ -115,9 +93,9 @@ pub(crate) fn of_semaphore(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny
 /// ValueError for a negative time limit; TypeError, OverflowError.
 pub(crate) fn of_queue(block: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
     if !block.is_true()? {
-        return Ok(Patience::None);
+        return Ok(Patience::Now);
     }
-    let Some(timeout) = timeout else { return Ok(Patience::Endless) };
+    let Some(timeout) = timeout else { return Ok(Patience::Forever) };
     let seconds = timeout.extract::<f64>()?;
     if seconds < 0.0 {
         return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
@@ -131,7 +109,7 @@ pub(crate) fn of_queue(block: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> 
 /// TypeError, OverflowError; ValueError for NaN.
 pub(crate) fn of_wait(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
     match timeout {
-        None => Ok(Patience::Endless),
+        None => Ok(Patience::Forever),
         Some(timeout) => after(timeout.extract()?),
     }
 }
@@ -144,7 +122,7 @@ fn after(seconds: f64) -> PyResult<Patience> {
         return Err(PyOverflowError::new_err("timeout value is too large"));
     }
     if seconds <= 0.0 {
-        return Ok(Patience::None);
+        return Ok(Patience::Now);
     }
-    Ok(clock::after(seconds).map_or(Patience::Endless, Patience::Until))
+    Ok(Patience::of_seconds(seconds))
 }

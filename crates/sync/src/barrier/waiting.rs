@@ -10,7 +10,7 @@ use crate::site_error::SiteError;
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinPolicy};
+use crate::{EventCount, Patience, SpinPolicy};
 
 static SPIN: SpinPolicy = SpinPolicy::new();
 
@@ -24,6 +24,7 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// use std::sync::Arc;
 ///
 /// use manyhands_os::memory::Segment;
+/// use manyhands_sync::Patience;
 /// use manyhands_sync::barrier::{Barrier, Passage};
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::Patient;
@@ -36,7 +37,7 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// let barrier = Barrier::create(Arc::clone(&site), words, 2);
 /// site.publish();
 ///
-/// let party = || match barrier.wait(None, &mut Patient).expect("nobody breaks it") {
+/// let party = || match barrier.wait(Patience::Forever, &mut Patient).expect("nobody breaks it") {
 ///     Passage::Passed(index) => index,
 ///     Passage::Acts(acting) => acting.pass().expect("nobody breaks it"),
 /// };
@@ -146,20 +147,20 @@ impl Barrier {
         Self { spin, ..self }
     }
 
-    /// Arrives, and waits for the others until `deadline` (`None`: forever). While somebody acts, no time counts.
+    /// Arrives, and waits for the others as long as `patience` lasts. While somebody acts, no time counts.
     ///
     /// # Errors
     /// [`NotPassed`].
-    pub fn wait(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<Passage<'_>, NotPassed> {
+    pub fn wait(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<Passage<'_>, NotPassed> {
         let token = match self.arrive_and_wait(waiting)? {
             Arrival::Acts(token) => return Ok(Passage::Acts(Acting { barrier: self, token, done: false })),
             Arrival::Waits(token) => token,
             Arrival::Full | Arrival::Broken => return Err(NotPassed::Broken),
         };
-        let mut ended = self.wait_for_outcome(token, deadline, waiting);
+        let mut ended = self.wait_for_outcome(token, patience, waiting);
         if matches!(ended, Err(Stopped::TimedOut)) && !self.expire(token) {
             // All have arrived, or it is over.
-            ended = self.wait_for_outcome(token, None, waiting);
+            ended = self.wait_for_outcome(token, Patience::Forever, waiting);
         }
         match ended {
             Ok(outcome) => outcome.map(Passage::Passed).map_err(|BrokenBarrier| NotPassed::Broken),
@@ -182,26 +183,26 @@ impl Barrier {
             Some(self.arrive()).filter(|arrival| *arrival != Arrival::Full)
         };
         self.site
-            .block(self.wait_until(None), waiting, |owners| self.watch(owners), attempt)
+            .block(self.how_to_wait(Patience::Forever), waiting, |owners| self.watch(owners), attempt)
             .map_err(|_| NotPassed::Interrupted)
     }
 
     fn wait_for_outcome(
         &self,
         token: ArrivalToken,
-        deadline: Option<u64>,
+        patience: Patience,
         waiting: &mut dyn Waiting,
     ) -> Result<Result<usize, BrokenBarrier>, Stopped> {
         let attempt = |look: Look| {
             self.notice(look);
             self.outcome(token)
         };
-        self.site.block(self.wait_until(deadline), waiting, |owners| self.watch(owners), attempt)
+        self.site.block(self.how_to_wait(patience), waiting, |owners| self.watch(owners), attempt)
     }
 
-    fn wait_until(&self, deadline: Option<u64>) -> Wait<'_> {
+    fn how_to_wait(&self, patience: Patience) -> Wait<'_> {
         let (events, kind) = (self.events(), WaitKind::Barrier);
-        Wait { events, key: self.key, kind, deadline, spin: self.spin, listed: None }
+        Wait { events, key: self.key, kind, patience, spin: self.spin, listed: None }
     }
 
     fn watch(&self, owners: &mut Owners) {

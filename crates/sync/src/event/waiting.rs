@@ -7,7 +7,7 @@ use crate::site::{Site, WaitKind};
 use crate::site_error::SiteError;
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinPolicy};
+use crate::{EventCount, Patience, SpinPolicy};
 
 static SPIN: SpinPolicy = SpinPolicy::new();
 
@@ -20,7 +20,8 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// ```
 /// use std::sync::Arc;
 ///
-/// use manyhands_os::{clock, memory::Segment};
+/// use manyhands_os::memory::Segment;
+/// use manyhands_sync::Patience;
 /// use manyhands_sync::event::Event;
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::{Patient, Stopped};
@@ -32,11 +33,11 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// let event = Event::open(Arc::clone(&site), SegmentWords::new(segment, SITE_BYTES, Event::WORDS))?;
 /// site.publish();
 ///
-/// let stopped = event.wait(clock::after(0.001), &mut Patient);
+/// let stopped = event.wait(Patience::of_seconds(0.001), &mut Patient);
 /// assert!(matches!(stopped, Err(Stopped::TimedOut)));
 /// std::thread::scope(|scope| {
 ///     scope.spawn(|| event.set());
-///     event.wait(None, &mut Patient)
+///     event.wait(Patience::Forever, &mut Patient)
 /// })
 /// .expect("set");
 /// # Ok::<(), std::io::Error>(())
@@ -88,17 +89,17 @@ impl Event {
         self.flag.clear();
     }
 
-    /// Waits until it is set, or `deadline` (`None`: forever).
+    /// Waits until it is set, as long as `patience` lasts.
     ///
     /// # Errors
     /// [`Stopped`] when it was not set all the time, or `waiting` said to stop.
-    pub fn wait(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
+    pub fn wait(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
         let turn = self.turn();
         let wait = Wait {
             events: self.events(),
             key: self.key,
             kind: WaitKind::Event,
-            deadline,
+            patience,
             spin: self.spin,
             listed: None,
         };

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use manyhands_os::clock::{self, MILLISECOND};
 use manyhands_os::process::Identity;
 
-use crate::SpinPolicy;
 use crate::lock_record::words_at;
 use crate::lock_word::{Acquired, Attempt, LockWord, NotLocked, OWNER, RESERVED_AT, STATE, THREAD};
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Wait, Waiting};
 use crate::words::{SegmentWords, Words};
+use crate::{Patience, SpinPolicy};
 
 /// How long a waiter that has slept lets others go first, in nanoseconds.
 const PATIENCE: u64 = MILLISECOND;
@@ -31,7 +31,7 @@ const RESERVATION: u64 = 10 * MILLISECOND;
 /// use manyhands_sync::lock::{Acquired, LOCK_BYTES, Lock};
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::Patient;
-/// use manyhands_sync::SpinPolicy;
+/// use manyhands_sync::{Patience, SpinPolicy};
 /// use std::sync::Arc;
 ///
 /// let segment = Arc::new(Segment::create(c"example", SITE_BYTES + LOCK_BYTES)?);
@@ -44,7 +44,7 @@ const RESERVATION: u64 = 10 * MILLISECOND;
 /// assert!(lock.try_acquire(identity(), thread_id()));
 /// assert!(!lock.try_acquire(identity(), thread_id()));
 /// lock.release(identity())?;
-/// let acquired = lock.acquire(identity(), thread_id(), None, &SpinPolicy::none(), &mut Patient);
+/// let acquired = lock.acquire(identity(), thread_id(), Patience::Forever, &SpinPolicy::none(), &mut Patient);
 /// assert_eq!(acquired.expect("nothing stops a patient waiter"), Acquired::Clean);
 /// # lock.release(identity())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -102,7 +102,7 @@ impl Lock {
         self.attempt(me, thread, Attempt { sleeping: true, slept, ..Attempt::default() })
     }
 
-    /// Acquires it, and waits for that until `deadline`.
+    /// Acquires it, and waits for that as long as `patience` lasts.
     ///
     /// # Errors
     /// [`Stopped`] when it was not acquired.
@@ -110,14 +110,14 @@ impl Lock {
         &self,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         if self.try_acquire(me, thread) {
             return Ok(Acquired::Clean);
         }
-        self.wait(WaitKind::Lock, me, thread, deadline, spin, waiting)
+        self.wait(WaitKind::Lock, me, thread, patience, spin, waiting)
     }
 
     /// Releases it, whoever has it.
@@ -181,11 +181,11 @@ impl Lock {
         kind: WaitKind,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        let wait = Wait { events: self.word.events(), key: self.key, kind, deadline, spin, listed: None };
+        let wait = Wait { events: self.word.events(), key: self.key, kind, patience, spin, listed: None };
         let mut patient_until = None;
         let attempt = |look: crate::waiting::Look| {
             let starving = look.sleeping && {

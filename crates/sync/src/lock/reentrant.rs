@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use manyhands_os::process::Identity;
 
 use super::plain::Lock;
-use crate::SpinPolicy;
 use crate::lock_word::{Acquired, Attempt, DEPTH};
 use crate::site::{Site, WaitKind};
 use crate::waiting::{Stopped, Waiting};
 use crate::words::Words;
+use crate::{Patience, SpinPolicy};
 
 /// The caller does not own the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl RLock {
         self.lock.attempt(me, thread, how).map(|acquired| self.begin(acquired))
     }
 
-    /// Acquires it, and waits for that until `deadline`.
+    /// Acquires it, and waits for that as long as `patience` lasts.
     ///
     /// # Errors
     /// [`Stopped`] when it was not acquired.
@@ -97,14 +97,14 @@ impl RLock {
         &self,
         me: Identity,
         thread: u32,
-        deadline: Option<u64>,
+        patience: Patience,
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
         if self.try_acquire(me, thread) {
             return Ok(Acquired::Clean);
         }
-        let acquired = self.lock.wait(WaitKind::RLock, me, thread, deadline, spin, waiting)?;
+        let acquired = self.lock.wait(WaitKind::RLock, me, thread, patience, spin, waiting)?;
         Ok(self.begin(acquired))
     }
 
@@ -166,7 +166,7 @@ impl RLock {
         spin: &SpinPolicy,
         waiting: &mut dyn Waiting,
     ) -> Result<Acquired, Stopped> {
-        let acquired = self.acquire(me, thread, None, spin, waiting)?;
+        let acquired = self.acquire(me, thread, Patience::Forever, spin, waiting)?;
         self.depth_word().store(count.saturating_sub(1), Ordering::Relaxed);
         Ok(acquired)
     }

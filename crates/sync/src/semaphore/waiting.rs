@@ -11,7 +11,7 @@ use crate::site_error::SiteError;
 use crate::waiting::{Look, Owners, Stopped, Wait, Waiting};
 use crate::watchlist::Watchlist;
 use crate::words::SegmentWords;
-use crate::{EventCount, SpinPolicy};
+use crate::{EventCount, Patience, SpinPolicy};
 
 static SPIN: SpinPolicy = SpinPolicy::new();
 
@@ -27,6 +27,7 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// use std::sync::Arc;
 ///
 /// use manyhands_os::memory::Segment;
+/// use manyhands_sync::Patience;
 /// use manyhands_sync::semaphore::Semaphore;
 /// use manyhands_sync::site::{SITE_BYTES, Site};
 /// use manyhands_sync::waiting::Patient;
@@ -40,7 +41,7 @@ static SPIN: SpinPolicy = SpinPolicy::new();
 /// site.enter(); // so that others learn of our death at once
 ///
 /// let semaphore = Semaphore::create(site, words, 2, true);
-/// semaphore.acquire(None, &mut Patient).expect("two are free");
+/// semaphore.acquire(Patience::Forever, &mut Patient).expect("two are free");
 /// assert!(semaphore.try_acquire());
 /// assert!(!semaphore.try_acquire());
 /// semaphore.release(2)?;
@@ -114,31 +115,26 @@ impl Semaphore {
         self.permits.acquire_surely(me) || (self.recover() > 0 && self.permits.acquire_surely(me))
     }
 
-    /// Takes a permit; waits for one until `deadline` (`None`: forever).
+    /// Takes a permit; waits for one as long as `patience` lasts.
     ///
     /// # Errors
     /// [`Stopped`] when there was none in time, or `waiting` said to stop. No permit is taken then.
-    pub fn acquire(&self, deadline: Option<u64>, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
+    pub fn acquire(&self, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
         let me = identity().to_bits();
         if self.permits.acquire(me) {
             return Ok(());
         }
-        self.acquire_slowly(me, deadline, waiting)
+        self.acquire_slowly(me, patience, waiting)
     }
 
     #[cold]
-    fn acquire_slowly(
-        &self,
-        me: u64,
-        deadline: Option<u64>,
-        waiting: &mut dyn Waiting,
-    ) -> Result<(), Stopped> {
+    fn acquire_slowly(&self, me: u64, patience: Patience, waiting: &mut dyn Waiting) -> Result<(), Stopped> {
         let events = self.events();
         let wait = Wait {
             events,
             key: self.key,
             kind: WaitKind::Semaphore,
-            deadline,
+            patience,
             spin: self.spin,
             listed: None,
         };

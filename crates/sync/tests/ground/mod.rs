@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manyhands_os::clock::{self, SECOND};
 use manyhands_os::memory::Segment;
 use manyhands_os::park::forbid_wait_any;
+use manyhands_sync::Patience;
 use manyhands_sync::site::{SITE_BYTES, Site};
 use manyhands_sync::words::SegmentWords;
 
@@ -44,9 +45,9 @@ pub(crate) fn memory(site: &Site) -> Vec<u8> {
     bytes
 }
 
-/// A deadline for what must not take long: a test that hangs must fail.
-pub(crate) fn soon() -> Option<u64> {
-    Some(clock::now() + 60 * SECOND)
+/// As long as what must not take long may take: a test that hangs must fail.
+pub(crate) fn soon() -> Patience {
+    Patience::Until(clock::now() + 60 * SECOND)
 }
 
 /// Yields until `condition` is true; fails when that takes too long.
