@@ -199,6 +199,7 @@ miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)
 	@cargo +nightly miri --version >/dev/null 2>&1 || { \
 	  echo 'Miri is missing: rustup toolchain install nightly --component miri,rust-src' >&2; exit 1; }
 	CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked --lib -p manyhands-sync -p manyhands-channel
+	CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked --lib -p manyhands-pool state::
 
 # ------------------------------------------------------------------ measuring, writing
 

@@ -208,6 +208,20 @@ def test_crates_above_os_make_no_system_calls() -> None:
     report(broken, "time and the system come from crates/os, so that only one crate must be ported")
 
 
+def test_the_state_of_a_pool_only_decides() -> None:
+    does = re.compile(
+        r"\bclock::(now|after|until|thread_time)|\b(procfs|socket|park|poll|process)::|\.(reclaim|allocate|trim|wait|wait_for)\(|\bthread::"
+    )
+    broken = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in of_kind(".rs", under="crates/pool/src/state")
+        if "/tests" not in name
+        for number, line in code_of(text)
+        if does.search(line)
+    ]
+    report(broken, "what it decides can be tested without a system; its driver carries it out")
+
+
 def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:
     allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"}
     ask = ["cargo", "metadata", "--locked", "--format-version", "1"]

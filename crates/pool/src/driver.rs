@@ -137,6 +137,7 @@ impl<T: Send + 'static> Driver<T> {
         let mut again = false;
         for action in actions {
             match *action {
+                Action::Reclaim(participant) => self.shared.heap.arena().reclaim(participant.into()),
                 Action::StartZygote => again |= self.try_start(Self::start_zygote, Self::give_up_zygote),
                 Action::PrepareZygote => {
                     if self.start_zygote().is_err() {

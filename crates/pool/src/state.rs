@@ -1,5 +1,6 @@
-//! What the parent of a pool knows: tasks, slots, worker slots. Events come in, actions go out; nothing
-//! here waits, reads a clock or makes a system call.
+//! What the parent of a pool knows: tasks, slots, worker slots. Events come in, actions go out; nothing here waits, reads a
+//! clock or makes a system call. It does read and write the slots and blocks of the pool in shared memory: an event is
+//! mostly that a word there has changed. `make miri` runs its tests where there is no system.
 //!
 //! - this file: tasks - submit, refill, cancel;
 //! - `attempt`: whether what has failed is tried again;
@@ -118,6 +119,8 @@ pub struct State<T> {
     occupants: Vec<Option<Token>>,
     pub(crate) worker_slots: Vec<WorkerSlot>,
     pub(crate) completion_rings: Arc<CompletionRings>,
+    // Participants that are dead, and whose memory the driver must take back.
+    reclaims: Vec<u16>,
     completions: Completions<T>,
     has_completions: Arc<AtomicBool>,
     pub(crate) counts: Counts,
@@ -167,6 +170,7 @@ impl<T> State<T> {
             occupants: vec![None; SLOTS],
             worker_slots: Vec::new(),
             completion_rings,
+            reclaims: Vec::new(),
             completions: Completions::default(),
             has_completions,
             counts: Counts::default(),

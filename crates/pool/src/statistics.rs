@@ -74,8 +74,18 @@ pub struct Statistics {
     pub workers: Vec<WorkerStatistics>,
 }
 
+impl Statistics {
+    /// Adds what the system says of the workers' processes.
+    pub fn measure(&mut self) {
+        for worker in &mut self.workers {
+            worker.cpu_s = worker.pid.and_then(procfs::cpu_seconds).unwrap_or(0.0);
+            worker.rss_bytes = worker.pid.and_then(procfs::rss_bytes).unwrap_or(0);
+        }
+    }
+}
+
 impl<T> State<T> {
-    /// The pool now, which is `now` by the clock. Looks into `/proc` for each worker.
+    /// The pool now, which is `now` by the clock; without what only the system knows, see [`Statistics::measure`].
     pub fn statistics(&mut self, now: u64) -> Statistics {
         self.collect();
         let slots = self.control.slots();
@@ -104,8 +114,8 @@ impl<T> State<T> {
                 task,
                 task_s: begun.map(|begun| clock::seconds(now.saturating_sub(begun))),
                 tasks_done: worker_slot.record.tasks_done().load(Ordering::Relaxed),
-                cpu_s: pid.and_then(procfs::cpu_seconds).unwrap_or(0.0),
-                rss_bytes: pid.and_then(procfs::rss_bytes).unwrap_or(0),
+                cpu_s: 0.0,
+                rss_bytes: 0,
                 restarts: worker_slot.restarts,
             }
         });

@@ -23,6 +23,8 @@ pub enum Zygote {
 /// Something for the driver to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Take back what this participant held, which is dead: before its number is given to another.
+    Reclaim(u16),
     /// Start a zygote.
     StartZygote,
     /// The same for a task that is still to come; if it fails, nobody is told before that task is there.
@@ -69,21 +71,25 @@ const DYING: u64 = 5_000_000_000;
 impl<T> State<T> {
     /// Decides what to do now; the second value is when to look again at the latest.
     pub fn plan(&mut self, now: u64) -> (Vec<Action>, Option<u64>) {
-        let mut actions = Vec::new();
+        let mut actions = self.reclaims.drain(..).map(Action::Reclaim).collect();
+        let next = self.decide(now, &mut actions);
+        (actions, next)
+    }
+
+    fn decide(&mut self, now: u64, actions: &mut Vec<Action>) -> Option<u64> {
         if self.openness == Openness::Terminating {
-            return (self.plan_termination(), None);
+            return self.plan_termination(actions);
         }
         let mut next = self.check_timeouts(now);
-        next = earliest(next, self.bring_back(now, &mut actions));
-        next = earliest(next, self.carry_out_cancels(now, &mut actions));
+        next = earliest(next, self.bring_back(now, actions));
+        next = earliest(next, self.carry_out_cancels(now, actions));
         if let Some(reason) = self.failed_starts.give_up(self.settings.workers, now) {
             self.break_down(reason);
         }
         if self.openness == Openness::Stopping && self.pending_cancels.is_empty() {
             let end_by = *self.end_by.get_or_insert(now.saturating_add(self.settings.grace));
             if now >= end_by {
-                self.openness = Openness::Terminating;
-                return (self.plan_termination(), None);
+                return self.plan_termination(actions);
             }
             next = earliest(next, Some(end_by));
         }
@@ -91,16 +97,13 @@ impl<T> State<T> {
         if ends && self.tasks.is_empty() && (self.reserved == 0 || self.openness == Openness::Stopping) {
             if self.awaits_immortals(now) {
                 // The kernel kills them with their zygote, whatever else is refused.
-                self.openness = Openness::Terminating;
-                return (self.plan_termination(), None);
+                return self.plan_termination(actions);
             }
-            self.plan_end(&mut actions);
-            next = earliest(next, self.kills.iter().map(|kill| kill.dead_by).min());
-            return (actions, next);
+            self.plan_end(actions);
+            return earliest(next, self.kills.iter().map(|kill| kill.dead_by).min());
         }
-        next = earliest(next, self.plan_staff(now, &mut actions));
-        next = earliest(next, self.plan_idleness(now, &mut actions));
-        (actions, next)
+        next = earliest(next, self.plan_staff(now, actions));
+        earliest(next, self.plan_idleness(now, actions))
     }
 
     /// Whether all workers that are left have been killed, and live.
@@ -116,13 +119,16 @@ impl<T> State<T> {
             && immortals == worker_slots.iter().filter(|worker_slot| worker_slot.life != Life::Empty).count()
     }
 
-    fn plan_termination(&mut self) -> Vec<Action> {
+    /// Ends at once. Nothing is to be looked at later.
+    fn plan_termination(&mut self, actions: &mut Vec<Action>) -> Option<u64> {
+        self.openness = Openness::Terminating;
         if self.zygote == Zygote::None {
             self.openness = Openness::Ended;
-            vec![Action::End]
+            actions.push(Action::End);
         } else {
-            vec![Action::KillZygote]
+            actions.push(Action::KillZygote);
         }
+        None
     }
 
     /// All tasks are done and no more will come.

@@ -1,10 +1,11 @@
-//! The state machine with workers played by the test: no process, no clock.
+//! The state machine with workers played by the test: no process, no descriptor, no clock.
 
 mod announcements;
 mod crew;
 mod index;
 mod preparation;
 mod put_off;
+mod reclaim;
 mod shortage;
 mod stop;
 mod timeouts;
@@ -12,8 +13,9 @@ mod timeouts;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use manyhands_channel::arena::Arena;
 use manyhands_channel::submission_ring::Entry;
-use manyhands_memory::shared_heap::SharedHeap;
+use manyhands_os::memory::Segment;
 
 use super::plan::Action;
 use super::worker_slot::CompletionRings;
@@ -26,7 +28,8 @@ use crate::worker::{Next, WorkerSide};
 const SECOND: u64 = 1_000_000_000;
 
 struct Bench {
-    heap: SharedHeap,
+    arena: Arc<Arena>,
+    participants: u16,
     state: State<u32>,
     function: Arc<Function>,
 }
@@ -40,21 +43,26 @@ struct Actor {
     generation: u32,
 }
 
+fn arena() -> Arc<Arena> {
+    let segment = Arc::new(Segment::create(c"test", 64 << 20).expect("64 MiB of address space"));
+    let all = 0..segment.len();
+    Arc::new(Arena::create(segment, all).expect("a segment that is long enough"))
+}
+
 impl Bench {
     fn new(workers: usize) -> Self {
-        let heap = SharedHeap::create(64 << 20).expect("64 MiB of address space");
-        let block = heap.allocate(Control::size()).expect("an empty shared heap has room");
-        let control = Control::new(Arc::clone(heap.segment()), block.offset());
+        let arena = arena();
+        let block = arena.allocate(Control::size()).expect("an empty arena has room");
+        let control = Control::new(Arc::clone(arena.segment()), block.offset());
         control.clear();
         std::mem::forget(block);
         let settings = Settings { workers, idle_timeout: Some(60 * SECOND), grace: SECOND };
         let completion_rings = Arc::new(CompletionRings::default());
         let has_completions = Arc::new(AtomicBool::new(false));
-        let state =
-            State::new(control, Arc::clone(heap.arena()), completion_rings, has_completions, settings);
-        let block = heap.allocate(1).expect("room for a byte");
+        let state = State::new(control, Arc::clone(&arena), completion_rings, has_completions, settings);
+        let block = arena.allocate(1).expect("room for a byte");
         let function = Arc::new(Function { id: 1, block, length: 1, name: "f".into() });
-        Self { heap, state, function }
+        Self { arena, participants: 0, state, function }
     }
 
     fn submit_with(&mut self, user_data: u32, options: Option<Options>) -> Token {
@@ -79,10 +87,11 @@ impl Bench {
             for action in actions {
                 match action {
                     Action::AddWorkerSlot => {
-                        let block = self.heap.allocate(crate::control::WorkerStatus::size());
-                        let participant = self.heap.enroll().expect("few workers");
-                        self.state.add_worker_slot(block.expect("room"), participant);
+                        let block = self.arena.allocate(crate::control::WorkerStatus::size());
+                        self.participants += 1;
+                        self.state.add_worker_slot(block.expect("room"), self.participants);
                     }
+                    Action::Reclaim(participant) => self.arena.reclaim(participant.into()),
                     Action::Fork(worker_slot, generation) => actors.push(self.actor(worker_slot, generation)),
                     other => others.push(other),
                 }

@@ -157,7 +157,7 @@ impl<T> State<T> {
     /// A worker has ended, with the status that `waitpid` gave and its largest resident size.
     ///
     /// What it had finished is kept; the task it was running fails or runs again; its memory is
-    /// taken back.
+    /// taken back before its number is given to another.
     pub fn worker_gone(
         &mut self,
         index: usize,
@@ -188,7 +188,7 @@ impl<T> State<T> {
                 Phase::Free | Phase::Queued => {}
             }
         }
-        self.arena.reclaim(participant.into());
+        self.reclaims.push(participant);
         let worker_slot = &mut self.worker_slots[index];
         let retired = std::mem::take(&mut worker_slot.retiring);
         worker_slot.life = Life::Empty;

@@ -23,8 +23,8 @@ fn the_zygote_is_started_while_the_first_task_is_on_its_way() {
 
 #[test]
 fn a_control_block_takes_no_more_than_a_chunk() {
-    let heap = SharedHeap::create(64 << 20).expect("64 MiB of address space");
-    let before = heap.arena().in_use();
-    let _block = heap.allocate(Control::size()).expect("an empty shared heap has room");
-    assert_eq!(heap.arena().in_use() - before, 1 << 20);
+    let arena = arena();
+    let before = arena.in_use();
+    let _block = arena.allocate(Control::size()).expect("an empty arena has room");
+    assert_eq!(arena.in_use() - before, 1 << 20);
 }

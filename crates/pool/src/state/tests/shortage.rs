@@ -51,7 +51,7 @@ fn a_worker_that_was_not_forked_leaves_its_worker_slot_free() {
     let (worker_slot, generation) = (0, bench.state.worker_slots[0].generation);
     bench.state.worker_gone(worker_slot, generation, Some(9), None);
     let (actions, _) = bench.state.plan(1);
-    assert_eq!(actions, [Action::Fork(0, generation + 1)]);
+    assert_eq!(actions, [Action::Reclaim(1), Action::Fork(0, generation + 1)]);
     bench.state.not_started(0, generation);
     assert_eq!(bench.state.plan(2).0, [], "news of an earlier worker changes nothing");
     bench.state.not_started(0, generation + 1);
