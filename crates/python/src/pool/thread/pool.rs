@@ -43,11 +43,11 @@ pub(crate) struct Pool {
     kick_cpu: AtomicUsize,
     /// Whether the worker that was called last cannot run as long as the caller keeps its CPU.
     is_in_our_way: AtomicBool,
-    house: OnceLock<House>,
+    settings: OnceLock<Settings>,
 }
 
 /// What never changes about a pool.
-struct House {
+struct Settings {
     /// How many seconds a worker may be idle before it leaves.
     idle_timeout: f64,
     /// A weak reference to the Python object that starts threads; each worker thread keeps that object alive.
@@ -143,7 +143,7 @@ impl Pool {
     /// to an object with a method `start(worker)`.
     pub(crate) fn open(&self, limit: usize, idle_timeout: f64, crew: Py<PyAny>) {
         self.lock().limit = limit;
-        _ = self.house.set(House { idle_timeout, crew });
+        _ = self.settings.set(Settings { idle_timeout, crew });
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -240,8 +240,8 @@ impl Pool {
 
     fn start(&self, py: Python<'_>, worker: &Arc<Worker>) -> PyResult<()> {
         ending::outlast();
-        let crew = match self.house.get() {
-            Some(house) => house.crew.call0(py)?,
+        let crew = match self.settings.get() {
+            Some(settings) => settings.crew.call0(py)?,
             None => py.None(),
         };
         if crew.is_none(py) {
@@ -325,7 +325,7 @@ impl Pool {
     }
 
     fn idle_deadline(&self) -> Option<Deadline> {
-        self.house.get().and_then(|house| clock::after(house.idle_timeout))
+        self.settings.get().and_then(|settings| clock::after(settings.idle_timeout))
     }
 
     /// How soon a result may be there, as far as we know.
