@@ -26,7 +26,7 @@ use pyo3::prelude::*;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("QueueBase", module.py().get_type::<queue_base::QueueBase>())?;
     quick::register(module.py())?;
-    module.add_class::<message::Parcel>()?;
+    module.add_class::<message::PackedItem>()?;
     module.add("ConnectionBase", module.py().get_type::<connection_base::ConnectionBase>())?;
     module.add_class::<connection_base::PipeSegment>()?;
     module.add_function(wrap_pyfunction!(connection_base::make_pipe, module)?)?;

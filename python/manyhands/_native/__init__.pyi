@@ -57,7 +57,7 @@ from manyhands._native.pool import (
 )
 from manyhands._native.queue import (
     ConnectionBase as ConnectionBase,
-    Parcel as Parcel,
+    PackedItem as PackedItem,
     QueueBase as QueueBase,
     adopt_ends_in_child as adopt_ends_in_child,
     forget_heirs_in_parent as forget_heirs_in_parent,

@@ -249,12 +249,12 @@ class Connection(_native.ConnectionBase[Sent, Received]):
             BrokenPipeError, OSError: as `send`.
         """
         # Pickled once and now, however often it has to be tried.
-        parcel = self._send_or_pack(obj)
-        if parcel is None:
+        packed = self._send_or_pack(obj)
+        if packed is None:
             return
 
         def attempt() -> bool | None:
-            return self._send_parcel(parcel) or None
+            return self._send_packed(packed) or None
 
         if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
             raise TimeoutError("there was no room for the message in time")

@@ -136,12 +136,12 @@ class _AnyQueue(_native.QueueBase[Item]):
             True
         """
         # Pickled once and now, however often it has to be tried.
-        parcel = self._put_or_pack(item)
-        if parcel is None:
+        packed = self._put_or_pack(item)
+        if packed is None:
             return
 
         def attempt() -> bool | None:
-            return self._put_parcel(parcel) or None
+            return self._put_packed(packed) or None
 
         if await attempt_until(attempt, self._enlist_for_room, timeout) is None:
             raise Full

@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 
 use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
-use super::message::{self, LONG, Long, Parcel, RAW, Taken};
+use super::message::{self, LONG, Long, PackedItem, RAW, Taken};
 use super::readiness_fd::ReadinessFd;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
@@ -276,19 +276,19 @@ impl ConnectionBase {
     }
 
     /// Sends an item if there is room, and returns None; otherwise the item, pickled.
-    fn _send_or_pack(&self, item: &Bound<'_, PyAny>) -> PyResult<Option<Parcel>> {
+    fn _send_or_pack(&self, item: &Bound<'_, PyAny>) -> PyResult<Option<PackedItem>> {
         self.outgoing()?;
         let encoded = message::encode(item)?;
         let send = |message: manyhands_channel::queue::Message<'_>| {
             self.send_parts(item.py(), message.tag, message.parts, Patience::Glance)
         };
-        Ok((!encoded.with(0, send)?).then(|| Parcel::new(&encoded, 0)))
+        Ok((!encoded.with(0, send)?).then(|| PackedItem::new(&encoded, 0)))
     }
 
     /// Sends what `_send_or_pack` has pickled; false when there is no room.
-    fn _send_parcel(&self, py: Python<'_>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
-        let parcel = parcel.get();
-        self.send_parts(py, parcel.tag, &[&parcel.bytes], Patience::Glance)
+    fn _send_packed(&self, py: Python<'_>, packed: &Bound<'_, PackedItem>) -> PyResult<bool> {
+        let packed = packed.get();
+        self.send_parts(py, packed.tag, &[&packed.bytes], Patience::Glance)
     }
 
     /// Wait for an object, and return it.

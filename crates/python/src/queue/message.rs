@@ -124,13 +124,13 @@ impl Encoded<'_> {
 
 /// An item that has been pickled and waits for room.
 #[pyclass(frozen, module = "manyhands._native")]
-pub(crate) struct Parcel {
+pub(crate) struct PackedItem {
     pub(super) tag: u16,
     pub(super) priority: u128,
     pub(super) bytes: Vec<u8>,
 }
 
-impl Parcel {
+impl PackedItem {
     pub(super) fn new(item: &Encoded<'_>, priority: u128) -> Self {
         let mut bytes = Vec::with_capacity(item.len());
         item.append_to(&mut bytes);

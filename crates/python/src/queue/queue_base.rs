@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use self::waiters::{Point, enlist};
 use super::batch;
 use super::errors::attach_error;
-use super::message::{self, Parcel};
+use super::message::{self, PackedItem};
 use super::open::Open;
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Mapped};
@@ -356,21 +356,21 @@ impl QueueBase {
     }
 
     /// Puts an item if there is room, and returns None; otherwise the item, pickled.
-    fn _put_or_pack(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<Option<Parcel>> {
+    fn _put_or_pack(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<Option<PackedItem>> {
         let open = Self::usable(slf)?;
         let priority = open.priority(item)?;
         let encoded = message::encode(item)?;
         if encoded.with(priority, |message| open.put_or_full(slf.py(), message))? {
             return Ok(None);
         }
-        Ok(Some(Parcel::new(&encoded, priority)))
+        Ok(Some(PackedItem::new(&encoded, priority)))
     }
 
     /// Puts what `_put_or_pack` has pickled; false when there is no room.
-    fn _put_parcel(slf: &Bound<'_, Self>, parcel: &Bound<'_, Parcel>) -> PyResult<bool> {
-        let parcel = parcel.get();
-        let parts = [parcel.bytes.as_slice()];
-        let message = Message { tag: parcel.tag, priority: parcel.priority, parts: &parts };
+    fn _put_packed(slf: &Bound<'_, Self>, packed: &Bound<'_, PackedItem>) -> PyResult<bool> {
+        let packed = packed.get();
+        let parts = [packed.bytes.as_slice()];
+        let message = Message { tag: packed.tag, priority: packed.priority, parts: &parts };
         Self::usable(slf)?.put_or_full(slf.py(), message)
     }
 
