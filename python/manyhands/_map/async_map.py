@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from manyhands._future.awaiting import completion
 from manyhands._map.choice import expect_choice
 from manyhands._map.map import map as map_here
-from manyhands._task.errand import send
+from manyhands._task.offload import offload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -80,4 +80,4 @@ async def amap(
         chunksize=chunksize,
         return_exceptions=return_exceptions,
     )
-    return await completion(send(call))
+    return await completion(offload(call))

@@ -12,8 +12,8 @@ from manyhands._map.widening import widen
 from manyhands._map.work import Work
 from manyhands._pool.executor import BoundExecutor, Executor
 from manyhands._pool.shared import KINDS, check_kind
-from manyhands._task.errand import is_in_coroutine, send
 from manyhands._task.feed import Feed
+from manyhands._task.offload import is_in_coroutine, offload
 from manyhands._task.options import Backoff, TaskOptions, check_workers, checked_options
 from manyhands._task.progress import ProgressOption, label_of, open_progress
 from manyhands._task.stream import Results, as_completed, collected, counted, in_order, lent
@@ -169,7 +169,7 @@ def imap(
     if work.workers == "auto" and is_in_coroutine():
         # Measuring takes a while, and the event loop must not wait for it.
         expect_choice()
-        pieces = _pieces_of(send(auto_pieces, work, ordered))
+        pieces = _pieces_of(offload(auto_pieces, work, ordered))
     elif work.workers == "auto":
         pieces = auto_pieces(work, ordered)
     else:

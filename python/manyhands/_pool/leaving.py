@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from manyhands._future.awaiting import outcome
-from manyhands._task.errand import send
+from manyhands._task.offload import offload
 
 if TYPE_CHECKING:
     from manyhands._task.target import Target
@@ -26,9 +26,9 @@ async def leave(executor: Target, kind: type[BaseException] | None) -> None:
     """
     if kind is None or issubclass(kind, Exception):
         try:
-            await outcome(send(executor.shutdown))
+            await outcome(offload(executor.shutdown))
         except asyncio.CancelledError:
-            await outcome(send(executor._give_up))
+            await outcome(offload(executor._give_up))
             raise
     else:
-        await outcome(send(executor._give_up))
+        await outcome(offload(executor._give_up))

@@ -134,9 +134,9 @@ class Pool:
 
     async def __aexit__(self, *error: object) -> None:
         from manyhands._future.awaiting import outcome
-        from manyhands._task.errand import send
+        from manyhands._task.offload import offload
 
-        await outcome(send(self.terminate))
+        await outcome(offload(self.terminate))
 
     def _check_running(self) -> None:
         if self._state != "RUN":

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from manyhands._future.awaiting import outcome
-from manyhands._task.errand import send
+from manyhands._task.offload import offload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class AsyncResults(Generic[T]):
                 raise error
             future = self._under_way
             if future is None:
-                future = self._under_way = send(self._batch)
+                future = self._under_way = offload(self._batch)
             results, error = await outcome(future)
             # Unless another coroutine, which waited for the same, has been here.
             if self._under_way is future:
@@ -62,7 +62,7 @@ class AsyncResults(Generic[T]):
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.cancel()
-        await outcome(send(self._close))
+        await outcome(offload(self._close))
 
     def __del__(self) -> None:
         if self._under_way is not None:

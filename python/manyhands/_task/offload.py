@@ -1,7 +1,7 @@
 """Calls that wait, made for coroutines in threads of their own.
 
 What waits here, for results or for the end of a pool, may wait for pools of every kind. So these
-threads belong to no pool that a program uses, and there is one for each errand under way.
+threads belong to no pool that a program uses, and there is one for each call under way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from manyhands._worker.crew import Crew, crews
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_in_coroutine", "send"]
+__all__ = ["is_in_coroutine", "offload"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,13 +26,13 @@ T = TypeVar("T")
 _MOST: Final = 10_000
 _IDLE_TIMEOUT: Final = 0.25  # seconds
 
-_crew: Final = Crew("manyhands-errand", None, (), None)
+_crew: Final = Crew("manyhands-offload", None, (), None)
 crews.add(_crew)
 _threads: Final[Any] = _native.ThreadPoolBase()
 _threads._open(_MOST, _IDLE_TIMEOUT, ref(_crew))
 
 
-def send(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+def offload(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Have ``fn(*args, **kwargs)`` called in a thread, in a copy of the caller's context.
 
     Whoever cancels the future asks the call to stop: its waits raise `TaskCancelled`.
