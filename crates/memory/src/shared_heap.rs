@@ -113,7 +113,7 @@ impl SharedHeap {
         let mut enrolled = self.enrolled();
         // A number that a worker still has is not given out again, whatever its participant slot says: the two would
         // end each other's tasks. One that was found free so stays reserved until that worker is dismissed.
-        std::iter::from_fn(|| self.mapping.site().reserve_tended()).find(|number| enrolled.insert(*number))
+        std::iter::from_fn(|| self.mapping.site().reserve_supervised()).find(|number| enrolled.insert(*number))
     }
 
     fn enrolled(&self) -> MutexGuard<'_, BTreeSet<u16>> {

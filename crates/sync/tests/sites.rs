@@ -164,10 +164,10 @@ fn leases_of_the_dead_are_swept() {
 #[test]
 fn where_all_slots_are_taken_the_dead_pass_theirs_on() {
     let site = site();
-    let tended = site.reserve_tended().expect("room");
+    let supervised = site.reserve_supervised().expect("room");
     let all: BTreeSet<u16> = std::iter::from_fn(|| site.reserve()).collect();
-    assert_eq!(all.len(), MOST_PARTICIPANTS - 4, "all but ours, the tended one and the two special ones");
-    assert_eq!((site.reserve(), site.reserve_tended()), (None, None), "reserved just now");
+    assert_eq!(all.len(), MOST_PARTICIPANTS - 4, "all but ours, the supervised one and the two special ones");
+    assert_eq!((site.reserve(), site.reserve_supervised()), (None, None), "reserved just now");
     let mut taken = all.iter();
     let die = |number: u16| {
         let child = Child::run(|| assert!(site.adopt(number)));
@@ -175,7 +175,7 @@ fn where_all_slots_are_taken_the_dead_pass_theirs_on() {
         assert_eq!(child.wait(), News::Exited(0));
         identity
     };
-    let (dead, worker) = (die(*taken.next().expect("many")), die(tended));
+    let (dead, worker) = (die(*taken.next().expect("many")), die(supervised));
     let alive = Child::run(|| {
         assert!(site.adopt(*taken.next().expect("many")));
         loop {
@@ -183,15 +183,15 @@ fn where_all_slots_are_taken_the_dead_pass_theirs_on() {
         }
     });
     assert!(site.participants().any(|(_, slot)| slot.identity == dead));
-    assert_eq!(site.reserve_tended(), None, "of a number of its own");
+    assert_eq!(site.reserve_supervised(), None, "of a number of its own");
     assert!(site.reserve().is_some());
     assert!(site.participants().all(|(_, slot)| slot.identity != dead));
-    assert_eq!(site.reserve(), None, "the others live, will come, or are tended");
+    assert_eq!(site.reserve(), None, "the others live, will come, or are supervised");
     site.sweep(|numbers| panic!("nothing to sweep at {numbers:?}"));
-    assert_eq!(site.participant_slot(tended).expect("tended").identity, worker);
-    assert!(site.renew(tended, worker));
-    die(tended);
-    site.sweep(|numbers| panic!("tended after it was renewed: {numbers:?}"));
+    assert_eq!(site.participant_slot(supervised).expect("supervised").identity, worker);
+    assert!(site.renew(supervised, worker));
+    die(supervised);
+    site.sweep(|numbers| panic!("supervised after it was renewed: {numbers:?}"));
     alive.kill();
 }
 
@@ -271,7 +271,14 @@ fn sleepers_that_die_are_not_counted_for_ever() {
     let all = ground::words(&site, 2);
     let events = EventCount::new(all.futex(0), all.futex(1));
     let spin = SpinPolicy::none();
-    let wait = Wait { events, key: KEY, kind: WaitKind::Get, patience: Patience::Forever, spin: &spin, listed: None };
+    let wait = Wait {
+        events,
+        key: KEY,
+        kind: WaitKind::Get,
+        patience: Patience::Forever,
+        spin: &spin,
+        listed: None,
+    };
     let sleepers: Vec<_> = (0..3)
         .map(|_| {
             Child::run(|| {

@@ -26,7 +26,7 @@ use super::heading::{self, AT_PARTICIPANTS, MOST_PARTICIPANTS};
 /// | word | bits | meaning | who changes it |
 /// |---|---|---|---|
 /// | holder | 0-53 | identity; all zero: free | who enters: 0→own; adopts: reserver's→own; takes over or renews: dead→own; frees: →0 |
-/// | holder | 62 | [`TENDED`]: whoever reserved it sees to it when its holder dies, nobody else does, and its holder never frees it | whoever reserves it so; for a moment, whoever reserves it otherwise, or sweeps |
+/// | holder | 62 | [`SUPERVISED`]: whoever reserved it reaps its holder, nobody else does, and its holder never frees it | whoever reserves it so; for a moment, whoever reserves it otherwise, or sweeps |
 /// | holder | 63 | [`RESERVED`]: for a process that does not exist yet; the identity is the reserver's | set by reserving or renewing, cleared by adopting |
 /// | guard | 0-7 | 0: unguarded; else where the mutex's word is, plus 1 | the guarding thread |
 /// | guard | 8-63 | when the holder last changed, nanoseconds of the clock | who changes the holder |
@@ -38,7 +38,7 @@ const MUTEX: usize = 16;
 const _: () = assert!(MUTEX + robust::LEN <= 64);
 
 const RESERVED: u64 = 1 << 63;
-const TENDED: u64 = 1 << 62;
+const SUPERVISED: u64 = 1 << 62;
 const WORD: u64 = 0xff;
 const SINCE_SHIFT: u32 = 8;
 
@@ -65,7 +65,7 @@ pub struct ParticipantSlot {
 
 /// Whether a holder's word names `who`.
 fn holds(held: u64, who: Identity) -> bool {
-    held & !(RESERVED | TENDED) == who.to_bits()
+    held & !(RESERVED | SUPERVISED) == who.to_bits()
 }
 
 /// What can be watched of a process in this site.
@@ -85,7 +85,7 @@ impl Site {
         let number = self.own.load(Ordering::Relaxed).checked_sub(1)? as usize;
         // After a fork the number is the parent's.
         let held = self.slot_word(number, HOLDER).load(Ordering::Relaxed);
-        (held & !TENDED == identity().to_bits()).then_some(number as u16)
+        (held & !SUPERVISED == identity().to_bits()).then_some(number as u16)
     }
 
     /// Takes part: gives this process the lowest free slot, guarded by the calling thread, unless it has one already.
@@ -125,15 +125,15 @@ impl Site {
     /// Keeps the lowest free slot for a process that will [`adopt`](Self::adopt) it, and for its successors: when one
     /// dies the caller sees to it, and nobody else takes or frees it. `None` when all are taken.
     #[must_use]
-    pub fn reserve_tended(&self) -> Option<u16> {
-        self.claim(identity().to_bits() | RESERVED | TENDED).map(|number| number as u16)
+    pub fn reserve_supervised(&self) -> Option<u16> {
+        self.claim(identity().to_bits() | RESERVED | SUPERVISED).map(|number| number as u16)
     }
 
     /// Takes part with a reserved slot; returns whether it was reserved. May be called in a child right after a fork.
     pub fn adopt(&self, number: u16) -> bool {
         let number = usize::from(number);
         let Some(held) = self.holder(number).filter(|held| held & RESERVED != 0) else { return false };
-        let adopted = self.change(number, held, identity().to_bits() | held & TENDED);
+        let adopted = self.change(number, held, identity().to_bits() | held & SUPERVISED);
         if adopted {
             self.become_participant(number);
         }
@@ -144,7 +144,8 @@ impl Site {
     pub fn renew(&self, number: u16, dead: Identity) -> bool {
         let number = usize::from(number);
         self.holder(number).is_some_and(|held| {
-            holds(held, dead) && self.change(number, held, identity().to_bits() | RESERVED | held & TENDED)
+            holds(held, dead)
+                && self.change(number, held, identity().to_bits() | RESERVED | held & SUPERVISED)
         })
     }
 
@@ -153,7 +154,7 @@ impl Site {
     pub fn participant_slot(&self, number: u16) -> Option<ParticipantSlot> {
         let number = usize::from(number);
         let held = self.holder(number)?;
-        let identity = Identity::from_bits(held & !(RESERVED | TENDED))?;
+        let identity = Identity::from_bits(held & !(RESERVED | SUPERVISED))?;
         let since = self.slot_word(number, GUARD).load(Ordering::Relaxed) >> SINCE_SHIFT;
         Some(ParticipantSlot { identity, reserved: held & RESERVED != 0, since })
     }
@@ -171,11 +172,11 @@ impl Site {
         }
     }
 
-    /// Frees the slots of the dead and those that nobody has come to adopt, except for [tended](Self::reserve_tended)
+    /// Frees the slots of the dead and those that nobody has come to adopt, except for [supervised](Self::reserve_supervised)
     /// ones, and strikes the dead from the table of waiters. If there are any, calls `release` with their numbers before
     /// that, while nobody else can have them.
     pub fn sweep(&self, release: impl FnOnce(&[u16])) {
-        let swept = identity().to_bits() | RESERVED | TENDED;
+        let swept = identity().to_bits() | RESERVED | SUPERVISED;
         let seize = |number: &u16| self.seize(usize::from(*number), swept);
         let numbers: Vec<u16> = (0..self.slot_count() as u16).filter(seize).collect();
         if !numbers.is_empty() {
@@ -200,7 +201,7 @@ impl Site {
     pub(crate) fn watch(&self, who: Identity) -> Watch<'_> {
         let bits = who.to_bits();
         let holder = |number: &usize| self.slot_word(*number, HOLDER).load(Ordering::Relaxed);
-        let is_theirs = |number: &usize| holder(number) & !TENDED == bits;
+        let is_theirs = |number: &usize| holder(number) & !SUPERVISED == bits;
         // A worker that was here before it joined has two, of which one is guarded.
         let mut watches = (0..self.slot_count()).filter(is_theirs).map(|number| self.watch_slot(number));
         watches.find(|watch| !matches!(watch, Watch::Nothing)).unwrap_or(Watch::Nothing)
@@ -239,7 +240,7 @@ impl Site {
         }
     }
 
-    /// Frees this process's slot, unless it is tended: whoever tends it may hand out the number again only when this
+    /// Frees this process's slot, unless it is supervised: its supervisor may hand out the number again only when this
     /// process is dead.
     fn give_back(&self, number: u16) {
         let mine = identity().to_bits();
@@ -270,7 +271,7 @@ impl Site {
     fn change(&self, number: usize, from: u64, to: u64) -> bool {
         let holder = self.slot_word(number, HOLDER);
         // Nobody looks since when it has been reserved before that is written.
-        let first = if to & RESERVED == 0 { to } else { to | TENDED };
+        let first = if to & RESERVED == 0 { to } else { to | SUPERVISED };
         // Release and Acquire: a later holder sees what those before did. pairs with: holder, change
         if holder.compare_exchange(from, first, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
@@ -286,7 +287,7 @@ impl Site {
     /// Whether the slot `number`, which `held` says is taken, can be taken by others: its holder is dead, or did not
     /// come. Asks the system only about those whom nobody guards.
     fn is_over(&self, number: usize, held: u64) -> bool {
-        // One that is tended names nobody here.
+        // One that is supervised names nobody here.
         let Some(who) = Identity::from_bits(held & !RESERVED) else { return false };
         if held & RESERVED != 0 {
             let since = self.slot_word(number, GUARD).load(Ordering::Relaxed) >> SINCE_SHIFT;
