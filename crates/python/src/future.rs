@@ -25,12 +25,12 @@ mod aftermath;
 mod awaited;
 pub(crate) mod ffi;
 mod methods;
-mod tray;
+mod wait_set;
 
 pub(crate) use self::aftermath::Aftermath;
 use self::aftermath::log_callback_error;
 use self::ffi::FutureClass;
-use self::tray::{Board, Tray};
+use self::wait_set::{DoneList, WaitSet};
 use crate::interpreter::asked::Waiting;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
 use crate::interpreter::{ending, imports};
@@ -38,7 +38,7 @@ use crate::interpreter::{ending, imports};
 /// Adds the native half of futures to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("FutureBase", module.py().get_type::<FutureBase>())?;
-    module.add_class::<Tray>()?;
+    module.add_class::<WaitSet>()?;
     module.add_function(wrap_pyfunction!(register_future, module)?)
 }
 
@@ -162,8 +162,8 @@ struct Cells {
     awaited: Option<Py<PyList>>,
     /// Threads that wait in `result()`.
     parked: Vec<Arc<Parker>>,
-    /// Trays to be put on.
-    boards: Vec<Weak<Board>>,
+    /// Lists to be put on when it is done.
+    done_lists: Vec<Weak<DoneList>>,
 }
 
 /// The native half of `manyhands.Future`: state, result, waiters and callbacks.
@@ -346,7 +346,7 @@ impl FutureBase {
         let allowed = before.contains(&this.state());
         let mut aftermath = Aftermath::default();
         let mut waiters = None;
-        let mut boards = Vec::new();
+        let mut done_lists = Vec::new();
         let mut awaited = None;
         // What was there before is dropped when the lock is free again.
         let mut replaced = None;
@@ -373,7 +373,7 @@ impl FutureBase {
             this.state.store(after as u32, Ordering::Release);
             if matches!(after, State::Finished | State::CancelledAndNotified) {
                 waiters = cells.waiters.as_ref().map(|waiters| waiters.clone_ref(py));
-                boards = std::mem::take(&mut cells.boards);
+                done_lists = std::mem::take(&mut cells.done_lists);
             }
             if after.is_done() {
                 aftermath.parked = std::mem::take(&mut cells.parked);
@@ -391,7 +391,7 @@ impl FutureBase {
         if let Err(error) = told {
             error.write_unraisable(py, Some(future));
         }
-        aftermath.parked.extend(Self::put_on(future, boards));
+        aftermath.parked.extend(Self::put_on(future, done_lists));
         allowed.then_some(aftermath)
     }
 

@@ -71,11 +71,11 @@ def wait(
 
 def _wait(futures: set[Any], timeout: float | None, return_when: str) -> DoneAndNotDoneFutures[T]:
     deadline = None if timeout is None else timeout + monotonic()
-    tray = _native.Tray(futures)
+    wait_set = _native.WaitSet(futures)
     done: set[Future[T]] = set()
     while len(done) < len(futures):
         count = len(futures) - len(done) if return_when == ALL_COMPLETED else 1
-        batch = tray.take(count, None if deadline is None else deadline - monotonic())
+        batch = wait_set.take(count, None if deadline is None else deadline - monotonic())
         done.update(batch)
         if len(batch) < count or return_when == FIRST_COMPLETED:
             break
@@ -114,10 +114,10 @@ def as_completed(
         yield from foreign
         return
     total = len(left)
-    tray = _native.Tray(left)
+    wait_set = _native.WaitSet(left)
     while left:
         with _blocked(left):
-            batch = tray.take(1, None if deadline is None else deadline - monotonic())
+            batch = wait_set.take(1, None if deadline is None else deadline - monotonic())
         if not batch:
             raise TimeoutError(f"{len(left)} (of {total}) futures unfinished")
         left.difference_update(batch)

@@ -15,7 +15,7 @@ from manyhands._native.command import (
 )
 from manyhands._native.future import (
     FutureBase as FutureBase,
-    Tray as Tray,
+    WaitSet as WaitSet,
     register_future as register_future,
 )
 from manyhands._native.interpreter import (

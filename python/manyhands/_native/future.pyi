@@ -16,10 +16,10 @@ def register_future(future_class: type[FutureBase], /) -> None:
     """Make `future_class` the class of every future that executors return."""
 
 @final
-class Tray:
+class WaitSet:
     """Collects futures of this package as they are done."""
 
     def __new__(cls, futures: Iterable[object]) -> Self: ...
     def add(self, future: object) -> None: ...
     def take(self, count: int, timeout: float | None = None) -> list[Any]:
-        """Wait until there are `count`, or for `timeout` seconds, and take all that are there."""
+        """Wait until `count` are done, or for `timeout` seconds, and take all that are."""

@@ -9,7 +9,7 @@ from threading import current_thread, main_thread
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from manyhands._native import ThreadPoolBase, Tray, check_cancelled
+from manyhands._native import ThreadPoolBase, WaitSet, check_cancelled
 from manyhands._task.item_note import NO_ITEM, small
 from manyhands._task.submission import Submission, outcome_of, wait_done, withdraw
 
@@ -113,7 +113,7 @@ class Window(Generic[T]):
         # In order of submission.
         self._under_way: dict[Future[Any], _Entry] = {}
         # Where futures put themselves that are done, and those that have been taken from there.
-        self._tray: Tray | None = None
+        self._wait_set: WaitSet | None = None
         self._completed: list[Future[Any]] = []
 
     def __len__(self) -> int:
@@ -122,8 +122,8 @@ class Window(Generic[T]):
 
     def watch(self) -> None:
         """Make `next_completed` possible; to be called before anything is submitted."""
-        if self._tray is None:
-            self._tray = Tray(())
+        if self._wait_set is None:
+            self._wait_set = WaitSet(())
 
     def move(self, submission: Submission[T], workers: int, pace: Pace, most: int | None) -> None:
         """Submit what is left elsewhere."""
@@ -147,8 +147,8 @@ class Window(Generic[T]):
         item = small(items[0]) if single else NO_ITEM
         kind = self._submission.kind
         entry = _Entry(self._submitted, first, len(items), seconds, single, kind, item)
-        if self._tray is not None:
-            self._tray.add(future)
+        if self._wait_set is not None:
+            self._wait_set.add(future)
         self._submitted += 1
         self._items += entry.items
         # Last: a signal handler may raise before, and nobody must wait for what is never reported.
@@ -236,9 +236,9 @@ class Window(Generic[T]):
 
     def _taken(self, count: int, seconds: float) -> Future[Any] | None:
         """Wait for `count` tasks to be done, but no longer than `seconds`; return one that is."""
-        assert self._tray is not None
+        assert self._wait_set is not None
         if not self._completed:
-            self._completed = self._tray.take(count, seconds)
+            self._completed = self._wait_set.take(count, seconds)
             self._completed.reverse()
         while self._completed:
             future = self._completed.pop()

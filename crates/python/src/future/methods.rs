@@ -102,7 +102,7 @@ impl FutureBase {
         let mut cells = self.lock();
         let kept = Cells {
             parked: std::mem::take(&mut cells.parked),
-            boards: std::mem::take(&mut cells.boards),
+            done_lists: std::mem::take(&mut cells.done_lists),
             ..Cells::default()
         };
         let dropped = std::mem::replace(&mut *cells, kept);

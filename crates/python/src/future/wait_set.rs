@@ -1,4 +1,4 @@
-//! Waiting for several futures at once: each that is done puts itself on a tray.
+//! Waiting for several futures at once: each that is done puts itself on the list of a wait set.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -10,9 +10,9 @@ use super::{FutureBase, Source, State};
 use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
 
-/// What the futures hold on to, weakly: a tray that nobody waits at any more is no trouble to them.
+/// The futures of a wait set that are done. They refer to it weakly: a set that is gone is no trouble to them.
 #[derive(Default)]
-pub(super) struct Board {
+pub(super) struct DoneList {
     inner: Mutex<Inner>,
 }
 
@@ -25,7 +25,7 @@ struct Inner {
     source: Collects,
 }
 
-/// Where the results of all futures for a tray come from.
+/// Where the results of all futures of a wait set come from.
 #[derive(Default)]
 enum Collects {
     /// There are no futures yet.
@@ -36,7 +36,7 @@ enum Collects {
     Mixed,
 }
 
-impl Board {
+impl DoneList {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,7 +56,7 @@ impl Board {
         };
     }
 
-    /// Puts a future on the tray that is done; returns whoever has waited for that.
+    /// Adds a future that is done; returns whoever has waited for that.
     pub(super) fn put(&self, future: &Bound<'_, FutureBase>) -> Option<Arc<Parker>> {
         let mut inner = self.lock();
         inner.done.push(future.clone().unbind());
@@ -75,28 +75,28 @@ impl Board {
 ///
 /// Cancelled ones count as done once their waiters have been told, as in the standard library.
 #[pyclass(frozen, module = "manyhands._native")]
-pub(super) struct Tray {
-    board: Arc<Board>,
+pub(super) struct WaitSet {
+    done: Arc<DoneList>,
 }
 
 #[pymethods]
-impl Tray {
-    /// A tray for `futures`, all of which must be of this package.
+impl WaitSet {
+    /// A set of `futures`, all of which must be of this package.
     #[new]
     fn new(futures: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let board = Arc::<Board>::default();
+        let done = Arc::<DoneList>::default();
         for future in futures.try_iter()? {
-            FutureBase::place(future?.cast::<FutureBase>()?, &board);
+            FutureBase::list_when_done(future?.cast::<FutureBase>()?, &done);
         }
-        Ok(Self { board })
+        Ok(Self { done })
     }
 
     /// Adds a future, of this package.
     fn add(&self, future: &Bound<'_, FutureBase>) {
-        FutureBase::place(future, &self.board);
+        FutureBase::list_when_done(future, &self.done);
     }
 
-    /// Waits until there are `count` futures on the tray, at most `timeout` seconds, and takes all that there are.
+    /// Waits until `count` of the futures are done, at most `timeout` seconds, and takes all that are.
     #[pyo3(signature = (count, timeout=None))]
     fn take<'py>(&self, py: Python<'py>, count: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let deadline = timeout.and_then(clock::after);
@@ -105,7 +105,7 @@ impl Tray {
             parker.reset();
             let waiting = Waiting::begin(py)?;
             let (enough, source) = {
-                let mut inner = self.board.lock();
+                let mut inner = self.done.lock();
                 let enough =
                     inner.done.len() >= count || deadline.is_some_and(|deadline| clock::now() >= deadline);
                 inner.waiter = (!enough).then(|| (Arc::clone(&parker), count));
@@ -123,7 +123,7 @@ impl Tray {
             waiting.end(py)?;
             if enough || reason? == WakeReason::TimedOut {
                 let done = {
-                    let mut inner = self.board.lock();
+                    let mut inner = self.done.lock();
                     inner.waiter = None;
                     std::mem::take(&mut inner.done)
                 };
@@ -133,8 +133,8 @@ impl Tray {
     }
 }
 
-impl Tray {
-    /// Collects results until there are so many futures on the tray; false when that is for others to do.
+impl WaitSet {
+    /// Collects results until so many of the futures are done; false when that is for others to do.
     fn collect(
         &self,
         py: Python<'_>,
@@ -144,31 +144,31 @@ impl Tray {
     ) -> PyResult<bool> {
         // A worker of a pool of threads is called when its task must stop: it hears that only while it sleeps on its parker.
         let Some(source) = source.filter(|_| !asked::is_worker()) else { return Ok(false) };
-        source.lead(py, &|| self.board.has(count), deadline)
+        source.lead(py, &|| self.done.has(count), deadline)
     }
 }
 
 impl FutureBase {
-    /// Puts the future on the tray, now or once it is done.
-    fn place(future: &Bound<'_, Self>, board: &Arc<Board>) {
+    /// Puts the future on the list, now or once it is done.
+    fn list_when_done(future: &Bound<'_, Self>, done: &Arc<DoneList>) {
         let this = future.get();
-        board.expect(this);
+        done.expect(this);
         let mut cells = this.lock();
         if matches!(this.state(), State::Finished | State::CancelledAndNotified) {
             drop(cells);
             // Nobody waits yet.
-            _ = board.put(future);
+            _ = done.put(future);
             return;
         }
-        cells.boards.retain(|board| board.strong_count() > 0);
-        cells.boards.push(Arc::downgrade(board));
+        cells.done_lists.retain(|list| list.strong_count() > 0);
+        cells.done_lists.push(Arc::downgrade(done));
     }
 
-    /// Tells the trays that the future is done; returns who waits at them.
+    /// Puts the future, which is done, on these lists; returns who waits for that.
     pub(super) fn put_on(
         future: &Bound<'_, Self>,
-        boards: Vec<Weak<Board>>,
+        done_lists: Vec<Weak<DoneList>>,
     ) -> impl Iterator<Item = Arc<Parker>> {
-        boards.into_iter().filter_map(move |board| board.upgrade()?.put(future))
+        done_lists.into_iter().filter_map(move |list| list.upgrade()?.put(future))
     }
 }
