@@ -23,6 +23,7 @@ FORMS_OF_OTHERS = {
     "_map/meter.py": "a file of /proc",
     "_map/runnable.py": "a file of /proc",
     "_queue/netstring.py": "messages of FIFOs, of which Rust knows nothing",
+    "_worker/by_name.py": "pickle's opcodes",
     "_worker/hash_seed.py": "a random number",
 }
 
@@ -34,7 +35,7 @@ def written_again(text: str) -> Iterator[tuple[int, str]]:
             if len(node.value) == 1 and node.value not in MARKS_OF_OTHERS:
                 yield node.lineno, f"the mark {node.value!r}"
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = {each.name for each in node.names} | {getattr(node, "module", None)}
+            names = {each.name for each in node.names} | {str(getattr(node, "module", ""))}
             yield from ((node.lineno, f"the module {name}") for name in sorted(names & FORMS))
         elif isinstance(node, ast.Attribute) and node.attr in FORMS:
             yield node.lineno, f"the method {node.attr}"
@@ -47,7 +48,7 @@ def written_again(text: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.JoinedStr):
             # A call in a program that is written here for another process.
             for part in node.values:
-                text_of = part.value if isinstance(part, ast.Constant) else ""
+                text_of = str(part.value) if isinstance(part, ast.Constant) else ""
                 if "main(" in text_of and not text_of.endswith("main("):
                     yield node.lineno, f"the arguments in {text_of!r}"
 
@@ -59,7 +60,9 @@ def test_no_module_writes_down_what_rust_knows() -> None:
         if name not in FORMS_OF_OTHERS:
             found = written_again(path.read_text(encoding="utf-8"))
             broken += [f"python/manyhands/{name}:{line}: {what}" for line, what in found]
-    report(broken, "what stands twice will differ some day; export it, as pool/process/wire.rs does")
+    report(
+        broken, "what stands twice will differ some day; export it, as pool/process/wire.rs does"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,11 @@ def defined(part: str) -> set[str]:
     """Return the public names that a part of the description defines."""
     body = ast.parse((STUBS / f"{part}.pyi").read_text(encoding="utf-8")).body
     names = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    names |= {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    names |= {
+        node.target.id
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
     return {name for name in names if not name.startswith("_")}
 
 
@@ -104,7 +111,8 @@ def test_the_description_of_the_native_module_is_whole() -> None:
     for node in ast.parse((STUBS / "__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             part = (node.module or "").removeprefix("manyhands._native.")
-            exported[part] = {each.asname or "" for each in node.names}
+            names = exported.setdefault(part, set())
+            names.update(each.asname or "" for each in node.names)
     assert exported == {part: defined(part) for part in PARTS}
     described = set().union(*exported.values())
     assert described == {name for name in dir(_native) if not name.startswith("_")}

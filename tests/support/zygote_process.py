@@ -81,7 +81,7 @@ class Worker:
             data += piece
         return data
 
-    def records(self) -> list[tuple[bytes, Any]]:
+    def reports(self) -> list[tuple[bytes, Any]]:
         data = self.output(2)
         found: list[tuple[bytes, Any]] = []
         while data:

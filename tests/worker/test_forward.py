@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands._pool.forward import LONGEST_LINE, Forwarder
-from manyhands._worker import records
+from manyhands._worker import reports
 
 # Output
 
@@ -176,15 +176,15 @@ def test_writing_may_come_back() -> None:
     assert target.getvalue() == "one\n"
 
 
-# Records
+# Reports
 
 
 class Pipe:
-    """A records pipe whose frames can be looked at."""
+    """A reports pipe whose frames can be looked at."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
-        self.pipe = records.RecordPipe(self.writer, lambda: None)
+        self.pipe = reports.ReportPipe(self.writer, lambda: None)
 
     def frames(self) -> list[tuple[bytes, bytes]]:
         os.close(self.writer)
@@ -206,15 +206,15 @@ def record(level: int = logging.WARNING, **extra: Any) -> logging.LogRecord:
 
 def test_frames_have_length_kind_and_payload() -> None:
     pipe = Pipe()
-    assert pipe.pipe.send(records.BROKEN, b"")
-    assert pipe.pipe.send(records.LOG, b"abc" * 1000)
+    assert pipe.pipe.send(reports.BROKEN, b"")
+    assert pipe.pipe.send(reports.LOG, b"abc" * 1000)
     assert pipe.frames() == [(b"B", b""), (b"L", b"abc" * 1000)]
 
 
 def test_a_parent_that_is_gone_is_no_error() -> None:
     pipe = Pipe()
     os.close(pipe.reader)
-    assert not pipe.pipe.send(records.LOG, b"x")
+    assert not pipe.pipe.send(reports.LOG, b"x")
     os.close(pipe.writer)
 
 
@@ -223,7 +223,7 @@ def test_log_records_reach_the_parents_handlers(caplog: pytest.LogCaptureFixture
         raise KeyError("inner")
     except KeyError:
         sent = record(exc_info=sys.exc_info(), user="ann", unpicklable=lambda: 0)
-    payload = records.pickle_record(sent, "worker-5")
+    payload = reports.pickle_record(sent, "worker-5")
     assert sent.args == ("a", 2)
     Forwarder().deliver(b"L", payload)
     (shown,) = caplog.records
@@ -236,7 +236,7 @@ def test_log_records_reach_the_parents_handlers(caplog: pytest.LogCaptureFixture
 
 
 def test_the_parents_levels_decide(caplog: pytest.LogCaptureFixture) -> None:
-    payload = records.pickle_record(record(), "worker-1")
+    payload = reports.pickle_record(record(), "worker-1")
     with caplog.at_level(logging.ERROR, "here.there"):
         Forwarder().deliver(b"L", payload)
     assert caplog.records == []
@@ -285,7 +285,7 @@ def test_a_handler_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> 
     target = io.StringIO()
     try:
         with redirect_stderr(target):
-            Forwarder().deliver(b"L", records.pickle_record(record(), "worker-1"))
+            Forwarder().deliver(b"L", reports.pickle_record(record(), "worker-1"))
             Forwarder().deliver(b"L", b"no pickle")
     finally:
         logger.removeFilter(fails)

@@ -92,7 +92,7 @@ def test_log_records_are_forwarded(
 
     worker = start().fork(6)
     worker.run(task)
-    (kind, first), (_, second) = worker.records()
+    (kind, first), (_, second) = worker.reports()
     assert kind == b"L"
     assert (first["name"], first["msg"], first["args"]) == ("verbose.part", "shown ['x']", None)
     assert first["processName"] == "worker-6"
@@ -117,7 +117,7 @@ def test_warnings_are_forwarded_as_the_parents_filters_want(
         warnings.simplefilter("error", UserWarning)
         strict = start().fork()
     worker.run(task)
-    ((kind, (text, category, filename, _, module)),) = worker.records()
+    ((kind, (text, category, filename, _, module)),) = worker.reports()
     assert (kind, text, category) == (b"W", "careful", UserWarning)
     assert (filename, module) == (__file__, __name__)
     assert worker.output(1) == b""
@@ -344,7 +344,7 @@ def test_a_forked_child_may_log_and_warn(worker: Worker) -> None:
 
     pid = worker.run(task)
     worker.run(os.waitpid, pid, 0)
-    assert [fields["msg"] for _, fields in worker.records()] == ["from the worker"]
+    assert [fields["msg"] for _, fields in worker.reports()] == ["from the worker"]
     assert b"from the child" in worker.output(1)
 
 

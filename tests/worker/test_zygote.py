@@ -238,7 +238,7 @@ def test_an_initializer_that_fails_is_reported(start: Callable[..., ZygoteProces
     zygote = start(initializer=initialize)
     worker = zygote.fork_only()
     assert zygote.reaped(worker) == 1
-    ((kind, text),) = worker.records()
+    ((kind, text),) = worker.reports()
     assert kind == b"B"
     assert "ValueError: not like this" in text
     assert worker.output(1) == b""
@@ -254,7 +254,7 @@ def test_initargs_that_cannot_be_loaded_are_a_failed_initializer(
     zygote = start(initializer=print, initargs=(Explodes(),))
     worker = zygote.fork_only()
     assert zygote.reaped(worker) == 1
-    ((kind, text),) = worker.records()
+    ((kind, text),) = worker.reports()
     assert kind == b"B"
     assert "OSError: gone" in text
 

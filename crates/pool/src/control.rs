@@ -321,7 +321,7 @@ impl WorkerStatus {
         8 * (COMPLETION_RING + CompletionRing::<SegmentWords>::words(SLOTS))
     }
 
-    /// The record at byte `offset` of `segment`.
+    /// The status at byte `offset` of `segment`.
     #[must_use]
     pub fn new(segment: Arc<Segment>, offset: usize) -> Self {
         Self { words: SegmentWords::new(segment, offset, Self::size() / 8) }
@@ -341,7 +341,7 @@ impl WorkerStatus {
         }
     }
 
-    /// Byte offset of the record in its segment: how a worker finds it.
+    /// Byte offset of the status in its segment: how a worker finds it.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.words.offset_of(0)

@@ -237,18 +237,18 @@ impl<T: Send + 'static> Driver<T> {
     }
 
     fn fork(&mut self, index: usize, generation: u32) -> io::Result<()> {
-        let (participant, record, told) = {
+        let (participant, status, told) = {
             let state = self.shared.lock();
             let worker_slot = &state.worker_slots[index];
             if worker_slot.generation != generation || worker_slot.life != Life::Starting {
                 // The zygote could not be started.
                 return Ok(());
             }
-            (worker_slot.participant, worker_slot.record.offset(), worker_slot.index)
+            (worker_slot.participant, worker_slot.status.offset(), worker_slot.index)
         };
         self.shared.heap.renew(participant);
         let control = self.shared.control.offset() as u64;
-        let request = Request::Fork { participant, generation, control, record: record as u64, index: told };
+        let request = Request::Fork { participant, generation, control, status: status as u64, index: told };
         let pipes = self.shared.output_pipes().add(&self.shared.poller, index)?;
         let Some(zygote) = &self.zygote else { return Ok(()) };
         let fds: [_; zygote::PIPES] = [pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()];
@@ -315,8 +315,7 @@ impl<T: Send + 'static> Driver<T> {
         match news {
             News::Ready => {}
             News::Failed(text) => {
-                let reason =
-                    format!("workers cannot start, so this pool runs no tasks:\n{text}");
+                let reason = format!("workers cannot start, so this pool runs no tasks:\n{text}");
                 self.shared.lock().break_down(&reason);
             }
             News::Started { participant, generation, pid } => {

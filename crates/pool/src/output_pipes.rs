@@ -1,5 +1,5 @@
-//! What workers say: their standard output and error, and the records (log, warnings, calls for help)
-//! that they send in frames.
+//! What workers say: their standard output and error, and the reports (log records, warnings, calls for help) that they send
+//! in frames.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use manyhands_os::{process, socket};
 
 use crate::task::{Output, Stream};
 
-/// Kinds of record. The parent itself acts upon the first ones; the others are for the caller.
+/// Kinds of report. The parent itself acts upon the first ones; the others are for the caller.
 pub mod kind {
     /// The worker's initializer failed; the text says how.
     pub const BROKEN: u8 = b'B';
@@ -24,16 +24,16 @@ pub mod kind {
     pub const WARNING: u8 = b'W';
 }
 
-/// A record as it goes through the pipe: `u32` length of what follows, `u8` kind, and the payload. `None` when the parent
+/// A report as it goes through the pipe: `u32` length of what follows, `u8` kind, and the payload. `None` when the parent
 /// would not read one that long.
 #[must_use]
 pub fn frame(kind: u8, payload: &[u8]) -> Option<Vec<u8>> {
-    let length = u32::try_from(payload.len() + 1).ok().filter(|length| *length <= LONGEST_RECORD)?;
+    let length = u32::try_from(payload.len() + 1).ok().filter(|length| *length <= LONGEST_REPORT)?;
     Some([&length.to_le_bytes()[..], &[kind], payload].concat())
 }
 
-/// A longer record is not believed: its length, kind included.
-const LONGEST_RECORD: u32 = 64 << 20;
+/// A longer report is not believed: its length, kind included.
+const LONGEST_REPORT: u32 = 64 << 20;
 const CHUNK: usize = 64 * 1024;
 /// How many chunks are read in one go. A pipe holds one; a worker that writes faster than we read must
 /// not keep us forever.
@@ -44,7 +44,7 @@ struct OutputPipe {
     worker_slot: usize,
     pid: i32,
     stream: Stream,
-    // Bytes of a record that has not come whole.
+    // Bytes of a report that has not come whole.
     partial: Vec<u8>,
 }
 
@@ -99,7 +99,7 @@ impl OutputPipes {
             self.next_key += 1;
             Ok::<_, io::Error>(write)
         };
-        Ok([make(Stream::Stdout)?, make(Stream::Stderr)?, make(Stream::Records)?])
+        Ok([make(Stream::Stdout)?, make(Stream::Stderr)?, make(Stream::Reports)?])
     }
 
     /// The worker that took the worker slot's newest pipes has this process id.
@@ -167,9 +167,9 @@ impl OutputPipe {
         for _ in 0..MOST_CHUNKS {
             match socket::read(&self.fd, &mut chunk) {
                 Ok(0) => return false,
-                Ok(length) if self.stream == Stream::Records => {
+                Ok(length) if self.stream == Stream::Reports => {
                     self.partial.extend(&chunk[..length]);
-                    if !self.cut_records(outputs) {
+                    if !self.cut_reports(outputs) {
                         return false;
                     }
                 }
@@ -181,17 +181,17 @@ impl OutputPipe {
         true
     }
 
-    /// Cuts whole records off the front, as [`frame`] has made them; false when it is no record.
-    fn cut_records(&mut self, outputs: &mut Vec<Output>) -> bool {
+    /// Cuts whole reports off the front, as [`frame`] has made them; false when it is no report.
+    fn cut_reports(&mut self, outputs: &mut Vec<Output>) -> bool {
         let mut start = 0;
         while let Some(head) = self.partial.get(start..start + 4) {
             let length = u32::from_le_bytes(head.try_into().expect("four bytes"));
-            if length == 0 || length > LONGEST_RECORD {
+            if length == 0 || length > LONGEST_REPORT {
                 return false;
             }
             let length = length as usize;
-            let Some(record) = self.partial.get(start + 4..start + 4 + length) else { break };
-            outputs.push(self.output(record.to_vec()));
+            let Some(report) = self.partial.get(start + 4..start + 4 + length) else { break };
+            outputs.push(self.output(report.to_vec()));
             start += 4 + length;
         }
         self.partial.drain(..start);
@@ -203,33 +203,33 @@ impl OutputPipe {
 mod tests {
     use super::*;
 
-    /// Sends bytes through the records pipe of a worker; returns what its parent reads of them.
+    /// Sends bytes through the reports pipe of a worker; returns what its parent reads of them.
     fn read(sent: &[u8]) -> Vec<Vec<u8>> {
         let poller = Poller::new().expect("a poller can be made");
         let mut pipes = OutputPipes::new(1);
-        let [_stdout, _stderr, records] = pipes.add(&poller, 0).expect("pipes can be made");
-        socket::write(&records, sent).expect("the pipe has room");
+        let [_stdout, _stderr, reports] = pipes.add(&poller, 0).expect("pipes can be made");
+        socket::write(&reports, sent).expect("the pipe has room");
         let mut outputs = Vec::new();
         pipes.read_worker_slots(&poller, &[0], &mut outputs);
-        let of_records = outputs.into_iter().filter(|output| output.stream == Stream::Records);
-        of_records.map(|output| output.bytes).collect()
+        let of_reports = outputs.into_iter().filter(|output| output.stream == Stream::Reports);
+        of_reports.map(|output| output.bytes).collect()
     }
 
     #[test]
     fn what_is_framed_is_read() {
-        let first = frame(kind::LOG, b"a record").expect("it is short");
+        let first = frame(kind::LOG, b"a report").expect("it is short");
         let second = frame(kind::STARVING, &[]).expect("it is short");
-        assert_eq!(read(&[&first[..], &second, &first[..6]].concat()), [&b"La record"[..], b"H"]);
+        assert_eq!(read(&[&first[..], &second, &first[..6]].concat()), [&b"La report"[..], b"H"]);
     }
 
     #[test]
-    fn no_record_is_framed_that_would_not_be_read() {
-        let longest = LONGEST_RECORD as usize;
+    fn no_report_is_framed_that_would_not_be_read() {
+        let longest = LONGEST_REPORT as usize;
         assert!(frame(kind::LOG, &vec![0; longest]).is_none());
         let framed = frame(kind::LOG, &vec![0; longest - 1]).expect("it is just short enough");
-        assert_eq!(framed[..4], LONGEST_RECORD.to_le_bytes());
-        // After what is no record, nothing is believed, and the pipe is closed.
-        let too_long = (LONGEST_RECORD + 1).to_le_bytes();
+        assert_eq!(framed[..4], LONGEST_REPORT.to_le_bytes());
+        // After what is no report, nothing is believed, and the pipe is closed.
+        let too_long = (LONGEST_REPORT + 1).to_le_bytes();
         assert_eq!(read(&too_long), [b""]);
     }
 }

@@ -62,12 +62,12 @@ impl<T> Shared<T> {
         let mut state = self.lock();
         for output in outputs {
             match (output.stream, output.bytes.first()) {
-                (Stream::Records, Some(&kind::STARVING)) => {
+                (Stream::Reports, Some(&kind::STARVING)) => {
                     if state.collect() {
                         self.control.work().notify_all();
                     }
                 }
-                (Stream::Records, Some(&kind::BROKEN)) => {
+                (Stream::Reports, Some(&kind::BROKEN)) => {
                     let text = String::from_utf8_lossy(&output.bytes[1..]).into_owned();
                     // Added first: the caller tells of it before futures fail.
                     state.add_output(output);

@@ -98,7 +98,7 @@ impl<T> State<T> {
         let workers = taken.map(|worker_slot| {
             let pid = worker_slot.pid();
             // The low half of the word is the slot + 1; see `WorkerStatus`.
-            let current = worker_slot.record.current().load(Ordering::Acquire) & 0xffff_ffff;
+            let current = worker_slot.status.current().load(Ordering::Acquire) & 0xffff_ffff;
             let slot = u32::try_from(current).ok().and_then(|slot| slot.checked_sub(1));
             let task = slot.and_then(|slot| self.occupant_name(slot));
             let begun = slot.filter(|_| task.is_some()).and_then(|slot| slots.begun(slot));
@@ -113,7 +113,7 @@ impl<T> State<T> {
                 state,
                 task,
                 task_s: begun.map(|begun| clock::seconds(now.saturating_sub(begun))),
-                tasks_done: worker_slot.record.tasks_done().load(Ordering::Relaxed),
+                tasks_done: worker_slot.status.tasks_done().load(Ordering::Relaxed),
                 cpu_s: 0.0,
                 rss_bytes: 0,
                 restarts: worker_slot.restarts,

@@ -158,8 +158,8 @@ pub enum Stream {
     Stdout,
     /// File descriptor 2.
     Stderr,
-    /// Log records and warnings, in frames.
-    Records,
+    /// Log records, warnings and what else is for the parent, in frames.
+    Reports,
 }
 
 /// A piece of output of a worker.

@@ -42,7 +42,7 @@ pub struct WorkerSide {
     control: Control,
     slots: Slots,
     submission_ring: SubmissionRing<SegmentWords>,
-    record: WorkerStatus,
+    status: WorkerStatus,
     completion_ring: CompletionRing<SegmentWords>,
     participant: u16,
     spin: SpinPolicy,
@@ -54,15 +54,15 @@ pub struct WorkerSide {
 impl WorkerSide {
     /// The side of `participant`, whose pool and worker slot lie at these offsets of the segment.
     #[must_use]
-    pub fn new(segment: &Arc<Segment>, participant: u16, control: usize, record: usize) -> Self {
+    pub fn new(segment: &Arc<Segment>, participant: u16, control: usize, status: usize) -> Self {
         let control = Control::new(Arc::clone(segment), control);
-        let record = WorkerStatus::new(Arc::clone(segment), record);
+        let status = WorkerStatus::new(Arc::clone(segment), status);
         Self {
             slots: control.slots(),
             submission_ring: control.submission_ring(),
-            completion_ring: record.completion_ring(),
+            completion_ring: status.completion_ring(),
             control,
-            record,
+            status,
             participant,
             spin: SpinPolicy::new(),
             deferred: AtomicU64::new(0),
@@ -76,7 +76,7 @@ impl WorkerSide {
     }
 
     fn is_over(&self) -> bool {
-        self.record.retire().load(Ordering::Relaxed) != 0
+        self.status.retire().load(Ordering::Relaxed) != 0
             || self.control.flags().load(Ordering::Relaxed) & STOP != 0
     }
 
@@ -130,24 +130,24 @@ impl WorkerSide {
         let now = clock::now();
         self.slots.write_begun(entry.slot, now);
         let started = if timed { now.saturating_add(LOADING) } else { 0 };
-        self.record.started().store(started, Ordering::Relaxed);
+        self.status.started().store(started, Ordering::Relaxed);
         // Release: the start time. pairs with: State::timed_task (Acquire)
-        self.record.current().store(entry.to_note(), Ordering::Release);
+        self.status.current().store(entry.to_note(), Ordering::Release);
     }
 
     /// Notes that a timed task has been loaded, and runs from now on.
     pub fn start(&self) {
-        let started = self.record.started();
+        let started = self.status.started();
         started.store(started.load(Ordering::Relaxed).min(clock::now()), Ordering::Relaxed);
     }
 
     /// Publishes the result that has been written to the slot.
     #[must_use]
     pub fn finish(&self, entry: Entry) -> Finish {
-        self.record.current().store(0, Ordering::Relaxed);
+        self.status.current().store(0, Ordering::Relaxed);
         let finish = self.slots.finish(entry, self.participant);
         if finish == Finish::Published {
-            let done = self.record.tasks_done();
+            let done = self.status.tasks_done();
             done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             self.completion_ring.push(entry.slot);
             if !self.control.announce_unless_expected() {
@@ -190,6 +190,6 @@ impl WorkerSide {
     /// Tasks this worker has finished.
     #[must_use]
     pub fn tasks_done(&self) -> u64 {
-        self.record.tasks_done().load(Ordering::Relaxed)
+        self.status.tasks_done().load(Ordering::Relaxed)
     }
 }

@@ -3,7 +3,7 @@
 //! | from | packet | meaning |
 //! |---|---|---|
 //! | parent | `S` u64 block, text | set-up: a block with what the zygote and its workers need; the parent's [`VERSION`] |
-//! | parent | `F` u32 participant, u32 generation, u64 control, u64 record, u32 index + 3 descriptors | fork a worker; offsets of the pool's and the worker slot's block; its place in the pool; stdout, stderr, records |
+//! | parent | `F` u32 participant, u32 generation, u64 control, u64 status, u32 index + 3 descriptors | fork a worker; offsets of the pool's and the worker slot's block; its place in the pool; stdout, stderr, reports |
 //! | parent | `K` u32 participant, u32 generation, u32 signal | send a worker this signal: the parent may not |
 //! | parent | `Q` | quit when the workers have gone |
 //! | zygote | `R` | ready |
@@ -23,7 +23,7 @@ use std::os::fd::RawFd;
 
 use manyhands_os::process;
 
-/// The version of everything that a zygote and its workers must know as their parent does: packets, the frames of records,
+/// The version of everything that a zygote and its workers must know as their parent does: packets, the frames of reports,
 /// numbers of descriptors, and what lies where in shared memory.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -58,8 +58,8 @@ pub enum Request {
         generation: u32,
         /// Where the pool's block is.
         control: u64,
-        /// Where the worker slot's block is.
-        record: u64,
+        /// Where the worker's [status](crate::control::WorkerStatus) is.
+        status: u64,
         /// Its place in the pool.
         index: u32,
     },
@@ -82,9 +82,11 @@ impl Request {
     pub fn packet(&self) -> Vec<u8> {
         match self {
             Self::SetUp { block, version } => Packet::new(b'S').word64(*block).text(version),
-            Self::Fork { participant, generation, control, record, index } => {
-                Packet::new(b'F').worker(*participant, *generation).word64(*control).word64(*record).word(*index)
-            }
+            Self::Fork { participant, generation, control, status, index } => Packet::new(b'F')
+                .worker(*participant, *generation)
+                .word64(*control)
+                .word64(*status)
+                .word(*index),
             Self::Signal { participant, generation, signal } => {
                 Packet::new(b'K').worker(*participant, *generation).word(*signal)
             }
@@ -104,7 +106,7 @@ impl Request {
                 participant: body.participant()?,
                 generation: body.word()?,
                 control: body.word64()?,
-                record: body.word64()?,
+                status: body.word64()?,
                 index: body.word()?,
             }),
             b'K' => Some(Self::Signal {
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_what_arrives() {
-        let fork = Request::Fork { participant: 3, generation: 9, control: 1 << 40, record: 64, index: 2 };
+        let fork = Request::Fork { participant: 3, generation: 9, control: 1 << 40, status: 64, index: 2 };
         for request in [
             Request::SetUp { block: u64::MAX, version: "1.2.3".to_owned() },
             fork.clone(),

@@ -30,8 +30,8 @@ from manyhands._native.interpreter import (
 )
 from manyhands._native.memory import (
     BlockBuffer as BlockBuffer,
-    RecordBuffer as RecordBuffer,
     SharedBlock as SharedBlock,
+    RecordBuffer as RecordBuffer,
     attach as attach,
     named_shared as named_shared,
     new_shared as new_shared,
@@ -43,7 +43,6 @@ from manyhands._native.memory import (
     shared_memory as shared_memory,
 )
 from manyhands._native.pool import (
-    BlockedWorker as BlockedWorker,
     ProcessEngine as ProcessEngine,
     ThreadPoolBase as ThreadPoolBase,
     ThreadWorker as ThreadWorker,
@@ -58,6 +57,7 @@ from manyhands._native.pool import (
 from manyhands._native.queue import (
     ConnectionBase as ConnectionBase,
     PackedItem as PackedItem,
+    PipeSegment as PipeSegment,
     QueueBase as QueueBase,
     adopt_ends_in_child as adopt_ends_in_child,
     forget_heirs_in_parent as forget_heirs_in_parent,
@@ -81,15 +81,15 @@ from manyhands._native.wire import (
     CONTROL_FD as CONTROL_FD,
     INHERITED_FD as INHERITED_FD,
     LONGEST_PACKET as LONGEST_PACKET,
-    RECORD_BROKEN as RECORD_BROKEN,
-    RECORD_LOG as RECORD_LOG,
-    RECORD_SHORTAGE as RECORD_SHORTAGE,
-    RECORD_WARNING as RECORD_WARNING,
+    REPORT_BROKEN as REPORT_BROKEN,
+    REPORT_LOG as REPORT_LOG,
+    REPORT_SHORTAGE as REPORT_SHORTAGE,
+    REPORT_WARNING as REPORT_WARNING,
     SEGMENT_FD as SEGMENT_FD,
     VERSION as VERSION,
     WORKER_PIPES as WORKER_PIPES,
     read_request as read_request,
-    record_frame as record_frame,
+    report_frame as report_frame,
     say_ended as say_ended,
     say_failed as say_failed,
     say_not_forked as say_not_forked,

@@ -18,10 +18,10 @@ class ThreadPoolBase:
         """Return how many workers there are, and how many tasks that have not ended."""
     def _statistics(self) -> dict[str, Any]: ...
     @staticmethod
-    def _blocked(futures: Iterable[object]) -> BlockedWorker | None: ...
+    def _blocked(futures: Iterable[object]) -> _BlockedWorker | None: ...
 
 @final
-class BlockedWorker:
+class _BlockedWorker:
     """While it is entered, its pool may run one more thread."""
 
     def __enter__(self) -> Self: ...
@@ -116,8 +116,8 @@ class WorkerLoop:
         self,
         participant: int,
         control: int,
-        record: int,
-        records_fd: int,
+        status: int,
+        reports_fd: int,
         most_tasks: int,
         most_bytes: int,
     ) -> None: ...

@@ -8,13 +8,13 @@ SEGMENT_FD: Final[int]
 INHERITED_FD: Final[int]
 WORKER_PIPES: Final[int]
 LONGEST_PACKET: Final[int]
-RECORD_BROKEN: Final[bytes]
-RECORD_LOG: Final[bytes]
-RECORD_SHORTAGE: Final[bytes]
-RECORD_WARNING: Final[bytes]
+REPORT_BROKEN: Final[bytes]
+REPORT_LOG: Final[bytes]
+REPORT_SHORTAGE: Final[bytes]
+REPORT_WARNING: Final[bytes]
 
-def record_frame(kind: bytes, payload: bytes, /) -> bytes | None:
-    """Return a record as it goes through a worker's pipe; None if it is too long for it."""
+def report_frame(kind: bytes, payload: bytes, /) -> bytes | None:
+    """Return a report as it goes through a worker's pipe; None if it is too long for it."""
 
 def read_request(packet: bytes, /) -> tuple[str, tuple[Any, ...]]:
     """Return what a zygote is asked for, and what goes with it.

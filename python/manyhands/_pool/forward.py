@@ -15,7 +15,7 @@ import warnings
 from threading import RLock
 from typing import Any, Literal, TextIO
 
-from manyhands._worker.records import BROKEN, LOG, SHORTAGE, WARNING
+from manyhands._worker.reports import BROKEN, LOG, SHORTAGE, WARNING
 
 __all__ = ["Forwarder"]
 
@@ -83,10 +83,10 @@ class Forwarder:
                     self._show(key, assembler.finish())
 
     def deliver(self, kind: bytes, payload: bytes) -> None:
-        """Take one frame of a worker's records pipe.
+        """Take one frame of a worker's reports pipe.
 
         Args:
-            kind: one of those that ``records`` describes.
+            kind: one of those that ``reports`` describes.
             payload: the frame's content.
         """
         try:

@@ -14,7 +14,7 @@ from _contextvars import Context, copy_context  # the same
 
 from manyhands._errors.task_cancelled import TaskCancelled
 from manyhands._interpreter import import_watch, late, own_place
-from manyhands._worker import by_name, records, stdio
+from manyhands._worker import by_name, reports, stdio
 from manyhands._worker import carry as _carry
 from manyhands._worker.surroundings import Surroundings
 
@@ -93,9 +93,9 @@ class Assignment:
         participant: number of the worker among the participants of the parent's segment.
         generation: tells it from earlier workers of the same number.
         control_offset: where in the segment the pool's block is, in bytes.
-        record_offset: where in the segment the worker's own record is, in bytes.
+        status_offset: where in the segment the worker's own block is, in bytes.
         index: its place among the workers of its pool.
-        stdout_fd, stderr_fd, records_fd: write ends of its pipes to the parent.
+        stdout_fd, stderr_fd, reports_fd: write ends of its pipes to the parent.
     """
 
     __slots__ = (
@@ -103,8 +103,8 @@ class Assignment:
         "generation",
         "index",
         "participant",
-        "record_offset",
-        "records_fd",
+        "reports_fd",
+        "status_offset",
         "stderr_fd",
         "stdout_fd",
     )
@@ -114,16 +114,16 @@ class Assignment:
         participant: int,
         generation: int,
         control_offset: int,
-        record_offset: int,
+        status_offset: int,
         index: int,
         pipes: list[int],
     ) -> None:
         self.participant = participant
         self.generation = generation
         self.control_offset = control_offset
-        self.record_offset = record_offset
+        self.status_offset = status_offset
         self.index = index
-        self.stdout_fd, self.stderr_fd, self.records_fd = pipes
+        self.stdout_fd, self.stderr_fd, self.reports_fd = pipes
 
 
 class Hooks:
@@ -230,7 +230,7 @@ def main(
 
 def _set_up(
     assignment: Assignment, settings: Settings, surroundings: Surroundings
-) -> records.RecordPipe:
+) -> reports.ReportPipe:
     label = f"worker-{assignment.participant}"
     surroundings.use_streams(
         stdio.WorkerStreams(
@@ -242,9 +242,9 @@ def _set_up(
         import faulthandler
 
         faulthandler.enable(2)
-    pipe = records.RecordPipe(assignment.records_fd, surroundings.note_output)
-    records.forward_logging(pipe, settings["logging"], label)
-    records.forward_warnings(pipe)
+    pipe = reports.ReportPipe(assignment.reports_fd, surroundings.note_output)
+    reports.forward_logging(pipe, settings["logging"], label)
+    reports.forward_warnings(pipe)
     _use_warning_filters(settings["warning_filters"])
     _join_multiprocessing(settings, label)
     _make_main()
@@ -332,7 +332,7 @@ def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _initialize(setup: bytes | None, pipe: records.RecordPipe) -> Callable[[], object] | None:
+def _initialize(setup: bytes | None, pipe: reports.ReportPipe) -> Callable[[], object] | None:
     """Run the initializer; return the finalizer. A failure is reported, and ends the worker."""
     if setup is None:
         return None
@@ -347,7 +347,7 @@ def _initialize(setup: bytes | None, pipe: records.RecordPipe) -> Callable[[], o
             _log_failure()
         except BaseException:
             pass  # there is too little of something for it; the parent logs it all the same
-        pipe.send(records.BROKEN, text.encode("utf-8", "backslashreplace"))
+        pipe.send(reports.BROKEN, text.encode("utf-8", "backslashreplace"))
         _end(1)
     return finalizer
 

@@ -205,7 +205,7 @@ class Zygote:
         participant: int,
         generation: int,
         control_offset: int,
-        record_offset: int,
+        status_offset: int,
         index: int,
         *,
         pipes: list[int],
@@ -214,7 +214,7 @@ class Zygote:
 
         try:
             assignment = Assignment(
-                participant, generation, control_offset, record_offset, index, pipes
+                participant, generation, control_offset, status_offset, index, pipes
             )
             if self._has_forked:
                 # The first worker's task was waited for. The others share the memory of this: more
@@ -433,8 +433,8 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
         loop = _native.WorkerLoop(
             assignment.participant,
             assignment.control_offset,
-            assignment.record_offset,
-            assignment.records_fd,
+            assignment.status_offset,
+            assignment.reports_fd,
             settings["max_tasks_per_child"],
             settings["max_memory_per_child"],
         )

@@ -178,7 +178,7 @@ impl<T> State<T> {
             let told = self.free_index();
             let worker_slot = &mut self.worker_slots[index];
             worker_slot.index = told;
-            worker_slot.record.reset();
+            worker_slot.status.reset();
             worker_slot.restarts += u64::from(worker_slot.generation > 0);
             worker_slot.generation += 1;
             worker_slot.life = Life::Starting;
@@ -244,14 +244,14 @@ impl<T> State<T> {
 
     /// The timed task that the worker of a worker slot is running, with its start.
     fn timed_task(&self, index: usize) -> Option<(Token, u32, u64)> {
-        let record = &self.worker_slots[index].record;
+        let status = &self.worker_slots[index].status;
         // pairs with: WorkerSide::begin (Release)
-        let current = record.current().load(Ordering::Acquire);
-        let started = record.started().load(Ordering::Relaxed);
+        let current = status.current().load(Ordering::Acquire);
+        let started = status.started().load(Ordering::Relaxed);
         let Entry { slot, generation } = Entry::from_note(current)?;
         let token = (*self.occupants.get(slot as usize)?)?;
         let same = self.generations[slot as usize] == generation
-            && record.current().load(Ordering::Acquire) == current
+            && status.current().load(Ordering::Acquire) == current
             && started != 0;
         same.then_some((token, slot, started))
     }

@@ -63,7 +63,7 @@ impl<T> State<T> {
             self.add_output(Output {
                 worker_slot: MOST_WORKER_SLOTS,
                 pid: 0,
-                stream: Stream::Records,
+                stream: Stream::Reports,
                 bytes,
             });
         }

@@ -105,7 +105,7 @@ impl Bench {
     fn actor(&mut self, worker_slot: usize, generation: u32) -> Actor {
         let (participant, offset) = {
             let worker_slot = &self.state.worker_slots[worker_slot];
-            (worker_slot.participant, worker_slot.record.offset())
+            (worker_slot.participant, worker_slot.status.offset())
         };
         let control = self.state.control.clone();
         let side = WorkerSide::new(control.segment(), participant, control.offset(), offset);

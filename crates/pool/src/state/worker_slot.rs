@@ -35,8 +35,8 @@ pub enum Life {
 
 /// A worker's place.
 pub struct WorkerSlot {
-    pub(crate) record: WorkerStatus,
-    // Keeps the record's memory.
+    pub(crate) status: WorkerStatus,
+    // Keeps the status's memory.
     _block: Block,
     pub(crate) participant: u16,
     pub(crate) generation: u32,
@@ -110,15 +110,15 @@ impl CompletionRings {
 }
 
 impl<T> State<T> {
-    /// Adds a worker slot whose record lies in `block`, for a new participant.
+    /// Adds a worker slot whose status lies in `block`, for a new participant.
     pub fn add_worker_slot(&mut self, block: Block, participant: u16) -> usize {
         let segment = std::sync::Arc::clone(self.control.segment());
-        let record = WorkerStatus::new(segment, block.offset());
-        record.clear();
+        let status = WorkerStatus::new(segment, block.offset());
+        status.clear();
         let worker_slot = self.worker_slots.len();
-        self.completion_rings.add(worker_slot, record.completion_ring());
+        self.completion_rings.add(worker_slot, status.completion_ring());
         self.worker_slots.push(WorkerSlot {
-            record,
+            status,
             _block: block,
             participant,
             generation: 0,
@@ -170,7 +170,7 @@ impl<T> State<T> {
             return;
         }
         let (participant, pid) = (worker_slot.participant, worker_slot.pid());
-        let worked = worker_slot.record.tasks_done().load(Ordering::Relaxed) > 0;
+        let worked = worker_slot.status.tasks_done().load(Ordering::Relaxed) > 0;
         self.collect_ring(index);
         let mut lost = false;
         #[allow(clippy::cast_possible_truncation, reason = "SLOTS is small")]
@@ -256,7 +256,7 @@ impl<T> State<T> {
         let worker_slot = &mut self.worker_slots[index];
         if worker_slot.life != Life::Empty {
             worker_slot.retiring = true;
-            worker_slot.record.retire().store(1, Ordering::Relaxed);
+            worker_slot.status.retire().store(1, Ordering::Relaxed);
         }
     }
 }

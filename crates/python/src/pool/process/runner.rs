@@ -54,7 +54,7 @@ pub(crate) struct WorkerLoop {
     side: Arc<WorkerSide>,
     arena: Arc<Arena>,
     pid: i32,
-    records_fd: RawFd,
+    reports_fd: RawFd,
     most_tasks: u64,
     most_bytes: u64,
 }
@@ -84,25 +84,25 @@ struct Call<'py> {
 
 #[pymethods]
 impl WorkerLoop {
-    /// The loop of one worker. `control` and `record` are offsets of the pool's and the worker slot's block;
+    /// The loop of one worker. `control` and `status` are offsets of the pool's block and of the worker's own;
     /// `most_tasks` and `most_bytes` (resident) are limits after which it ends, 0 for none.
     #[new]
     fn new(
         participant: u16,
         control: usize,
-        record: usize,
-        records_fd: RawFd,
+        status: usize,
+        reports_fd: RawFd,
         most_tasks: u64,
         most_bytes: u64,
     ) -> PyResult<Self> {
         // The zygote's parent is the root of the segment; the zygote's child is us.
         let arena = shared_heap::join_parent(participant)?;
         spare::keep();
-        let side = Arc::new(WorkerSide::new(shared_heap::parent_segment()?, participant, control, record));
+        let side = Arc::new(WorkerSide::new(shared_heap::parent_segment()?, participant, control, status));
         if SIDE.set(Arc::clone(&side)).is_err() {
             return Err(PyRuntimeError::new_err("this process is already a worker"));
         }
-        Ok(Self { side, arena, pid: process::pid(), records_fd, most_tasks, most_bytes })
+        Ok(Self { side, arena, pid: process::pid(), reports_fd, most_tasks, most_bytes })
     }
 
     /// Runs tasks until no more will come.
@@ -171,9 +171,9 @@ impl WorkerLoop {
             self.exit(py);
         }
         if self.side.clears_starving()
-            && let Some(record) = frame(kind::STARVING, &[])
+            && let Some(report) = frame(kind::STARVING, &[])
         {
-            let _ = socket::write(ffi::borrow_descriptor(self.records_fd), &record);
+            let _ = socket::write(ffi::borrow_descriptor(self.reports_fd), &report);
         }
     }
 

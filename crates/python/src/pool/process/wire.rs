@@ -1,5 +1,5 @@
 //! What the Python half of a pool says to the Rust half, in the same words: packets of the zygote, frames of its workers'
-//! records, and the numbers of the descriptors it begins with.
+//! reports, and the numbers of the descriptors it begins with.
 
 use manyhands_pool::output_pipes::{self, kind};
 use manyhands_pool::zygote::{self, News, Request};
@@ -17,14 +17,14 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WORKER_PIPES", zygote::PIPES)?;
     module.add("LONGEST_PACKET", zygote::LONGEST)?;
     for (name, kind) in [
-        ("RECORD_BROKEN", kind::BROKEN),
-        ("RECORD_LOG", kind::LOG),
-        ("RECORD_SHORTAGE", kind::SHORTAGE),
-        ("RECORD_WARNING", kind::WARNING),
+        ("REPORT_BROKEN", kind::BROKEN),
+        ("REPORT_LOG", kind::LOG),
+        ("REPORT_SHORTAGE", kind::SHORTAGE),
+        ("REPORT_WARNING", kind::WARNING),
     ] {
         module.add(name, PyBytes::new(py, &[kind]))?;
     }
-    module.add_function(wrap_pyfunction!(record_frame, module)?)?;
+    module.add_function(wrap_pyfunction!(report_frame, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add_function(wrap_pyfunction!(say_ready, module)?)?;
     module.add_function(wrap_pyfunction!(say_failed, module)?)?;
@@ -33,9 +33,9 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(say_ended, module)?)
 }
 
-/// One record as it goes through a worker's pipe, or None when it is too long for it.
+/// One report as it goes through a worker's pipe, or None when it is too long for it.
 #[pyfunction]
-fn record_frame<'py>(py: Python<'py>, kind: [u8; 1], payload: &[u8]) -> Option<Bound<'py, PyBytes>> {
+fn report_frame<'py>(py: Python<'py>, kind: [u8; 1], payload: &[u8]) -> Option<Bound<'py, PyBytes>> {
     Some(PyBytes::new(py, &output_pipes::frame(kind[0], payload)?))
 }
 
@@ -44,8 +44,8 @@ fn record_frame<'py>(py: Python<'py>, kind: [u8; 1], payload: &[u8]) -> Option<B
 fn read_request<'py>(py: Python<'py>, packet: &[u8]) -> PyResult<(&'static str, Bound<'py, PyTuple>)> {
     let (asked, details) = match Request::parse(packet) {
         Some(Request::SetUp { block, version }) => ("set_up", (block, version).into_pyobject(py)?),
-        Some(Request::Fork { participant, generation, control, record, index }) => {
-            ("fork", (participant, generation, control, record, index).into_pyobject(py)?)
+        Some(Request::Fork { participant, generation, control, status, index }) => {
+            ("fork", (participant, generation, control, status, index).into_pyobject(py)?)
         }
         Some(Request::Signal { participant, generation, signal }) => {
             ("signal", (participant, generation, signal).into_pyobject(py)?)

@@ -101,7 +101,7 @@ impl Core {
             (Stream::Stderr, Some(_)) => {
                 forwarder.call_method1("output", (output.worker_slot, output.pid, "stderr", bytes))
             }
-            (Stream::Records, Some((kind, payload))) => {
+            (Stream::Reports, Some((kind, payload))) => {
                 let kind = PyBytes::new(py, &[*kind]);
                 forwarder.call_method1("deliver", (kind, PyBytes::new(py, payload)))
             }

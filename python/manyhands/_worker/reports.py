@@ -1,6 +1,6 @@
 """What a worker tells the parent beside results: log records, warnings, a broken initializer.
 
-Each goes through the records pipe in a frame, whose form and kinds are Rust's
+Each goes through the reports pipe in a frame, whose form and kinds are Rust's
 (crates/pool/src/output_pipes.rs). What is in it depends on the kind:
 
 - ``LOG``: a pickled dict, the attributes of a ``logging.LogRecord``;
@@ -33,19 +33,19 @@ __all__ = [
     "LOG",
     "SHORTAGE",
     "WARNING",
-    "RecordPipe",
+    "ReportPipe",
     "forward_logging",
     "forward_warnings",
 ]
 
-LOG = _native.RECORD_LOG
-WARNING = _native.RECORD_WARNING
-BROKEN = _native.RECORD_BROKEN
-SHORTAGE = _native.RECORD_SHORTAGE
+LOG = _native.REPORT_LOG
+WARNING = _native.REPORT_WARNING
+BROKEN = _native.REPORT_BROKEN
+SHORTAGE = _native.REPORT_SHORTAGE
 
 
-class RecordPipe:
-    """The worker's end of its records pipe; any thread of the worker may send.
+class ReportPipe:
+    """The worker's end of its reports pipe; any thread of the worker may send.
 
     Args:
         descriptor: the pipe.
@@ -72,7 +72,7 @@ class RecordPipe:
         """
         if os.getpid() != self._pid:
             return False
-        frame = _native.record_frame(kind, payload)
+        frame = _native.report_frame(kind, payload)
         if frame is None:
             return False
         with self._lock:
@@ -86,7 +86,7 @@ class RecordPipe:
         return True
 
 
-def forward_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
+def forward_logging(pipe: ReportPipe, set_up: LogSetUp, label: str) -> None:
     """Send the worker's log records to the parent, from when ``logging`` is first imported.
 
     Args:
@@ -100,7 +100,7 @@ def forward_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
         __import__("logging")
 
 
-def _install_logging(pipe: RecordPipe, set_up: LogSetUp, label: str) -> None:
+def _install_logging(pipe: ReportPipe, set_up: LogSetUp, label: str) -> None:
     import logging
 
     class ForwardHandler(logging.Handler):
@@ -162,7 +162,7 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | bytes | int | float | None) else repr(value)
 
 
-def forward_warnings(pipe: RecordPipe) -> None:
+def forward_warnings(pipe: ReportPipe) -> None:
     """Send the warnings that the worker's filters let through to the parent."""
     import warnings
 
