@@ -48,12 +48,12 @@ const LINGER: u64 = 60 * clock::SECOND;
 static TABLE: Mutex<Table> =
     Mutex::new(Table { entries: BTreeMap::new(), lingering: VecDeque::new(), forks: 0 });
 
-/// All that can change. Nobody who has the lock may drop a [`Mapping`] or a [`Record`]: they take it themselves.
+/// All that can change. Nobody who has the lock may drop a [`Mapping`] or a [`HeapRecord`]: they take it themselves.
 struct Table {
     /// By the number of the segment's memfd.
     entries: BTreeMap<u64, Entry>,
     /// Records whose addresses were given away, and until when they are kept.
-    lingering: VecDeque<(u64, Arc<Record>)>,
+    lingering: VecDeque<(u64, Arc<HeapRecord>)>,
     /// How often this process has forked.
     forks: u32,
 }
@@ -227,9 +227,9 @@ fn tag_of(kind: Kind) -> u16 {
     kind.number() as u16
 }
 
-/// Words that several processes share, held by this one.
+/// A record in a shared heap, held by this process.
 #[derive(Debug)]
-pub struct Record {
+pub struct HeapRecord {
     mapping: Arc<Mapping>,
     reference: BlockRef,
     offset: usize,
@@ -238,7 +238,7 @@ pub struct Record {
     lingers: AtomicU64,
 }
 
-impl Record {
+impl HeapRecord {
     /// A new record of `len` bytes, all zero, in the arena of `mapping`, which this process has made. What it is for
     /// can be seen from outside.
     ///
@@ -344,7 +344,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for HeapRecord {
     fn drop(&mut self) {
         let own = table().release(&self.mapping, self.reference).filter(|_| self.len >= LARGE);
         if let Some(arena) = own {
@@ -360,7 +360,7 @@ impl Table {
     }
 
     /// Takes out what has lingered for long enough; to be dropped when this is unlocked.
-    fn no_longer_lingering(&mut self, now: u64) -> Vec<Arc<Record>> {
+    fn no_longer_lingering(&mut self, now: u64) -> Vec<Arc<HeapRecord>> {
         let over = self.lingering.partition_point(|(until, _)| *until < now);
         self.lingering.drain(..over).map(|(_, record)| record).collect()
     }

@@ -15,7 +15,7 @@ use manyhands_sync::site::{MOST_PARTICIPANTS, PARAMETERS, Site};
 
 use crate::latecomers::LATECOMERS;
 use crate::layout::{LIST, TABLE, region, table};
-use crate::mappings::{Mapping, Record, RecordError};
+use crate::mappings::{HeapRecord, Mapping, RecordError};
 use crate::sweep::sweep;
 
 /// As whom zygotes read their set-up; nobody else gets this number.
@@ -113,7 +113,8 @@ impl SharedHeap {
         let mut enrolled = self.enrolled();
         // A number that a worker still has is not given out again, whatever its participant slot says: the two would
         // end each other's tasks. One that was found free so stays reserved until that worker is dismissed.
-        std::iter::from_fn(|| self.mapping.site().reserve_supervised()).find(|number| enrolled.insert(*number))
+        std::iter::from_fn(|| self.mapping.site().reserve_supervised())
+            .find(|number| enrolled.insert(*number))
     }
 
     fn enrolled(&self) -> MutexGuard<'_, BTreeSet<u16>> {
@@ -182,16 +183,16 @@ impl SharedHeap {
     ///
     /// # Errors
     /// When the segment is full.
-    pub fn record(&self, kind: Kind, len: usize) -> Result<Record, RecordError> {
+    pub fn record(&self, kind: Kind, len: usize) -> Result<HeapRecord, RecordError> {
         let counted = len.max(COUNTED);
         if self.unswept.fetch_add(counted, Ordering::Relaxed).saturating_add(counted) >= BYTES_PER_SWEEP {
             self.unswept.store(0, Ordering::Relaxed);
             self.sweep();
         }
-        match Record::allocate(&self.mapping, kind, len) {
+        match HeapRecord::allocate(&self.mapping, kind, len) {
             Err(RecordError::Full(_)) => {
                 self.sweep();
-                Record::allocate(&self.mapping, kind, len)
+                HeapRecord::allocate(&self.mapping, kind, len)
             }
             other => other,
         }

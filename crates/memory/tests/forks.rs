@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use child::{Child, News};
-use manyhands_memory::mappings::Record;
+use manyhands_memory::mappings::HeapRecord;
 use manyhands_memory::shared_heap::SharedHeap;
 use manyhands_os::process::Identity;
 use manyhands_sync::names::Kind;
@@ -29,7 +29,7 @@ fn heap() -> SharedHeap {
     SharedHeap::create(64 << 20).expect("64 MiB of address space")
 }
 
-fn record(heap: &SharedHeap, len: usize) -> Record {
+fn record(heap: &SharedHeap, len: usize) -> HeapRecord {
     heap.record(Kind::Array, len).expect("room")
 }
 
@@ -62,7 +62,7 @@ fn living(count: usize) -> Vec<Child> {
 #[test]
 fn children_that_end_at_once_leave_nothing() {
     let (_alone, heap) = (alone(), heap());
-    let small: Vec<Record> = (0..50).map(|_| record(&heap, 64)).collect();
+    let small: Vec<HeapRecord> = (0..50).map(|_| record(&heap, 64)).collect();
     let before = heap.arena().in_use();
     for round in 0..1200 {
         let large = record(&heap, LARGE);

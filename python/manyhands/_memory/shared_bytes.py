@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedBytes", "place_bytes"]
 
 
-class SharedBytes(_native.RecordBuffer):
+class SharedBytes(_native.SharedBuffer):
     """Bytes in shared memory; pickled by address. Made by `share`.
 
     It supports the buffer protocol: whatever takes bytes or a bytearray by their memory (hashing,

@@ -31,7 +31,7 @@ from manyhands._native.interpreter import (
 from manyhands._native.memory import (
     BlockBuffer as BlockBuffer,
     SharedBlock as SharedBlock,
-    RecordBuffer as RecordBuffer,
+    SharedBuffer as SharedBuffer,
     attach as attach,
     named_shared as named_shared,
     new_shared as new_shared,

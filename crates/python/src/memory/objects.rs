@@ -41,7 +41,7 @@ struct Inner {
 
 /// What holds the words.
 enum Backing {
-    Block(Arc<mappings::Record>),
+    Block(Arc<mappings::HeapRecord>),
     Segment(Arc<Mapping>),
 }
 
@@ -311,7 +311,7 @@ fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize)
         return Ok(Record::new(Backing::Segment(mapping), shared, name.as_deref(), false));
     }
     check_kind(&mapping, Kind::SharedHeap, 0)?;
-    let record = mappings::Record::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
+    let record = mappings::HeapRecord::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
     let record = record.map_err(refusal)?;
     let shared = record.words();
     Ok(Record::new(Backing::Block(Arc::new(record)), shared, None, false))

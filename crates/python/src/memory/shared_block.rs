@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use self::ffi::RecordBuffer;
+use self::ffi::SharedBuffer;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
 use crate::memory::objects::{self, BlockAddress, Record};
@@ -97,8 +97,8 @@ impl SharedBlock {
     }
 
     /// Its bytes, as CPython's buffer protocol has them.
-    pub(crate) fn buffer(&self, read_only: bool) -> PyResult<RecordBuffer> {
-        RecordBuffer::new(self.record.clone(), self.length, read_only)
+    pub(crate) fn buffer(&self, read_only: bool) -> PyResult<SharedBuffer> {
+        SharedBuffer::new(self.record.clone(), self.length, read_only)
             .ok_or_else(|| PyRuntimeError::new_err("a shared block shrank"))
     }
 }
@@ -186,7 +186,7 @@ fn check_length(length: usize) -> PyResult<()> {
 /// Adds shared blocks to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SharedBlock>()?;
-    module.add_class::<RecordBuffer>()?;
+    module.add_class::<SharedBuffer>()?;
     module.add_function(wrap_pyfunction!(new_shared, module)?)?;
     module.add_function(wrap_pyfunction!(named_shared, module)?)?;
     module.add_function(wrap_pyfunction!(open_named_shared, module)?)?;

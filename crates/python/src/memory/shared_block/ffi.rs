@@ -14,13 +14,13 @@ use crate::memory::objects::Record;
 ///
 /// Holds the record for as long as it lives; a memoryview of it holds *it*.
 #[pyclass(frozen, subclass, module = "manyhands._native")]
-pub(crate) struct RecordBuffer {
+pub(crate) struct SharedBuffer {
     record: Record,
     length: usize,
     read_only: bool,
 }
 
-impl RecordBuffer {
+impl SharedBuffer {
     /// The first `length` bytes of a record; `None` when it has not so many.
     pub(crate) fn new(record: Record, length: usize, read_only: bool) -> Option<Self> {
         (length <= record.words().count() * 8).then_some(Self { record, length, read_only })
@@ -43,7 +43,7 @@ impl RecordBuffer {
 }
 
 #[pymethods]
-impl RecordBuffer {
+impl SharedBuffer {
     /// The bytes of a block, for a class that shows them in its own way.
     #[new]
     fn of_block(block: &SharedBlock, read_only: bool) -> PyResult<Self> {
