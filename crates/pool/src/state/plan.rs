@@ -119,7 +119,7 @@ impl<T> State<T> {
             && immortals == worker_slots.iter().filter(|worker_slot| worker_slot.life != Life::Empty).count()
     }
 
-    /// Ends at once. Nothing is to be looked at later.
+    /// Ends at once: there is nothing to look at later.
     fn plan_termination(&mut self, actions: &mut Vec<Action>) -> Option<u64> {
         self.openness = Openness::Terminating;
         if self.zygote == Zygote::None {
