@@ -5,6 +5,8 @@ Found by review: only the layout of queues had a version, not what is written in
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import pickle
 import re
@@ -12,10 +14,13 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import manyhands as mh
+
+PID_BITS = 22
 
 
 @pytest.fixture
@@ -65,16 +70,77 @@ for ask in (
 """
 
 
+def format_of(name: str) -> int:
+    with open(memory_of(name), "rb") as file:
+        file.seek(12)
+        return int.from_bytes(file.read(4), "little")
+
+
 def test_what_is_written_into_a_queue_is_what_the_format_says(name: str) -> None:
     """If this fails, segments need another format (crates/sync/src/site/heading.rs), and this."""
     queue = mh.Queue(name=name)
     queue.put((None, True, -3, 70_000, 0.5, "ä", b"b", ()))
+    assert format_of(name) == 5
     with open(memory_of(name), "rb") as file:
-        file.seek(12)
-        assert int.from_bytes(file.read(4), "little") == 4
         content = file.read(8 << 20)
     code = (
         b"\x07\x08\x00\x01\x08\xfd\x03\x70\x11\x01\0\0\0\0\0"
         b"\x04\0\0\0\0\0\0\xe0\x3f\x05\x02\0\xc3\xa4\x06\x01\0b\x07\x00"
     )
     assert code in content
+
+
+class Names(pickle.Unpickler):
+    """Collects what a pickle names of ours."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.found: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "manyhands":
+            self.found.add(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def test_what_others_unpickle_has_the_names_that_the_format_says(name: str) -> None:
+    """If this fails, segments need another format (crates/sync/src/site/heading.rs), and this."""
+    queue = mh.Queue(name=name)
+    assert format_of(name) == 5
+    ends = mh.Pipe()
+    objects = [queue, mh.Lock(), mh.Condition(), mh.Value("i"), mh.Array("i", 1), *ends]
+    names = set()
+    for thing in [*objects, mh.SharedArray(1), mh.share(b"shared")]:
+        reader = Names(pickle.dumps(thing))
+        reader.load()
+        names |= reader.found
+    assert names == {
+        "manyhands.Condition",
+        "manyhands.Connection",
+        "manyhands.Lock",
+        "manyhands.Queue",
+        "manyhands.RLock",
+        "manyhands._memory.shared_array._open",
+        "manyhands._memory.shared_bytes._open",
+        "manyhands._memory.value._open",
+        "manyhands._memory.value._synchronized",
+        "manyhands._queue.queue._open",
+        "manyhands._sync.primitive._open",
+    }
+
+
+def test_waiting_coroutines_are_woken_where_the_format_says(name: str) -> None:
+    """If this fails, segments need another format (crates/sync/src/site/heading.rs), and this."""
+    queue = mh.Queue(name=name)
+    assert format_of(name) == 5
+
+    async def main() -> set[str]:
+        waiting = asyncio.ensure_future(queue.async_get())
+        await asyncio.sleep(0)
+        sockets = re.findall(r"@(manyhands:\w+):([0-9a-f]+):", Path("/proc/net/unix").read_text())
+        queue.put("an item")
+        assert await waiting == "an item"
+        # The number of a process is the low end of what tells it from all others.
+        return {kind for kind, who in sockets if int(who, 16) % (1 << PID_BITS) == os.getpid()}
+
+    assert asyncio.run(main()) == {"manyhands:wake"}

@@ -50,9 +50,10 @@ const _: () = assert!(SITE_BYTES.is_multiple_of(PAGE));
 /// "mh-site" and a zero byte.
 const MAGIC: u64 = u64::from_le_bytes(*b"mh-site\0");
 
-/// Changes with every change of what two processes have to agree on: here, in a body, or in how the bindings write
-/// values into one (`crates/python/src/codec/compact.rs`, `crates/python/src/queue/message.rs`).
-const FORMAT: u32 = 4;
+/// Changes with every change of what two processes have to agree on: here, in a body, in the addresses of wake sockets, or
+/// in how the bindings write values into one (`crates/python/src/codec/compact.rs`, `crates/python/src/queue/message.rs`;
+/// what is pickled names modules of the package). `tests/reports/test_two_versions.py` looks at some of it.
+const FORMAT: u32 = 5;
 
 /// Byte offsets of the words.
 ///
