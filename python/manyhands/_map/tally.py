@@ -9,7 +9,7 @@ __all__ = ["Tally"]
 # Threads show whether they take turns once they have computed for so long, in seconds.
 ENOUGH: Final = 0.03
 # If the threads together want this much of a CPU, some may wait for the GIL.
-CROWDED: Final = 0.8
+CROWDED: Final = 0.5
 
 
 class Tally:
