@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import manyhands as mh
-from manyhands._map import auto, pilot
+from manyhands._map import auto
 from manyhands._map.choice import Choice, Measurements, Resources, choose, predict
 from manyhands._map.meter import Meter, Overlap, Pair, Reading, overlap
+from manyhands._map.piece import metered_call, metered_piece
 from manyhands._map.pilot import judge
 from manyhands._pool.process import default_workers
 from manyhands._worker.interpreter import has_gil
@@ -440,7 +441,7 @@ def side_by_side(fn: Any, items: int) -> tuple[Overlap, bool]:
             meters = [Meter(exact=True), Meter(exact=True)]
             pair = Pair(meters)
             pieces = [
-                pool.submit(pilot._metered_piece, meter, fn, range(items), False, 0, ())
+                pool.submit(metered_piece, meter, fn, range(items), False, 0, ())
                 for meter in meters
             ]
             found = pair.wait(0.05, 1.0)
@@ -494,7 +495,7 @@ def test_other_work_leads_to_no_dear_mistake(busy_machine: None) -> None:
 
 def test_a_meter_tells_waiting_from_computing() -> None:
     meter = Meter(exact=True)
-    pilot._metered_call(meter, time.sleep, (0.05,))
+    metered_call(meter, time.sleep, (0.05,))
     assert meter.spent().wall >= 0.05
     assert meter.spent().cpu < 0.03
     assert not meter.running
@@ -510,7 +511,7 @@ def test_a_meter_can_be_read_while_the_piece_runs() -> None:
         ends.wait()
 
     with mh.ThreadPoolExecutor(1) as pool:
-        running = pool.submit(pilot._metered_call, meter, piece, ())
+        running = pool.submit(metered_call, meter, piece, ())
         goes_on.wait()
         reading = meter.look()
         ends.set()

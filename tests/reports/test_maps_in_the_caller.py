@@ -231,11 +231,23 @@ def test_a_glance_at_an_item_that_was_held_up_is_not_believed_for_ever(
 ) -> None:
     """Each survey that finds nothing new doubles the time until the next one."""
     found = surveys(monkeypatch)
+    survey = auto._survey
+    is_surveyed = False
+
+    def surveying(*arguments: Any) -> Any:
+        nonlocal is_surveyed
+        is_surveyed = True
+        try:
+            return survey(*arguments)
+        finally:
+            is_surveyed = False
+
+    monkeypatch.setattr(auto, "_survey", surveying)
     held_up = iter(range(10**6))
 
     def sometimes(number: int) -> int:
         # Dear whenever it is timed for long, cheap whenever it is surveyed.
-        if threading.current_thread() is threading.main_thread() and next(held_up) > 50:
+        if not is_surveyed and next(held_up) > 50:
             time.sleep(0.002)
         return number
 

@@ -6,6 +6,7 @@ pub(crate) mod beginning;
 pub(crate) mod ending;
 pub(crate) mod ffi;
 pub(crate) mod free_threading;
+pub(crate) mod gil_probe;
 pub(crate) mod hasty;
 pub(crate) mod imports;
 pub(crate) mod parker;

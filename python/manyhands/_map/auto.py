@@ -54,8 +54,10 @@ TINY: Final = 2e-5
 STRETCH: Final = 64
 # Lists of more items than this get memory from the kernel each time, which costs more than a call.
 MOST_TAKEN: Final = 8192
-# A look at the clock is worth it once in so many seconds of work.
+# A look at the clock is worth it once in so many seconds of work, and before the items since the
+# last one are more than this part of all: those to come may take much longer.
 BETWEEN_LOOKS: Final = 5e-5
+UNSEEN: Final = 1 / 64
 
 
 def _cold_start() -> float:
@@ -134,10 +136,11 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
-    stretch = max(1, int(BETWEEN_LOOKS / expected))
     context = own_context()
     while len(items := work.feed.take(size)):
         check_cancelled()
+        seen = work.feed.taken - len(items)
+        stretch = max(1, int(min(BETWEEN_LOOKS / expected, UNSEEN * seen)))
         queued = queued_seconds()
         outcome: Outcome[T] = context.run(
             run_chunk,
@@ -151,8 +154,7 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
             stretch,
             2 * LOOK_AGAIN,
         )
-        first = work.feed.taken - len(items)
-        part, failure, seconds = opened(outcome, first, work.return_exceptions)
+        part, failure, seconds = opened(outcome, seen, work.return_exceptions)
         if failure is not None:
             raise failure.let_go()
         results += part
@@ -245,16 +247,18 @@ class _Calls(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         feed = self._work.feed
         fn, star, run = self._function(), feed.star, own_context().run
-        items = enumerate(feed.rest(), feed.taken)
+        items, seen = enumerate(feed.rest(), feed.taken), feed.taken
         while True:
             began, index = perf_counter(), -1
+            stretch = min(STRETCH, max(1, int(UNSEEN * seen))) if self._is_tiny else 0
             # Not `builtins.map`: it would end, silently, where `fn` raises StopIteration.
-            for index, item in islice(items, STRETCH if self._is_tiny else 0):
+            for index, item in islice(items, stretch):
                 try:
                     result = run(fn, *item) if star else run(fn, item)
                 except BaseException as error:
                     result = self._failure(error, index, item)
                 yield result
+            seen += stretch
             if index >= 0 and perf_counter() - began < STRETCH * self._dear:
                 continue
             spent, queued = 0.0, queued_seconds()
@@ -271,6 +275,7 @@ class _Calls(Generic[T]):
                     return
                 yield result
                 if is_judged or (self._is_tiny and spent < timed * self._dear):
+                    seen += timed
                     break
             else:
                 return

@@ -47,14 +47,19 @@ MOST_THREADS: Final = 32
 TURNS: Final = 1.2
 # Two threads that come this close to twice the speed of one hold each other up nowhere.
 FREE_SPEEDUP: Final = 1.75
-# Where others want the CPUs, threads that take turns get so many times more of them than one alone.
-TURN_GAIN: Final = 1.3
+# Whoever has just slept gets a CPU first, so that threads which take turns get more than the share
+# of one thread that goes on computing: that share to this power, as measured beside 1 to 4 others
+# for each CPU, and no more than so many times what one gets.
+TURNS_SHARE: Final = 0.8
+TURN_GAIN: Final = 1.4
 # Items that take less seconds cost threads more in being handed out than they gain by turns.
 TINY: Final = 2e-5
 # The machine is busy if a thread gets less than this part of a CPU.
 BUSY: Final = 0.8
-# On a busy machine it takes more threads to get as much of the CPUs.
+# On a busy machine it takes more threads to get as much of the CPUs: so many more, and so many for
+# each thread of others if they do not hold each other up.
 MORE_THREADS: Final = 4
+FOR_EACH_OTHER: Final = 4
 # Fewer items than this for each worker are not evenly shared out.
 FEW_ITEMS: Final = 16
 # Input of unknown length counts as this many seconds of work: it may be endless.
@@ -136,14 +141,16 @@ class Resources:
         """
         if threads + self.others <= self.cpus:
             return threads
-        # Ours are spread, too: one alone still shares its CPU with as many as there are on each.
-        return threads * min(1.0, self.cpus / (max(threads, self.cpus) + self.others))
+        # One alone shares its CPU with as many as there are on each, until the kernel spreads them
+        # again: between that, and what all would get if it did so all the time.
+        ours = (threads + max(threads, self.cpus)) / 2
+        return threads * min(1.0, self.cpus / (ours + self.others))
 
     def in_turns(self, threads: float) -> float:
         """Return the CPU seconds that threads get which take turns, as under the GIL."""
         alone = self.computed(1)
-        # Whoever has just slept comes first: each turn begins with that.
-        return alone if threads < 2 else min(1.0, TURN_GAIN * alone)
+        share = self.cpus / (self.cpus + self.others)
+        return alone if threads < 2 else min(max(alone, share**TURNS_SHARE), TURN_GAIN * alone)
 
     @property
     def is_busy(self) -> bool:
@@ -224,7 +231,10 @@ def threads_for(measured: Measurements, have: Resources) -> int:
     # As many as keep the CPUs busy, and no more: each of them holds what its item holds. Half as
     # many again, since now and then many wait at the same time.
     busy = max(1.0 - measured.waiting, 1.0 / have.thread_workers)
-    least = have.cpus + MORE_THREADS if have.is_busy else have.cpus
+    least = have.cpus
+    if have.is_busy:
+        is_free = (measured.thread_speedup or 0.0) >= FREE_SPEEDUP
+        least += int(FOR_EACH_OTHER * have.others) if is_free else MORE_THREADS
     wanted = max(least, int(1.5 * have.cpus / busy))
     return at_once(min(have.thread_workers, wanted), measured.memory_bytes, have)
 

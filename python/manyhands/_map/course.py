@@ -139,7 +139,7 @@ class Course(Generic[T]):
         if speedup is None and self._have.gil:
             speedup = 1.0
         takes_turns = speedup is not None and speedup < TURNS and self._measured.waiting < WAITING
-        if self.starting and takes_turns and not self._have.is_busy:
+        if self.starting and takes_turns:
             count = 1
         if not self._tally.seen:
             count = min(count, FIRST_THREADS)

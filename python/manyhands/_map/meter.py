@@ -256,6 +256,11 @@ class Meter:
         return self._began is not None
 
     @property
+    def computing(self) -> bool:
+        """Whether the piece runs and its thread has a CPU or wants one."""
+        return self.running and _can_run(self._thread)
+
+    @property
     def running(self) -> bool:
         """Whether the piece has begun and not ended."""
         return self.begun and self.last is None

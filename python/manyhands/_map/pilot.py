@@ -1,13 +1,15 @@
 """Measuring the first items of a map: the eyes of ``workers="auto"``.
 
 The first items run on a thread, as pieces of 1, 1, 2, 4 … items, until they have shown what they
-cost; an item that takes long is watched while it runs. If they compute, two pieces run side by
-side, to see whether they hold each other up (the GIL). All results are kept: every item runs once.
+cost; tiny ones then run in the caller, since handing over a piece takes longer than they do. An
+item that takes long is watched while it runs. If items compute, two pieces run side by side, to see
+whether they hold each other up (the GIL); on a busy machine, one is probed for that. All results
+are kept: every item runs once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -21,12 +23,12 @@ from manyhands._map.choice import (
     choose,
 )
 from manyhands._map.crowd import Crowd, crowd_size
+from manyhands._map.gil_probe import GilProbe
 from manyhands._map.meter import Meter, Pair
+from manyhands._map.piece import Piece, metered_call, metered_piece, run_here
 from manyhands._map.runnable import runnable_others
 from manyhands._map.spare_memory import resident, spare
-from manyhands._task.chunk import Outcome, is_returnable, run_chunk
-from manyhands._task.item_note import NO_ITEM
-from manyhands._task.submission import named, outcome_of, wait_done
+from manyhands._task.submission import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,12 +39,16 @@ if TYPE_CHECKING:
     from manyhands._task.feed import Feed
     from manyhands._task.options import TaskOptions
 
-__all__ = ["Piece", "Pilot", "judge"]
+__all__ = ["Pilot", "judge"]
 
 T = TypeVar("T")
 
 # Short items are run until they have taken this long together, in seconds.
 BUDGET: Final = 0.005
+# Items that take less than this, in seconds, run in the caller: a thread costs more than they do.
+TINY: Final = 2e-5
+# Of those, no more run between two looks at the clock than this part of all before.
+UNSEEN: Final = 1 / 64
 # An item that takes longer than this is watched while it runs.
 PATIENCE: Final = 0.02
 # ... so often.
@@ -69,90 +75,6 @@ WORTH_TRYING: Final = 0.04
 BRIEF: Final = 0.001
 # Shared memory takes about this many bytes per second when its pages are fresh.
 COPY_RATE: Final = 2e9
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of the input that the pilot has run or is running.
-
-    Attributes:
-        future: its outcome, or, if `single`, the result of its only item.
-        items: the input.
-        first: the place of its first item in the input.
-        single: see `future`.
-        meter: what it costs.
-        return_exceptions: whether an item's exception takes the place of its result.
-    """
-
-    future: Future[Any]
-    items: Sequence[Any]
-    first: int
-    single: bool
-    meter: Meter
-    return_exceptions: bool
-
-    def wait(self, seconds: float | None) -> bool:
-        """Wait until the piece is done, or `seconds` have passed; return whether it is done."""
-        return wait_done(self.future, seconds)
-
-    def failed(self) -> bool:
-        """Say whether the piece is done and an item of it has failed."""
-        if not self.future.done():
-            return False
-        if self.future.cancelled():
-            return True
-        error = self.future.exception()
-        if error is not None:
-            return not self.return_exceptions or not is_returnable(error)
-        return not self.single and self.future.result()[1] is not None
-
-    def results(self) -> list[Any] | None:
-        """Return the results if it is done and has not failed."""
-        if not self.future.done() or self.failed():
-            return None
-        if self.future.exception() is not None:
-            return [self.future.exception()] * len(self.items)
-        value = self.future.result()
-        return [value] if self.single else value[0]
-
-    def outcome(self) -> list[Any]:
-        """Wait for the piece and return its results; raise what an item raised."""
-        item = self.items[0] if self.single else NO_ITEM
-        results, failure, _ = outcome_of(
-            self.future,
-            self.single,
-            self.first,
-            len(self.items),
-            self.return_exceptions,
-            item=item,
-        )
-        if failure is not None:
-            raise failure.let_go()
-        return results
-
-
-def _metered_piece(
-    meter: Meter,
-    fn: Callable[..., T],
-    items: Sequence[Any],
-    star: bool,
-    retries: int,
-    retry_on: tuple[type[BaseException], ...],
-    return_exceptions: bool = False,
-) -> Outcome[T]:
-    meter.begin()
-    try:
-        return run_chunk(fn, items, star, retries, retry_on, return_exceptions)
-    finally:
-        meter.end()
-
-
-def _metered_call(meter: Meter, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
-    meter.begin()
-    try:
-        return fn(*args)
-    finally:
-        meter.end()
 
 
 def judge(found: Sequence[tuple[Overlap, bool]]) -> float | None:
@@ -220,6 +142,7 @@ class Pilot(Generic[T]):
         self._growth = growth
         self._measured = 0
         self._others: list[float] = []
+        self._probe = GilProbe()
         self.held = resident()
         # The piece that was still running when patience ended.
         self._slow: Piece | None = None
@@ -228,8 +151,6 @@ class Pilot(Generic[T]):
         """Run items until the choice is clear; None if one of them has failed."""
         self._count_others()
         own, cpu = self._run_until_known()
-        if self._others:
-            self.have = replace(self.have, others=sorted(self._others)[len(self._others) // 2])
         if any(piece.failed() for piece in self.pieces):
             return None
         measured = Measurements(self._measured, own, cpu)
@@ -248,7 +169,8 @@ class Pilot(Generic[T]):
         """Count who else wants the CPUs, at a moment in which no item runs."""
         others = runnable_others(1, self.have.cpus)
         if others is not None:
-            self._others.append(others)
+            self._others = sorted([*self._others, others])
+            self.have = replace(self.have, others=self._others[len(self._others) // 2])
 
     def _tried(self, measured: Measurements, rest: float) -> Measurements:
         """Find out whether such items hold the GIL, and what it costs to send them elsewhere.
@@ -264,23 +186,36 @@ class Pilot(Generic[T]):
             )
         if rest < WORTH_TRYING or self.have.cpus < 2 or measured.waiting > 0.5:
             return measured
-        if self._threads_will_do():
+        if self.have.is_busy and not self.have.gil:
             return measured
         remaining = self._feed.remaining
         few = remaining is not None and remaining < FEW * self.have.process_workers
-        if few and measured.payload_seconds is not None:
-            # Those that threads try are lost to processes, where they would not share a GIL.
+        # Those that threads try are lost to processes, where they would not share a GIL.
+        spare = not few or measured.payload_seconds is None
+        if self.have.is_busy:
+            return replace(measured, thread_speedup=self._probed(measured, spare))
+        if not spare:
             return measured
         speedup = self._try_two(measured.item_seconds, measured.waiting)
         return replace(measured, thread_speedup=speedup)
 
-    def _threads_will_do(self) -> bool:
-        """Whether threads are what to begin with, whether they hold the GIL or not.
+    def _probed(self, measured: Measurements, spare: bool) -> float | None:
+        """Return the speed-up of two threads by what one item does; None if nobody knows.
 
-        On a busy machine many threads get more of the CPUs than one, and processes would take long
-        to start. Pairs would take long, too; what threads do shows as they go on.
+        On a busy machine pairs take long, and say little.
+
+        Args:
+            measured: what items take.
+            spare: whether one may be begun for that.
         """
-        return self.have.is_busy and self.have.process_start > 0
+        piece = next((each for each in self.pieces if each.meter.running), None)
+        if piece is None and spare and not self._probe.is_clear:
+            piece = self._start(self._side_by_side(measured.item_seconds), Meter(True))
+            if piece is not None and self._probe.watch(piece, STARVED):
+                self._measured += len(piece.items)
+        elif piece is not None:
+            self._probe.watch(piece, PATIENCE)
+        return self._probe.speedup
 
     def _watch(self, slow: Piece) -> Choice | None:
         """Watch items that take long, until one has ended or the choice is clear without it.
@@ -317,7 +252,7 @@ class Pilot(Generic[T]):
             if ended or not self._more():
                 return choice
             unknown = 1.0 if self.have.gil else 2.0
-            free = (measured.thread_speedup or unknown) > TURNS or self._threads_will_do()
+            free = (measured.thread_speedup or unknown) > TURNS
             if waits <= 0.5 and (choice.kind == "process" or (choice.kind == "thread" and free)):
                 return choice
             if not crowd.computing:
@@ -372,14 +307,43 @@ class Pilot(Generic[T]):
         if single:
             call = tuple(items[0]) if self._feed.star else (items[0],)
             options = named(options, self._fn)
-            future = executor._submit(options, _metered_call, (meter, self._fn, call), {})
+            future = executor._submit(options, metered_call, (meter, self._fn, call), {})
         else:
             retrying = (options.retries, options.retry_on, self._return_exceptions)
             args = (meter, self._fn, items, self._feed.star, *retrying)
             options = named(options._replace(retries=0), self._fn)
-            future = executor._submit(options, _metered_piece, args, {})
+            future = executor._submit(options, metered_piece, args, {})
         first = self._feed.taken - len(items)
         piece = Piece(future, items, first, single, meter, self._return_exceptions)
+        self.pieces.append(piece)
+        return piece
+
+    def _run_here(self, size: int, meter: Meter) -> Piece | None:
+        """Run a piece in the caller, as far as it is quick; None if no item is left."""
+        if self._left is not None:
+            size = min(size, self._left)
+        items = self._feed.take(size) if size else ()
+        if not len(items):
+            return None
+        first = self._feed.taken - len(items)
+        options = self._options
+        future = run_here(
+            self._fn,
+            items,
+            self._feed.star,
+            (options.retries, options.retry_on),
+            self._return_exceptions,
+            max(1, int(UNSEEN * first)),
+            PATIENCE,
+            meter,
+        )
+        results, failure, _ = future.result()
+        if failure is None and len(results) < len(items):
+            self._feed.give_back(items[len(results) :])
+            items = items[: len(results)]
+        if self._left is not None:
+            self._left -= len(items)
+        piece = Piece(future, items, first, False, meter, self._return_exceptions)
         self.pieces.append(piece)
         return piece
 
@@ -391,12 +355,15 @@ class Pilot(Generic[T]):
         first = (0.0, 0.0)
         total = 0.0
         while total < BUDGET:
-            exact = not counted or wall / counted * size > 0.1 * BUDGET
+            is_long = not counted or wall / counted * size > 0.1 * BUDGET
+            exact = is_long or self.have.is_busy
             single = self._options.is_per_item()
-            piece = self._start(1 if single else size, Meter(exact))
+            is_tiny = not single and size > 1 and own < TINY * counted
+            start = self._run_here if is_tiny else self._start
+            piece = start(1 if single else size, Meter(exact))
             if piece is None:
                 break
-            done = piece.wait(PATIENCE)
+            done = self._wait(piece)
             while not done and not piece.meter.running:
                 # Not begun: the threads are busy with somebody else's tasks.
                 done = piece.wait(PATIENCE)
@@ -427,6 +394,16 @@ class Pilot(Generic[T]):
                     break
         return (own / counted, cpu / counted) if counted else first
 
+    def _wait(self, piece: Piece) -> bool:
+        """Wait for the piece, with patience; return whether it is done."""
+        if self.have.is_busy and self.have.gil:
+            return self._probe.watch(piece, PATIENCE)
+        return piece.wait(PATIENCE)
+
+    def _side_by_side(self, item_seconds: float) -> int:
+        """Return how many items take about as long as a look at them."""
+        return max(1, int(SIDE_BY_SIDE / max(item_seconds, 1e-9)))
+
     def _is_tiny(self, item_seconds: float) -> bool:
         remaining = self._feed.remaining
         return remaining is not None and remaining * item_seconds < BUDGET / 10
@@ -436,7 +413,7 @@ class Pilot(Generic[T]):
 
         Such an item waits for a `share` of its time when it is alone.
         """
-        size = max(1, int(SIDE_BY_SIDE / max(item_seconds, 1e-9)))
+        size = self._side_by_side(item_seconds)
         known = len(self.pieces)
         all_found: list[tuple[Overlap, bool]] = []
         taking_turns = 0

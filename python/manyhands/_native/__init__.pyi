@@ -23,6 +23,7 @@ from manyhands._native.interpreter import (
     check_cancelled as check_cancelled,
     kill_with_descendants as kill_with_descendants,
     lend_descriptor as lend_descriptor,
+    probe_gil as probe_gil,
     read_at_once as read_at_once,
     set_parent_death_signal as set_parent_death_signal,
     settle as settle,

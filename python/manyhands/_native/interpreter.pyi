@@ -30,5 +30,8 @@ def lend_descriptor(function: Callable[..., Any], *arguments: object) -> Any:
 def read_at_once(path: str) -> bytes:
     """Read a file of /proc or /sys without letting other threads in."""
 
+def probe_gil(pause: float) -> float:
+    """Sleep, and return how long it then took to get the GIL, in seconds."""
+
 def kill_with_descendants(pids: list[int]) -> None:
     """Kill children of this process, and tell all that they have started to end (SIGTERM)."""
