@@ -107,9 +107,57 @@ with mh.ProcessPoolExecutor(1) as pool:
     assert pool.submit(read_too).result() == 2 and pool.submit(read).result() == 2
 """
 
+CLASSES = """
+import enum
+import manyhands as mh
+
+count = 0
+
+class Counter:
+    kind = "own"
+    def bump(self):
+        global count
+        count += 1
+        return count
+
+class Color(enum.Enum):
+    RED = 1
+    def shown(self):
+        return count
+
+def change():
+    Counter.kind = "a worker's"
+    return Counter()
+
+def make():
+    class Local:
+        kind = "local"
+    return Local
+
+bump, shown = Counter.bump, Color.shown
+with mh.ProcessPoolExecutor(1) as pool:
+    # What comes back is of the program's class, which is as it was.
+    back = pool.submit(change).result()
+    assert type(back) is Counter and Counter.bump is bump and Counter.kind == "own"
+    assert (back.bump(), count) == (1, 1)
+    queue = mh.Queue()
+    queue.put(Counter())
+    assert (queue.get().bump(), count) == (2, 2)
+    assert pool.submit(lambda: Color.RED).result() is Color.RED and Color.shown is shown
+    assert Color.RED.shown() == 2
+    # A worker's follows the program's; one that a worker has made is its own.
+    Counter.kind = "new"
+    assert pool.submit(lambda: Counter.kind).result() == "new"
+    Local = pool.submit(make).result()
+    assert Local.kind == "local"
+    assert pool.submit(lambda: (Local.kind, Local().kind)).result() == ("local", "local")
+"""
+
 
 @pytest.mark.parametrize(
-    "program", [INITIALIZER, REDEFINITION, LATE], ids=["initializer", "redefinition", "late"]
+    "program",
+    [INITIALIZER, REDEFINITION, LATE, CLASSES],
+    ids=["initializer", "redefinition", "late", "classes"],
 )
 def test_workers_have_one_namespace(program: str) -> None:
     command = [sys.executable, "-c", program]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from manyhands._pickle import definitions, findable, shared_globals, variables
+from manyhands._pickle import classes, definitions, findable, shared_globals, variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,13 +60,17 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(obj, FunctionType | type | ModuleType) and _is_by_value(obj):
             return self._reduce_by_value(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
+            return classes.leave_own_alone(obj, reduced)
+        return reduced
 
     def _reduce_by_value(self, obj: FunctionType | type | ModuleType) -> Any:
         if isinstance(obj, FunctionType):
             return self._dynamic_function_reduce(obj)
         if isinstance(obj, type):
-            make, arguments, *rest = cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+            reduced = cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+            make, arguments, *rest = classes.leave_own_alone(obj, reduced)
             return shared_globals.made, (obj.__module__, make, *arguments), *rest
         state = {name: value for name, value in vars(obj).items() if name != "__builtins__"}
         return cloudpickle.cloudpickle.dynamic_subimport, (obj.__name__, state)
