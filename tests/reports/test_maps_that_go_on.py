@@ -7,6 +7,7 @@ many items fails, and the traceback does not say which; or all the others are lo
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -105,6 +106,43 @@ def test_the_failing_item_is_named_by_every_map_of_a_pool() -> None:
             with pytest.raises(ValueError, match="no 13") as caught:
                 start()
             assert notes(caught.value) == ["manyhands: raised for item 9 of the map: 13"]
+
+
+class Job:
+    def __init__(self, lock: Any) -> None:
+        self.settings = {"lock": lock}
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 5])
+def test_an_item_that_cannot_be_pickled_is_named(chunksize: int | None) -> None:
+    """It was named by its place among the arguments of a task, of which nobody knows."""
+    items = [1, 2, 3, Job(threading.Lock()), 5]
+    twice = [(each, each) for each in items]
+    with mh.ProcessPoolExecutor(1) as pool, mh.Pool(1) as others:
+        alone: list[Callable[[], object]] = [
+            lambda: mh.map(lambda item: item, items, workers="process", chunksize=chunksize),
+            lambda: mh.map(id, items, workers="process", chunksize=chunksize, timeout=60),
+            lambda: list(pool.map(lambda item: item, items, chunksize=chunksize)),
+            lambda: list(pool.imap(id, items, chunksize=chunksize)),
+            lambda: others.map(id, items, chunksize=chunksize),
+        ]
+        pairs: list[Callable[[], object]] = [
+            lambda: mh.map(max, [0] * 5, items, workers="process", chunksize=chunksize),
+            lambda: list(pool.starmap(lambda *pair: pair, twice, chunksize=chunksize)),
+        ]
+        for call in alone + pairs:
+            with pytest.raises(TypeError) as caught:
+                call()
+            place = r"the item\.settings" if call in alone else r"the item\[[01]\]\.settings"
+            assert re.search(rf"; the object is {place}\['lock'\]: <unlocked", str(caught.value))
+            assert caught.value.__notes__ == ["manyhands: raised for item 3 of the map"]
+            assert caught.value.__suppress_context__
+        going_on = pool.map(str, items, chunksize=chunksize, return_exceptions=True)
+        results = list(going_on)
+    assert [str(each) for each in results if type(each) is str] == ["1", "2", "3", "5"]
+    (error,) = [each for each in results if isinstance(each, TypeError)]
+    assert "the object is the item.settings['lock']" in str(error)
+    assert error.__notes__ == ["manyhands: raised for item 3 of the map"]
 
 
 def test_maps_inside_maps_name_the_items_of_both() -> None:

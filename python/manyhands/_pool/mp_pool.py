@@ -14,11 +14,11 @@ from manyhands._task.feed import Feed
 from manyhands._task.item_note import small
 from manyhands._task.options import NO_OPTIONS
 from manyhands._task.pace import LARGEST, Pace
-from manyhands._task.submission import Submission
+from manyhands._task.submission import Submission, withdraw
 from manyhands._task.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from multiprocessing.context import BaseContext
 
     from manyhands._future.future import Future
@@ -231,10 +231,15 @@ class Pool:
         submission = Submission(self._executor, NO_OPTIONS, func, star, chunksize == 1)
         futures: list[Future[Any]] = []
         kept: list[Any] = []
-        while len(items := feed.take(chunksize)):
-            futures.append(submission.submit(items))
-            if submission.single:
-                kept.append(small(items[0]))
+        items: Sequence[Any] = ()
+        try:
+            while len(items := feed.take(chunksize)):
+                futures.append(submission.submit(items))
+                if submission.single:
+                    kept.append(small(items[0]))
+        except Exception as error:
+            withdraw(futures)
+            submission.refuse(items, error, feed.taken - len(items))
         result: MapResult[T] = MapResult(self, futures, chunksize, total, kept)
         result._notify(callback, error_callback)
         return result

@@ -135,11 +135,12 @@ def eager_map(
     known: list[Any] = []
     try:
         for size in sizes:
+            first = feed.taken
             items = feed.take(size)
             try:
                 futures.append(submission.submit(items))
             except Exception as error:
-                for index, future in enumerate(submission.submit_apart(items, error)):
+                for index, future in enumerate(submission.submit_apart(items, error, first)):
                     futures.append(future)
                     known.append(small(items[index]) if submission.single else 1)
             else:

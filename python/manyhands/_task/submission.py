@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor, CancelledError
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from manyhands._future.future import Future
 from manyhands._pickle.function_key import is_kept
@@ -110,27 +110,60 @@ class Submission(Generic[T]):
             self._executor, self._options, run_chunk, self._shipped, (), self._star, False
         )
 
-    def submit_apart(self, items: Sequence[Any], error: Exception) -> Iterator[Future[Any]]:
+    def submit_apart(
+        self, items: Sequence[Any], error: Exception, first: int
+    ) -> Iterator[Future[Any]]:
         """Submit items one by one, since `error` has come of submitting them together.
 
         One that cannot be submitted has a future that fails with the reason.
 
+        Args:
+            items: the items.
+            error: what submitting them has raised.
+            first: the place of the first of them in the input.
+
         Raises:
-            Exception: `error`, if it is not for one of the items to answer for.
+            Exception: the error of an item, where exceptions end the map; or `error`, if it is not
+                for one of the items to answer for.
         """
-        if not self.return_exceptions or _is_refusal(error):
+        if _is_refusal(error):
             raise error
+        if not self.return_exceptions:
+            self.refuse(items, error, first)
         for index in range(len(items)):
+            one = items[index : index + 1]
             try:
                 if len(items) == 1:
                     raise error
-                future = self.submit(items[index : index + 1])
+                future = self.submit(one)
             except Exception as problem:
                 if _is_refusal(problem):
                     raise
                 future = Future()
-                future.set_exception(problem)
+                future.set_exception(self._explained(one, problem, first + index))
             yield future
+
+    def refuse(self, items: Sequence[Any], error: Exception, first: int) -> NoReturn:
+        """Raise that the items cannot be submitted; arguments as for `submit_apart`."""
+        raise self._explained(items, error, first)
+
+    def _explained(self, items: Sequence[Any], error: Exception, first: int) -> Exception:
+        """Return `error` in terms of the map whose items could not be submitted.
+
+        A task has arguments of its own, in which the items are, and of which users know nothing.
+        """
+        if _is_refusal(error) or not self._executor._kind.ships_functions:
+            return error
+        from manyhands._pickle.pickling import dumps
+
+        for place, item in enumerate(items, first):
+            try:
+                dumps(item, "the item")
+            except Exception as problem:
+                note_items(problem, place, 1, sketch(item))
+                problem.__suppress_context__ = True  # says the same of the task
+                return problem
+        return error
 
     def let_go(self) -> None:
         """Forget the executor: everything has been submitted, and its user may drop it."""

@@ -174,7 +174,7 @@ class Window(Generic[T]):
         try:
             future = submission.submit(items)
         except Exception as error:
-            apart = submission.submit_apart(items, error)
+            apart = submission.submit_apart(items, error, first)
             for index, future in enumerate(apart):
                 one = items[index : index + 1]
                 self.adopt(future, first + index, one, submission.single, 0.0)
