@@ -6,6 +6,7 @@ import contextvars
 import datetime
 import decimal
 import functools
+import gc
 import json
 import math
 import multiprocessing
@@ -15,6 +16,8 @@ import sys
 import textwrap
 import threading
 import types
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +27,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import manyhands as mh
 from manyhands import _native
 from manyhands._errors.base import ManyhandsError, RemoteTraceback, TaskTimeout
 from manyhands._interpreter import import_watch
@@ -237,6 +241,48 @@ def test_errors_keep_their_type() -> None:
         pickling.dumps([Refuses(ZeroDivisionError("no"))], "args")
     # From CPython 3.14 on, pickle adds notes of its own.
     assert any("the object is args[0]: " in note for note in caught.value.__notes__)
+
+
+class Own(Exception):
+    pass
+
+
+class RefusesAnew:
+    def __reduce__(self) -> Any:
+        raise Own("no")
+
+
+def test_errors_are_in_no_circle() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with mh.ProcessPoolExecutor(1) as pool, mh.Pool(1) as others:
+            item = RefusesAnew()
+            calls: list[Callable[[], object]] = [
+                lambda: pickling.dumps(item, "it"),
+                lambda: pickling.dumps_in_band(item, "it"),
+                lambda: pool.submit(id, item),
+                lambda: list(pool.map(id, [item])),
+                lambda: list(pool.imap(id, [item])),
+                lambda: mh.map(id, [item], workers=pool),
+                lambda: others.map(id, [item]),
+                lambda: list(others.imap(id, [item])),
+            ]
+            assert [ended_by(call)() for call in calls] == [None] * len(calls)
+            with pytest.raises(Own) as caught:
+                pool.submit(id, item)
+            assert caught.value.__cause__ is None
+            del caught
+    finally:
+        gc.enable()
+
+
+def ended_by(call: Callable[[], object]) -> Callable[[], Own | None]:
+    try:
+        call()
+    except Own as error:
+        return weakref.ref(error)
+    raise AssertionError("it was pickled")
 
 
 def test_error_survives_a_repr_that_fails() -> None:

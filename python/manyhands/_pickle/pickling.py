@@ -19,7 +19,7 @@ from manyhands._pickle import exception_parts, findable, shared_globals
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = ["advise", "dumps", "dumps_for_spawn", "dumps_in_band", "loads"]
 
@@ -141,9 +141,7 @@ def dumps_in_band(obj: object, place: str = "") -> bytes:
         in_band: bytes = by_value.dumps_in_band(obj)
         return in_band
     except Exception as error:
-        from manyhands._pickle import pickling_error
-
-        raise pickling_error.explain(error, obj, place) from error
+        _raise_explained(error, obj, place)
 
 
 def _dumps_by_value(obj: object, place: str) -> tuple[bytes, list[pickle.PickleBuffer]]:
@@ -152,9 +150,19 @@ def _dumps_by_value(obj: object, place: str) -> tuple[bytes, list[pickle.PickleB
         apart: tuple[bytes, list[pickle.PickleBuffer]] = by_value.dumps(obj)
         return apart
     except Exception as error:
-        from manyhands._pickle import pickling_error
+        _raise_explained(error, obj, place)
 
-        raise pickling_error.explain(error, obj, place) from error
+
+def _raise_explained(error: Exception, obj: object, place: str) -> NoReturn:
+    from manyhands._pickle import pickling_error
+
+    explained = pickling_error.explain(error, obj, place)
+    try:
+        if explained is error:
+            raise error  # as its own cause, it would have no end for whoever follows causes
+        raise explained from error
+    finally:
+        del error, explained  # their tracebacks keep this frame
 
 
 def _by_value() -> Any:

@@ -223,8 +223,9 @@ class PoolIterator(Generic[T]):
                 raise failure.let_go()
             if not self._window:
                 self._pool = None
-                error, self._window.error = self._window.error, None
-                raise StopIteration if error is None else error
+                if self._window.error is not None:
+                    raise self._window.let_go()
+                raise StopIteration
             future = self._next_done(deadline)
             _, items, (results, self._failure, _) = self._window.finish(future)
             self._window.release(items)

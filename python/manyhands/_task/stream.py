@@ -246,7 +246,7 @@ def _pieces(
             window.release(items)
             window.fill()
         if window.error is not None:
-            raise window.error
+            raise window.let_go()
     finally:
         window.stop()
         window.guide = None  # it knows the window
@@ -284,7 +284,7 @@ def collected(window: Window[T], shown: Progress) -> list[T]:
     if failed is not None:
         raise failed[1].let_go()
     if window.error is not None:
-        raise window.error
+        raise window.let_go()
     return results
 
 

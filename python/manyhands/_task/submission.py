@@ -126,10 +126,11 @@ class Submission(Generic[T]):
             Exception: the error of an item, where exceptions end the map; or `error`, if it is not
                 for one of the items to answer for.
         """
-        if _is_refusal(error):
-            raise error
-        if not self.return_exceptions:
-            self.refuse(items, error, first)
+        if _is_refusal(error) or not self.return_exceptions:
+            try:
+                self.refuse(items, error, first)
+            finally:
+                del error  # as there
         for index in range(len(items)):
             one = items[index : index + 1]
             try:
@@ -145,7 +146,10 @@ class Submission(Generic[T]):
 
     def refuse(self, items: Sequence[Any], error: Exception, first: int) -> NoReturn:
         """Raise that the items cannot be submitted; arguments as for `submit_apart`."""
-        raise self._explained(items, error, first)
+        try:
+            raise self._explained(items, error, first)
+        finally:
+            del error  # if it is that one, its traceback keeps this frame
 
     def _explained(self, items: Sequence[Any], error: Exception, first: int) -> Exception:
         """Return `error` in terms of the map whose items could not be submitted.

@@ -283,6 +283,12 @@ class Window(Generic[T]):
             self.guide.learn(entry.kind, len(outcome[0]), outcome[2])
         return entry.number, entry.items, outcome
 
+    def let_go(self) -> Exception:
+        """Return `error`, to be raised, and keep it no longer: its traceback may keep this."""
+        error, self.error = self.error, None
+        assert error is not None
+        return error
+
     def release(self, items: int) -> None:
         """Count `items` as handed on, which makes room in the buffer."""
         self._items -= items
