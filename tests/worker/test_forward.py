@@ -211,6 +211,13 @@ def test_frames_have_length_kind_and_payload() -> None:
     assert pipe.frames() == [(b"B", b""), (b"L", b"abc" * 1000)]
 
 
+def test_what_the_parent_would_not_read_is_not_sent() -> None:
+    pipe = Pipe()
+    assert not pipe.pipe.send(reports.LOG, bytes(64 << 20))
+    assert pipe.pipe.send(reports.LOG, b"short")
+    assert pipe.frames() == [(b"L", b"short")]
+
+
 def test_a_parent_that_is_gone_is_no_error() -> None:
     pipe = Pipe()
     os.close(pipe.reader)

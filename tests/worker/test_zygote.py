@@ -137,6 +137,31 @@ def test_a_zygote_of_another_version_says_so(start: Callable[..., ZygoteProcess]
     assert zygote.process.wait(30) == 1
 
 
+def test_a_program_is_told_that_its_manyhands_has_been_replaced(tmp_path: Path) -> None:
+    # Only what the interpreter of a zygote imports says the other version: the program's own
+    # number is compiled into it.
+    (tmp_path / "sitecustomize.py").write_text(
+        "from manyhands import _native\n_native.VERSION = '0.0.1'\n"
+    )
+    program = """
+import manyhands as mh
+with mh.ProcessPoolExecutor(1) as pool:
+    print(pool.submit(abs, -1).exception(30))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=50,
+    ).stdout.decode()
+    assert told == (
+        "workers cannot start, so this pool runs no tasks:\n"
+        f"this program uses manyhands {manyhands.__version__}, but 0.0.1 has been installed since"
+        " it was started; start it again\n"
+    )
+
+
 def test_workers_are_like_the_parent(
     start: Callable[..., ZygoteProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
