@@ -66,6 +66,13 @@ print(ended)
 """
 
 
+# Repaired by 3.15.2. `from concurrent.futures import ThreadPoolExecutor` has become a lazy import.
+not_in_a_candidate = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 15) and sys.version_info.releaselevel != "final",
+    reason="in candidates of CPython 3.15, os.fork() waits for a thread in a lazy import",
+)
+
+
 @pytest.mark.parametrize(
     ("use", "target"),
     [
@@ -76,7 +83,7 @@ print(ended)
         ("use_processes", "manyhands._pickle.function_key"),
         ("use_processes", "cloudpickle.cloudpickle"),
         ("use_threads", "manyhands._pool.thread"),
-        ("use_threads", "concurrent.futures.thread"),
+        pytest.param("use_threads", "concurrent.futures.thread", marks=not_in_a_candidate),
     ],
 )
 def test_a_forked_child_imports_what_another_thread_was_importing(use: str, target: str) -> None:
