@@ -143,23 +143,25 @@ loom: rust ## Check the lock-free protocols in every interleaving
 
 # Every Python gets an environment of its own, and the wheel that pip would give it; the tests import
 # what was installed, not this folder. Tests mostly wait, so two run at a time, and the suites
-# borrowed from CPython and joblib beside them.
+# borrowed from CPython and joblib beside them; three where none measures what the CPUs have left,
+# which is where threads take turns and it is not the first Python.
 # All of them run on the first, which is the Python of the demo if it is among them, and on the
 # others those that can differ there.
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
-	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; \
+	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; side_by_side=2; \
 	"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS) $$(cut -d' ' -f1 target/interpreters); \
 	while read -r minor python <&3; do \
 	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 2 --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
+	  case $$minor in *t) side_by_side=2;; esac; \
+	  $$limited -n $$side_by_side --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
-	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; \
+	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; side_by_side=$(if $(ONCE),3,2); \
 	done 3< target/interpreters; \
 	echo "=== took on CPython$${took%,}"; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
