@@ -129,6 +129,7 @@ def test_what_others_unpickle_has_the_names_that_the_format_says(name: str) -> N
     }
 
 
+@pytest.mark.on_each_python
 def test_waiting_coroutines_are_woken_where_the_format_says(name: str) -> None:
     """If this fails, segments need another format (crates/sync/src/site/heading.rs), and this."""
     queue = mh.Queue(name=name)
