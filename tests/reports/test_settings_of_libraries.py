@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextvars
 import decimal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -101,6 +103,29 @@ def test_numpys_handling_of_errors_goes_along() -> None:
             assert mh.map(ratio, [0], workers=workers) == ["FloatingPointError"]
 
     in_own_context(check)
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 has it by thread"
+)
+def test_numpys_handling_of_errors_goes_along_if_an_earlier_task_had_no_numpy() -> None:
+    """A worker that did not know NumPy then had it in mind that there was nothing to set."""
+    program = """
+import numpy as np
+import manyhands as mh
+
+def ratio(_):
+    return str(np.ones(1) / np.zeros(1))
+
+np.seterr(divide="raise")
+with mh.ProcessPoolExecutor(1) as pool:
+    pool.submit(eval, "1").result()
+    print(type(pool.submit(ratio, 0).exception()).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "FloatingPointError\n"
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

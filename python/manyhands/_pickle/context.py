@@ -117,7 +117,7 @@ def apply_context(data: bytes) -> Context:
     keep = True
     values, settings = pickle.loads(data)
     for setting in settings:
-        context.run(own_settings.apply, setting)
+        keep = context.run(own_settings.apply, setting) and keep
     for home, pickled in values:
         variable = variable_at(home)
         if variable is None:

@@ -87,8 +87,12 @@ def dump(variable: ContextVar[Any], value: Any) -> Sent | None:
     return module, last[1]
 
 
-def apply(sent: Sent) -> None:
-    """Set in the current context what `dump` has pickled; later, if its module is not there yet."""
+def apply(sent: Sent) -> bool:
+    """Set in the current context what `dump` has pickled; later, if its module is not there yet.
+
+    Returns:
+        Whether it has been set.
+    """
     module, data = sent
     if module == "decimal":
         import decimal
@@ -103,6 +107,8 @@ def apply(sent: Sent) -> None:
 
             _watched.add(module)
             import_watch.after_import(module, lambda: _apply_awaited(module))
+        return False
+    return True
 
 
 def _apply_awaited(module: str) -> None:
