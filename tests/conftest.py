@@ -219,10 +219,12 @@ def warm_up() -> None:
 
 def end_shared_pools() -> None:
     """End the executors that the package keeps for later, if a test has started any."""
-    for name, kept in (("manyhands._pool.shared", "_pools"), ("manyhands.joblib", "_executors")):
-        executors = getattr(sys.modules.get(name), kept, {})
-        while executors:
-            executors.popitem()[1].shutdown(cancel_futures=True)
+    for name, attribute in (("manyhands._pool.shared", "_pools"), ("manyhands.joblib", "_kept")):
+        if name in sys.modules:
+            kept = getattr(sys.modules[name], attribute)
+            while kept:
+                last = kept.popitem() if isinstance(kept, dict) else kept.pop()
+                last[1].shutdown(cancel_futures=True)
 
 
 @pytest.fixture(autouse=True)
