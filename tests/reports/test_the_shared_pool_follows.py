@@ -1,7 +1,8 @@
 """The shared pool sees the program as it is now, not as it was at the first map.
 
 Reports: joblib#1705 (sys.path), joblib#1085 and joblib#1135 (edited modules), loky#217
-(environment), joblib#1591 and #832 (filters of warnings), joblib#1017 (levels of loggers).
+(environment), joblib#1591 and #832 (filters of warnings), joblib#1017 (levels of loggers),
+GridTools/gt4py#2698 and aiidateam/aiida-core#6044 (the recursion limit).
 Notebooks and test runs change all of it between two maps.
 """
 
@@ -142,6 +143,35 @@ def no_kept_pools() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_kept_pools")
+def depth(calls: int) -> int:
+    return 0 if calls == 0 else 1 + depth(calls - 1)
+
+
+def test_how_deep_calls_may_go() -> None:
+    before = sys.getrecursionlimit()
+    try:
+        assert mh.map(depth, [10], workers="process") == [10]
+        sys.setrecursionlimit(before + 2500)
+        assert mh.map(depth, [before + 2000], workers="process") == [before + 2000]
+        with mh.ProcessPoolExecutor(1) as pool:
+            assert pool.submit(depth, before + 2000).result() == before + 2000
+        state = StartState.now()
+        sys.setrecursionlimit(before)  # as a library does that has raised it for a while
+        assert state.is_current()
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_how_many_digits_an_int_may_have() -> None:
+    before = sys.get_int_max_str_digits()
+    try:
+        for limit in (0, 1000):
+            sys.set_int_max_str_digits(limit)
+            assert mh.map(lambda _: sys.get_int_max_str_digits(), [0], workers="process") == [limit]
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
 def test_joblib_follows(shop: Path) -> None:
     manyhands.joblib.register()
     with joblib.parallel_config("manyhands", n_jobs=2):

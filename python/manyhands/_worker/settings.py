@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         cwd: str | None
         argv: list[str]
         env: dict[str, str | None]  # None: to be unset
+        limits: tuple[int, int]  # see `limits`
         hash_seed: str | None  # of all processes that the program starts; None: the user has set it
         preload: list[str]
         logging: log_set_up.LogSetUp
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
         max_memory_per_child: int  # bytes resident; 0: no limit
 
 
-__all__ = ["Filter", "collect", "dump"]
+__all__ = ["Filter", "collect", "dump", "limits"]
 
 # One of `warnings.filters`: action, message, name of a builtin category, module, line.
 Filter = tuple[str, str | None, str, str | None, int]
@@ -112,6 +113,7 @@ def collect(
         "cwd": working_directory(),
         "argv": list(sys.argv),
         "env": dict(env or {}),
+        "limits": limits(),
         "hash_seed": hash_seed,
         "preload": wanted,
         "logging": log_set_up.collect(),
@@ -142,6 +144,14 @@ def dump(settings: Settings) -> bytes:
         from manyhands._pickle.pickling import PROTOCOL
 
         return dumps(settings, PROTOCOL)
+
+
+def limits() -> tuple[int, int]:
+    """Return how deep calls may go here, and how many digits an int may have as a text.
+
+    A program changes them for what its functions need, wherever they run.
+    """
+    return sys.getrecursionlimit(), sys.get_int_max_str_digits()
 
 
 def _warning_filters() -> list[tuple[str, Filter | bytes]] | None:

@@ -10,6 +10,7 @@ from manyhands._interpreter.directory import working_directory
 from manyhands._interpreter.import_watch import NewModules
 from manyhands._interpreter.warning_filters import effective
 from manyhands._worker import log_set_up
+from manyhands._worker.settings import limits
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -36,6 +37,7 @@ class StartState(NamedTuple):
         modules: specifications of the program's own modules, by name; reloading one makes another.
         warning_filters: those that counted then.
         logging: levels, their names and the class of loggers.
+        limits: how deep calls may go, and how many digits an int may have as a text.
     """
 
     path: list[Any]
@@ -44,6 +46,7 @@ class StartState(NamedTuple):
     modules: dict[str, ModuleSpec | None]
     warning_filters: list[Any]
     logging: tuple[Any, ...]
+    limits: tuple[int, int]
 
     @classmethod
     def now(cls) -> StartState:
@@ -60,6 +63,7 @@ class StartState(NamedTuple):
             _modules(),
             effective(),
             log_set_up.state(),
+            limits(),
         )
 
     def is_current(self) -> bool:
@@ -74,13 +78,18 @@ class StartState(NamedTuple):
             return False
         if not _let_through(self.warning_filters, effective()):
             return False
-        if log_set_up.state() != self.logging:
+        if log_set_up.state() != self.logging or not self._is_within_limits():
             return False
         now = _modules()
         if any(now.get(name, spec) is not spec for name, spec in self.modules.items()):
             return False
         self.modules.update(now)
         return True
+
+    def _is_within_limits(self) -> bool:
+        # Libraries raise the first for a while; workers that know of more than there is do no harm.
+        (deepest, digits), (deepest_now, digits_now) = self.limits, limits()
+        return deepest_now <= deepest and digits_now == digits
 
 
 def _let_through(started: list[Any], now: list[Any]) -> bool:

@@ -388,6 +388,10 @@ def apply(settings: Settings) -> None:
             pass  # removed in the meantime: the parent works without it as well
     sys.path[:] = settings["sys_path"]
     sys.argv[:] = settings["argv"]
+    deepest, digits = settings["limits"]
+    # Not lower: how deep our own calls are is no business of the program's.
+    sys.setrecursionlimit(max(deepest, sys.getrecursionlimit()))
+    sys.set_int_max_str_digits(digits)
     for name in settings["preload"]:
         __import__(name)
 
