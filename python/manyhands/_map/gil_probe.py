@@ -7,6 +7,7 @@ answer: a thread that has lost the CPU while holding the GIL still holds it.
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["GilProbe"]
 
-# Pieces that take less seconds are not probed, and others are after each so many seconds more.
-SHORT: Final = 0.001
+# Seconds between two probes.
 PAUSE: Final = 0.0005
+# A piece that has not computed for this part of the pause did not run.
+PROGRESS: Final = 0.3
 # Whoever waits for the GIL for longer than this, in seconds, has found it held.
 HELD: Final = 0.0002
 # So many probes are enough if they agree, and so many in any case.
@@ -48,12 +50,18 @@ class GilProbe:
     def watch(self, piece: Piece, seconds: float) -> bool:
         """Wait until the piece is done, or `seconds` have passed; return whether it is done."""
         until = perf_counter() + seconds
-        done = piece.wait(min(SHORT, seconds))
+        meter = piece.meter
+        done = piece.future.done()
         while not done and not self.is_clear and perf_counter() < until:
-            if piece.meter.running:
-                waited = probe_gil(PAUSE)
-                self.learn(waited, piece.meter.computing)
-            done = piece.wait(0.0 if piece.meter.running else PAUSE)
+            before = meter.cpu() if meter.running else math.inf
+            # Not even the first wait is an ordinary one: it could last until the piece has ended.
+            waited = probe_gil(PAUSE)
+            after = meter.cpu()
+            if meter.begun:
+                # One that was woken as the GIL became free may still be without a CPU.
+                ran = (after or 0.0) - (before or 0.0) > PROGRESS * PAUSE
+                self.learn(waited, ran and meter.computing)
+            done = piece.future.done()
         return done or piece.wait(max(0.0, until - perf_counter()))
 
     def learn(self, waited: float, computing: bool) -> None:
