@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from manyhands._map.choice import MOST_THREADS, Choice, Resources, remember
 from manyhands._map.course import Course
 from manyhands._map.loan import Loan
-from manyhands._map.pilot import Pilot
+from manyhands._map.pilot import UNSEEN, Pilot
 from manyhands._native import check_cancelled
 from manyhands._pickle.own_settings import own_context
 from manyhands._pool.process import default_workers
@@ -54,10 +54,8 @@ TINY: Final = 2e-5
 STRETCH: Final = 64
 # Lists of more items than this get memory from the kernel each time, which costs more than a call.
 MOST_TAKEN: Final = 8192
-# A look at the clock is worth it once in so many seconds of work, and before the items since the
-# last one are more than this part of all: those to come may take much longer.
+# A look at the clock is worth it once in so many seconds of work.
 BETWEEN_LOOKS: Final = 5e-5
-UNSEEN: Final = 1 / 64
 
 
 def _cold_start() -> float:

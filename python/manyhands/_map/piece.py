@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from manyhands._future.future import Future
-from manyhands._pickle.own_settings import own_context
 from manyhands._task.chunk import Outcome, is_returnable, run_chunk
 from manyhands._task.item_note import NO_ITEM
 from manyhands._task.submission import outcome_of, wait_done
@@ -15,9 +12,10 @@ from manyhands._task.submission import outcome_of, wait_done
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from manyhands._future.future import Future
     from manyhands._map.meter import Meter
 
-__all__ = ["Piece", "metered_call", "metered_piece", "run_here"]
+__all__ = ["Piece", "metered_call", "metered_piece"]
 
 T = TypeVar("T")
 
@@ -90,10 +88,13 @@ def metered_piece(
     retries: int,
     retry_on: tuple[type[BaseException], ...],
     return_exceptions: bool = False,
+    stretch: int = 0,
+    enough: float = 0.0,
 ) -> Outcome[T]:
+    trying = (retries, retry_on, return_exceptions)
     meter.begin()
     try:
-        return run_chunk(fn, items, star, retries, retry_on, return_exceptions)
+        return run_chunk(fn, items, star, *trying, stretch=stretch, enough=enough)
     finally:
         meter.end()
 
@@ -104,35 +105,3 @@ def metered_call(meter: Meter, fn: Callable[..., T], args: tuple[Any, ...]) -> T
         return fn(*args)
     finally:
         meter.end()
-
-
-def run_here(
-    fn: Callable[..., T],
-    items: Sequence[Any],
-    star: bool,
-    trying: tuple[int, tuple[type[BaseException], ...]],
-    return_exceptions: bool,
-    stretch: int,
-    enough: float,
-    meter: Meter,
-) -> Future[Outcome[T]]:
-    """Run items in the caller, and return a future that is done.
-
-    Args:
-        fn: the function.
-        items: the input.
-        star: whether items are tuples of arguments.
-        trying: how many more times an item is tried, after which exceptions.
-        return_exceptions: whether an item's exception takes the place of its result.
-        stretch: how many items may run between two looks at the clock.
-        enough: no more items begin after so many seconds.
-        meter: what they cost.
-    """
-    future: Future[Outcome[T]] = Future()
-    chunk = partial(run_chunk, fn, items, star, *trying, return_exceptions)
-    meter.begin()
-    try:
-        future.set_result(own_context().run(chunk, stretch=stretch, enough=enough))
-    finally:
-        meter.end()
-    return future

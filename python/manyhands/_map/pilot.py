@@ -13,6 +13,7 @@ from dataclasses import replace
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from manyhands._future.future import Future
 from manyhands._map.choice import (
     FREE_SPEEDUP,
     TURNS,
@@ -25,21 +26,22 @@ from manyhands._map.choice import (
 from manyhands._map.crowd import Crowd, crowd_size
 from manyhands._map.gil_probe import GilProbe
 from manyhands._map.meter import Meter, Pair
-from manyhands._map.piece import Piece, metered_call, metered_piece, run_here
+from manyhands._map.piece import Piece, metered_call, metered_piece
 from manyhands._map.runnable import runnable_others
 from manyhands._map.spare_memory import resident, spare
+from manyhands._pickle.own_settings import own_context
 from manyhands._task.submission import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from manyhands._future.future import Future
     from manyhands._map.loan import Loan
     from manyhands._map.meter import Overlap
+    from manyhands._task.chunk import Outcome
     from manyhands._task.feed import Feed
     from manyhands._task.options import TaskOptions
 
-__all__ = ["Pilot", "judge"]
+__all__ = ["UNSEEN", "Pilot", "judge"]
 
 T = TypeVar("T")
 
@@ -47,7 +49,8 @@ T = TypeVar("T")
 BUDGET: Final = 0.005
 # Items that take less than this, in seconds, run in the caller: a thread costs more than they do.
 TINY: Final = 2e-5
-# Of those, no more run between two looks at the clock than this part of all before.
+# Of those that run in the caller, no more run between two looks at the clock than this part of all
+# before: those to come may take much longer.
 UNSEEN: Final = 1 / 64
 # An item that takes longer than this is watched while it runs.
 PATIENCE: Final = 0.02
@@ -292,13 +295,9 @@ class Pilot(Generic[T]):
 
     def _start(self, size: int, meter: Meter, threads: int | None = None) -> Piece | None:
         """Start a piece, where there are so many threads at least; None if no item is left."""
-        if self._left is not None:
-            size = min(size, self._left)
-        items = self._feed.take(size) if size else ()
+        items = self._take(size)
         if not len(items):
             return None
-        if self._left is not None:
-            self._left -= len(items)
         options = self._options
         executor = self._loan.executor("thread", threads)
         future: Future[Any]
@@ -313,6 +312,20 @@ class Pilot(Generic[T]):
             args = (meter, self._fn, items, self._feed.star, *retrying)
             options = named(options._replace(retries=0), self._fn)
             future = executor._submit(options, metered_piece, args, {})
+        return self._begun(future, items, single, meter)
+
+    def _take(self, size: int) -> Sequence[Any]:
+        """Take so many items of the input, as far as there are some that the pilot may take."""
+        if self._left is not None:
+            size = min(size, self._left)
+        items = self._feed.take(size) if size else ()
+        if self._left is not None:
+            self._left -= len(items)
+        return items
+
+    def _begun(
+        self, future: Future[Any], items: Sequence[Any], single: bool, meter: Meter
+    ) -> Piece:
         first = self._feed.taken - len(items)
         piece = Piece(future, items, first, single, meter, self._return_exceptions)
         self.pieces.append(piece)
@@ -320,32 +333,34 @@ class Pilot(Generic[T]):
 
     def _run_here(self, size: int, meter: Meter) -> Piece | None:
         """Run a piece in the caller, as far as it is quick; None if no item is left."""
-        if self._left is not None:
-            size = min(size, self._left)
-        items = self._feed.take(size) if size else ()
+        items = self._take(size)
         if not len(items):
             return None
-        first = self._feed.taken - len(items)
         options = self._options
-        future = run_here(
+        outcome: Outcome[T] = own_context().run(
+            metered_piece,
+            meter,
             self._fn,
             items,
             self._feed.star,
-            (options.retries, options.retry_on),
+            options.retries,
+            options.retry_on,
             self._return_exceptions,
-            max(1, int(UNSEEN * first)),
+            max(1, int(UNSEEN * (self._feed.taken - len(items)))),
             PATIENCE,
-            meter,
         )
-        results, failure, _ = future.result()
+        results, failure, _ = outcome
         if failure is None and len(results) < len(items):
-            self._feed.give_back(items[len(results) :])
+            self._give_back(items[len(results) :])
             items = items[: len(results)]
+        future: Future[Outcome[T]] = Future()
+        future.set_result(outcome)
+        return self._begun(future, items, False, meter)
+
+    def _give_back(self, items: Sequence[Any]) -> None:
+        self._feed.give_back(items)
         if self._left is not None:
-            self._left -= len(items)
-        piece = Piece(future, items, first, False, meter, self._return_exceptions)
-        self.pieces.append(piece)
-        return piece
+            self._left += len(items)
 
     def _run_until_known(self) -> tuple[float, float]:
         """Return seconds per item, of an idle machine and of a CPU."""
