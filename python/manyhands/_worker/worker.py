@@ -111,12 +111,12 @@ class Assignment:
 
     def __init__(
         self,
+        pipes: list[int],
         participant: int,
         generation: int,
         control_offset: int,
         status_offset: int,
         index: int,
-        pipes: list[int],
     ) -> None:
         self.participant = participant
         self.generation = generation

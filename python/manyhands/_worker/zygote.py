@@ -169,7 +169,7 @@ class Zygote:
         if request == "set_up":
             return self._set_up(*details)
         if request == "fork":
-            self._fork(*details, pipes=_descriptors(attached))
+            self._fork(_descriptors(attached), *details)
         elif request == "signal":
             self._signal(*details)
         elif request == "quit":
@@ -200,22 +200,11 @@ class Zygote:
         self._send(self._native.say_ready())
         return True
 
-    def _fork(
-        self,
-        participant: int,
-        generation: int,
-        control_offset: int,
-        status_offset: int,
-        index: int,
-        *,
-        pipes: list[int],
-    ) -> None:
+    def _fork(self, pipes: list[int], participant: int, generation: int, *places: int) -> None:
         from manyhands._worker.worker import Assignment
 
         try:
-            assignment = Assignment(
-                participant, generation, control_offset, status_offset, index, pipes
-            )
+            assignment = Assignment(pipes, participant, generation, *places)
             if self._has_forked:
                 # The first worker's task was waited for. The others share the memory of this: more
                 # than half of what a worker would otherwise have for itself.
