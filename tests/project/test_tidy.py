@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rules import ROOT, report
@@ -94,6 +94,16 @@ def code_of(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines):
         if number not in tests:
             yield number + 1, without_comments(line)
+
+
+def code_with(pattern: re.Pattern[str], sources: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the lines of code of Rust files, given by name and text, that have the pattern."""
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in sources
+        for number, line in code_of(text)
+        if pattern.search(line)
+    ]
 
 
 def rust_functions(text: str) -> Iterator[tuple[int, int, str]]:
@@ -198,13 +208,12 @@ def test_crates_above_os_make_no_system_calls() -> None:
     calls = re.compile(
         r"\b(Instant::now|SystemTime::now|std::(process|fs|net)|thread::sleep|libc::|rustix::)"
     )
-    broken = [
-        f"{name}:{number}: {line.strip()}"
+    sources = (
+        (name, text)
         for name, text in of_kind(".rs", under="crates/")
         if not name.startswith("crates/os/") and "/tests/" not in name
-        for number, line in code_of(text)
-        if calls.search(line)
-    ]
+    )
+    broken = code_with(calls, sources)
     report(broken, "time and the system come from crates/os, so that only one crate must be ported")
 
 
@@ -212,13 +221,12 @@ def test_the_state_of_a_pool_only_decides() -> None:
     does = re.compile(
         r"\bclock::(now|after|until|thread_time)|\b(procfs|socket|park|poll|process)::|\.(reclaim|allocate|trim|wait|wait_for)\(|\bthread::"
     )
-    broken = [
-        f"{name}:{number}: {line.strip()}"
+    sources = (
+        (name, text)
         for name, text in of_kind(".rs", under="crates/pool/src/state")
         if "/tests" not in name
-        for number, line in code_of(text)
-        if does.search(line)
-    ]
+    )
+    broken = code_with(does, sources)
     report(broken, "what it decides can be tested without a system; its driver carries it out")
 
 
