@@ -244,6 +244,16 @@ def test_a_task_that_ends_in_its_grace_is_not_killed(tmp_path: Path) -> None:
         assert future.cancelled()
 
 
+@pytest.mark.parametrize("quiet", [tasks.wait_without_a_look, tasks.wait_in_a_destructor])
+def test_no_signal_is_lost(quiet: Callable[[Path], None], tmp_path: Path) -> None:
+    with pool(grace=60.0) as executor:
+        future = executor.submit(quiet, tmp_path)
+        pid = begun(tmp_path)
+        assert future.cancel()
+        assert begun(tmp_path, "task-stopped") == pid
+        assert executor.submit(tasks.pid).result() == pid
+
+
 def test_cancelling_what_is_done(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1) as executor:
         future = executor.submit(tasks.square, 3)

@@ -6,10 +6,13 @@ and one that waits goes on when the file ``go`` appears.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import contextvars
 import ctypes
+import itertools
 import logging
+import operator
 import os
 import resource
 import signal
@@ -245,6 +248,34 @@ def compute_in_c(folder: Path) -> int:
         with contextlib.suppress(BaseException):
             announce(folder, "task")
             return sum(range(10**13))
+
+
+def wait_without_a_look(folder: Path) -> None:
+    """Wait in a system call after C functions that take longer than a signal, with no Python step.
+
+    So a signal comes after Python has looked for signals, and before the system call.
+    """
+    announce(folder, "task")
+    try:
+        calls: list[tuple[Any, ...]] = [(sum, range(10**7)), (time.sleep, 60)]
+        collections.deque(itertools.starmap(operator.call, calls), 0)
+    finally:
+        announce(folder, "task-stopped")
+
+
+def wait_in_a_destructor(folder: Path) -> None:
+    """Be in a destructor, which lets no exception out, at first; then wait."""
+
+    class Slow:
+        def __del__(self) -> None:
+            announce(folder, "task")
+            time.sleep(60)
+
+    try:
+        Slow()
+        time.sleep(60)
+    finally:
+        announce(folder, "task-stopped")
 
 
 def square_slowly(number: int, seconds: float) -> int:

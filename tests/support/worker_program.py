@@ -52,7 +52,13 @@ def run_loop(assignment: Assignment, hooks: worker.Hooks) -> None:
 
 def run_worker(assignment: Assignment, settings: Settings) -> None:
     """Do what a forked worker does."""
-    worker.main(assignment, settings, run_loop, lambda: "CONDEMNED" in os.environ)
+    worker.main(
+        assignment,
+        settings,
+        run_loop,
+        lambda: "CONDEMNED" in os.environ,
+        _native.ask_again_if_ignored,
+    )
 
 
 def read_block(reference: int) -> bytes:

@@ -24,6 +24,7 @@ use crate::zygote::{self, News, Request};
 
 const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
+const SIGURG: u8 = 23;
 /// What waiting on a descriptor says that was closed by somebody else, or closed and then used for something else.
 const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
@@ -155,6 +156,7 @@ impl<T: Send + 'static> Driver<T> {
                     );
                 }
                 Action::Interrupt(worker_slot) => self.signal(worker_slot, SIGINT),
+                Action::Nudge(worker_slot) => self.signal(worker_slot, SIGURG),
                 Action::Kill(worker_slot) => self.kill(worker_slot),
                 Action::WakeWorkers => {
                     self.shared.control.work().notify_all();

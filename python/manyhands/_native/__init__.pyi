@@ -48,6 +48,7 @@ from manyhands._native.pool import (
     ThreadPoolBase as ThreadPoolBase,
     ThreadWorker as ThreadWorker,
     WorkerLoop as WorkerLoop,
+    ask_again_if_ignored as ask_again_if_ignored,
     cancel_requested as cancel_requested,
     close_thread_pools as close_thread_pools,
     forget_functions as forget_functions,

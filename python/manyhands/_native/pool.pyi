@@ -126,5 +126,11 @@ class WorkerLoop:
 def guard_holds(guard: tuple[tuple[object, str, object], ...]) -> bool:
     """Whether everything that a guard of `function_key` names is still what it was."""
 
+def ask_again_if_ignored(hook: Callable[[Any], object], unraisable: Any, /) -> None:
+    """Pass an ignored exception on to `hook`, unless it asks the running task to stop: do so again.
+
+    For `sys.unraisablehook` in a worker.
+    """
+
 def cancel_requested() -> bool:
     """Return whether the task that runs at this moment has been asked to stop, in a worker."""

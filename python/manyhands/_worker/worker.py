@@ -11,6 +11,7 @@ import builtins
 import os
 import sys
 from _contextvars import Context, copy_context  # the same
+from _functools import partial  # type: ignore[import-not-found]  # the same
 
 from manyhands._errors.task_cancelled import TaskCancelled
 from manyhands._interpreter import import_watch, late, own_place
@@ -197,6 +198,7 @@ def main(
     settings: Settings,
     run_loop: Callable[[Assignment, Hooks], None],
     cancel_requested: Callable[[], bool],
+    ask_again_if_ignored: Callable[[Callable[[Any], object], Any], None],
 ) -> NoReturn:
     """Run a worker; never returns.
 
@@ -205,6 +207,8 @@ def main(
         settings: what the parent has said about itself.
         run_loop: runs tasks until no more will come.
         cancel_requested: whether the task that runs at this moment should end.
+        ask_again_if_ignored: asks it once more if nothing was heard of that; the hook before goes
+            along, for all else.
     """
     code = 1
     own_place.process_index = assignment.index
@@ -212,6 +216,7 @@ def main(
     try:
         pipe = _set_up(assignment, settings, surroundings)
         _handle_signals(cancel_requested)
+        sys.unraisablehook = partial(ask_again_if_ignored, sys.unraisablehook)
         finalizer = _initialize(settings["setup"], pipe)
         if surroundings.forked:  # by the initializer
             _end_forked_child(None)
@@ -329,6 +334,8 @@ def _handle_signals(cancel_requested: Callable[[], bool]) -> None:
             raise TaskCancelled("the task was asked to stop")
 
     signal.signal(signal.SIGINT, interrupt)
+    # Comes after a SIGINT that may have been too early to end a system call: this one ends it.
+    signal.signal(signal.SIGURG, lambda _number, _frame: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

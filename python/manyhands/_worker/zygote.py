@@ -432,7 +432,11 @@ def main(control_fd: int, segment_fd: int, inherited: dict[int, int]) -> NoRetur
             settings["max_memory_per_child"],
         )
         worker.main(
-            assignment, settings, lambda _, hooks: loop.run(hooks), _native.cancel_requested
+            assignment,
+            settings,
+            lambda _, hooks: loop.run(hooks),
+            _native.cancel_requested,
+            _native.ask_again_if_ignored,
         )
 
     code = 1

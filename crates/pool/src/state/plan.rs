@@ -35,6 +35,8 @@ pub enum Action {
     Fork(usize, u32),
     /// Send SIGINT to the worker of this worker slot.
     Interrupt(usize),
+    /// End the system call that the worker of this worker slot may be in, so that it notices a signal from before.
+    Nudge(usize),
     /// Send SIGKILL to the worker of this worker slot.
     Kill(usize),
     /// Wake all workers: some must end.
@@ -52,9 +54,23 @@ pub enum Action {
 pub(crate) struct PendingCancel {
     entry: Entry,
     participant: u16,
-    asked: bool,
     kill_at: u64,
+    /// `None`: it has not been asked yet.
+    nudge: Option<Nudge>,
 }
+
+/// When a worker is nudged next, and how long after the time before that was.
+///
+/// A signal that comes after Python has looked for signals, and before the system call that it is about to make, ends no
+/// system call: it is noticed only when that returns by itself.
+#[derive(Clone, Copy, Debug)]
+struct Nudge {
+    at: u64,
+    pause: u64,
+}
+
+/// The first pause before a nudge, in nanoseconds; each next one is twice as long.
+const FIRST_NUDGE: u64 = 10_000_000;
 
 /// A worker that should have been killed.
 #[derive(Clone, Copy, Debug)]
@@ -280,7 +296,7 @@ impl<T> State<T> {
         let entry = self.entry(slot);
         let Some(participant) = self.slots.begin_cancel(entry) else { return false };
         let kill_at = now.saturating_add(self.settings.grace);
-        self.pending_cancels.push(PendingCancel { entry, participant, asked: false, kill_at });
+        self.pending_cancels.push(PendingCancel { entry, participant, kill_at, nudge: None });
         true
     }
 
@@ -292,7 +308,7 @@ impl<T> State<T> {
             let Some(worker_slot) = self.worker_slot_of(pending.participant).filter(|_| runs) else {
                 continue;
             };
-            if now >= pending.kill_at && pending.asked {
+            if now >= pending.kill_at && pending.nudge.is_some() {
                 if self.slots.kill(pending.entry) {
                     actions.push(Action::Kill(worker_slot));
                     let generation = self.worker_slots[worker_slot].generation;
@@ -300,11 +316,19 @@ impl<T> State<T> {
                 }
                 continue;
             }
-            if !pending.asked {
-                pending.asked = true;
-                actions.push(Action::Interrupt(worker_slot));
-            }
-            next = earliest(next, Some(pending.kill_at));
+            let nudge = match pending.nudge {
+                None => {
+                    actions.push(Action::Interrupt(worker_slot));
+                    Nudge { at: now.saturating_add(FIRST_NUDGE), pause: FIRST_NUDGE }
+                }
+                Some(Nudge { at, pause }) if now >= at => {
+                    actions.push(Action::Nudge(worker_slot));
+                    Nudge { at: now.saturating_add(2 * pause), pause: 2 * pause }
+                }
+                Some(later) => later,
+            };
+            pending.nudge = Some(nudge);
+            next = earliest(next, Some(pending.kill_at.min(nudge.at)));
             self.pending_cancels.push(pending);
         }
         next

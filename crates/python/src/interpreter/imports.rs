@@ -74,6 +74,8 @@ imports! {
     owner_died = "manyhands._errors.base"."OwnerDied";
     /// Raised by a release of what is not held.
     release_error = "manyhands._errors.base"."ReleaseError";
+    /// Has the handler of SIGINT run at the next step of Python code in the main thread.
+    interrupt_main = "_thread"."interrupt_main";
     make_worker_died = "manyhands._errors.failures"."worker_died";
     make_task_timeout = "manyhands._errors.failures"."task_timeout";
     memoryview = "builtins"."memoryview";

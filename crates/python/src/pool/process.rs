@@ -37,5 +37,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(crate::memory::shared_heap::kill_with_descendants, module)?)?;
     module.add_function(wrap_pyfunction!(crate::memory::shared_heap::set_shared_memory_limit, module)?)?;
     module.add_function(wrap_pyfunction!(crate::memory::shared_heap::shared_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(runner::ask_again_if_ignored, module)?)?;
     module.add_function(wrap_pyfunction!(runner::cancel_requested, module)?)
 }

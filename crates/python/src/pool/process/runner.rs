@@ -44,6 +44,25 @@ pub(crate) fn cancel_requested() -> bool {
     running.zip(SIDE.get()).is_some_and(|(entry, side)| side.is_cancelling(entry))
 }
 
+/// What a worker's `sys.unraisablehook` does: where the exception that asks a task to stop has come up in a place that
+/// lets none out, a destructor, say, the task is asked once more. All others go to `hook`, the one before.
+///
+/// Not in Python: its next step would run the handler of SIGINT within this call, which lets nothing out either.
+///
+/// # Errors
+/// What `hook` raises.
+#[pyfunction]
+pub(crate) fn ask_again_if_ignored(hook: &Bound<'_, PyAny>, unraisable: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = unraisable.py();
+    let class = unraisable.getattr(intern!(py, "exc_type"))?;
+    if class.is(imports::task_cancelled(py)?) && cancel_requested() {
+        imports::interrupt_main(py)?.call0()?;
+    } else {
+        hook.call1((unraisable,))?;
+    }
+    Ok(())
+}
+
 fn asked_to_stop(py: Python<'_>) -> PyErr {
     imports::error(py, imports::task_cancelled, Some("the task was asked to stop".to_owned()))
 }
