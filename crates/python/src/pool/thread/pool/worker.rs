@@ -36,6 +36,14 @@ impl Counts {
         self.done.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
     }
 
+    /// Cancels a future, if it is not done; counted before anybody can know of it.
+    pub(crate) fn cancel(&self, future: &Bound<'_, FutureBase>) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+        if !FutureBase::force_cancelled(future) {
+            self.cancelled.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Adds another's numbers to these.
     pub(crate) fn add(&self, other: &Self) {
         for (mine, theirs) in [
@@ -168,9 +176,7 @@ impl Worker {
                     None => task = next,
                 },
                 Ended::Stopped => {
-                    if FutureBase::force_cancelled(task.future.bind(py)) {
-                        self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
-                    }
+                    self.counts.cancel(task.future.bind(py));
                     return;
                 }
                 Ended::Overdue => return,
@@ -203,9 +209,8 @@ impl Worker {
         let is_asked = self.frames.end().is_some_and(|frame| frame.was_asked());
         if (is_asked || !self.pool.tries_again())
             && let Some(task) = self.pool.call_back(token)
-            && FutureBase::force_cancelled(task.future.bind(py))
         {
-            self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
+            self.counts.cancel(task.future.bind(py));
         }
     }
 
@@ -303,6 +308,8 @@ fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
     let error = overdue(py, task, seconds);
     if task.may_retry(&error, py) && worker.pool.tries_again() {
         let next = task.next_attempt(py);
+        // Before it may begin: whoever has its result finds it counted.
+        worker.counts.retried.fetch_add(1, Ordering::Relaxed);
         let requeued = match next.pause() {
             Some(pause) => {
                 worker.pool.put_off(py, next, pause);
@@ -312,9 +319,9 @@ fn expire(py: Python<'_>, worker: &Arc<Worker>, task: &Task, seconds: f64) {
         };
         // A pool that has been closed since tries nothing again.
         if requeued.is_ok() {
-            worker.counts.retried.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        worker.counts.retried.fetch_sub(1, Ordering::Relaxed);
     }
     worker.counts.failed.fetch_add(1, Ordering::Relaxed);
     FutureBase::complete(task.future.bind(py), Err(error.into_value(py)));
