@@ -161,7 +161,7 @@ class Course(Generic[T]):
         """Take in what a task of so many items has cost, and move the rest if that is better."""
         if items and isinstance(seconds, Cost):
             threads = self.threads if kind == "thread" else 1
-            self._tally.learn(items, seconds, seconds.cpu, seconds.queued, threads)
+            self._tally.learn(items, seconds, threads)
         now = perf_counter()
         if now - self._reviewed >= REVIEW:
             self._reviewed = now

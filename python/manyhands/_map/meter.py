@@ -34,6 +34,9 @@ ENOUGH: Final = 0.02
 EVEN: Final = 1 / 3
 # CPU seconds of both per second that has passed: above this they have not taken turns.
 TOGETHER: Final = 1.2
+# Threads that wait for less than this part of the time in which they have a CPU or want one do not
+# wait for the GIL.
+HARDLY: Final = 0.04
 # Figures that were not read within this time do not belong together: there was no CPU for a while.
 AT_ONCE: Final = 0.0002
 TRIES: Final = 3

@@ -25,7 +25,7 @@ from manyhands._map.choice import (
 )
 from manyhands._map.crowd import Crowd, crowd_size
 from manyhands._map.gil_probe import GilProbe
-from manyhands._map.meter import Meter, Pair
+from manyhands._map.meter import HARDLY, Meter, Pair
 from manyhands._map.piece import Piece, metered_call, metered_piece
 from manyhands._map.runnable import runnable_others
 from manyhands._map.spare_memory import resident, spare
@@ -68,10 +68,8 @@ SIDE_BY_SIDE: Final = 0.01
 STARVED: Final = 0.2
 # Pairs are run until one says clearly whether threads take turns or not, at most so many.
 PAIRS: Final = 3
-# Threads of so many pairs that wait for less than this part of the time in which they have a CPU or
-# want one do not wait for the GIL.
+# So many pairs that have hardly waited do not wait for the GIL.
 ENOUGH_PAIRS: Final = 3
-HARDLY: Final = 0.04
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
 # Where one item takes no longer than this to be pickled, in seconds, all of them are.

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
 from threading import RLock
-from time import perf_counter, thread_time
+from time import perf_counter, process_time, thread_time
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from manyhands import _native
@@ -146,22 +146,29 @@ _native.register_shipped_function(ShippedFunction)
 
 
 class Cost(float):
-    """Seconds by the clock, with those on a CPU, and those ready to run but without one."""
+    """Seconds by the clock, with those on a CPU, and those ready to run but without one.
 
-    __slots__ = ("cpu", "queued")
+    Attributes:
+        cpu: on a CPU.
+        queued: ready to run, while the CPUs had other work.
+        beside: what the process's other threads had of the CPUs in that time.
+    """
+
+    __slots__ = ("beside", "cpu", "queued")
 
     cpu: float
     queued: float
+    beside: float
 
     @classmethod
-    def of(cls, seconds: float, cpu: float, queued: float) -> Cost:
+    def of(cls, seconds: float, cpu: float, queued: float, beside: float) -> Cost:
         """Return what something has cost."""
         cost = cls(seconds)
-        cost.cpu, cost.queued = cpu, queued
+        cost.cpu, cost.queued, cost.beside = cpu, queued, beside
         return cost
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Cost.of, (float(self), self.cpu, self.queued))
+        return (Cost.of, (float(self), self.cpu, self.queued, self.beside))
 
 
 Function: TypeAlias = Callable[..., T] | ShippedFunction[T]
@@ -272,10 +279,11 @@ def run_metered_chunk(
 ) -> Outcome[T]:
     """As `run_chunk`, with a `Cost` in place of the seconds."""
     queued = queued_seconds()
-    cpu = thread_time()
+    all_cpu, cpu = process_time(), thread_time()
     results, failure, seconds = run_chunk(fn, items, star, retries, retry_on, return_exceptions)
-    cpu = thread_time() - cpu
-    return results, failure, Cost.of(seconds, cpu, queued_seconds() - queued)
+    cpu, all_cpu = thread_time() - cpu, process_time() - all_cpu
+    cost = Cost.of(seconds, cpu, queued_seconds() - queued, max(0.0, all_cpu - cpu))
+    return results, failure, cost
 
 
 def is_returnable(error: BaseException) -> bool:
