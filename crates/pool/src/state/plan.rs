@@ -69,6 +69,12 @@ struct Nudge {
     pause: u64,
 }
 
+impl Nudge {
+    fn after(pause: u64, now: u64) -> Self {
+        Self { at: now.saturating_add(pause), pause }
+    }
+}
+
 /// The first pause before a nudge, in nanoseconds; each next one is twice as long.
 const FIRST_NUDGE: u64 = 10_000_000;
 
@@ -319,11 +325,11 @@ impl<T> State<T> {
             let nudge = match pending.nudge {
                 None => {
                     actions.push(Action::Interrupt(worker_slot));
-                    Nudge { at: now.saturating_add(FIRST_NUDGE), pause: FIRST_NUDGE }
+                    Nudge::after(FIRST_NUDGE, now)
                 }
                 Some(Nudge { at, pause }) if now >= at => {
                     actions.push(Action::Nudge(worker_slot));
-                    Nudge { at: now.saturating_add(2 * pause), pause: 2 * pause }
+                    Nudge::after(2 * pause, now)
                 }
                 Some(later) => later,
             };

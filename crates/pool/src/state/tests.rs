@@ -1,6 +1,7 @@
 //! The state machine with workers played by the test: no process, no descriptor, no clock.
 
 mod announcements;
+mod cancel;
 mod crew;
 mod index;
 mod preparation;
@@ -294,38 +295,6 @@ fn many_cancellations_do_not_fill_the_ring() {
     assert_ne!(first, last);
     let (actors, _) = bench.plan(0);
     assert_eq!(std::iter::from_fn(|| actors[0].work()).collect::<Vec<_>>(), [0, 99]);
-}
-
-#[test]
-fn a_cancelled_running_task_is_asked_first_and_killed_after_the_grace() {
-    let mut bench = Bench::new(1);
-    let token = bench.submit(5);
-    let (actors, _) = bench.plan(0);
-    let entry = actors[0].claim().expect("a task");
-    assert_eq!(bench.state.cancel(token, false, 0), Cancelled::TooLate, "running is left alone");
-    assert_eq!(bench.state.cancel(token, true, 0), Cancelled::Ending(5));
-    assert!(actors[0].side.is_cancelling(entry));
-    assert_eq!(bench.plan(1).1, [Action::Interrupt(0)]);
-    assert_eq!(bench.plan(SECOND / 200).1, []);
-    assert_eq!(bench.plan(SECOND + 1).1, [Action::Kill(0)]);
-    assert_eq!(actors[0].side.finish(entry), Finish::Killed, "nothing comes from it any more");
-    bench.reap(&actors[0]);
-    assert!(bench.take_completions().is_empty());
-}
-
-#[test]
-fn a_cancelled_task_that_stops_in_time_keeps_its_worker() {
-    let mut bench = Bench::new(1);
-    let token = bench.submit(5);
-    let (actors, _) = bench.plan(0);
-    let entry = actors[0].claim().expect("a task");
-    assert_eq!(bench.state.cancel(token, true, 0), Cancelled::Ending(5));
-    assert_eq!(bench.plan(1).1, [Action::Interrupt(0)]);
-    assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    assert_eq!(bench.plan(2 * SECOND).1, []);
-    assert!(bench.take_completions().is_empty(), "its future was cancelled long ago");
-    bench.submit(6);
-    assert_eq!(actors[0].work(), Some(6));
 }
 
 #[test]

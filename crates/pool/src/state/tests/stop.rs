@@ -60,24 +60,3 @@ fn workers_that_cannot_be_killed_go_with_the_zygote() {
     bench.state.zygote_gone();
     assert_eq!(bench.plan(6 * SECOND).1, [Action::End]);
 }
-
-#[test]
-fn a_worker_that_may_not_have_noticed_is_nudged_ever_more_rarely() {
-    let mut bench = Bench::new(1);
-    let token = bench.submit(5);
-    let (actors, _) = bench.plan(0);
-    let entry = actors[0].claim().expect("a task");
-    assert_eq!(bench.state.cancel(token, true, 0), Cancelled::Ending(5));
-    let mut nudged = Vec::new();
-    for millisecond in 0..200 {
-        match bench.plan(millisecond * SECOND / 1000).1[..] {
-            [] => {}
-            [Action::Interrupt(0)] => assert_eq!(millisecond, 0, "it is asked once"),
-            [Action::Nudge(0)] => nudged.push(millisecond),
-            ref other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(nudged, [10, 30, 70, 150]);
-    assert_eq!(actors[0].finish(entry, flag::RAISED), Finish::Published);
-    assert_eq!(bench.plan(SECOND / 2).1, []);
-}
