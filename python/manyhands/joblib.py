@@ -308,11 +308,12 @@ def _executor(setting: _Setting) -> Executor:
         for place, (known, executor) in enumerate(_kept):
             if known.suits(setting) and not executor._is_shut_down():
                 _kept.append(_kept.pop(place))
-                executor._follow()
-                return executor
-        executor = setting.make()
-        executor._follow()
-        _kept.append((setting, executor))
-        # Whoever still uses one that is let go here keeps it alive; its workers end with it.
-        del _kept[:-_KEPT]
-        return executor
+                break
+        else:
+            executor = setting.make()
+            _kept.append((setting, executor))
+            # Whoever still uses one that is let go here keeps it alive; its workers end with it.
+            del _kept[:-_KEPT]
+    # Not under the lock, as in `shared_pool`.
+    executor._follow()
+    return executor

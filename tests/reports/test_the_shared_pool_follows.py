@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import pytest
 
 import manyhands as mh
 import manyhands.joblib
+from manyhands._pool.running import Running
 from manyhands._worker.start_state import StartState
 
 
@@ -228,15 +229,87 @@ def test_submits_while_others_renew(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = [threading.Thread(target=keep_submitting) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for number in range(12):
-        monkeypatch.setenv("A_NEW_SHOP", str(number))
-        assert mh.shared_pool().submit(os.getenv, "A_NEW_SHOP").result() == str(number)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for number in range(12):
+            monkeypatch.setenv("A_NEW_SHOP", str(number))
+            assert mh.shared_pool().submit(os.getenv, "A_NEW_SHOP").result() == str(number)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert set(done) == {1}
     pool.shutdown()
     assert not any(not each.has_ended for each in pool._started())
+
+
+class SlowStart:
+    """Starts of pools that go on only once the test, or the clock, says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.meanwhile: Callable[[], object] = bool
+        start = Running.start
+
+        def slowly(running: Running, prepare: bool) -> None:
+            start(running, prepare)
+            if not self.begun.is_set():
+                self.begun.set()
+                assert self.go_on.wait(50)
+                self.meanwhile()
+
+        monkeypatch.setattr(Running, "start", slowly)
+
+
+def test_a_change_while_another_thread_starts_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = mh.shared_pool()
+    slow = SlowStart(monkeypatch)
+    starter = threading.Thread(target=lambda: pool.submit(abs, -1).result())
+    starter.start()
+    assert slow.begun.wait(50)
+    monkeypatch.setenv("A_NEW_SHOP", "open")
+    threading.Timer(0.2, slow.go_on.set).start()
+    assert mh.shared_pool().submit(os.getenv, "A_NEW_SHOP").result() == "open"
+    starter.join()
+    pool.shutdown()
+
+
+def test_a_handler_in_a_start_that_another_thread_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = mh.shared_pool()
+    slow = SlowStart(monkeypatch)
+    slow.go_on.set()
+    got: list[int] = []
+
+    def ask() -> None:
+        got.append(mh.shared_pool().submit(abs, -1).result())
+
+    other = threading.Thread(target=ask)
+
+    def handle(*_: object) -> None:
+        other.start()
+        time.sleep(0.2)  # until the other thread waits for this start
+        ask()
+
+    # As a signal handler, which Python calls in the main thread between two steps of a start.
+    slow.meanwhile = handle
+    assert pool.submit(abs, -2).result() == 2
+    other.join(50)
+    assert got == [1, 1]
+    pool.shutdown()
+
+
+def test_a_resize_while_another_thread_starts_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowStart(monkeypatch)
+    with mh.ProcessPoolExecutor(1) as pool:
+        starter = threading.Thread(target=lambda: pool.submit(abs, -1).result())
+        starter.start()
+        assert slow.begun.wait(50)
+        pool.resize(2)
+        slow.go_on.set()
+        starter.join()
+        together = mh.Barrier(2)
+        assert sorted(pool.map(lambda _: together.wait(50), range(2))) == [0, 1]
 
 
 def keep_on(begun: Any, asked: Any) -> None:

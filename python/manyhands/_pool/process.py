@@ -191,7 +191,8 @@ class ProcessPoolExecutor(Executor):
             if self._running is None:
                 self._check_startable()
                 state = StartState.now() if self._follows else None
-                started = Running(self._make_engine(), state)
+                workers = self._max_workers
+                started = Running(self._make_engine(workers), state)
                 try:
                     # A module to preload may fail: that is for a task's future to tell.
                     started.start(prepare=not self._preload)
@@ -200,6 +201,9 @@ class ProcessPoolExecutor(Executor):
                         watch = weakref.finalize(self, _close, weakref.ref(started))
                         watch.atexit = False
                         self._watch, self._running = watch, started
+                        # Whoever has resized the executor meanwhile found nothing to resize.
+                        if self._max_workers != workers:
+                            started.engine.resize(self._max_workers)
                 finally:
                     if self._running is not started:
                         started.close()
@@ -215,7 +219,10 @@ class ProcessPoolExecutor(Executor):
     def _follow(self) -> None:
         """Replace the workers if the program has changed since, now and in later calls."""
         self._follows = True
-        if self._running is not None and not self._is_current():
+        # What another thread is starting just now may know nothing of the change yet.
+        with self._start_lock:
+            running = self._running
+        if running is not None and not self._is_current():
             self._renew()
 
     def _renew(self) -> None:
@@ -236,8 +243,8 @@ class ProcessPoolExecutor(Executor):
         if _is_exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    def _make_engine(self) -> _native.ProcessEngine:
-        threads = self._worker_threads or max(1, default_workers() // self._max_workers)
+    def _make_engine(self, workers: int) -> _native.ProcessEngine:
+        threads = self._worker_threads or max(1, default_workers() // workers)
         environment: dict[str, str | None] = {
             name: str(threads)
             for name in _THREAD_VARIABLES
@@ -268,7 +275,7 @@ class ProcessPoolExecutor(Executor):
             environment=list(environment.items()),
             set_up=_settings.dump(settings),
             descriptors=inherit,
-            workers=self._max_workers,
+            workers=workers,
             idle_timeout=self._idle_timeout,
             grace=self._grace,
             forwarder=Forwarder(self._output_prefix),

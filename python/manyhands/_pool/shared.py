@@ -82,8 +82,10 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
             pool = _pools[workers] = new_executor(workers, max_workers)
         elif max_workers is not None and max_workers != pool._max_workers:
             pool.resize(max_workers)
-        pool._follow()
-        return pool
+    # Not under the lock: this waits for a start in another thread, where a signal handler may come
+    # that asks for the pool, too.
+    pool._follow()
+    return pool
 
 
 def is_warm(workers: str) -> bool:
