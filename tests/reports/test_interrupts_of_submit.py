@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -23,8 +24,13 @@ class Interrupted(SureThread):
     """A thread during whose start a signal comes."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start it, and wait until it runs."""
         super().start()
+        signal.raise_signal(signal.SIGINT)
+
+    def begin(self, failed: Callable[[BaseException], object]) -> None:
+        """Start it."""
+        super().begin(failed)
         signal.raise_signal(signal.SIGINT)
 
 
@@ -34,6 +40,10 @@ class Refused(SureThread):
     def start(self) -> None:
         """Fail as `threading.Thread` does."""
         raise RuntimeError("can't start new thread")
+
+    def begin(self, failed: Callable[[BaseException], object]) -> None:
+        """Fail in the same way."""
+        self.start()
 
 
 class Unlikely(Exception):

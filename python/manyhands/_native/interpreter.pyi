@@ -5,9 +5,19 @@ from typing import Any, final
 
 @final
 class Beginning:
-    """Calls `run` in a new thread; if that raises, keeps the exception and calls `tell`."""
+    """Calls `run` in a new thread; if that raises, keeps the error and calls `tell` with it."""
 
-    def __init__(self, run: Callable[[], object], tell: Callable[[], object]) -> None: ...
+    def __init__(
+        self,
+        run: Callable[[], object],
+        tell: Callable[[BaseException], object] | None = None,
+    ) -> None: ...
+    def end(self) -> None:
+        """Say, in the thread, that it runs."""
+
+    def wait(self) -> None:
+        """Wait until the thread runs or has failed."""
+
     def __call__(self) -> None: ...
     @property
     def failure(self) -> BaseException | None: ...

@@ -36,7 +36,7 @@ class Crew:
         initargs: tuple[Any, ...],
         finalizer: Callable[[], object] | None,
     ) -> None:
-        self.threads: set[threading.Thread] = set()
+        self.threads: set[SureThread] = set()
         self.initializer = initializer
         self.initargs = initargs
         self.finalizer = finalizer
@@ -48,11 +48,22 @@ class Crew:
         """Start the thread of `worker`. Called by Rust, in any thread."""
         name = f"{self._name_prefix}_{worker.number}"
         thread = SureThread(name=name, target=_work, args=(self, worker))
-        thread.start()
-        self.threads.add(thread)
-        # It may have ended already, and then it was not there to be taken out.
-        if not thread.is_alive() and not worker.closing:
+
+        def failed(cause: BaseException) -> None:
             self.threads.discard(thread)
+            worker.fail_to_begin(cause)
+
+        # The first is waited for: without any, whoever submits must hear of it.
+        is_first = all(other.is_coming for other in list(self.threads))
+        self.threads.add(thread)  # it takes itself out at its end
+        try:
+            if is_first:
+                thread.start()
+            else:
+                thread.begin(failed)
+        except BaseException:
+            self.threads.discard(thread)
+            raise
 
     def join(self) -> None:
         """Wait until all threads have ended, those too that tasks start in the meantime."""

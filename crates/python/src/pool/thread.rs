@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use manyhands_os::{clock, process, procfs};
 use manyhands_pool::statistics::{Statistics, WorkerState, WorkerStatistics};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -411,6 +411,11 @@ impl ThreadWorker {
     /// Breaks the pool: the worker could not be set up. False when it was broken already.
     fn break_pool(&self, py: Python<'_>, message: &str) -> bool {
         self.worker.pool.break_with(py, message)
+    }
+
+    /// The thread was started, and could not begin because of `cause`.
+    fn fail_to_begin(&self, py: Python<'_>, cause: Py<PyBaseException>) {
+        self.worker.pool.fail_to_begin(py, &self.worker, cause);
     }
 
     /// The thread ends, for whatever reason.

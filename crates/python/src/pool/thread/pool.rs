@@ -7,6 +7,7 @@
 
 pub(super) mod blocked;
 mod expected;
+mod lost_worker;
 pub(super) mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -25,8 +26,8 @@ use super::backlog::Backlog;
 use super::refusal::{Refusal, is_of_a_start};
 use super::task::Task;
 use crate::future::{CancelAnswer, FutureBase, Source, State};
+use crate::interpreter::ending;
 use crate::interpreter::parker::{self, Expect, Parker};
-use crate::interpreter::{ending, imports};
 
 /// A wait inside a wait inside a wait … runs awaited tasks on one stack only up to here.
 const DEEPEST_HELP: usize = 32;
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     idle: Vec<Arc<Worker>>,
     /// Workers that have been called, or started, and have not yet looked at the backlog.
     coming: usize,
+    /// How many of these are being started, which takes long on busy CPUs.
+    starting: usize,
     pub(crate) limit: usize,
     /// Workers that wait for a queued task of this very pool, each of which may be replaced by one more.
     pub(crate) blocked: usize,
@@ -93,8 +96,13 @@ impl Inner {
         if waiting > ready && self.workers.len() < self.limit + self.blocked {
             return self.add_worker(pool);
         }
-        // One at a time: whoever comes calls the next if there is still work.
-        if waiting == 0 || self.coming > 0 {
+        self.call_idle()
+    }
+
+    /// Finds somebody idle for what is in the backlog.
+    fn call_idle(&mut self) -> WakeDecision {
+        // One at a time: whoever has been called calls the next if there is still work.
+        if self.backlog.len() == 0 || self.coming > self.starting {
             return WakeDecision::Nobody;
         }
         match self.idle.pop() {
@@ -119,7 +127,14 @@ impl Inner {
         let worker = Arc::new(Worker::new(Arc::clone(pool), number.unwrap_or_default(), self.epoch));
         self.workers.push(Arc::clone(&worker));
         self.coming += 1;
+        self.starting += 1;
         WakeDecision::Start(worker)
+    }
+
+    /// Counts on a worker no longer that was being started: it is there, or never will be.
+    fn count_arrival(&mut self) {
+        self.coming = self.coming.saturating_sub(1);
+        self.starting = self.starting.saturating_sub(1);
     }
 
     pub(crate) fn new_token(&mut self) -> u64 {
@@ -225,12 +240,7 @@ impl Pool {
             WakeDecision::Start(worker) => {
                 self.is_in_our_way.store(false, Ordering::Relaxed);
                 self.start(py, &worker).inspect_err(|_| {
-                    let mut inner = self.lock();
-                    if worker.arrive() {
-                        inner.coming = inner.coming.saturating_sub(1);
-                    }
-                    inner.strike(&worker);
-                    drop(inner);
+                    self.dismiss(&worker);
                     // Its thread may have started all the same, if a signal handler has raised right after that.
                     worker.send_away();
                 })
@@ -271,13 +281,17 @@ impl Pool {
         worker: &Arc<Worker>,
         to_unpark: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
-        let mut comes = worker.arrive();
+        let mut arrives = worker.arrive();
+        let mut comes = false;
         // Known once the worker is idle; the inner `None` is "forever".
         let mut idle_until: Option<Option<Deadline>> = None;
         loop {
             let mut inner = self.lock();
             if inner.epoch != worker.epoch || worker.is_sent_away() {
                 return None;
+            }
+            if std::mem::take(&mut arrives) {
+                inner.count_arrival();
             }
             if std::mem::take(&mut comes) {
                 inner.coming = inner.coming.saturating_sub(1);
@@ -347,18 +361,6 @@ impl Pool {
         }
     }
 
-    /// A worker that never arrives, or whose thread ends early, is not counted on any more.
-    pub(crate) fn dismiss(self: &Arc<Self>, worker: &Arc<Worker>) {
-        let mut inner = self.lock();
-        if inner.epoch != worker.epoch {
-            return;
-        }
-        if worker.arrive() {
-            inner.coming = inner.coming.saturating_sub(1);
-        }
-        inner.strike(worker);
-    }
-
     /// Puts a task whose time is up back for another attempt.
     pub(crate) fn requeue(self: &Arc<Self>, py: Python<'_>, task: Task) -> PyResult<()> {
         let key = self.lock().new_token();
@@ -391,28 +393,13 @@ impl Pool {
         self.summon_all(py)
     }
 
-    /// A worker could not be set up: nothing queued will ever run. False when that was known already.
-    pub(crate) fn break_with(&self, py: Python<'_>, message: &str) -> bool {
-        let mut inner = self.lock();
-        let first = inner.broken.is_none();
-        inner.broken.get_or_insert_with(|| message.to_owned());
-        drop(inner);
-        let tasks = self.clear();
-        self.lock().departed.failed.fetch_add(tasks.len() as u64, Ordering::Relaxed);
-        for task in tasks {
-            let broken = imports::error(py, imports::broken_thread_pool, Some(message.to_owned()));
-            FutureBase::complete(task.future.bind(py), Err(broken.into_value(py)));
-        }
-        first
-    }
-
     /// Starts afresh in the child of a fork: no thread but the calling one has come along.
     pub(crate) fn restart(&self, py: Python<'_>) {
         let mut inner = self.lock();
         inner.epoch += 1;
         let workers = std::mem::take(&mut inner.workers);
         inner.idle.clear();
-        (inner.coming, inner.blocked) = (0, 0);
+        (inner.coming, inner.starting, inner.blocked) = (0, 0, 0);
         inner.expected.forget_announced();
         drop(inner);
         let text =
