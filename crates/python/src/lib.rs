@@ -23,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         return Err(PyImportError::new_err("manyhands._native does not support sub-interpreters"));
     }
     module.add_class::<interpreter::beginning::Beginning>()?;
+    module.add_class::<interpreter::latch::Latch>()?;
     command::register(module)?;
     interpreter::ending::register(module)?;
     future::register(module)?;

@@ -7,7 +7,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from manyhands._native import Beginning
+from manyhands._native import Beginning, Latch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +48,16 @@ class SureThread(threading.Thread):
         if started is None:  # a CPython that waits in another way, and knows of this
             super().start()
             return
-        beginning = Beginning(self._bootstrap)
+        latch = Latch()
+        beginning = Beginning(self._bootstrap, lambda _: latch.open())
 
         def begun() -> None:
             del started.set
             started.set()
-            beginning.end()
+            latch.open()
 
         started.set = begun
-        self._start_with(beginning, beginning.wait)
+        self._start_with(beginning, latch.wait)
         if beginning.failure is not None:
             self._give_up()
             raise RuntimeError("can't start new thread") from beginning.failure

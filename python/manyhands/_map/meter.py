@@ -8,11 +8,11 @@ that time is left out here. What remains is the same whether the machine is idle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Event, RLock, get_ident, get_native_id
+from threading import RLock, get_ident, get_native_id
 from time import clock_gettime, perf_counter, pthread_getcpuclockid, sleep
 from typing import TYPE_CHECKING, Final
 
-from manyhands._native import read_at_once
+from manyhands._native import Latch, read_at_once
 from manyhands._task.queued import queued_seconds
 
 if TYPE_CHECKING:
@@ -294,12 +294,12 @@ class Pair:
         self._lock = RLock()
         self._missing = sum(not meter.running for meter in meters)
         self._waiting: set[Meter] = set()
-        self._met = Event()
+        self._met = Latch()
         self._start = 0.0
         self._first: dict[Meter, Reading] = {}
         self._last: dict[Meter, Reading] = {}
         self._ended: float | None = None
-        self._one_ended = Event()
+        self._one_ended = Latch()
         # CPU time of both when they met, or were last compared, and when that was.
         self._cpu: float | None = None
         self._compared = 0.0
@@ -321,7 +321,7 @@ class Pair:
     def _begin(self) -> None:
         self._start = self._compared = perf_counter()
         self._cpu = self._cpu_of_both()
-        self._met.set()
+        self._met.open()
 
     def _cpu_of_both(self) -> float | None:
         seconds = [meter.cpu() for meter in self._meters]
@@ -354,7 +354,7 @@ class Pair:
         self._met.wait(MEETING)
         with self._lock:
             self._waiting.discard(meter)
-            if self._met.is_set() and meter not in self._first:
+            if self._met.is_open and meter not in self._first:
                 reading = meter.look()
                 assert reading is not None
                 self._first[meter] = reading
@@ -362,10 +362,10 @@ class Pair:
     def leave(self, last: Reading) -> None:
         """Note that a piece has ended."""
         with self._lock:
-            if self._ended is None and self._met.is_set():
+            if self._ended is None and self._met.is_open:
                 self._ended = last.at
                 self._compare()
-        self._one_ended.set()
+        self._one_ended.open()
 
     def wait(self, seconds: float, limit: float) -> Overlap | None:
         """Return what is known as soon as it says something.
@@ -383,20 +383,20 @@ class Pair:
                 is_clear = found.cpu >= ENOUGH and not 1.15 < found.speedup < 1.85
                 if self._ended is not None or is_clear or now - self._start >= seconds:
                     return found
-            elif self._one_ended.is_set() and not self._overlap_to_come():
+            elif self._one_ended.is_open and not self._overlap_to_come():
                 return None
             if now - began >= limit:
                 return found
-            if self._one_ended.is_set():
+            if self._one_ended.is_open:
                 sleep(LOOK_AGAIN)
 
     def _overlap_to_come(self) -> bool:
         """Whether the pieces have met and one goes on, so that there is more to learn."""
-        return self._met.is_set() and any(meter.last is None for meter in self._meters)
+        return self._met.is_open and any(meter.last is None for meter in self._meters)
 
     def _look(self) -> Overlap | None:
         """Take readings of what goes on; what they say together."""
-        if not self._met.is_set():
+        if not self._met.is_open:
             return None
         with self._lock:
             ended = self._ended

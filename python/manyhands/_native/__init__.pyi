@@ -20,6 +20,7 @@ from manyhands._native.future import (
 )
 from manyhands._native.interpreter import (
     Beginning as Beginning,
+    Latch as Latch,
     check_cancelled as check_cancelled,
     kill_with_descendants as kill_with_descendants,
     lend_descriptor as lend_descriptor,

@@ -8,19 +8,23 @@ class Beginning:
     """Calls `run` in a new thread; if that raises, keeps the error and calls `tell` with it."""
 
     def __init__(
-        self,
-        run: Callable[[], object],
-        tell: Callable[[BaseException], object] | None = None,
+        self, run: Callable[[], object], tell: Callable[[BaseException], object]
     ) -> None: ...
-    def end(self) -> None:
-        """Say, in the thread, that it runs."""
-
-    def wait(self) -> None:
-        """Wait until the thread runs or has failed."""
-
     def __call__(self) -> None: ...
     @property
     def failure(self) -> BaseException | None: ...
+
+@final
+class Latch:
+    """What threads wait for that happens once: closed at first, and open from then on."""
+
+    @property
+    def is_open(self) -> bool: ...
+    def open(self) -> None:
+        """Open it, and wake all who wait; to do so again changes nothing."""
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is open, at most `seconds`; return whether it is."""
 
 def settle() -> None:
     """Make everything now that is made when it is first used; to be called before a fork."""
