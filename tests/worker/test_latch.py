@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,8 +15,8 @@ from manyhands._native import Latch
 def test_an_open_latch_holds_up_nobody() -> None:
     latch = Latch()
     assert not latch.is_open
-    latch.open()
-    latch.open()
+    assert latch.open()
+    assert not latch.open()
     assert latch.is_open
     assert latch.wait()
     assert latch.wait(0)
@@ -44,7 +45,7 @@ def test_all_who_wait_are_woken(limit: float | None) -> None:
 
 def test_a_handler_may_end_a_wait_or_open_the_latch() -> None:
     latch = Latch()
-    acts = iter([lambda: 1 / 0, latch.open])
+    acts: Iterator[Callable[[], object]] = iter([lambda: 1 / 0, latch.open])
     before = signal.signal(signal.SIGALRM, lambda *_: next(acts)())
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)

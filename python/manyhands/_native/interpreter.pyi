@@ -20,8 +20,8 @@ class Latch:
 
     @property
     def is_open(self) -> bool: ...
-    def open(self) -> None:
-        """Open it, and wake all who wait; to do so again changes nothing."""
+    def open(self) -> bool:
+        """Open it, and wake all who wait; return whether it was closed before."""
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is open, at most `seconds`; return whether it is."""

@@ -53,12 +53,15 @@ class Crew:
             self.threads.discard(thread)
             worker.fail_to_begin(cause)
 
-        # The first is waited for: without any, whoever submits must hear of it.
+        # The first is waited for: without any, whoever submits must hear of it. And some task has
+        # begun when the pool is closed, as in the standard library.
         is_first = all(other.is_coming for other in list(self.threads))
         self.threads.add(thread)  # it takes itself out at its end
         try:
             if is_first:
                 thread.start()
+                if self.initializer is None:  # which may take long
+                    worker.await_arrival()
             else:
                 thread.begin(failed)
         except BaseException:

@@ -12,12 +12,12 @@ use crate::interpreter::parker::{Expect, Parker, WakeReason};
 /// Not an event of `threading`: on a build without a GIL, whoever waits for a lock of Python's yields its CPU forty
 /// times before it sleeps, and if others compute, gives them a turn each time.
 #[pyclass(frozen, module = "manyhands._native")]
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Latch {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     is_open: bool,
     waiting: Vec<Arc<Parker>>,
@@ -49,15 +49,16 @@ impl Latch {
         self.lock().is_open
     }
 
-    /// Opens it, and wakes all who wait; to do so again changes nothing.
-    fn open(&self) {
+    /// Opens it, and wakes all who wait; whether it was closed before.
+    pub(crate) fn open(&self) -> bool {
         let mut inner = self.lock();
-        inner.is_open = true;
+        let was_open = std::mem::replace(&mut inner.is_open, true);
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         for parker in waiting {
             parker.unpark();
         }
+        !was_open
     }
 
     /// Waits until it is open, at most `seconds`; whether it is.
@@ -65,7 +66,7 @@ impl Latch {
     /// # Errors
     /// What a signal handler raised in the meantime.
     #[pyo3(signature = (seconds = None))]
-    fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
+    pub(crate) fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         let deadline = seconds.and_then(clock::after);
         let parker = Parker::own();
         loop {

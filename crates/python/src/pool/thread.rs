@@ -413,6 +413,11 @@ impl ThreadWorker {
         self.worker.pool.break_with(py, message)
     }
 
+    /// Waits until the thread, which runs, has looked for work.
+    fn await_arrival(&self, py: Python<'_>) -> PyResult<()> {
+        self.worker.await_arrival(py)
+    }
+
     /// The thread was started, and could not begin because of `cause`.
     fn fail_to_begin(&self, py: Python<'_>, cause: Py<PyBaseException>) {
         self.worker.pool.fail_to_begin(py, &self.worker, cause);

@@ -281,7 +281,7 @@ impl Pool {
         worker: &Arc<Worker>,
         to_unpark: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
-        let mut arrives = worker.arrive();
+        let mut looks_first = true;
         let mut comes = false;
         // Known once the worker is idle; the inner `None` is "forever".
         let mut idle_until: Option<Option<Deadline>> = None;
@@ -290,7 +290,7 @@ impl Pool {
             if inner.epoch != worker.epoch || worker.is_sent_away() {
                 return None;
             }
-            if std::mem::take(&mut arrives) {
+            if std::mem::take(&mut looks_first) && worker.arrive() {
                 inner.count_arrival();
             }
             if std::mem::take(&mut comes) {

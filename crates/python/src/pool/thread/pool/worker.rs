@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use super::Pool;
 use crate::future::{FutureBase, Outcome};
 use crate::interpreter::free_threading::free_what_others_dropped;
+use crate::interpreter::latch::Latch;
 use crate::interpreter::parker::Parker;
 use crate::interpreter::{asked, ending, imports};
 use crate::pool::thread::deadlines::{self, Alarm};
@@ -70,6 +71,8 @@ pub(crate) struct Worker {
     /// The context that the initializer has left, if it has set anything.
     pub(crate) base: PyOnceLock<Py<PyAny>>,
     arrived: AtomicBool,
+    /// Opened right after that is set.
+    arrival: Latch,
     /// Whether the pool has given it up while it was being started. Set once, after it was taken off the books.
     sent_away: AtomicBool,
 }
@@ -89,6 +92,7 @@ impl Worker {
             thread: PyOnceLock::new(),
             base: PyOnceLock::new(),
             arrived: AtomicBool::new(false),
+            arrival: Latch::default(),
             sent_away: AtomicBool::new(false),
         }
     }
@@ -102,9 +106,22 @@ impl Worker {
         CURRENT.with_borrow(|current| current.as_deref().is_some_and(|current| std::ptr::eq(current, self)))
     }
 
-    /// Whether this is the first time that the worker looks for work.
+    /// Notes that the worker looks for work, or never will; whether nobody knew. Called with the pool's lock held: who
+    /// waits for it finds afterwards that the worker has taken what was there.
     pub(crate) fn arrive(&self) -> bool {
-        !self.arrived.swap(true, Ordering::Relaxed)
+        let is_first = !self.arrived.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.arrival.open();
+        }
+        is_first
+    }
+
+    /// Waits until the worker has looked for work, or never will.
+    ///
+    /// # Errors
+    /// What a signal handler has raised.
+    pub(crate) fn await_arrival(&self, py: Python<'_>) -> PyResult<()> {
+        self.arrival.wait(py, None).map(drop)
     }
 
     /// Has the worker leave if it is there nevertheless.
