@@ -14,6 +14,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # A line of its output that shows that it did its work.
 SAYS = {
+    "busy_machine": "an item there and back",
     "bounded_resource": "40 rows by 8 workers, at most 2 connected",
     "producer_consumer": "1500 orders, the sum is 1124250",
     "rounds": "1000.0 in all, 48.77 in the middle",
