@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import manyhands as mh
+from manyhands._map import widening
 
 
 class Crowd:
@@ -61,6 +62,15 @@ def test_items_that_compute_get_few() -> None:
     results = mh.map(crowd.compute, range(60), workers="thread", chunksize=1)
     assert len(results) == 60
     assert crowd.most <= 2 * mh.shared_pool(workers="thread")._max_workers
+
+
+def test_half_a_cpu_is_much_where_others_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As items that compute beside four programs per CPU, of which the GIL lets one compute.
+    monkeypatch.setattr(widening, "runnable_others", lambda own, cpus: 4.0 * cpus)
+    monkeypatch.setattr(widening, "process_time", lambda: 0.5 * time.perf_counter())
+    crowd = Crowd()
+    mh.map(crowd.wait, [0.1] * 40, workers="thread", chunksize=1)
+    assert crowd.most <= mh.shared_pool(workers="thread")._max_workers
 
 
 def test_whoever_says_how_many_gets_so_many() -> None:

@@ -6,10 +6,12 @@ and only what they leave of the CPU says how many.
 
 from __future__ import annotations
 
+from os import sched_getaffinity
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from manyhands._map.choice import MOST_THREADS
+from manyhands._map.runnable import runnable_others
 from manyhands._map.spare_memory import resident, spare
 from manyhands._task.pace import Pace
 
@@ -24,7 +26,8 @@ T = TypeVar("T")
 
 # Seconds from one look to the next.
 LOOK: Final = 0.03
-# If the program uses more of a CPU than this, its threads may be waiting for the GIL, or compute.
+# If the program uses more than this part of what it could have of a CPU, its threads compute, or
+# wait for the GIL.
 BUSY: Final = 0.6
 # After so many looks at a busy program, or at idle threads, there are no more.
 VAIN_LOOKS: Final = 3
@@ -52,19 +55,25 @@ class Widening(Generic[T]):
         self._work = work
         self._loan = loan
         self._window = window
-        self._threads = self._first = loan.executor("thread")._max_workers
+        self._executor = loan.executor("thread")
+        self._threads = self._first = self._executor._max_workers
         self._pace = Pace(self._first, work.chunksize)
         self._in_vain = 0
         self._held = resident()
         self._time = perf_counter()
         self._cpu = process_time()
+        # Before any item of ours runs: what others leave of a CPU to a thread that computes.
+        cpus = len(sched_getaffinity(0))
+        others = runnable_others(1, cpus) or 0.0
+        self._share = min(1.0, cpus / (1.0 + others))
         self._take(self._first)
 
     def _take(self, threads: int) -> None:
         if threads != self._threads:
             self._threads = threads
             self._pace = Pace(threads, self._work.chunksize)
-        submission = self._work.submission(self._loan.executor("thread", threads))
+        self._executor = self._loan.executor("thread", threads)
+        submission = self._work.submission(self._executor)
         # More threads are another pool's; so long as the first one's are at work, they count.
         is_bound = self.starting or threads > self._first
         self._window.move(submission, threads, self._pace, threads if is_bound else None)
@@ -84,7 +93,9 @@ class Widening(Generic[T]):
         if self._window.ended:
             self.starting = False
             return False
-        if used > BUSY or len(self._window) < self._threads:
+        if self._executor._are_coming():
+            return False  # threads that wait for a CPU to begin on say nothing of the items
+        if used > BUSY * self._share or len(self._window) < self._threads:
             self._in_vain += 1
             self.starting = self._in_vain < VAIN_LOOKS
         else:

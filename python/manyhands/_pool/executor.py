@@ -84,6 +84,10 @@ class Executor(Maps, concurrent.futures.Executor):
     def _follow(self) -> None:
         """See to it that tasks find the program as it is now; those in its threads always do."""
 
+    def _are_coming(self) -> bool:
+        """Say whether threads have been started that do not run yet."""
+        return False
+
     def _is_current(self) -> bool:
         """Say whether a task would find it so without a start."""
         return True

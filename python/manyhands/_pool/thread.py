@@ -144,6 +144,9 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         if wait:
             self._crew.join()
 
+    def _are_coming(self) -> bool:
+        return any(thread.is_coming for thread in list(self._crew.threads))
+
     def _give_up(self) -> None:
         self._cancel_announced()
         self._close(True)
