@@ -18,7 +18,7 @@ _SLICE: Final = 0.2  # seconds between two looks whether a thread could not begi
 
 
 class SureThread(threading.Thread):
-    """A thread that begins, or of which one hears that it cannot.
+    """A thread that either begins or tells whoever started it that it cannot.
 
     `threading.Thread.start` waits until the thread says that it runs; so it waits forever for one
     that has no memory to say it with (python/cpython#140746). And it waits by a lock of Python's,
@@ -33,9 +33,14 @@ class SureThread(threading.Thread):
         ['hello']
     """
 
-    is_coming = False  # whether it has been started without a wait, and does not run yet
+    _is_left_alone = False  # whether it has been started, and nobody waits until it runs
     _runs = False
     _could_not_begin = False
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it has been started without a wait, and does not run yet."""
+        return self._is_left_alone and not self._runs and not self._could_not_begin
 
     def start(self) -> None:
         """Start the thread, and wait until it runs.
@@ -87,17 +92,14 @@ class SureThread(threading.Thread):
             self._give_up()
             failed(cause)
 
-        def come() -> None:
-            self.is_coming = True
-            if self._runs or self._could_not_begin:
-                self.is_coming = False
+        def leave_alone() -> None:
+            self._is_left_alone = True
 
-        self._start_with(Beginning(self._bootstrap, tell), come)
+        self._start_with(Beginning(self._bootstrap, tell), leave_alone)
 
     def run(self) -> None:
         """Call the target."""
         self._runs = True
-        self.is_coming = False
         super().run()
 
     def is_alive(self) -> bool:
@@ -138,10 +140,9 @@ class SureThread(threading.Thread):
             raise interrupted
 
     def _give_up(self) -> None:
-        self._could_not_begin = True
         with threading._active_limbo_lock:  # type: ignore[attr-defined]
             threading._limbo.pop(self, None)  # type: ignore[attr-defined]
-        self.is_coming = False
+        self._could_not_begin = True
 
 
 def _check_that_threads_are_threads() -> None:
