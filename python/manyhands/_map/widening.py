@@ -6,13 +6,13 @@ and only what they leave of the CPU says how many.
 
 from __future__ import annotations
 
-from os import sched_getaffinity
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from manyhands._map.choice import MOST_THREADS
+from manyhands._map.choice import MOST_THREADS, Resources
 from manyhands._map.runnable import runnable_others
 from manyhands._map.spare_memory import resident, spare
+from manyhands._pool.process import default_workers
 from manyhands._task.pace import Pace
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Widening(Generic[T]):
         self._time = perf_counter()
         self._cpu = process_time()
         # Before any item of ours runs: what others leave of a CPU to a thread that computes.
-        cpus = len(sched_getaffinity(0))
+        cpus = default_workers()
         others = runnable_others(1, cpus) or 0.0
-        self._share = min(1.0, cpus / (1.0 + others))
+        self._share = Resources(cpus, self._first, cpus, 0.0, others=others).computed(1)
         self._take(self._first)
 
     def _take(self, threads: int) -> None:
