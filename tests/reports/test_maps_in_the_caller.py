@@ -226,6 +226,32 @@ def test_items_that_stay_as_they_are_stay_in_the_caller(monkeypatch: pytest.Monk
     assert sys.getrecursionlimit() > len(found)
 
 
+@pytest.mark.parametrize("is_queued", [True, False])
+def test_items_that_wait_for_a_cpu_in_the_caller_are_not_dear(
+    monkeypatch: pytest.MonkeyPatch, is_queued: bool
+) -> None:
+    """Other programs may have the CPU for many times what a few items take."""
+    queued = 0.0
+
+    def starved(number: int) -> int:
+        nonlocal queued
+        if number % 7 == 0:
+            began = time.perf_counter()
+            time.sleep(0.03)
+            queued += time.perf_counter() - began if is_queued else 0.0
+        return number
+
+    monkeypatch.setattr(auto, "queued_seconds", lambda: queued)
+    feed = Feed([range(200)], False)
+    work = Work(starved, feed, "auto", None, NO_OPTIONS, None)
+    known = Choice("sequential", "", Measurements(items=2, item_seconds=0.001))
+    results: list[int] = []
+    stayed = auto._run_inline(work, known, results, open_progress(None, "", None))
+    assert stayed == is_queued
+    assert results == list(range(feed.taken))
+    assert not is_queued or len(results) == 200
+
+
 def test_a_glance_at_an_item_that_was_held_up_is_not_believed_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -43,6 +43,8 @@ MODULE_START: Final = 0.00015
 LONGEST_START: Final = 0.3
 # Work done in the caller is reviewed again after so many seconds.
 LOOK_AGAIN: Final = 0.02
+# ... or earlier than planned, if a piece of it has taken so many.
+LONG: Final = 0.04
 # ... and surveyed again if items cost so many times more than the pilot found.
 DEARER: Final = 4
 # Where items' costs have grown they may go on growing: all that are left are taken to cost so many
@@ -135,11 +137,11 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
     context = own_context()
+    queued = queued_seconds()
     while len(items := work.feed.take(size)):
         check_cancelled()
         seen = work.feed.taken - len(items)
         stretch = max(1, int(min(BETWEEN_LOOKS / expected, UNSEEN * seen)))
-        queued = queued_seconds()
         outcome: Outcome[T] = context.run(
             run_chunk,
             work.fn,
@@ -150,19 +152,22 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
             work.return_exceptions,
             options.pauses(),
             stretch,
-            2 * LOOK_AGAIN,
+            LONG,
         )
         part, failure, seconds = opened(outcome, seen, work.return_exceptions)
         if failure is not None:
             raise failure.let_go()
         results += part
         shown.advance(len(part))
-        each = seconds / len(part)
+        # To wait for a CPU is no fault of the items: elsewhere they would wait as well.
+        before, queued = queued, queued_seconds()
+        own = max(0.0, seconds - (queued - before))
+        each = own / len(part)
         if len(part) < len(items):
             work.feed.give_back(items[len(part) :])
-            # It is the last stretch that has taken so long.
-            late = seconds - (queued_seconds() - queued) - (len(part) - stretch) * expected
-            each = max(each, late / stretch)
+            if own >= LONG:
+                # It is the last stretch that has taken so long.
+                each = max(each, (own - (len(part) - stretch) * expected) / stretch)
         remaining = work.feed.remaining
         if each > DEARER * expected and (remaining is None or remaining * each > LOOK_AGAIN):
             return False
@@ -267,8 +272,13 @@ class _Calls(Generic[T]):
                 except BaseException as error:
                     result = self._failure(error, index, item)
                 spent += perf_counter() - began
+                if spent >= self._look_again:
+                    before, queued = queued, queued_seconds()
+                    # Batches for coroutines may be computed by several threads, each with a count
+                    # of its own.
+                    spent = max(0.0, spent - max(0.0, queued - before))
                 is_judged = spent >= self._look_again
-                if is_judged and self._are_dear(spent, timed, queued, index + 1):
+                if is_judged and self._are_dear(spent / timed, index + 1):
                     yield result
                     return
                 yield result
@@ -290,20 +300,16 @@ class _Calls(Generic[T]):
             raise
         raise failure from error
 
-    def _are_dear(self, spent: float, timed: int, queued: float, taken: int) -> bool:
+    def _are_dear(self, each: float, taken: int) -> bool:
         """Judge what items have cost; if they are dear, leave to others what has not been taken.
 
         Args:
-            spent: the seconds that some of them took.
-            timed: how many these were.
-            queued: for how long this thread had been without a CPU before.
+            each: the seconds that some of them took, per item.
             taken: how many items have been taken from the input.
         """
-        feed = self._work.feed
-        # Batches for coroutines may be computed by several threads, each with a count of its own.
-        each = (spent - max(0.0, queued_seconds() - queued)) / timed
         if each <= self._dear:
             return False
+        feed = self._work.feed
         remaining = None if feed.remaining is None else feed.remaining - (taken - feed.taken)
         if remaining is not None and remaining * each <= LOOK_AGAIN:
             return False
