@@ -148,6 +148,58 @@ print("ended")
     run(program, tmp_path)
 
 
+def test_somebody_takes_the_room_that_is_lent(tmp_path: Path) -> None:
+    """A look of another thread's into /proc, say, while an import is about to open its file."""
+    program = """
+import threading
+from manyhands import _native
+
+pool = mh.ProcessPoolExecutor(1)
+pool.submit(abs, -1).result()
+tries = []
+
+def open_a_file(is_short):
+    tries.append(is_short)
+    if len(tries) == 1:
+        taken = os.open("/dev/null", os.O_RDONLY)
+        threading.Timer(0.005, os.close, (taken,)).start()
+        if not is_short:
+            time.sleep(0.02)  # by then there is room again, but not for this call
+            raise OSError(24, "Too many open files")
+    os.close(os.open("/dev/null", os.O_RDONLY))
+    return "opened"
+
+take_all()
+for is_short in True, False:
+    tries.clear()
+    assert _native.lend_descriptor(open_a_file, is_short) == "opened"
+    assert len(tries) > 1
+try:
+    _native.lend_descriptor(int, "x")
+except ValueError:
+    print("ended")
+"""
+    run(program, tmp_path)
+
+
+def test_a_lent_descriptor_that_did_not_come_back_comes_back_later(tmp_path: Path) -> None:
+    program = """
+from manyhands import _native
+
+pool = mh.ProcessPoolExecutor(1)
+pool.submit(abs, -1).result()
+take_all()
+_native.lend_descriptor(take_all)
+assert len(hog) > 1
+os.close(hog.pop())
+_native.lend_descriptor(int)  # now it comes back
+take_all()
+os.close(_native.lend_descriptor(os.open, "/dev/null", os.O_RDONLY))
+print("ended")
+"""
+    run(program, tmp_path)
+
+
 def test_a_worker_without_descriptors(tmp_path: Path) -> None:
     program = """
 with mh.ProcessPoolExecutor(1) as pool:

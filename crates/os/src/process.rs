@@ -123,16 +123,20 @@ pub fn may_signal(pid: i32) -> bool {
 #[must_use]
 pub fn is_shortage(errno: i32) -> bool {
     use rustix::io::Errno;
-    let shortages = [
-        Errno::AGAIN,
-        Errno::NOMEM,
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::TOOMANYREFS,
-        Errno::INTR,
-    ];
-    shortages.iter().any(|shortage| shortage.raw_os_error() == errno)
+    let others = [Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::TOOMANYREFS, Errno::INTR];
+    lacks_descriptors(errno) || others.iter().any(|shortage| shortage.raw_os_error() == errno)
+}
+
+/// Whether an error of the system means that this process, or all together, have too many descriptors open.
+///
+/// ```
+/// use manyhands_os::process::lacks_descriptors;
+/// assert!(lacks_descriptors(24) && !lacks_descriptors(12), "EMFILE, ENOMEM");
+/// ```
+#[must_use]
+pub fn lacks_descriptors(errno: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|shortage| shortage.raw_os_error() == errno)
 }
 
 /// How a process ended.

@@ -6,43 +6,90 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use manyhands_os::clock;
+use manyhands_os::park;
 use manyhands_os::poll::EventFd;
+use manyhands_os::process;
+use pyo3::exceptions::PyOSError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+/// How long to wait for something that there is too little of, before what failed for it is tried again, in nanoseconds.
+///
+/// Our own threads, which look into `/proc`, take a descriptor for less than the first.
+pub(crate) const PAUSES: &[u64] = &[clock::MILLISECOND, 10 * clock::MILLISECOND, 50 * clock::MILLISECOND];
+
+struct Spare {
+    descriptor: Option<EventFd>,
+    /// Whether this process keeps one, as far as it can.
+    is_wanted: bool,
+}
+
 /// Locked for the exchange only, by threads attached to the interpreter: `fork()` cannot catch it locked.
-static SPARE: Mutex<Option<EventFd>> = Mutex::new(None);
+static SPARE: Mutex<Spare> = Mutex::new(Spare { descriptor: None, is_wanted: false });
 
 /// Takes a descriptor to have one on bad days, unless there is one.
 pub(crate) fn keep() {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner).is_wanted = true;
+    restore();
+}
+
+/// Takes a descriptor in the place of one that was lent, also of one that could not be had when it should have come
+/// back. Says whether there is room for one.
+fn restore() -> bool {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    if spare.is_none() {
-        *spare = EventFd::new().ok();
+    let made = EventFd::new().ok();
+    let has_room = made.is_some();
+    if spare.is_wanted && spare.descriptor.is_none() {
+        spare.descriptor = made;
     }
+    has_room
 }
 
 /// Calls `function` with room for one descriptor more than there would be.
+///
+/// Where somebody else takes that room before `function` does, it is called again.
 #[pyfunction]
 #[pyo3(signature = (function, *arguments))]
 pub(crate) fn lend_descriptor<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    lend(|| function.call1(arguments))
+    lend(function.py(), PAUSES, || function.call1(arguments))
 }
 
-fn lend<R>(work: impl FnOnce() -> R) -> R {
-    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let was_kept = spare.is_some();
-    drop(spare);
-    let result = work();
-    if was_kept {
-        keep();
+fn lend<R>(py: Python<'_>, pauses: &[u64], work: impl Fn() -> PyResult<R>) -> PyResult<R> {
+    let mut pauses = pauses.iter();
+    loop {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).descriptor.take();
+        drop(spare);
+        let result = work();
+        let has_room = restore();
+        match (result, pauses.next()) {
+            (Err(error), Some(pause)) if !has_room || lacks_descriptors(py, &error) => {
+                py.detach(|| park::sleep_until(clock::now() + pause));
+            }
+            (result, _) => return result,
+        }
     }
-    result
 }
 
-/// Runs `work`; once more, with the spare descriptor, if it fails while there is no other.
-pub(crate) fn retry<R, E>(work: impl Fn() -> Result<R, E>) -> Result<R, E> {
-    work().or_else(|error| if EventFd::new().is_err() { lend(&work) } else { Err(error) })
+/// Runs `work`; again, with the spare descriptor, if it fails for want of one; and, if somebody else takes that one first,
+/// after each of `pauses`.
+pub(crate) fn retry<R>(py: Python<'_>, pauses: &[u64], work: impl Fn() -> PyResult<R>) -> PyResult<R> {
+    work().or_else(|error| {
+        let is_short = lacks_descriptors(py, &error) || EventFd::new().is_err();
+        if is_short { lend(py, pauses, &work) } else { Err(error) }
+    })
+}
+
+/// Whether Python says so.
+fn lacks_descriptors(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyOSError>(py)
+        && error
+            .value(py)
+            .getattr(intern!(py, "errno"))
+            .and_then(|errno| errno.extract())
+            .is_ok_and(process::lacks_descriptors)
 }

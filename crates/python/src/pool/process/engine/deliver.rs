@@ -18,7 +18,8 @@ use crate::codec::compact::Decoder;
 use crate::codec::payload;
 use crate::future::{self, FutureBase};
 use crate::interpreter::free_threading::free_what_others_dropped;
-use crate::interpreter::{ending, imports, spare};
+use crate::interpreter::spare::{self, PAUSES};
+use crate::interpreter::{ending, imports};
 
 impl Core {
     /// Completes the futures of all that has finished.
@@ -199,25 +200,23 @@ fn has_output(outcome: &Outcome) -> bool {
     }
 }
 
-/// How long to wait before what failed for want of something is tried again, in nanoseconds.
-const PAUSES: &[u64] = &[clock::MILLISECOND, 10 * clock::MILLISECOND, 50 * clock::MILLISECOND];
-
 /// The result or the exception that an outcome stands for.
 fn decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> future::Outcome {
-    let mut made = spare::retry(|| try_decode(py, outcome, bytes));
-    let pauses = match outcome {
+    let no_pauses: &[u64] = &[];
+    let (pauses, of_descriptors) = match outcome {
         // No code of the user's is run for these, which could mind: if they cannot be made, it is for a shortage.
-        Outcome::Died(_) | Outcome::TimedOut(..) => PAUSES,
+        Outcome::Died(_) | Outcome::TimedOut(..) => (PAUSES, no_pauses),
         // Nor for this, but there may be thousands of them.
-        Outcome::Broken(_) => &PAUSES[..1],
-        _ => &[],
+        Outcome::Broken(_) => (&PAUSES[..1], no_pauses),
+        _ => (no_pauses, PAUSES),
     };
+    let mut made = spare::retry(py, of_descriptors, || try_decode(py, outcome, bytes));
     for &pause in pauses {
         if made.is_ok() {
             break;
         }
         py.detach(|| park::sleep_until(clock::now() + pause));
-        made = spare::retry(|| try_decode(py, outcome, bytes));
+        made = spare::retry(py, no_pauses, || try_decode(py, outcome, bytes));
     }
     made.unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))
 }
