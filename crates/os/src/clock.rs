@@ -44,6 +44,16 @@ pub fn thread_time() -> u64 {
     from_timespec(clock_gettime(ClockId::ThreadCPUTime))
 }
 
+/// CPU time that all threads of this process have used so far, in nanoseconds.
+///
+/// ```
+/// assert!(manyhands_os::clock::process_time() > 0);
+/// ```
+#[must_use]
+pub fn process_time() -> u64 {
+    from_timespec(clock_gettime(ClockId::ProcessCPUTime))
+}
+
 /// The moment `seconds` from now. Negative and NaN count as zero; what is too far away to write down is `None`, which
 /// every waiting function takes as "no deadline".
 ///

@@ -3,6 +3,7 @@
 pub(crate) mod asked;
 pub(crate) mod at_once;
 pub(crate) mod beginning;
+pub(crate) mod cpu_times;
 pub(crate) mod ending;
 pub(crate) mod ffi;
 pub(crate) mod free_threading;

@@ -22,6 +22,7 @@ from manyhands._native.interpreter import (
     Beginning as Beginning,
     Latch as Latch,
     check_cancelled as check_cancelled,
+    cpu_times as cpu_times,
     kill_with_descendants as kill_with_descendants,
     lend_descriptor as lend_descriptor,
     probe_gil as probe_gil,

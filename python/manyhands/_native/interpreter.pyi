@@ -44,6 +44,9 @@ def lend_descriptor(function: Callable[..., Any], *arguments: object) -> Any:
 def read_at_once(path: str) -> bytes:
     """Read a file of /proc or /sys without letting other threads in."""
 
+def cpu_times() -> tuple[float, float]:
+    """Return the CPU seconds of this thread and of the process; lets other threads in."""
+
 def probe_gil(pause: float) -> float:
     """Sleep, and return how long it then took to get the GIL, in seconds."""
 

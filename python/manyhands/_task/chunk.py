@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
 from threading import RLock
-from time import perf_counter, process_time, thread_time
+from time import perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from manyhands import _native
@@ -279,9 +279,9 @@ def run_metered_chunk(
 ) -> Outcome[T]:
     """As `run_chunk`, with a `Cost` in place of the seconds."""
     queued = queued_seconds()
-    all_cpu, cpu = process_time(), thread_time()
+    before = _native.cpu_times()
     results, failure, seconds = run_chunk(fn, items, star, retries, retry_on, return_exceptions)
-    cpu, all_cpu = thread_time() - cpu, process_time() - all_cpu
+    cpu, all_cpu = (now - then for now, then in zip(_native.cpu_times(), before, strict=True))
     cost = Cost.of(seconds, cpu, queued_seconds() - queued, max(0.0, all_cpu - cpu))
     return results, failure, cost
 

@@ -29,6 +29,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module
         .add_function(wrap_pyfunction!(crate::codec::compact::shipped::register_shipped_function, module)?)?;
     module.add_function(wrap_pyfunction!(crate::interpreter::at_once::read_at_once, module)?)?;
+    module.add_function(wrap_pyfunction!(crate::interpreter::cpu_times::cpu_times, module)?)?;
     module.add_function(wrap_pyfunction!(crate::interpreter::gil_probe::probe_gil, module)?)?;
     module.add_function(wrap_pyfunction!(crate::interpreter::spare::lend_descriptor, module)?)?;
     module.add_function(wrap_pyfunction!(crate::memory::shared_heap::attach, module)?)?;
