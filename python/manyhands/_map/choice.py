@@ -279,8 +279,8 @@ def _by_processes(measured: Measurements, count: float, have: Resources) -> floa
     most = at_once(have.process_workers, measured.memory_bytes, have)
     processes = max(1, min(moved, most))
     got = have.computed(processes)
-    # Pickling is mostly the parent's work: it is not shared out.
-    transfer = moved * (measured.payload_seconds or 0.0)
+    # Pickling is mostly the parent's work: it is not shared out, and needs a CPU as items do.
+    transfer = moved * (measured.payload_seconds or 0.0) / have.computed(1)
     behind = max(0.0, early * alone - start)
     computed = count * cpu - min(early * cpu, have.process_start)
     after = max(

@@ -72,8 +72,13 @@ PAIRS: Final = 3
 ENOUGH_PAIRS: Final = 3
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
+# An item that computes for less seconds than this gains nothing by letting go of the GIL: to take
+# it back costs as much.
+NO_TIME_WITHOUT_GIL: Final = 1e-6
 # Where one item takes no longer than this to be pickled, in seconds, all of them are.
 BRIEF: Final = 0.001
+# ... but no more of them than this: what they take on an average is known then.
+SAMPLE: Final = 4096
 # Shared memory takes about this many bytes per second when its pages are fresh.
 COPY_RATE: Final = 2e9
 
@@ -187,7 +192,8 @@ class Pilot(Generic[T]):
             )
         if rest < WORTH_TRYING or self.have.cpus < 2 or measured.waiting > 0.5:
             return measured
-        if self.have.is_busy and not self.have.gil:
+        is_too_short = measured.cpu_seconds < NO_TIME_WITHOUT_GIL
+        if is_too_short if self.have.gil else self.have.is_busy:
             return measured
         remaining = self._feed.remaining
         few = remaining is not None and remaining < FEW * self.have.process_workers
@@ -462,7 +468,7 @@ class Pilot(Generic[T]):
             dumps(self._fn)
             # One by itself first, for it may be large. Then all, as they travel: one alone costs
             # tiny items more.
-            for count in sorted({1, len(items)}):
+            for count in sorted({1, min(len(items), SAMPLE)}):
                 # Not by the clock: others may have the CPU meanwhile.
                 began = thread_time()
                 size = 0
