@@ -132,16 +132,25 @@ def map_auto(work: Work[T], shown: Progress) -> list[T]:
 
 
 def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress) -> bool:
-    """Run the rest in the caller; return False if items cost much more than measured."""
+    """Run the rest in the caller; return False if items cost much more than measured.
+
+    Args:
+        work: what to do.
+        choice: what items have cost so far.
+        results: those of all items so far; the others are appended.
+        shown: told of what is done.
+    """
     options = work.options
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
     context = own_context()
     queued = queued_seconds()
+    # Where there may be exceptions, they are looked for in each part by itself.
+    whole = None if work.return_exceptions else results
     while len(items := work.feed.take(size)):
         check_cancelled()
-        seen = work.feed.taken - len(items)
-        stretch = max(1, int(min(BETWEEN_LOOKS / expected, UNSEEN * seen)))
+        known = len(results)
+        stretch = max(1, int(min(BETWEEN_LOOKS / expected, UNSEEN * known)))
         outcome: Outcome[T] = context.run(
             run_chunk,
             work.fn,
@@ -153,21 +162,24 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
             options.pauses(),
             stretch,
             LONG,
+            whole,
         )
-        part, failure, seconds = opened(outcome, seen, work.return_exceptions)
+        part, failure, seconds = opened(outcome, known if whole is None else 0, whole is None)
         if failure is not None:
             raise failure.let_go()
-        results += part
-        shown.advance(len(part))
+        if whole is None:
+            results += part
+        done = len(results) - known
+        shown.advance(done)
         # To wait for a CPU is no fault of the items: elsewhere they would wait as well.
         before, queued = queued, queued_seconds()
         own = max(0.0, seconds - (queued - before))
-        each = own / len(part)
-        if len(part) < len(items):
-            work.feed.give_back(items[len(part) :])
+        each = own / done
+        if done < len(items):
+            work.feed.give_back(items[done:])
             if own >= LONG:
                 # It is the last stretch that has taken so long.
-                each = max(each, (own - (len(part) - stretch) * expected) / stretch)
+                each = max(each, (own - (done - stretch) * expected) / stretch)
         remaining = work.feed.remaining
         if each > DEARER * expected and (remaining is None or remaining * each > LOOK_AGAIN):
             return False

@@ -232,20 +232,24 @@ def run_chunk(
     pauses: Sequence[float] = (),
     stretch: int = 0,
     enough: float = 0.0,
+    results: list[T] | None = None,
 ) -> Outcome[T]:
     """Call `fn` on each of `items` (on ``*item`` with `star`) until one call fails.
 
     With `return_exceptions` the others go on, and a `Failure` takes the place of the result. With
     `stretch`, it is looked after each so many items whether they have taken `enough` seconds;
-    those that are left have no results then.
+    those that are left have no results then. With `results`, to which they are appended, they need
+    not be copied.
 
     Returns:
         ``(results, failure, seconds)``: the results before the failure, the `Failure` or None,
         and the seconds that the calls took.
     """
     function = _unpack(fn) if isinstance(fn, ShippedFunction) else fn
-    results: list[T] = _Parcel() if return_exceptions else []
+    if results is None:
+        results = _Parcel() if return_exceptions else []
     failure = None
+    before = len(results)
     trying = (retries, retry_on, pauses)
     began = perf_counter()
     try:
@@ -263,7 +267,7 @@ def run_chunk(
     except BaseException as error:
         if isinstance(error, TaskCancelled):
             raise
-        done = len(results)
+        done = len(results) - before
         # Ctrl-C may come after the last item.
         failure = _failure(function, error, items[done] if done < len(items) else NO_ITEM)
     return results, failure, perf_counter() - began
