@@ -13,14 +13,14 @@ from manyhands._interpreter import fork as _fork  # noqa: F401 - forked children
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
-    from manyhands._errors.base import DeadlockError as DeadlockError
-    from manyhands._errors.base import DeadlockMember as DeadlockMember
     from manyhands._errors.base import ManyhandsError as ManyhandsError
     from manyhands._errors.base import OwnerDied as OwnerDied
     from manyhands._errors.base import ReleaseError as ReleaseError
-    from manyhands._errors.base import ShutDown as ShutDown
     from manyhands._errors.base import TaskCancelled as TaskCancelled
     from manyhands._errors.base import TaskTimeout as TaskTimeout
+    from manyhands._errors.deadlock import DeadlockError as DeadlockError
+    from manyhands._errors.deadlock import DeadlockMember as DeadlockMember
+    from manyhands._errors.shut_down import ShutDown as ShutDown
     from manyhands._errors.worker_died import WorkerDied as WorkerDied
     from manyhands._future.cancel import check_cancelled as check_cancelled
     from manyhands._future.cancel import sleep as sleep
@@ -69,8 +69,8 @@ _HOMES = {
     "BoundedSemaphore": "manyhands._sync.semaphore",
     "Condition": "manyhands._sync.condition",
     "Connection": "manyhands._queue.pipe",
-    "DeadlockError": "manyhands._errors.base",
-    "DeadlockMember": "manyhands._errors.base",
+    "DeadlockError": "manyhands._errors.deadlock",
+    "DeadlockMember": "manyhands._errors.deadlock",
     "Event": "manyhands._sync.event",
     "Fifo": "manyhands._queue.fifo",
     "Future": "manyhands._future.future",
@@ -88,7 +88,7 @@ _HOMES = {
     "ReleaseError": "manyhands._errors.base",
     "Semaphore": "manyhands._sync.semaphore",
     "SharedArray": "manyhands._memory.shared_array",
-    "ShutDown": "manyhands._errors.base",
+    "ShutDown": "manyhands._errors.shut_down",
     "SimpleQueue": "manyhands._queue.queue",
     "TaskCancelled": "manyhands._errors.base",
     "TaskTimeout": "manyhands._errors.base",

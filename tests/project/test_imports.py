@@ -86,9 +86,17 @@ def test_and_so_is_raising_them(mistake: str, error: str) -> None:
     assert not imported(attempt) & HEAVY
 
 
-@pytest.mark.parametrize("name", ["WorkerDied", "ProcessPoolExecutor"])
-def test_the_look_sees_what_is_imported(name: str) -> None:
-    assert imported(f"mh.{name}") >= {"concurrent.futures", "typing"}
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("WorkerDied", {"concurrent.futures"}),
+        ("ProcessPoolExecutor", {"concurrent.futures", "typing"}),
+        ("DeadlockError", {"typing"}),
+        ("ShutDown", {"queue"}),
+    ],
+)
+def test_the_look_sees_what_is_imported(name: str, needs: set[str]) -> None:
+    assert imported(f"mh.{name}") >= needs
 
 
 def test_a_pool_of_processes_needs_no_other_one() -> None:

@@ -327,6 +327,26 @@ def test_a_dead_owners_lock_does_not_wait_for_a_thread_that_computes() -> None:
     assert float(run(TAKES_OVER)) < intervals + 0.7
 
 
+TELLS_OF_A_DEATH = f"""{OWNED}
+lock = mh.Lock()
+os.kill(owner_of(lock), signal.SIGKILL)
+os.wait()
+before = set(sys.modules)
+try:
+    lock.acquire()
+except BaseException as error:
+    assert type(error) is mh.OwnerDied, error
+lock.recover()
+lock.release()
+print([name for name in sys.modules if name not in before and not name.startswith("manyhands.")])
+"""
+
+
+def test_the_news_of_a_death_imports_nothing_of_the_standard_library() -> None:
+    # Files are read for it, one by one, each of which may take a turn of a thread that computes.
+    assert run(TELLS_OF_A_DEATH).strip() == "[]"
+
+
 # The fork happens while a thread of the parent takes over. Prints for how long the main thread
 # of the child could not compute.
 TAKES_OVER_IN_A_FORK = f"""{OWNED}

@@ -1,25 +1,20 @@
 """The exceptions of manyhands.
 
-They are defined in Python, so that they pickle, document and subclass like any other. Whoever uses
-a lock or a queue imports this; so `WorkerDied`, whose base class is long to import, has a module of
-its own.
+They are defined in Python, so that they pickle, document and subclass like any other. One may be
+needed while another thread computes, for whose turn each file that is read for an import waits; and
+on free-threaded Python, each extension that is loaded. So this module imports next to nothing, and
+exceptions whose base classes or fields are long to import have modules of their own.
 """
 
 from __future__ import annotations
 
-import queue
-from typing import NamedTuple
-
 from manyhands._errors.task_cancelled import TaskCancelled
 
 __all__ = [
-    "DeadlockError",
-    "DeadlockMember",
     "ManyhandsError",
     "OwnerDied",
     "ReleaseError",
     "RemoteTraceback",
-    "ShutDown",
     "TaskCancelled",
     "TaskTimeout",
 ]
@@ -79,42 +74,6 @@ class OwnerDied(ManyhandsError):
         return (type(self), (self.args[0], self.pid, self.held))
 
 
-class DeadlockMember(NamedTuple):
-    """One of those who wait for each other.
-
-    Attributes:
-        pid: process id.
-        thread: the thread's number in the system, as `threading.Thread.native_id`.
-        lock: which lock it waits for.
-        stack: where it waits, as text; empty where it is not known.
-    """
-
-    pid: int
-    thread: int
-    lock: str
-    stack: str
-
-
-DeadlockMember.__module__ = "manyhands"  # in the body, type checkers take it for a field
-
-
-class DeadlockError(ManyhandsError, RuntimeError):
-    """Threads wait for each other in a circle; raised in one of them, so that the others go on.
-
-    Attributes:
-        members: each of them, this thread first; a member waits for the lock that the next holds.
-    """
-
-    __module__ = "manyhands"
-
-    def __init__(self, message: str = "", members: tuple[DeadlockMember, ...] = ()) -> None:
-        super().__init__(message)
-        self.members = members
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.args[0], self.members))
-
-
 class ReleaseError(ManyhandsError, RuntimeError, ValueError, AssertionError):
     """A lock was released that was not held, or a bounded semaphore more often than acquired.
 
@@ -123,16 +82,6 @@ class ReleaseError(ManyhandsError, RuntimeError, ValueError, AssertionError):
     """
 
     __module__ = "manyhands"
-
-
-if hasattr(queue, "ShutDown"):
-    ShutDown: type[Exception] = queue.ShutDown
-else:
-
-    class ShutDown(Exception):  # type: ignore[no-redef]
-        """Raised by put and get of a queue that was shut down; `queue.ShutDown` from 3.13 on."""
-
-        __module__ = "manyhands"
 
 
 class RemoteTraceback(Exception):

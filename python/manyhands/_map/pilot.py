@@ -72,8 +72,8 @@ PAIRS: Final = 3
 ENOUGH_PAIRS: Final = 3
 # Work shorter than this is not worth finding out whether threads help with it.
 WORTH_TRYING: Final = 0.04
-# An item that computes for less seconds than this gains nothing by letting go of the GIL: to take
-# it back costs as much.
+# An item that computes for less seconds than this gains nothing by releasing the GIL: to take it
+# back costs as much.
 NO_TIME_WITHOUT_GIL: Final = 1e-6
 # Where one item takes no longer than this to be pickled, in seconds, all of them are.
 BRIEF: Final = 0.001

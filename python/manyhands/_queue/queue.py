@@ -36,7 +36,7 @@ class _AnyQueue(_native.QueueBase[Item]):
     _kind: ClassVar[str]
 
     def __iter__(self) -> Iterator[Item]:
-        from manyhands._errors.base import ShutDown
+        from manyhands._errors.shut_down import ShutDown
 
         # A generator: if an item raises StopIteration when it is unpickled, that is not the end.
         try:
@@ -172,7 +172,7 @@ class _AnyQueue(_native.QueueBase[Item]):
             raise
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        from manyhands._errors.base import ShutDown
+        from manyhands._errors.shut_down import ShutDown
 
         try:
             while True:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # typing would be imported in the middle of a wait
 if TYPE_CHECKING:
     from types import FrameType
 
-    from manyhands._errors.base import DeadlockError
+    from manyhands._errors.deadlock import DeadlockError
 
 __all__ = ["deadlock_error", "own_stack"]
 
@@ -88,7 +88,7 @@ def _told(published: str) -> tuple[str, str]:
 
 def deadlock_error(members: tuple[tuple[int, int, str, str], ...]) -> DeadlockError:
     """Return the error for (pid, thread, lock, stack) of each member, the caller first."""
-    from manyhands._errors.base import DeadlockError, DeadlockMember
+    from manyhands._errors.deadlock import DeadlockError, DeadlockMember
 
     told = [_told(published) for *_, published in members]
     circle = tuple(

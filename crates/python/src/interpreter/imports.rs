@@ -49,7 +49,7 @@ imports! {
     empty = "queue"."Empty";
     full = "queue"."Full";
     /// Raised by a queue that has been shut down.
-    shut_down = "manyhands._errors.base"."ShutDown";
+    shut_down = "manyhands._errors.shut_down"."ShutDown";
     load_exception = "manyhands._pickle.remote_error"."load_exception";
     /// As `load_exception`, for a pickle in a block.
     load_raised = "manyhands._pickle.remote_error"."load_raised";
