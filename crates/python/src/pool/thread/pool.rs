@@ -273,15 +273,16 @@ impl Pool {
 
     /// The next task for `worker`, which waits for one if need be; `None` when the worker must leave.
     ///
-    /// `to_unpark` are waiters whose futures this worker has completed. They need the interpreter: they are called when
-    /// this worker releases it, or before it begins another task.
+    /// With `looks_first`, whoever waits for the worker to come hears of it. `to_unpark` are waiters whose futures this
+    /// worker has completed. They need the interpreter: they are called when this worker releases it, or before it
+    /// begins another task.
     pub(crate) fn next(
         self: &Arc<Self>,
         py: Python<'_>,
         worker: &Arc<Worker>,
+        mut looks_first: bool,
         to_unpark: &mut Vec<Arc<Parker>>,
     ) -> Option<Task> {
-        let mut looks_first = true;
         let mut comes = false;
         // Known once the worker is idle; the inner `None` is "forever".
         let mut idle_until: Option<Option<Deadline>> = None;

@@ -70,8 +70,7 @@ pub(crate) struct Worker {
     pub(crate) thread: PyOnceLock<Py<PyAny>>,
     /// The context that the initializer has left, if it has set anything.
     pub(crate) base: PyOnceLock<Py<PyAny>>,
-    arrived: AtomicBool,
-    /// Opened right after that is set.
+    /// Open once the worker has looked for work, or it is known that it never will.
     arrival: Latch,
     /// Whether the pool has given it up while it was being started. Set once, after it was taken off the books.
     sent_away: AtomicBool,
@@ -91,7 +90,6 @@ impl Worker {
             counts: Counts::default(),
             thread: PyOnceLock::new(),
             base: PyOnceLock::new(),
-            arrived: AtomicBool::new(false),
             arrival: Latch::default(),
             sent_away: AtomicBool::new(false),
         }
@@ -109,11 +107,7 @@ impl Worker {
     /// Notes that the worker looks for work, or never will; whether nobody knew. Called with the pool's lock held: who
     /// waits for it finds afterwards that the worker has taken what was there.
     pub(crate) fn arrive(&self) -> bool {
-        let is_first = !self.arrived.swap(true, Ordering::Relaxed);
-        if is_first {
-            self.arrival.open();
-        }
-        is_first
+        self.arrival.open()
     }
 
     /// Waits until the worker has looked for work, or never will.
@@ -160,7 +154,8 @@ impl Worker {
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let outside = asked::run_as(Some(Arc::clone(self) as Arc<dyn asked::Worker>));
         let mut to_unpark = Vec::new();
-        while let Some(task) = self.pool.next(py, self, &mut to_unpark) {
+        let mut looks_first = true;
+        while let Some(task) = self.pool.next(py, self, std::mem::take(&mut looks_first), &mut to_unpark) {
             self.execute(py, task, &mut to_unpark);
             free_what_others_dropped(py);
         }
