@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import gc
 import os
@@ -109,8 +110,6 @@ def test_a_wait_goes_on_until_there_is_enough(when: str) -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="Invalid return condition: 'SOON'"):
         mh.wait([], return_when="SOON")
-    with pytest.raises(AttributeError):
-        mh.wait([5])  # type: ignore[type-var]
 
 
 def test_foreign_futures_are_welcome() -> None:
@@ -225,3 +224,19 @@ def test_futures_of_several_pools_are_waited_for(
             quick = other.submit(abs, -2)
             assert mh.wait([slow, quick], return_when=FIRST_COMPLETED).done == {quick}
             assert next(mh.as_completed([slow, quick])) is quick
+
+
+@pytest.mark.parametrize("wait", [mh.wait, lambda fs: list(mh.as_completed(fs))])
+def test_what_is_no_future_is_refused_by_name(wait: Callable[[Any], object]) -> None:
+    done: mh.Future[int] = mh.Future()
+    done.set_result(1)
+    with pytest.raises(TypeError, match=r"takes futures of executors, not int$"):
+        wait([done, 3])
+
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        with pytest.raises(TypeError, match=r"not _?Task: use asyncio\.(wait|as_completed)\(\)"):
+            wait([task])
+        await task
+
+    asyncio.run(main())

@@ -49,6 +49,7 @@ def wait(
         a named tuple of two sets of futures, ``done`` and ``not_done``.
 
     Raises:
+        TypeError: `fs` has something that is no future of an executor.
         ValueError: `return_when` is none of the three.
 
     Example:
@@ -65,6 +66,7 @@ def wait(
         if _all_ours(futures):
             waited = _wait(futures, timeout, return_when)
         else:
+            _check(futures, "wait")
             waited = concurrent.futures.wait(futures, timeout, return_when)
         return waited  # type: ignore[no-any-return]
 
@@ -98,6 +100,7 @@ def as_completed(
 
     Raises:
         TimeoutError: `timeout` has passed.
+        TypeError: `fs` has something that is no future of an executor.
 
     Example:
         >>> with mh.ThreadPoolExecutor() as ex:
@@ -109,6 +112,7 @@ def as_completed(
     left = set(fs)
     del fs
     if not _all_ours(left):
+        _check(left, "as_completed")
         foreign: Iterator[Any] = concurrent.futures.as_completed(left.copy(), timeout)
         left.clear()
         yield from foreign
@@ -129,6 +133,17 @@ def as_completed(
 
 def _all_ours(futures: Iterable[object]) -> bool:
     return all(isinstance(future, _native.FutureBase) for future in futures)
+
+
+def _check(futures: Iterable[object], function: str) -> None:
+    """Raise TypeError if some are no futures of executors."""
+    for future in futures:
+        # What the standard library needs of them; other libraries' need not be its own class.
+        if not hasattr(future, "_condition"):
+            what = type(future).__name__
+            is_asyncio = hasattr(future, "_asyncio_future_blocking")
+            hint = f": use asyncio.{function}()" if is_asyncio else ""
+            raise TypeError(f"{function}() takes futures of executors, not {what}{hint}")
 
 
 def _blocked(futures: Iterable[object]) -> AbstractContextManager[object]:
