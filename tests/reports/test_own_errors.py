@@ -151,29 +151,31 @@ print("ended")
 def test_somebody_takes_the_room_that_is_lent(tmp_path: Path) -> None:
     """A look of another thread's into /proc, say, while an import is about to open its file."""
     program = """
-import threading
 from manyhands import _native
 
 pool = mh.ProcessPoolExecutor(1)
 pool.submit(abs, -1).result()
 tries = []
 
-def open_a_file(is_short):
-    tries.append(is_short)
+def open_a_file(is_taken_for_long):
+    tries.append(is_taken_for_long)
     if len(tries) == 1:
-        taken = os.open("/dev/null", os.O_RDONLY)
-        threading.Timer(0.005, os.close, (taken,)).start()
-        if not is_short:
-            time.sleep(0.02)  # by then there is room again, but not for this call
-            raise OSError(24, "Too many open files")
+        take_all()
+        if not is_taken_for_long:
+            os.close(hog.pop())  # there is room again, but this call has met none
+        raise OSError(24, "Too many open files")
+    if len(tries) < 4 and is_taken_for_long:
+        take_all()
+        raise OSError(24, "Too many open files")
+    give_back()
     os.close(os.open("/dev/null", os.O_RDONLY))
     return "opened"
 
-take_all()
-for is_short in True, False:
+for is_taken_for_long in True, False:
+    take_all()
     tries.clear()
-    assert _native.lend_descriptor(open_a_file, is_short) == "opened"
-    assert len(tries) > 1
+    assert _native.lend_descriptor(open_a_file, is_taken_for_long) == "opened"
+    assert len(tries) == (4 if is_taken_for_long else 2), tries
 try:
     _native.lend_descriptor(int, "x")
 except ValueError:
