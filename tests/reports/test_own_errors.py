@@ -148,34 +148,36 @@ print("ended")
     run(program, tmp_path)
 
 
-def test_somebody_takes_the_room_that_is_lent(tmp_path: Path) -> None:
-    """A look of another thread's into /proc, say, while an import is about to open its file."""
-    program = """
+# A process that keeps a descriptor for bad days.
+LENDING = """
 from manyhands import _native
 
 pool = mh.ProcessPoolExecutor(1)
 pool.submit(abs, -1).result()
+"""
+
+
+def test_somebody_takes_the_room_that_is_lent(tmp_path: Path) -> None:
+    """A look of another thread's into /proc, say, while an import is about to open its file."""
+    program = f"""{LENDING}
 tries = []
 
-def open_a_file(is_taken_for_long):
-    tries.append(is_taken_for_long)
-    if len(tries) == 1:
-        take_all()
-        if not is_taken_for_long:
+def open_a_file(failures):
+    tries.append(failures)
+    take_all()
+    if len(tries) <= failures:
+        if failures == 1:
             os.close(hog.pop())  # there is room again, but this call has met none
-        raise OSError(24, "Too many open files")
-    if len(tries) < 4 and is_taken_for_long:
-        take_all()
         raise OSError(24, "Too many open files")
     give_back()
     os.close(os.open("/dev/null", os.O_RDONLY))
     return "opened"
 
-for is_taken_for_long in True, False:
+for failures in 3, 1:
     take_all()
     tries.clear()
-    assert _native.lend_descriptor(open_a_file, is_taken_for_long) == "opened"
-    assert len(tries) == (4 if is_taken_for_long else 2), tries
+    assert _native.lend_descriptor(open_a_file, failures) == "opened"
+    assert len(tries) == failures + 1, tries
 try:
     _native.lend_descriptor(int, "x")
 except ValueError:
@@ -185,11 +187,7 @@ except ValueError:
 
 
 def test_a_lent_descriptor_that_did_not_come_back_comes_back_later(tmp_path: Path) -> None:
-    program = """
-from manyhands import _native
-
-pool = mh.ProcessPoolExecutor(1)
-pool.submit(abs, -1).result()
+    program = f"""{LENDING}
 take_all()
 _native.lend_descriptor(take_all)
 assert len(hog) > 1
