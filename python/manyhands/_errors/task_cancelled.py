@@ -1,7 +1,7 @@
 """The exception by which a task is asked to stop.
 
-It has a module of its own because a worker's signal handler imports it: the other exceptions
-need modules of the standard library, whose import may itself be what is interrupted.
+It has a module of its own because a worker's signal handler imports it, in the middle of whatever
+it interrupts, which may be an import: so this imports nothing at all.
 """
 
 from __future__ import annotations
