@@ -19,6 +19,7 @@
 //! | [`ending`] | threads that sleep rather than be ended from within | `pthread_exit` |
 //! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
 //! | [`socket`] | packets with descriptors between two processes; pipes; sockets to wake others by | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
+//! | [`stream`] | connections: taken off a listener, read and written without waiting | `accept4`, `recv`, `send`, `shutdown` |
 //! | [`procfs`] | what a process uses and what the machine has | `/proc`, cgroup files, `sched_getaffinity` |
 //! | [`terminal`] | how large the terminal behind a stream is, and its keys | `ioctl(TIOCGWINSZ)`, `tcsetattr`, `poll` |
 //!
@@ -39,6 +40,7 @@ pub mod process;
 pub mod procfs;
 pub mod robust;
 pub mod socket;
+pub mod stream;
 pub mod sysv;
 pub mod terminal;
 

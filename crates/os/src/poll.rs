@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{EventfdFlags, epoll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll};
 use rustix::io::Errno;
 
 use crate::clock::{Deadline, to_timespec, until};
@@ -207,6 +207,25 @@ impl Poller {
     }
 }
 
+/// Waits until one descriptor is ready or `deadline` passes (`None`: forever); whether it is ready. An end of a
+/// connection, or an error, makes it ready for anything. False early when a signal handler ran.
+///
+/// # Errors
+/// What the kernel says.
+pub fn wait_for(fd: impl AsFd, interest: Interest, deadline: Option<Deadline>) -> io::Result<bool> {
+    let flags = match interest {
+        Interest::Readable => PollFlags::IN,
+        Interest::Writable => PollFlags::OUT,
+        Interest::Both => PollFlags::IN | PollFlags::OUT,
+    };
+    let timeout = deadline.map(|deadline| to_timespec(until(deadline)));
+    match rustix::event::poll(&mut [PollFd::new(&fd, flags)], timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -243,6 +262,15 @@ mod tests {
         let deadline = clock::now() + 3 * clock::MILLISECOND / 2;
         assert_eq!(poller.wait(Some(deadline)).expect("waited"), []);
         assert!(clock::now() >= deadline);
+    }
+
+    #[test]
+    fn one_descriptor_is_waited_for_by_itself() {
+        let (reader, writer) = crate::socket::pipe().expect("a pipe");
+        assert!(!wait_for(&reader, Interest::Readable, Some(clock::now())).expect("waited"));
+        assert!(wait_for(&writer, Interest::Writable, None).expect("waited"));
+        drop(writer);
+        assert!(wait_for(&reader, Interest::Readable, None).expect("waited"), "its end is readable");
     }
 
     #[test]
