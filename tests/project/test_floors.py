@@ -16,8 +16,8 @@ from rules import ROOT, report
 from rust_modules import Crate
 
 # From the ground up: each may use those before it.
-CRATES = ("os", "sync", "channel", "memory", "pool", "cli", "python")
-BINDINGS = ("interpreter", "memory", "codec", "future", "sync", "queue", "pool", "command")
+CRATES = ("os", "sync", "channel", "memory", "pool", "server", "cli", "python")
+BINDINGS = ("interpreter", "memory", "codec", "future", "sync", "queue", "pool", "server", "command")
 PACKAGE = (
     "_interpreter",
     "_errors",
@@ -30,6 +30,7 @@ PACKAGE = (
     "_task",
     "_pool",
     "_map",
+    "_server",
 )
 # Folders of tests beside those of the package's rooms.
 TESTS = ("command", "conformance", "project", "reports", "support")

@@ -10,6 +10,7 @@ mod interpreter;
 mod memory;
 mod pool;
 mod queue;
+mod server;
 mod sync;
 
 use pyo3::exceptions::PyImportError;
@@ -32,5 +33,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     memory::shared_block::register(module)?;
     sync::register(module)?;
     pool::thread::register(module)?;
+    server::register(module)?;
     Ok(())
 }

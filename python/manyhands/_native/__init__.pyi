@@ -68,6 +68,13 @@ from manyhands._native.queue import (
     make_pipe as make_pipe,
     reserve_ends_for_child as reserve_ends_for_child,
 )
+from manyhands._native.server import (
+    LoadReport as LoadReport,
+    ServerEngine as ServerEngine,
+    ServerWorker as ServerWorker,
+    StreamCalls as StreamCalls,
+    run_load as run_load,
+)
 from manyhands._native.sync import (
     FIRST_TASK_NUMBER as FIRST_TASK_NUMBER,
     BarrierArrival as BarrierArrival,

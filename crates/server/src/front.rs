@@ -1,0 +1,265 @@
+//! One queue of connections between a listener and the workers.
+//!
+//! What [`Admission`] and [`Crew`] decide is decided here under one lock, which nobody holds while he waits or wakes.
+//!
+//! A worker that waits for its client says so before and after ([`Front::wait_begins`], [`Front::wait_ends`]), which happens with each
+//! message and so takes no lock. Two numbers make that safe:
+//!
+//! | word | set by | read by |
+//! |---|---|---|
+//! | `running` | workers: serving, and not waiting for their client | `offer`, and whoever looks whom a connection needs |
+//! | `waiting` | `offer`, `take`: connections in the queue | `wait_begins` |
+//!
+//! `offer` writes `waiting` and then reads `running`; `wait_begins` writes `running` and then reads `waiting`. All four are sequentially
+//! consistent, so one of the two sees the other's, and finds a worker for the connection.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use manyhands_os::clock;
+
+use crate::admission::{Admission, Counts, Limits, Verdict};
+use crate::crew::{Crew, Need, Wake};
+
+/// What a worker does next.
+#[derive(Debug)]
+pub enum Task<C> {
+    /// Serve this connection.
+    Serve(C),
+    /// Sleep until woken, then ask again.
+    Sleep,
+    /// There will be no more: end.
+    Leave,
+}
+
+/// What a front needs done by others: called without a lock held.
+pub trait Host: Send + Sync {
+    /// Start `count` workers.
+    fn start_workers(&self, count: usize);
+    /// There may be room for another connection again.
+    fn accept_again(&self);
+    /// Nobody is inside any more, and nobody will come.
+    fn drained(&self);
+}
+
+/// The queue, and everybody's place at it.
+pub struct Front<C, W, H> {
+    inner: Mutex<Inner<C, W>>,
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+    host: H,
+}
+
+struct Inner<C, W> {
+    admission: Admission,
+    crew: Crew<W>,
+    queue: VecDeque<C>,
+    /// How many connections were taken off the queue so far, and at the last look.
+    taken: u64,
+    seen: u64,
+    /// Nothing is accepted until somebody is told.
+    paused: bool,
+    ending: bool,
+}
+
+impl<C, W: Wake, H: Host> Front<C, W, H> {
+    /// Nobody is there yet.
+    pub fn new(limits: Limits, workers: usize, host: H) -> Self {
+        let inner = Inner {
+            admission: Admission::new(limits),
+            crew: Crew::new(workers),
+            queue: VecDeque::new(),
+            taken: 0,
+            seen: 0,
+            paused: false,
+            ending: false,
+        };
+        Self { inner: Mutex::new(inner), running: AtomicUsize::new(0), waiting: AtomicUsize::new(0), host }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<C, W>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host it was made with.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// What there is and was; and the number of workers, and of idle ones.
+    pub fn counts(&self) -> (Counts, usize, usize) {
+        let inner = self.lock();
+        (inner.admission.counts(), inner.crew.size(), inner.crew.idle())
+    }
+
+    /// Whether the next connection may be accepted; if not, the host is told when that may have changed.
+    pub fn may_accept(&self) -> bool {
+        let mut inner = self.lock();
+        inner.paused = !inner.admission.may_accept();
+        !inner.paused
+    }
+
+    /// Queues an accepted connection.
+    ///
+    /// # Errors
+    /// The connection, when the queue is full.
+    pub fn offer(&self, connection: C) -> Result<(), C> {
+        let mut inner = self.lock();
+        if inner.admission.arrive() == Verdict::Refuse {
+            return Err(connection);
+        }
+        inner.queue.push_back(connection);
+        self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+        self.find(inner, false);
+        Ok(())
+    }
+
+    /// Has somebody come for the queue, if nobody has since the last call: handlers that neither end nor wait for their
+    /// clients.
+    pub fn look_for_a_stall(&self) {
+        let mut inner = self.lock();
+        let stalled = inner.taken == inner.seen;
+        inner.seen = inner.taken;
+        if stalled {
+            self.find(inner, true);
+        }
+    }
+
+    /// Whether connections are in the queue.
+    pub fn has_queue(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Wakes or starts whoever is needed for the queue.
+    fn find(&self, mut inner: MutexGuard<'_, Inner<C, W>>, stalled: bool) {
+        if !inner.admission.may_serve() {
+            return;
+        }
+        let queued = inner.queue.len();
+        let need = match stalled {
+            true => inner.crew.stalled(queued),
+            false => inner.crew.need(queued, self.running.load(Ordering::SeqCst)),
+        };
+        drop(inner);
+        match need {
+            Need::Nobody => {}
+            Need::Wake(worker) => worker.wake(),
+            Need::Start => self.host.start_workers(1),
+        }
+    }
+
+    /// A worker asks for a connection. `came` says that it was woken, or has just been started.
+    pub fn take(&self, worker: impl FnOnce() -> W, came: bool) -> Task<C> {
+        let mut inner = self.lock();
+        if came {
+            inner.crew.arrive();
+        }
+        if inner.admission.may_serve()
+            && let Some(connection) = inner.queue.pop_front()
+        {
+            inner.admission.serve();
+            inner.taken += 1;
+            self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+            self.running.fetch_add(1, Ordering::SeqCst);
+            let paused = std::mem::take(&mut inner.paused);
+            let slow = inner.crew.is_slow() && !inner.queue.is_empty();
+            if slow {
+                self.find(inner, false);
+            } else {
+                drop(inner);
+            }
+            if paused {
+                self.host.accept_again();
+            }
+            return Task::Serve(connection);
+        }
+        if inner.ending && inner.queue.is_empty() {
+            inner.crew.leave();
+            return Task::Leave;
+        }
+        inner.crew.rest(worker());
+        Task::Sleep
+    }
+
+    /// A worker is about to wait for its client.
+    pub fn wait_begins(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if self.has_queue() {
+            self.find(self.lock(), false);
+        }
+    }
+
+    /// Whether workers other than one that runs do not wait for their clients: they want to run, too.
+    pub fn others_run(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 1
+    }
+
+    /// A worker has ended without asking for another connection: another may be needed in its place.
+    pub fn lose(&self) {
+        let mut inner = self.lock();
+        inner.crew.leave();
+        self.find(inner, false);
+    }
+
+    /// It does not wait any more.
+    pub fn wait_ends(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A connection has ended that took so long, in nanoseconds.
+    pub fn leave(&self, took: clock::Deadline) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        let mut inner = self.lock();
+        inner.admission.leave();
+        inner.crew.learn(took);
+        let paused = std::mem::take(&mut inner.paused);
+        let drained = inner.ending && inner.admission.is_empty();
+        drop(inner);
+        if paused {
+            self.host.accept_again();
+        }
+        if drained {
+            self.host.drained();
+        }
+    }
+
+    /// `count` workers that were asked for could not be started.
+    pub fn not_started(&self, count: usize) {
+        let mut inner = self.lock();
+        for _ in 0..count {
+            inner.crew.not_started();
+        }
+    }
+
+    /// Accepts nothing more; what is queued is served, or dropped and returned if `drop_queue` says so. Workers leave when there
+    /// is nothing for them.
+    pub fn end(&self, drop_queue: bool) -> Vec<C> {
+        let mut inner = self.lock();
+        inner.ending = true;
+        inner.admission.drain();
+        let mut dropped = Vec::new();
+        if drop_queue {
+            while let Some(connection) = inner.queue.pop_front() {
+                inner.admission.drop_queued();
+                dropped.push(connection);
+            }
+            self.waiting.store(0, Ordering::SeqCst);
+        }
+        let idle = inner.crew.rouse();
+        let drained = inner.admission.is_empty();
+        drop(inner);
+        for worker in idle {
+            worker.wake();
+        }
+        if drained {
+            self.host.drained();
+        }
+        dropped
+    }
+
+    /// Whether nobody is inside.
+    pub fn is_empty(&self) -> bool {
+        self.lock().admission.is_empty()
+    }
+}
