@@ -1,0 +1,346 @@
+"""A server: an address, a handler, and workers that run it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Literal
+
+from manyhands import _native
+from manyhands._server.handler import serve_with
+from manyhands._server.listener import Listener
+from manyhands._server.open_connections import OpenConnections
+from manyhands._server.thread_workers import Service, ThreadWorkers
+
+if TYPE_CHECKING:
+    import socket
+    import ssl as tls
+    from collections.abc import Callable
+    from typing import Self
+
+    from manyhands._server.listener import Address
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("manyhands.server")
+
+# How often a serving thread looks for handlers that do not come back, while there are any.
+LOOK_S = 1.0
+
+
+class Server:
+    """Serves the clients that connect to an address, each with a call of `handler` in a worker.
+
+    Connections are taken off the listener by a thread that never holds the interpreter, wait in
+    one queue, and go to the worker that is free first. Three numbers bound what there can be, and
+    connections beyond them wait in the listener's queue, which is the kernel's.
+
+    Args:
+        address: ``(host, port)``, ``"host:port"``, ``"unix:path"``, ``"fd:3"`` for an inherited
+            socket, or a socket that listens. Port 0 is any that is free: see `server_address`.
+        handler: a subclass of `socketserver.BaseRequestHandler`, or a function that is called
+            with the socket of the connection. The server closes the socket, whatever happens.
+        workers: the kind of worker. Only ``"thread"`` for now.
+        max_workers: how many threads there may be, so how many connections are served at a time;
+            None means 64. They are started as they are needed, and used again.
+        max_connections: how many connections may be open, served or queued. None: 4,096, or a
+            quarter less than the limit of open files allows, if that is fewer.
+        max_active: how many connections may be served at a time; None: as many as workers.
+        max_queue: how many connections may wait for a worker; None: as many as may be open.
+        overflow: what becomes of a connection that finds the queue full: ``"wait"`` leaves it
+            with the kernel, ``"reject"`` closes it, and a function is called with its socket
+            and address, to say something short, before it is closed.
+        ssl: the context for TLS. The handshake is made by the worker, so a client that
+            does not finish it holds up nobody else.
+        handshake_timeout: how many seconds a TLS handshake may take.
+        first_byte_timeout: how many seconds a client may say nothing after it has connected, before
+            its handler has been called. None calls the handler at once.
+        connection_timeout: after how many seconds a connection is ended, whatever it does: reads
+            find its end. None: never.
+        stuck_after: a handler that has neither waited for its client nor returned for so many
+            seconds is reported, with the stack of its thread, and goes on. None: never.
+        grace: how many seconds `shutdown` gives to handlers before it ends their connections.
+
+    Example:
+        >>> from manyhands.server import Server, StreamRequestHandler
+        >>> class Upper(StreamRequestHandler):
+        ...     def handle(self):
+        ...         for line in self.rfile:
+        ...             self.wfile.write(line.upper())
+        >>> with Server(("127.0.0.1", 9000), Upper) as server:  # doctest: +SKIP
+        ...     server.serve_forever()
+
+    Raises:
+        OSError: the address cannot be had; the text says who has it.
+        TypeError: the handler does not fit the workers; the text says which would.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        handler: Callable[..., object],
+        *,
+        workers: Literal["thread"] = "thread",
+        max_workers: int | None = None,
+        max_connections: int | None = None,
+        max_active: int | None = None,
+        max_queue: int | None = None,
+        overflow: Literal["wait", "reject"] | Callable[[socket.socket, Any], object] = "wait",
+        ssl: tls.SSLContext | None = None,
+        handshake_timeout: float = 10.0,
+        first_byte_timeout: float | None = None,
+        connection_timeout: float | None = None,
+        stuck_after: float | None = 60.0,
+        grace: float = 5.0,
+    ) -> None:
+        if workers != "thread":
+            raise ValueError(
+                f"workers={workers!r}: a Server's workers are threads, workers='thread'; for a "
+                "process for each connection there is ForkingTCPServer"
+            )
+        if not callable(overflow) and overflow not in ("wait", "reject"):
+            raise ValueError(f"overflow={overflow!r} must be 'wait', 'reject' or a function")
+        self.max_workers = _count("max_workers", max_workers, 64)
+        self.max_connections = _count("max_connections", max_connections, _most_connections())
+        self.max_active = _count("max_active", max_active, self.max_workers)
+        self.max_queue = _count("max_queue", max_queue, self.max_connections, least=0)
+        self.grace = _seconds("grace", grace, 0.0)
+        self._stuck_after = _seconds("stuck_after", stuck_after, 0.0) if stuck_after else None
+        self._overflow = overflow
+        self.RequestHandlerClass = handler
+        service = Service(
+            serve=serve_with(handler),
+            ssl=ssl,
+            handshake_timeout=_seconds("handshake_timeout", handshake_timeout),
+            first_byte_timeout=_optional("first_byte_timeout", first_byte_timeout),
+            server=self,
+        )
+        self._open = OpenConnections(_optional("connection_timeout", connection_timeout))
+        # Last: what was opened would have to be closed if anything else were wrong.
+        self._listener = Listener(address)
+        self.server_address = self._listener.address
+        self.socket = self._listener.socket
+        self._workers = ThreadWorkers(service, self._open, f"{self.server_address}")
+        self._lock = threading.Lock()
+        self._engine: _native.ServerEngine | None = None
+        self._serving: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._asked_grace: float | None = None
+        self._past: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        state = (
+            "closed" if self.socket.fileno() < 0 else "idle" if self._engine is None else "serving"
+        )
+        return f"<Server at {self.server_address}, {state}, {self.max_workers} threads>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return the number of the listening socket; -1 once it is closed."""
+        return self.socket.fileno()
+
+    def serve_forever(self) -> None:
+        """Serve until `shutdown` is called, then until handlers have ended or their grace is over.
+
+        An exception that a signal's handler raises meanwhile, such as KeyboardInterrupt, ends the
+        serving, too, and goes on to the caller once that is over.
+
+        Raises:
+            RuntimeError: it is being served already, or closed.
+            OSError: nothing can be accepted any more.
+        """
+        with self._lock:
+            if self._engine is not None:
+                raise RuntimeError(f"{self!r} is being served already, in {self._serving!r}")
+            if self.socket.fileno() < 0:
+                raise RuntimeError(f"{self!r} cannot be served any more: make another")
+            self._ended.clear()
+            self._serving = threading.current_thread()
+            engine = _native.ServerEngine(
+                connections=self.max_connections,
+                active=self.max_active,
+                queued=self.max_queue,
+                workers=self.max_workers,
+                reject=self._overflow != "wait",
+                tells=callable(self._overflow),
+            )
+            self._engine = engine
+        try:
+            if self._asked_grace is None:
+                engine.accept(self.socket.fileno())
+                self._attend(engine)
+        finally:
+            try:
+                self._drain(engine)
+            finally:
+                with self._lock:
+                    self._past = self._with_past(engine.counts())
+                    self._engine = self._serving = self._asked_grace = None
+                    self._ended.set()
+
+    def shutdown(self, grace: float | None = None) -> None:
+        """End `serve_forever`, and wait until it has ended.
+
+        Accepting ends at once, idle connections are closed at once, and handlers have `grace`
+        seconds (None: what the server was made with) before their connections are ended. It may
+        be called from anywhere, and more than once; called from a handler, a signal's handler or
+        the serving thread, it does not wait. If nobody serves, the next `serve_forever` returns
+        at once.
+        """
+        wished = self.grace if grace is None else _seconds("grace", grace, 0.0)
+        # No lock: a signal's handler may run while this very thread holds it.
+        earlier = self._asked_grace
+        self._asked_grace = wished if earlier is None else min(earlier, wished)
+        engine = self._engine
+        if engine is None:
+            return
+        engine.ask()
+        if threading.current_thread() is not self._serving and not self._workers.is_one_of_them():
+            self._ended.wait()
+
+    def close(self) -> None:
+        """End the serving, if there is any, and stop listening.
+
+        Clients that have not been accepted by then are refused by the kernel.
+        """
+        if self._engine is not None:
+            self.shutdown()
+        self._listener.close()
+
+    server_close = close
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what has happened since the server was made, and what is happening.
+
+        Keys: ``accepted``, ``refused`` (the queue was full), ``served``, ``dropped`` (queued when
+        the server ended), ``failed`` (their handler raised), ``disconnected`` (their client went
+        away), ``timed_out``, ``stuck`` (reported handlers); and for now ``queued``, ``active``,
+        ``busiest`` (the most that were active at a time), ``workers``, ``idle``.
+        """
+        with self._lock:
+            engine = self._engine
+            numbers = self._with_past(engine.counts() if engine is not None else {})
+        return {**numbers, **self._open.counts()}
+
+    def _with_past(self, numbers: dict[str, int]) -> dict[str, int]:
+        """Add what happened in earlier runs to the numbers of one."""
+        past = self._past
+        total = {name: past.get(name, 0) + numbers.get(name, 0) for name in TOTALS}
+        busiest = max(past.get("busiest", 0), numbers.get("busiest", 0))
+        return {**total, "busiest": busiest, **{name: numbers.get(name, 0) for name in NOW}}
+
+    def _attend(self, engine: _native.ServerEngine) -> None:
+        """Start workers as they are needed, until somebody wants an end."""
+        while self._asked_grace is None:
+            wait = self._open.next_look(LOOK_S if self._stuck_after else None)
+            starts, refused, trouble, _drained = engine.wait(wait)
+            self._workers.start(engine, starts)
+            for fd, address in refused:
+                self._refuse(fd, address)
+            if trouble is not None:
+                text, for_good = trouble
+                if for_good:
+                    raise OSError(f"{self!r} cannot accept connections any more: {text}")
+                logger.warning(
+                    "%r accepts nothing for a while: %s; clients wait in its queue", self, text
+                )
+            self._open.end_late()
+            if self._stuck_after is not None:
+                self._workers.report_stuck(self._stuck_after)
+
+    def _refuse(self, fd: int, address: Any) -> None:
+        """Have the user's function say why a connection is not served."""
+        import socket
+
+        with socket.socket(self.socket.family, self.socket.type, 0, fileno=fd) as connection:
+            connection.settimeout(1.0)
+            try:
+                self._overflow(connection, address)  # type: ignore[operator]
+            except OSError as error:
+                logger.debug("a refused client at %s has not been told: %s", address, error)
+            except Exception:
+                logger.exception("overflow %r failed for %s", self._overflow, address)
+
+    def _drain(self, engine: _native.ServerEngine) -> None:
+        """End accepting, then what is being served."""
+        import time
+
+        grace = self.grace if self._asked_grace is None else self._asked_grace
+        dropped = engine.end(drain=grace > 0)
+        deadline = time.monotonic() + grace
+        ended_all = False
+        while True:
+            left = deadline - time.monotonic()
+            if left > 0:
+                self._open.end_idle()
+            elif not ended_all:
+                ended_all = True
+                dropped += engine.end(drain=False)
+                self._open.end_all()
+                deadline = time.monotonic() + 0.04
+                left = 0.04
+            else:
+                break
+            starts, _refused, _trouble, drained = engine.wait(
+                min(left, 0.05) if self._open else left
+            )
+            self._workers.start(engine, starts)
+            if drained:
+                break
+            asked = self._asked_grace
+            if asked is not None and asked < grace:
+                grace, deadline = asked, min(deadline, time.monotonic() + asked)
+        still = len(self._open)
+        if still or dropped:
+            logger.warning(
+                "%r has ended with %d connections unserved and %d handlers still running",
+                self,
+                dropped,
+                still,
+            )
+            self._workers.report_stuck(0.0)
+
+
+TOTALS = ("accepted", "refused", "served", "dropped")
+NOW = ("queued", "active", "workers", "idle")
+
+
+def _most_connections() -> int:
+    """Return how many connections this process can have open, and some files besides."""
+    import resource
+
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = 4096 if soft == resource.RLIM_INFINITY else min(4096, soft * 3 // 4)
+    return max(1, room)
+
+
+def _count(name: str, value: int | None, default: int, least: int = 1) -> int:
+    if value is None:
+        return default
+    try:
+        number = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{name}={value!r} must be a whole number or None") from None
+    if number < least:
+        raise ValueError(f"{name}={value!r} must be at least {least}")
+    return number
+
+
+def _seconds(name: str, value: float, least: float | None = None) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number of seconds")
+    low = value < least if least is not None else value <= 0
+    if low or value != value:  # NaN
+        raise ValueError(
+            f"{name}={value!r} must be {'at least 0' if least is not None else 'above 0'} seconds"
+        )
+    return float(value)
+
+
+def _optional(name: str, value: float | None) -> float | None:
+    return None if value is None else _seconds(name, value)

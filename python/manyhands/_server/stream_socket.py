@@ -1,0 +1,59 @@
+"""The socket of a connection that a server has accepted."""
+
+from __future__ import annotations
+
+import socket
+
+from manyhands import _native
+
+
+class StreamSocket(socket.socket):
+    """A connected socket whose `recv`, `send` and their like give way only when they must wait.
+
+    A `socket.socket` in every other respect. One call of `recv` returns 64 KiB at most, whatever
+    it asks for.
+    """
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002 - as socket.socket calls it
+        proto: int = -1,
+        fileno: int | None = None,
+        calls: _native.StreamCalls | None = None,
+    ) -> None:
+        super().__init__(family, type, proto, fileno)
+        if calls is None:
+            calls = _native.StreamCalls(self.fileno(), self.gettimeout())
+        elif (timeout := self.gettimeout()) is not None:
+            # socket.setdefaulttimeout() holds for every new socket.
+            calls.settimeout(timeout)
+        self._calls = calls
+        # On the object itself, not on the class: so a call is one call.
+        self.recv = calls.recv  # type: ignore[method-assign]
+        self.recv_into = calls.recv_into  # type: ignore[method-assign]
+        self.send = calls.send  # type: ignore[method-assign]
+        self.sendall = calls.sendall  # type: ignore[method-assign]
+
+    def is_idle(self) -> bool:
+        """Tell whether a handler waits for another request, or for the first."""
+        return self._calls.is_idle()
+
+    def settimeout(self, value: float | None) -> None:
+        """As `socket.socket.settimeout`."""
+        super().settimeout(value)
+        self._calls.settimeout(self.gettimeout())
+
+    def setblocking(self, flag: bool) -> None:
+        """As `socket.socket.setblocking`."""
+        super().setblocking(flag)
+        self._calls.settimeout(self.gettimeout())
+
+    def detach(self) -> int:
+        """As `socket.socket.detach`: the number is somebody else's from now on."""
+        self._calls.close()
+        return super().detach()
+
+    def _real_close(self) -> None:
+        self._calls.close()
+        super()._real_close()  # type: ignore[misc]

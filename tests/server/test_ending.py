@@ -1,0 +1,174 @@
+"""How a server ends: at once, from anywhere, and without losing what it serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from eventually import eventually
+from manyhands._server.server import Server
+from serving import WATCHDOG, ask, client, read_all, run_program, serving
+
+
+def upper(connection: socket.socket) -> None:
+    while data := connection.recv(4096):
+        connection.sendall(data.upper())
+
+
+class Slow:
+    """Answers once it may."""
+
+    def __init__(self) -> None:
+        self.here = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.recv(100)
+        self.here.release()
+        assert self.go.wait(WATCHDOG)
+        connection.sendall(b"done")
+
+
+def test_idle_connections_do_not_hold_it_up() -> None:
+    with serving(upper, grace=WATCHDOG) as server:
+        silent, served = client(server), client(server)
+        served.sendall(b"a")
+        assert served.recv(1) == b"A"
+        eventually(lambda: server.statistics()["active"] == 2, "both are served")
+    # The grace would have been longer than the watchdog's time.
+    assert read_all(silent) == read_all(served) == b""
+    silent.close()
+    served.close()
+
+
+def test_what_is_served_and_queued_is_finished() -> None:
+    slow = Slow()
+    with serving(slow, max_workers=1, grace=WATCHDOG) as server:
+        first, second = client(server), client(server)
+        for connection in (first, second):
+            connection.sendall(b"x")
+        assert slow.here.acquire(timeout=WATCHDOG)
+        eventually(lambda: server.statistics()["queued"] == 1, "the second waits")
+        ends = threading.Thread(target=server.shutdown)
+        ends.start()
+        eventually(lambda: refused(server), "nothing is accepted any more")
+        slow.go.set()
+        ends.join(WATCHDOG)
+        assert read_all(first) == read_all(second) == b"done"
+        counts = server.statistics()
+        assert counts["served"] == counts["accepted"] >= 2
+    first.close()
+    second.close()
+
+
+def refused(server: Server) -> bool:
+    """Whether the server leaves new clients in the listener's queue."""
+    before = server.statistics()["accepted"]
+    with client(server):
+        time.sleep(0.01)
+        return bool(server.statistics()["accepted"] == before)
+
+
+def test_after_the_grace_connections_are_ended(caplog: pytest.LogCaptureFixture) -> None:
+    def forever(connection: socket.socket) -> None:
+        connection.sendall(b"x")
+        while connection.recv(1):
+            pass
+
+    with serving(forever, grace=0.05) as server, client(server) as connection:
+        assert connection.recv(1) == b"x"
+        connection.sendall(b"y")  # so it is not idle: it has said something that is not answered
+        server.shutdown()
+        assert read_all(connection) == b""
+    assert "still running" not in caplog.text
+
+
+def test_handlers_that_do_not_end_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Slow()
+    with caplog.at_level(logging.WARNING, "manyhands.server"), serving(slow, grace=0) as server:
+        connection = client(server)
+        connection.sendall(b"x")
+        assert slow.here.acquire(timeout=WATCHDOG)
+        server.shutdown()
+        assert "1 handlers still running" in caplog.text
+        assert "self.go.wait(WATCHDOG)" in caplog.text, "the stack of the handler"
+    slow.go.set()
+    connection.close()
+    eventually(lambda: not workers(), "its thread ends with it")
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mh-server")]
+
+
+def test_a_handler_may_end_its_server() -> None:
+    servers: list[Server] = []
+
+    def stop(connection: socket.socket) -> None:
+        servers[0].shutdown()
+        connection.sendall(b"bye")
+
+    with serving(stop) as server:
+        servers.append(server)
+        assert ask(server, b"") == b"bye"
+        eventually(lambda: ", idle, " in repr(server), "it is served no more")
+
+
+def test_ending_what_is_not_served_ends_the_next() -> None:
+    with Server(("127.0.0.1", 0), upper) as server:
+        server.shutdown()
+        server.serve_forever()
+        server.shutdown()
+        server.shutdown()
+        server.serve_forever()
+
+
+def test_it_ends_from_many_threads_at_once() -> None:
+    with serving(upper) as server:
+        ask(server, b"a")
+        threads = [threading.Thread(target=server.shutdown) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WATCHDOG)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "raise"])
+def test_a_signal_ends_it(how: str) -> None:
+    def on_signal(*_: Any) -> None:
+        if how == "raise":
+            raise ZeroDivisionError
+        server.shutdown()
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        with Server(("127.0.0.1", 0), upper) as server:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            if how == "raise":
+                with pytest.raises(ZeroDivisionError):
+                    server.serve_forever()
+            else:
+                server.serve_forever()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_ends_the_program() -> None:
+    program = """
+import _thread, threading
+from manyhands._server.server import Server
+with Server(("127.0.0.1", 0), lambda connection: None) as server:
+    threading.Timer(0.1, _thread.interrupt_main).start()
+    server.serve_forever()
+"""
+    result = run_program(program)
+    assert "KeyboardInterrupt" in result.stderr
+    assert "Exception ignored" not in result.stderr
