@@ -35,7 +35,7 @@ FUZZ_S ?= 300
 ONCE := and not once
 USUAL := not storm and not faults and not borrowed and not benches and not dist
 # The files whose tests are borrowed; the others need not be read for those.
-BORROWED := tests/conformance $(addprefix tests/pool/,test_joblib.py test_mp_pool.py)
+BORROWED := $(addprefix tests/pool/,test_joblib.py test_mp_pool.py) tests/conformance
 # Tests that another version of cloudpickle, NumPy or joblib could break.
 DEPENDENT := tests/reports $(addprefix tests/,pickle/test_pickling.py pool/test_process_scripts.py pool/test_joblib.py memory/test_shared_memory.py memory/test_shared_array.py)
 
@@ -142,26 +142,25 @@ loom: rust ## Check the lock-free protocols in every interleaving
 	  -p manyhands-sync -p manyhands-channel
 
 # Every Python gets an environment of its own, and the wheel that pip would give it; the tests import
-# what was installed, not this folder. Tests mostly wait, so two run at a time, and the suites
-# borrowed from CPython and joblib beside them; three where none measures what the CPUs have left,
-# which is where threads take turns and it is not the first Python.
+# what was installed, not this folder. Tests mostly wait, so many run side by side, and the suites
+# borrowed from CPython and joblib beside them. Who has no tests left takes some of another's, down to
+# the last: the files that take longest need not be known.
 # All of them run on the first, which is the Python of the demo if it is among them, and on the
 # others those that can differ there.
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
-	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; side_by_side=2; \
+	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; \
 	"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS) $$(cut -d' ' -f1 target/interpreters); \
 	while read -r minor python <&3; do \
 	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
-	  $$limited -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  case $$minor in *t) side_by_side=2;; esac; \
-	  $$limited -n $$side_by_side --dist loadfile --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n 3 --dist worksteal -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
+	  $$limited -n 6 --dist worksteal --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
-	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; side_by_side=$(if $(ONCE),3,2); \
+	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; \
 	done 3< target/interpreters; \
 	echo "=== took on CPython$${took%,}"; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
