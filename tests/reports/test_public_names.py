@@ -124,7 +124,8 @@ def test_an_executor_says_its_workers_and_tasks(kind: Any) -> None:
     futures = [pool.submit(mh.sleep, 600) for _ in range(3)]
     eventually(lambda: all(future.running() for future in futures[:2]), "two run")
     try:
-        assert repr(pool).startswith(f"{name}workers=2/2 tasks=3 at 0x")
+        # A worker may have taken a task before the pool hears that it is there.
+        eventually(lambda: repr(pool).startswith(f"{name}workers=2/2 tasks=3 at 0x"), "two work")
         pool.shutdown(wait=False)
         assert repr(pool).startswith(f"{name}workers=2/2 tasks=3 shut down at 0x")
     finally:
