@@ -206,6 +206,7 @@ class Request(socketserver.StreamRequestHandler):
         self.wfile.write(self.rfile.read().upper())
 
 
+@pytest.mark.once("what could grow with each fork is shared memory, which Rust keeps")
 def test_a_forking_server(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     requests = 200

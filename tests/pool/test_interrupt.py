@@ -227,6 +227,7 @@ held = [pool.submit(tasks.identity, np.ones(100_000)) for _ in range(20)]
 FIRST = {"tasks in C": "a/task", "a nested pool": "inner"}
 
 
+@pytest.mark.once("an interpreter that is gone at once has no say; Rust tidies up after it")
 @pytest.mark.parametrize("what", PARENTS)
 @pytest.mark.parametrize("how", ["SIGKILL", "os._exit"])
 def test_the_parent_dies(what: str, how: str, tmp_path: Path, started: list[Program]) -> None:

@@ -57,6 +57,7 @@ def nested(count: int) -> list[int]:
     return list(Parallel(n_jobs=2, backend="manyhands")(delayed(square)(n) for n in range(count)))
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("enter", [joblib.parallel_backend, joblib.parallel_config])
 @pytest.mark.parametrize("workers", WORKERS)
 def test_results_come_in_order(enter: Any, workers: str) -> None:
@@ -79,12 +80,14 @@ def test_workers_are_kept_from_call_to_call() -> None:
     assert len(seen) <= 2
 
 
+@pytest.mark.on_each_python
 def test_lambdas_and_closures() -> None:
     offset = 4
     with joblib.parallel_backend("manyhands", n_jobs=2):
         assert Parallel()(delayed(lambda n: n + offset)(n) for n in range(5)) == [4, 5, 6, 7, 8]
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("workers", WORKERS)
 def test_an_error_is_raised_and_the_backend_goes_on(workers: str) -> None:
     with joblib.parallel_backend("manyhands", n_jobs=2, workers=workers):
@@ -132,6 +135,7 @@ def take(thing: object, word: str) -> tuple[object, str]:
     return thing, word
 
 
+@pytest.mark.on_each_python
 @pytest.mark.parametrize("word", ["any", "__main__"])
 def test_a_batch_is_pickled_once(word: str) -> None:
     # scikit-learn sends the warning filters along, in which "__main__" stands.
@@ -142,6 +146,7 @@ def test_a_batch_is_pickled_once(word: str) -> None:
     assert Counted.times == 6
 
 
+@pytest.mark.on_each_python
 def test_calls_may_be_nested() -> None:
     with joblib.parallel_backend("manyhands", n_jobs=2):
         assert Parallel()(delayed(nested)(n) for n in range(4)) == [
@@ -204,7 +209,6 @@ def test_no_more_than_a_few_executors_are_kept() -> None:
 
 
 @pytest.mark.borrowed
-@pytest.mark.once("joblib's tests are about what joblib asks of a backend, whatever the Python")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_suite_of_joblib_itself(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ SHORT_S = 0.15
 # Even a busy machine does in this time what takes a moment.
 ENOUGH_S = 2.0
 
+# Why some run on one Python only. On each run those in whose tasks something is raised.
+KILLED = "Rust kills the worker, of which Python hears nothing"
+DECIDED = "whose time is up, and what becomes of the task, is decided in Rust"
+
 
 @contextmanager
 def pool(max_workers: int = 1, grace: float = 5.0) -> Iterator[mh.ProcessPoolExecutor]:
@@ -65,6 +69,7 @@ def test_a_task_that_takes_too_long(tmp_path: Path) -> None:
     assert (str(copy), copy.task, copy.timeout) == (str(error), "slow", SHORT_S)
 
 
+@pytest.mark.once(KILLED)
 @pytest.mark.parametrize("deaf", [tasks.be_stubborn, tasks.block_signals, tasks.compute_in_c])
 def test_a_task_that_does_not_listen_is_killed(deaf: Callable[[Path], Any], tmp_path: Path) -> None:
     with pool(grace=0.1) as executor:
@@ -77,6 +82,7 @@ def test_a_task_that_does_not_listen_is_killed(deaf: Callable[[Path], Any], tmp_
         assert executor.statistics()["failed"] == 1
 
 
+@pytest.mark.once(KILLED)
 @pytest.mark.parametrize("how", ["timeout", "cancel", "terminate"])
 def test_programs_that_a_killed_task_has_started_end_with_it(how: str, tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1, grace=0.1) as executor:
@@ -95,6 +101,7 @@ def test_programs_that_a_killed_task_has_started_end_with_it(how: str, tmp_path:
             os.kill(daemon, signal.SIGKILL)
 
 
+@pytest.mark.once(DECIDED)
 def test_waiting_in_the_queue_does_not_count(tmp_path: Path) -> None:
     with pool() as executor:
         executor.submit(tasks.hold, tmp_path)
@@ -106,6 +113,7 @@ def test_waiting_in_the_queue_does_not_count(tmp_path: Path) -> None:
         assert future.result() == 9
 
 
+@pytest.mark.once(DECIDED)
 def test_a_task_in_time_is_left_alone() -> None:
     with mh.ProcessPoolExecutor(max_workers=2) as executor:
         view = executor.options(timeout=20)
@@ -114,6 +122,7 @@ def test_a_task_in_time_is_left_alone() -> None:
     assert len(pids) <= 2
 
 
+@pytest.mark.once(DECIDED)
 def test_a_task_that_timed_out_is_tried_again(tmp_path: Path) -> None:
     with pool() as executor:
         view = executor.options(timeout=ENOUGH_S, retries=2)
@@ -122,6 +131,7 @@ def test_a_task_that_timed_out_is_tried_again(tmp_path: Path) -> None:
     assert (statistics["retried"], statistics["done"], statistics["failed"]) == (2, 1, 0)
 
 
+@pytest.mark.once(DECIDED)
 def test_a_timeout_is_not_retried_when_only_other_errors_are(tmp_path: Path) -> None:
     with pool() as executor:
         view = executor.options(timeout=ENOUGH_S, retries=5, retry_on=KeyError)
@@ -130,6 +140,7 @@ def test_a_timeout_is_not_retried_when_only_other_errors_are(tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.once(DECIDED)
 def test_only_the_slow_item_of_a_map_fails() -> None:
     with pool(2) as executor:
         results = executor.options(timeout=ENOUGH_S).map(
@@ -140,6 +151,7 @@ def test_only_the_slow_item_of_a_map_fails() -> None:
             next(results)
 
 
+@pytest.mark.once(KILLED)
 def test_timeouts_are_noticed_while_nobody_waits_and_python_is_busy(tmp_path: Path) -> None:
     with pool(grace=0.05) as executor:
         future = executor.options(timeout=SHORT_S).submit(tasks.be_stubborn, tmp_path)
@@ -167,6 +179,7 @@ def test_timeout_of_a_task_that_prints_all_the_time(capsys: pytest.CaptureFixtur
 # Cancelling
 
 
+@pytest.mark.once(DECIDED)
 def test_a_queued_task_is_withdrawn(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1) as executor:
         executor.submit(tasks.hold, tmp_path)
@@ -214,6 +227,7 @@ def test_a_running_task_is_ended_and_only_it(tmp_path: Path) -> None:
     assert (statistics["cancelled"], statistics["done"], statistics["failed"]) == (1, 101, 0)
 
 
+@pytest.mark.once(KILLED)
 @pytest.mark.parametrize("deaf", [tasks.be_stubborn, tasks.block_signals, tasks.compute_in_c])
 def test_a_running_task_that_does_not_listen(deaf: Callable[[Path], Any], tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1, grace=0.1) as executor:
@@ -330,6 +344,7 @@ def test_many_cancels_hit_nobody_else() -> None:
     assert statistics["failed"] == 0
 
 
+@pytest.mark.once(DECIDED)
 def test_cancelled_then_retried_is_not_run_again(tmp_path: Path) -> None:
     with mh.ProcessPoolExecutor(max_workers=1) as executor:
         future = executor.options(retries=5).submit(tasks.sleep_at_first, tmp_path, 99)

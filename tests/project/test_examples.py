@@ -26,11 +26,16 @@ SAYS = {
     "word_count": "most frequent: ",
 }
 # One program for all of these, by one word.
+SAME = "the same program with another kind of worker, which the tests of executors compare on each"
 KINDS = {
-    stem: ["thread", "process", "coroutine"]
+    stem: ["process", "thread", "coroutine"]
     for stem in ("bounded_resource", "producer_consumer", "rounds")
 }
-RUNS = [(path, word) for path in EXAMPLES for word in KINDS.get(path.stem, [""])]
+RUNS = [
+    pytest.param(path, word, marks=pytest.mark.once(SAME) if number else ())
+    for path in EXAMPLES
+    for number, word in enumerate(KINDS.get(path.stem, [""]))
+]
 
 
 @pytest.mark.parametrize(("path", "word"), RUNS, ids=lambda each: getattr(each, "stem", each))
@@ -42,6 +47,7 @@ def test_example(path: Path, word: str) -> None:
     assert all(line.startswith("counting") for line in done.stderr.splitlines()), done.stderr
 
 
+@pytest.mark.once("it compares a word with three others")
 @pytest.mark.parametrize("stem", KINDS)
 def test_a_wrong_word(stem: str) -> None:
     (path,) = (path for path in EXAMPLES if path.stem == stem)

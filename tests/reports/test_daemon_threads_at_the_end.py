@@ -55,14 +55,17 @@ sys.exit(7)
 """
 
 
+AGAIN = pytest.mark.once("four threads are in the middle each time; again, where the rest runs too")
+
+
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_daemon_threads_are_in_the_middle_at_the_end(step: str) -> None:
-    for _ in range(3):
-        ended = subprocess.run(
-            [sys.executable, "-c", PROGRAM, step],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        assert (ended.returncode, ended.stderr) == (7, "")
+@pytest.mark.parametrize("attempt", [1, *(pytest.param(again, marks=AGAIN) for again in (2, 3))])
+def test_daemon_threads_are_in_the_middle_at_the_end(step: str, attempt: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, step],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (7, "")

@@ -17,6 +17,7 @@ import manyhands as mh
 Kind: TypeAlias = Literal["thread", "process", "auto"]
 KINDS: list[Kind] = ["thread", "process", "auto"]
 NUMBERS = range(5)
+ARITHMETIC = pytest.mark.once("how many items go together is arithmetic")
 
 
 def find(number: int) -> str:
@@ -45,6 +46,7 @@ def test_maps_raise(workers: Kind, fn: Callable[[int], Any]) -> None:
         mh.map(fn, NUMBERS, workers=workers, retries=1)
 
 
+@pytest.mark.once("a timeout is Rust's; what the worker makes of the error, it makes without one")
 @pytest.mark.parametrize("fn", FUNCTIONS)
 def test_maps_with_a_timeout_raise(fn: Callable[[int], Any]) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
@@ -52,7 +54,9 @@ def test_maps_with_a_timeout_raise(fn: Callable[[int], Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor])
-@pytest.mark.parametrize("chunksize", [1, 2, None])
+@pytest.mark.parametrize(
+    "chunksize", [pytest.param(1, marks=ARITHMETIC), 2, pytest.param(None, marks=ARITHMETIC)]
+)
 def test_maps_of_executors_raise(kind: Any, chunksize: int | None) -> None:
     with kind(2) as pool:
         for fn in FUNCTIONS:

@@ -50,6 +50,7 @@ REASONS = {
         "test_sync_arguments",
         "test_value",
     ),
+    "what joblib asks of a backend is the same on each Python": ("test_joblib",),
     "how many, which, when: arithmetic over executors, which are tested on each Python": (
         "test_executor_base",
         "test_map",
@@ -74,6 +75,7 @@ REASONS = {
         "test_docs",
         "test_floors",
         "test_once",
+        "test_plain_words",
         "test_recipes",
         "test_tidy",
         "test_tools",
