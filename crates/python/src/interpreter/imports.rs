@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::interpreter::ending;
-use crate::interpreter::spare::{self, PAUSES};
+use crate::interpreter::spare::{self, PAUSES, Worth};
 
 macro_rules! imports {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
@@ -102,7 +102,8 @@ fn look_up<'py>(
     if let Some(found) = cell.get(py) {
         return Ok(found.bind(py));
     }
-    let found = spare::retry(py, &PAUSES[..1], || py.import(module)?.getattr(attribute))?.unbind();
+    let found = spare::retry(py, &PAUSES[..1], Worth::Descriptors, || py.import(module)?.getattr(attribute))?
+        .unbind();
     // Another thread may have been faster: it has found the same.
     _ = cell.set(py, found);
     cell.get(py).map(|found| found.bind(py)).ok_or_else(|| PySystemError::new_err("a cell lost its value"))

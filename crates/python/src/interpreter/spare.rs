@@ -36,15 +36,29 @@ pub(crate) fn keep() {
 }
 
 /// Takes a descriptor in the place of one that was lent, also of one that could not be had when it should have come
-/// back. Says whether there is room for one.
-fn restore() -> bool {
+/// back.
+fn restore() {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = EventFd::new().ok();
-    let has_room = made.is_some();
     if spare.is_wanted && spare.descriptor.is_none() {
-        spare.descriptor = made;
+        spare.descriptor = EventFd::new().ok();
     }
-    has_room
+}
+
+/// Which errors are worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// Those for want of a descriptor: others are told at once, as code of the user's may have raised them.
+    Descriptors,
+    /// All, where no such code runs: whatever it is, there is too little of something.
+    Anything,
+}
+
+impl Worth {
+    /// Whether `error`, which has just come up, is one of them. Before the spare descriptor is taken back: then there is
+    /// no room for another one.
+    fn includes(self, py: Python<'_>, error: &PyErr) -> bool {
+        self == Self::Anything || lacks_descriptors(py, error) || EventFd::new().is_err()
+    }
 }
 
 /// Calls `function` with room for one descriptor more than there would be.
@@ -56,32 +70,36 @@ pub(crate) fn lend_descriptor<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    lend(function.py(), PAUSES, || function.call1(arguments))
+    lend(function.py(), PAUSES, Worth::Descriptors, || function.call1(arguments))
 }
 
-fn lend<R>(py: Python<'_>, pauses: &[u64], work: impl Fn() -> PyResult<R>) -> PyResult<R> {
+fn lend<R>(py: Python<'_>, pauses: &[u64], worth: Worth, work: impl Fn() -> PyResult<R>) -> PyResult<R> {
     let mut pauses = pauses.iter();
     loop {
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).descriptor.take();
         drop(spare);
         let result = work();
-        let has_room = restore();
-        match (result, pauses.next()) {
-            (Err(error), Some(pause)) if !has_room || lacks_descriptors(py, &error) => {
+        let is_worth_it = result.as_ref().is_err_and(|error| worth.includes(py, error));
+        restore();
+        match pauses.next() {
+            Some(pause) if is_worth_it => {
                 py.detach(|| park::sleep_until(clock::now() + pause));
             }
-            (result, _) => return result,
+            _ => return result,
         }
     }
 }
 
-/// Runs `work`; again, with the spare descriptor, if it fails for want of one; and, if somebody else takes that one first,
-/// after each of `pauses`.
-pub(crate) fn retry<R>(py: Python<'_>, pauses: &[u64], work: impl Fn() -> PyResult<R>) -> PyResult<R> {
-    work().or_else(|error| {
-        let is_short = lacks_descriptors(py, &error) || EventFd::new().is_err();
-        if is_short { lend(py, pauses, &work) } else { Err(error) }
-    })
+/// Runs `work`; again, with the spare descriptor, if its error is worth it; and, as long as it fails so, which it may if
+/// somebody else takes that one first, after each of `pauses`.
+pub(crate) fn retry<R>(
+    py: Python<'_>,
+    pauses: &[u64],
+    worth: Worth,
+    work: impl Fn() -> PyResult<R>,
+) -> PyResult<R> {
+    work()
+        .or_else(|error| if worth.includes(py, &error) { lend(py, pauses, worth, &work) } else { Err(error) })
 }
 
 /// Whether Python says so.

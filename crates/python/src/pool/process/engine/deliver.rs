@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use manyhands_os::clock::{self, Deadline};
-use manyhands_os::park;
 use manyhands_pool::pool::WakeReason;
 use manyhands_pool::slots::{Encoding, Head, flag};
 use manyhands_pool::task::{Completions, Finished, Outcome, Output, Stream};
@@ -18,7 +17,7 @@ use crate::codec::compact::Decoder;
 use crate::codec::payload;
 use crate::future::{self, FutureBase};
 use crate::interpreter::free_threading::free_what_others_dropped;
-use crate::interpreter::spare::{self, PAUSES};
+use crate::interpreter::spare::{self, PAUSES, Worth};
 use crate::interpreter::{ending, imports};
 
 impl Core {
@@ -202,22 +201,14 @@ fn has_output(outcome: &Outcome) -> bool {
 
 /// The result or the exception that an outcome stands for.
 fn decode(py: Python<'_>, outcome: &Outcome, bytes: &[u8]) -> future::Outcome {
-    let no_pauses: &[u64] = &[];
-    let (pauses, of_descriptors) = match outcome {
+    let (pauses, worth) = match outcome {
         // No code of the user's is run for these, which could mind: if they cannot be made, it is for a shortage.
-        Outcome::Died(_) | Outcome::TimedOut(..) => (PAUSES, no_pauses),
+        Outcome::Died(_) | Outcome::TimedOut(..) => (PAUSES, Worth::Anything),
         // Nor for this, but there may be thousands of them.
-        Outcome::Broken(_) => (&PAUSES[..1], no_pauses),
-        _ => (no_pauses, PAUSES),
+        Outcome::Broken(_) => (&PAUSES[..1], Worth::Anything),
+        _ => (PAUSES, Worth::Descriptors),
     };
-    let mut made = spare::retry(py, of_descriptors, || try_decode(py, outcome, bytes));
-    for &pause in pauses {
-        if made.is_ok() {
-            break;
-        }
-        py.detach(|| park::sleep_until(clock::now() + pause));
-        made = spare::retry(py, no_pauses, || try_decode(py, outcome, bytes));
-    }
+    let made = spare::retry(py, pauses, worth, || try_decode(py, outcome, bytes));
     made.unwrap_or_else(|problem| Err(stand_in(py, outcome, bytes, problem).into_value(py)))
 }
 
