@@ -131,6 +131,19 @@ def map_auto(work: Work[T], shown: Progress) -> list[T]:
             return results
 
 
+class _Queue:
+    """The queue for a CPU, where items wait through no fault of their own, here as elsewhere."""
+
+    def __init__(self) -> None:
+        self._waited = queued_seconds()
+
+    def not_spent_in_it(self, seconds: float) -> float:
+        """Return what is left of `seconds`, which have passed since it was last asked."""
+        before, self._waited = self._waited, queued_seconds()
+        # Batches for coroutines may be computed by several threads, each with a count of its own.
+        return max(0.0, seconds - max(0.0, self._waited - before))
+
+
 def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress) -> bool:
     """Run the rest in the caller; return False if items cost much more than measured.
 
@@ -144,7 +157,7 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
     expected = max(choice.measurements.item_seconds, 1e-7)
     size = max(1, choice.measurements.items)
     context = own_context()
-    queued = queued_seconds()
+    queue = _Queue()
     # Where there may be exceptions, they are looked for in each part by itself.
     whole = None if work.return_exceptions else results
     while len(items := work.feed.take(size)):
@@ -171,9 +184,7 @@ def _run_inline(work: Work[T], choice: Choice, results: list[T], shown: Progress
             results += part
         done = len(results) - known
         shown.advance(done)
-        # To wait for a CPU is no fault of the items: elsewhere they would wait as well.
-        before, queued = queued, queued_seconds()
-        own = max(0.0, seconds - (queued - before))
+        own = queue.not_spent_in_it(seconds)
         each = own / done
         if done < len(items):
             work.feed.give_back(items[done:])
@@ -276,7 +287,7 @@ class _Calls(Generic[T]):
             seen += stretch
             if index >= 0 and perf_counter() - began < STRETCH * self._dear:
                 continue
-            spent, queued = 0.0, queued_seconds()
+            spent, queue = 0.0, _Queue()
             for timed, (index, item) in enumerate(items, 1):
                 began = perf_counter()
                 try:
@@ -285,10 +296,7 @@ class _Calls(Generic[T]):
                     result = self._failure(error, index, item)
                 spent += perf_counter() - began
                 if spent >= self._look_again:
-                    before, queued = queued, queued_seconds()
-                    # Batches for coroutines may be computed by several threads, each with a count
-                    # of its own.
-                    spent = max(0.0, spent - max(0.0, queued - before))
+                    spent = queue.not_spent_in_it(spent)
                 is_judged = spent >= self._look_again
                 if is_judged and self._are_dear(spent / timed, index + 1):
                     yield result
