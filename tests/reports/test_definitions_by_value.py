@@ -1,6 +1,7 @@
 """Functions and classes of ``__main__`` that decorators and metaclasses have changed.
 
-Reports: cloudpickle#178 and #528, loky#268, ray#31099, dask#5477, python/cpython#86572, #120170.
+Reports: cloudpickle#178, #225, #311, #527 and #528, loky#268, ray#31099,
+dask#5477, python/cpython#86572, #120170.
 """
 
 from __future__ import annotations
@@ -157,11 +158,97 @@ with mh.ProcessPoolExecutor(1) as pool:
         assert pool.submit(function, 3).result() == 7
 """
 
+# What cloudpickle makes of these has a `__dict__`, which does not fit into the program's own.
+SLOTS = """
+import dataclasses
+import typing
+import manyhands as mh
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+    y: int = 2
+
+class Private:
+    __slots__ = ("__hidden", "seen", "__dict__", "__weakref__")
+    def __init__(self):
+        self.__hidden, self.seen, self.extra = 1, 2, 3
+    def all(self):
+        return self.__hidden, self.seen, self.extra
+
+class More(Private):
+    __slots__ = "more"
+    def __init__(self):
+        super().__init__()
+        self.more = 4
+
+class Box(typing.Generic[typing.TypeVar("T")]):
+    __slots__ = ("value",)
+
+class Pair(typing.NamedTuple):
+    first: int = 1
+
+def refuses(thing):
+    try:
+        thing.unknown = 1
+    except AttributeError:
+        return thing
+    return "took an unknown attribute"
+
+def box():
+    made = Box()
+    made.value = 5
+    return made
+
+with mh.ProcessPoolExecutor(1) as pool:
+    back = pool.submit(refuses, Point(1)).result()
+    assert type(back) is Point and back == Point(1, 2) and not hasattr(back, "__dict__")
+    for kind in (Private, More):
+        for back in (pool.submit(kind).result(), pool.submit(lambda it: it, kind()).result()):
+            assert type(back) is kind and back.all() == (1, 2, 3)
+    assert pool.submit(lambda: More().more).result() == 4
+    assert pool.submit(lambda: refuses(box())).result().value == 5
+    assert type(pool.submit(refuses, Pair()).result()) is Pair
+"""
+
+SUBCLASSES = """
+import manyhands as mh
+
+registry = {}
+
+class Base:
+    def __init_subclass__(cls, *, key, **others):
+        super().__init_subclass__(**others)
+        registry[key] = cls
+        cls.key = key
+
+class Circle(Base, key="circle"):
+    def known(self):
+        return registry["circle"] is Circle, sorted(registry), self.key
+
+class Disc(Circle, key="disc"):
+    pass
+
+def another():
+    class Local(Base, key="local"):
+        pass
+    return registry["local"] is Local, Local.key
+
+with mh.ProcessPoolExecutor(1) as pool:
+    assert pool.submit(lambda: Circle().known()).result() == (True, ["circle", "disc"], "circle")
+    assert pool.submit(lambda: Disc().known()).result() == (True, ["circle", "disc"], "disc")
+    assert pool.submit(another).result() == (True, "local")
+    back = pool.submit(lambda shape: shape, Disc()).result()
+    assert type(back) is Disc
+    # To load it has made no class that takes the place of the program's own.
+    assert registry == {"circle": Circle, "disc": Disc}
+"""
+
 
 @pytest.mark.parametrize(
     "program",
-    [DECORATED, CTYPES, NAMED, NAMELESS],
-    ids=["decorated", "ctypes", "named", "nameless"],
+    [DECORATED, CTYPES, NAMED, NAMELESS, SLOTS, SUBCLASSES],
+    ids=["decorated", "ctypes", "named", "nameless", "slots", "subclasses"],
 )
 def test_they_run_in_workers(program: str) -> None:
     command = [sys.executable, "-c", program]

@@ -62,7 +62,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_by_value(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
-            return classes.leave_own_alone(obj, reduced)
+            return classes.prepare(obj, reduced)
         return reduced
 
     def _reduce_by_value(self, obj: FunctionType | type | ModuleType) -> Any:
@@ -70,7 +70,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._dynamic_function_reduce(obj)
         if isinstance(obj, type):
             reduced = cloudpickle.cloudpickle._dynamic_class_reduce(obj)
-            make, arguments, *rest = classes.leave_own_alone(obj, reduced)
+            make, arguments, *rest = classes.prepare(obj, reduced)
             return shared_globals.made, (obj.__module__, make, *arguments), *rest
         state = {name: value for name, value in vars(obj).items() if name != "__builtins__"}
         return cloudpickle.cloudpickle.dynamic_subimport, (obj.__name__, state)
