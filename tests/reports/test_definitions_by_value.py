@@ -244,11 +244,49 @@ with mh.ProcessPoolExecutor(1) as pool:
     assert registry == {"circle": Circle, "disc": Disc}
 """
 
+# To make them takes functions of the program's, which look for globals.
+MADE_BY_OURS = """
+import manyhands as mh
+
+class Meta(type):
+    def __new__(meta, name, bases, space):
+        names.append(name)
+        return super().__new__(meta, name, bases, space)
+
+names = []
+
+class Thing(metaclass=Meta):
+    pass
+
+class Holder:
+    def __init__(self, number):
+        self.number = number
+    def __reduce__(self):
+        return hold, (self.number,)
+
+def hold(number):
+    return Holder(number + OFFSET)
+
+OFFSET = 100
+HELD = Holder(1)
+# In a circle, whatever comes first.
+def even(n):
+    return n == 0 or odd(n - 1)
+def odd(n):
+    return n != 0 and even(n - 1)
+
+with mh.ProcessPoolExecutor(1) as pool:
+    assert pool.submit(lambda: type(Thing).__name__).result() == "Meta"
+    assert pool.submit(lambda: HELD.number).result() == 101
+    assert pool.submit(lambda: (even(4), odd(4))).result() == (True, False)
+    assert names == ["Thing"]
+"""
+
 
 @pytest.mark.parametrize(
     "program",
-    [DECORATED, CTYPES, NAMED, NAMELESS, SLOTS, SUBCLASSES],
-    ids=["decorated", "ctypes", "named", "nameless", "slots", "subclasses"],
+    [DECORATED, CTYPES, NAMED, NAMELESS, SLOTS, SUBCLASSES, MADE_BY_OURS],
+    ids=["decorated", "ctypes", "named", "nameless", "slots", "subclasses", "made-by-ours"],
 )
 def test_they_run_in_workers(program: str) -> None:
     command = [sys.executable, "-c", program]

@@ -179,17 +179,27 @@ def _entries(
     in_band: bool,
     place: Callable[[object], Any] | None = None,
 ) -> list[shared_globals.Entry]:
-    """Pickle globals, and those that they need in turn."""
+    """Pickle globals, and those that they need in turn.
+
+    What one needs comes before it, except in a circle: to make an object may take functions of the
+    program's, as a metaclass's are, which look for globals.
+    """
     entries: list[shared_globals.Entry] = []
-    pending = dict(needed)
-    done = set(needed)
-    while pending:
-        (module, name), value = pending.popitem()
-        data, buffers, pickler = _dump(value, in_band, place)
-        digest = None if buffers else hash(data)
-        entries.append((module, name, next(_versions), digest, data, list(buffers)))
-        for key, other in pickler.needed.items():
+    done = set()
+    under_way: list[tuple[shared_globals.Entry | None, list[tuple[tuple[str, str], Any]]]]
+    under_way = [(None, list(needed.items()))]
+    while under_way:
+        entry, others = under_way[-1]
+        if others:
+            key, value = others.pop()
             if key not in done:
                 done.add(key)
-                pending[key] = other
+                data, buffers, pickler = _dump(value, in_band, place)
+                digest = None if buffers else hash(data)
+                new = (*key, next(_versions), digest, data, list(buffers))
+                under_way.append((new, list(pickler.needed.items())))
+        else:
+            under_way.pop()
+            if entry is not None:
+                entries.append(entry)
     return entries
