@@ -230,6 +230,15 @@ def test_the_state_of_a_pool_only_decides() -> None:
     report(broken, "what it decides can be tested without a system; its driver carries it out")
 
 
+def test_no_thread_waits_for_another_to_fill_a_cell() -> None:
+    waits = re.compile(r"\.get_or_(try_)?init\(\s*py\b|\bOnceLock::import\b|_py_attached\(")
+    broken = code_with(waits, of_kind(".rs", under="crates/python/src"))
+    report(
+        broken,
+        "others may fork meanwhile, and in the child it is never filled: get, or make and set",
+    )
+
+
 def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:
     allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"}
     ask = ["cargo", "metadata", "--locked", "--format-version", "1"]

@@ -91,3 +91,41 @@ def test_a_forked_child_imports_what_another_thread_was_importing(use: str, targ
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+BETWEEN_TASKS = """
+import builtins, os, signal, threading, warnings
+warnings.simplefilter("ignore")
+import manyhands as mh
+
+inside, go, parent = threading.Event(), threading.Event(), os.getpid()
+usual = builtins.__import__
+
+def stop_and_import(name, *args, **options):
+    if name == "sys" and threading.current_thread().name == "parent_0" and os.getpid() == parent:
+        inside.set()
+        go.wait()
+    return usual(name, *args, **options)
+
+builtins.__import__ = stop_and_import
+with mh.ThreadPoolExecutor(1, "parent") as pool:
+    assert pool.submit(abs, -1).result() == 1
+    assert inside.wait(30), "there was nothing to look up"
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        with mh.ThreadPoolExecutor(1) as own:
+            assert [own.submit(abs, -n).result() for n in range(3)] == [0, 1, 2]
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    go.set()
+print(ended)
+"""
+
+
+def test_a_forked_child_looks_up_what_another_thread_was_looking_up() -> None:
+    # What a worker asks of the interpreter after its first task: whoever asked second would wait
+    # for the first.
+    command = [sys.executable, "-c", BETWEEN_TASKS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
