@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from manyhands import ProcessPoolExecutor
 from manyhands._interpreter.sure_thread import SureThread
+from manyhands._pool import running
 from rules import SUPPORT
 
 PROGRAM = """
@@ -135,17 +137,17 @@ def interrupt(kind: str, most: int, patience: float, part: int = 0, parts: int =
     assert struck > 0.9 * lines, last
 
 
-KINDS = ["process", "thread", "shared", "objects"]
-ALIKE = "nearly all of its lines are those of a pool of processes"
+KINDS = ["process", "thread", "pool", "shared", "objects"]
+ALIKE = {
+    each: pytest.mark.once("nearly all of its lines are those of a pool of processes")
+    for each in ("pool", "shared")
+}
 PARTS = 4  # so that they can be run side by side
 
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.once(ALIKE) if kind == "shared" else ())
-        for kind in KINDS
-    ],
+    [pytest.param(kind, marks=ALIKE.get(kind, ())) for kind in KINDS],
 )
 @pytest.mark.timeout(200)
 def test_some_lines_of_the_first_use(kind: str) -> None:
@@ -180,3 +182,29 @@ def test_a_handler_that_raises_when_a_thread_has_just_begun(
         thread.start()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_pool_at_whose_end_a_handler_raised_goes_with_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Found by the lines of a first use of `Pool`, whose descriptors stayed.
+    class Interrupted(set[Any]):
+        interrupts = True
+
+        def discard(self, each: object) -> None:
+            if self.interrupts:
+                self.interrupts = False
+                raise InterruptedError("from a handler")
+            super().discard(each)
+
+    pool = ProcessPoolExecutor(1)
+    assert pool.submit(abs, -1).result() == 1
+    pool.terminate()
+    ending = Interrupted()
+    monkeypatch.setattr(running, "ending", ending)
+    with pytest.raises(InterruptedError):
+        pool.shutdown()
+    assert len(ending) == 1
+    with ProcessPoolExecutor(1) as another:
+        assert another.submit(abs, -1).result() == 1
+    assert not ending

@@ -58,6 +58,11 @@ def thread() -> None:
         assert pool.submit(abs, -1).result(20) == 1
 
 
+def pool() -> None:
+    with mh.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+
+
 def shared() -> None:
     assert mh.map(abs, [-1, -2], workers="process") == [1, 2]
     mh.shared_pool(workers="process").shutdown()
@@ -70,7 +75,7 @@ def objects() -> None:
     assert queue.get() == 1
 
 
-USES = {each.__name__: each for each in (process, thread, shared, objects)}
+USES = {each.__name__: each for each in (process, thread, pool, shared, objects)}
 
 
 @dataclass(frozen=True)

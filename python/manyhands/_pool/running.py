@@ -77,8 +77,10 @@ class Running:
     def close(self) -> None:
         ending.add(self)
         self.engine.close()
-        if self.has_ended or self.collector is None:
-            ending.discard(self)
+        # Also those at whose end a signal handler has raised, before they were taken out.
+        for running in list(ending):
+            if running.has_ended or running.collector is None:
+                ending.discard(running)
 
     def join(self) -> None:
         """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
