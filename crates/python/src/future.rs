@@ -31,6 +31,7 @@ pub(crate) use self::aftermath::Aftermath;
 use self::aftermath::log_callback_error;
 use self::ffi::FutureClass;
 use self::wait_set::{DoneList, WaitSet};
+use crate::interpreter::argument::Seconds;
 use crate::interpreter::asked::Waiting;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
 use crate::interpreter::{ending, imports};
@@ -395,9 +396,9 @@ impl FutureBase {
         allowed.then_some(aftermath)
     }
 
-    fn wait_until_done(future: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<State> {
+    fn wait_until_done(future: &Bound<'_, Self>, timeout: Option<Seconds>) -> PyResult<State> {
         let this = future.get();
-        let deadline = timeout.and_then(clock::after);
+        let deadline = timeout.map(|timeout| timeout.number()).transpose()?.and_then(clock::after);
         let mut has_waited = false;
         loop {
             let state = this.state();

@@ -1,5 +1,6 @@
 //! What all of this crate needs of the interpreter: its objects by name, its end, waiting without it, and what PyO3 has not.
 
+pub(crate) mod argument;
 pub(crate) mod asked;
 pub(crate) mod at_once;
 pub(crate) mod beginning;
@@ -13,3 +14,4 @@ pub(crate) mod imports;
 pub(crate) mod latch;
 pub(crate) mod parker;
 pub(crate) mod spare;
+pub(crate) mod system_error;

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from manyhands import _native
+from manyhands._interpreter.deadline import deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -72,7 +73,7 @@ def wait(
 
 
 def _wait(futures: set[Any], timeout: float | None, return_when: str) -> DoneAndNotDoneFutures[T]:
-    deadline = None if timeout is None else timeout + monotonic()
+    deadline = deadline_of(timeout)
     wait_set = _native.WaitSet(futures)
     done: set[Future[T]] = set()
     while len(done) < len(futures):
@@ -108,7 +109,7 @@ def as_completed(
         ...     sorted(future.result() for future in mh.as_completed(futures))
         [0, 1, 4]
     """
-    deadline = None if timeout is None else timeout + monotonic()
+    deadline = deadline_of(timeout)
     left = set(fs)
     del fs
     if not _all_ours(left):

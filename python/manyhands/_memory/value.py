@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing.sharedctypes
 import weakref
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from manyhands import _native
@@ -103,6 +104,8 @@ def Array(
     if size_or_initializer is None:
         raise TypeError("Array() needs the number of elements, or the elements")
     element = _type_of(typecode_or_type)
+    if not hasattr(size_or_initializer, "__len__") and hasattr(size_or_initializer, "__index__"):
+        size_or_initializer = index(size_or_initializer)  # of NumPy, for one
     if name is not None:
         if isinstance(size_or_initializer, int):
             return _named("Array", name, (element * size_or_initializer)(), lock)
@@ -167,7 +170,7 @@ def _text(kind: Any) -> str:
 def _guarded(made: Any, lock: Any, name: str | None = None) -> Any:
     if lock is False:
         return made
-    if lock is True or lock is None:
+    if lock in (True, None):  # as multiprocessing asks it: 1 will do
         from manyhands._sync.lock import RLock
 
         lock_name = None if name is None else f"lock of {name}"

@@ -8,6 +8,7 @@ from threading import Event, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from manyhands._interpreter.deadline import deadline_of
 from manyhands._task.item_note import NO_ITEM
 from manyhands._task.submission import outcome_of, wait_done
 
@@ -108,7 +109,7 @@ class AsyncResult(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, at most `timeout` seconds."""
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = deadline_of(timeout)
         for future in self._futures:
             if not wait_done(future, _left(deadline)):
                 return
@@ -216,7 +217,7 @@ class PoolIterator(Generic[T]):
             StopIteration: there are no more.
             multiprocessing.TimeoutError: it was not there within `timeout` seconds.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = deadline_of(timeout)
         while not self._results:
             if self._failure is not None:
                 failure, self._failure = self._failure, None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
 from manyhands import _native
 from manyhands._future.future import Future  # noqa: TC001 - registers the class of futures
+from manyhands._interpreter.deadline import seconds_not_negative
 from manyhands._interpreter.living import Living
 from manyhands._pool.executor import Executor
 from manyhands._pool.forward import Forwarder
@@ -111,15 +112,15 @@ class ProcessPoolExecutor(Executor):
         workers = default_workers() if max_workers is None else max_workers
         self._max_workers = check_workers(workers)
         if self._max_workers > MOST_WORKERS:
-            raise ValueError(f"max_workers must be <= {MOST_WORKERS}, not {self._max_workers}")
+            raise ValueError(f"max_workers must be <= {MOST_WORKERS}, not {workers}")
         for name, function in (("initializer", initializer), ("finalizer", finalizer)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a callable")
         _check_count("max_tasks_per_child", max_tasks_per_child)
         _check_count("max_memory_per_child", max_memory_per_child)
         _check_count("worker_threads", worker_threads)
-        if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
-            raise TypeError("preload must be a sequence of module names")
+        if not _are_names(preload):
+            raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
         self._given_context = mp_context
         self._initializer = initializer
         self._initargs = initargs
@@ -434,23 +435,23 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) or 1
 
 
+def _are_names(preload: Any) -> bool:
+    named = hasattr(preload, "__iter__") and not isinstance(preload, str)
+    return named and all(isinstance(name, str) for name in preload)
+
+
 def _check_count(name: str, value: int | None) -> None:
     if value is None:
         return
     if not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer")
+        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
     if value <= 0:
-        raise ValueError(f"{name} must be >= 1")
+        raise ValueError(f"{name} must be >= 1, not {value}")
 
 
 def _seconds(name: str, value: float | None) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value >= 0:
-        raise ValueError(f"{name} must be >= 0, not {value}")
-    return min(float(value), 1e9)
+    seconds = seconds_not_negative(name, value)
+    return None if seconds is None else min(seconds, 1e9)
 
 
 _is_exiting = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor as StdlibThreadPoolExecutor
 from itertools import count
-from math import isnan
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from weakref import ref
 
 from manyhands import _native
 from manyhands._future.future import Future  # noqa: TC001 - registers the class of futures
+from manyhands._interpreter.deadline import seconds_not_negative
 from manyhands._pool.executor import Executor
 from manyhands._pool.portrait import portrait
 from manyhands._task.options import TaskOptions, check_workers
@@ -89,14 +90,12 @@ class ThreadPoolExecutor(_native.ThreadPoolBase, Executor, StdlibThreadPoolExecu
         for name, function in (("initializer", initializer), ("finalizer", finalizer)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a callable")
-        idle_s = float("inf") if idle_timeout is None else float(idle_timeout)
-        if isnan(idle_s) or idle_s < 0:
-            raise ValueError(f"idle_timeout must not be negative, got {idle_timeout}")
+        idle_s = seconds_not_negative("idle_timeout", idle_timeout)
         prefix = thread_name_prefix or f"ThreadPoolExecutor-{_next_number()}"
         self._crew = Crew(prefix, initializer, initargs, finalizer)
         crews.add(self._crew)
         self._threads = self._crew.threads
-        self._open(check_workers(max_workers), idle_s, ref(self._crew))
+        self._open(check_workers(max_workers), inf if idle_s is None else idle_s, ref(self._crew))
 
     if TYPE_CHECKING:
         # Both are native; these are their signatures.

@@ -14,6 +14,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from manyhands._interpreter.deadline import deadline_of
+
 if TYPE_CHECKING:
     from manyhands import _native
 
@@ -86,7 +88,7 @@ class WorkerProcess:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended, but at most `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         if not self._has_ended(timeout):
             return
         # Its exit code comes a moment later: through the process whose child it was.

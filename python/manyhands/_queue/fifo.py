@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+from manyhands._interpreter.deadline import deadline_of
 from manyhands._interpreter.public import public
 from manyhands._pickle import pickling
 from manyhands._queue.netstring import Messages, cut
@@ -147,9 +148,9 @@ class _Deadline:
     """A moment, or never."""
 
     def __init__(self, timeout: float | None) -> None:
+        self._end = deadline_of(timeout)
         if timeout is not None and timeout < 0:
             raise ValueError("'timeout' must be a non-negative number")
-        self._end = None if timeout is None else time.monotonic() + timeout
 
     def has_passed(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end

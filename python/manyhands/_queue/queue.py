@@ -212,10 +212,12 @@ class _Sized(_AnyQueue[Item]):
     def __init__(
         self, maxsize: int = _ANY_NUMBER, *, name: str | None = None, memory: int | None = None
     ) -> None:
+        if maxsize is None:
+            raise TypeError("maxsize must be an integer, not None: 0 is no limit")
         said = None if type(maxsize) is Unsaid else maxsize
         self._open(self._kind, said, name, memory)
-        if maxsize < 0:
-            self._below_zero = maxsize
+        if maxsize.__index__() < 0:
+            self._below_zero = maxsize.__index__()
 
     @property
     def maxsize(self) -> int:

@@ -6,6 +6,7 @@ import time
 import warnings
 
 from manyhands import _native
+from manyhands._interpreter.deadline import deadline_of
 from manyhands._interpreter.public import public
 from manyhands._sync.lock import Lock, RLock, task_number
 from manyhands._sync.primitive import Primitive, check_made_with
@@ -83,6 +84,8 @@ class Condition(_native.ConditionBase, Primitive):
         self._set_up(lock)
 
     def _set_up(self, lock: Any) -> None:
+        if not hasattr(lock, "acquire"):
+            raise AttributeError(f"a Condition needs a lock, and {lock!r} has no method 'acquire'")
         self._lock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -285,7 +288,7 @@ class _Looks:
 
     def __init__(self, predicate: Callable[[], Any], timeout: float | None) -> None:
         self._predicate = predicate
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = deadline_of(timeout)
         # Seconds, or None for no limit.
         self.left: float | None = None
 

@@ -59,6 +59,8 @@ def check_made_with(primitive: object, what: str, said: object, is_: object) -> 
     Raises:
         TypeError: not if they are the same: a subclass has changed them in between.
     """
+    if isinstance(is_, int) and hasattr(said, "__index__"):  # what stands for a number, too
+        said = said if type(said) is Unsaid else said.__index__()
     if said is not None and type(said) is not Unsaid and said != is_:
         kind = type(primitive).__name__
         raise TypeError(

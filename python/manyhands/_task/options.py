@@ -6,6 +6,7 @@ import math
 from operator import index
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from manyhands._interpreter.deadline import seconds_of
 from manyhands._task.backoff import check_backoff, pauses_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ __all__ = ["NO_OPTIONS", "Backoff", "TaskOptions", "check_workers", "checked_opt
 Backoff: TypeAlias = "float | Callable[[int], float] | None"
 
 _PRIORITY_LIMIT: Final = 2**31
+_MOST_RETRIES: Final = 2**32 - 1
+_MOST_WORKERS: Final = 2**31 - 1  # more are as good as no limit
 
 
 # Not a dataclass: importing those takes as long as all else that a pool needs.
@@ -78,7 +81,7 @@ def check_workers(max_workers: int | None, default: int | None = None) -> int:
         raise TypeError(f"max_workers must be an integer, not {kind}") from None
     if count <= 0:
         raise ValueError("max_workers must be greater than 0")
-    return count
+    return min(count, _MOST_WORKERS)
 
 
 def checked_options(
@@ -94,7 +97,8 @@ def checked_options(
     if timeout is not None:
         if not _is_real(timeout) or isinstance(timeout, bool):
             raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
-        timeout = float(timeout)
+        timeout = seconds_of("timeout", timeout)
+        assert timeout is not None
         if not timeout > 0:
             raise ValueError(f"timeout must be greater than 0, got {timeout}")
         timeout = None if math.isinf(timeout) else timeout
@@ -102,6 +106,8 @@ def checked_options(
         raise TypeError(f"retries must be an integer, not {type(retries).__name__}")
     if retries < 0:
         raise ValueError(f"retries must not be negative, got {retries}")
+    if retries > _MOST_RETRIES:
+        raise ValueError(f"retries must be at most {_MOST_RETRIES}, got {retries}")
     classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):

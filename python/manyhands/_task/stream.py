@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from contextlib import closing
 from itertools import chain, repeat
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from manyhands._interpreter.deadline import deadline_of
 from manyhands._native import holds_little
 from manyhands._task.feed import Feed
 from manyhands._task.item_note import NO_ITEM, small
@@ -110,7 +110,7 @@ def eager_map(
     progress: ProgressOption,
 ) -> Results[T]:
     """`Executor.map`: submit everything (or `buffersize` items), then yield results in order."""
-    deadline = None if timeout is None else timeout + monotonic()
+    deadline = deadline_of(timeout)
     chunksize = checked_bound("chunksize", chunksize)
     buffersize = checked_bound("buffersize", buffersize)
     feed = Feed(iterables, star)

@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use super::aftermath::run_callback;
 use super::{CancelAnswer, Cells, Ended, FutureBase, Source, State};
 use crate::future::ffi;
+use crate::interpreter::argument::Seconds;
 use crate::interpreter::imports;
 
 #[pymethods]
@@ -145,7 +146,7 @@ impl FutureBase {
 
     /// Wait for the task's result, at most `timeout` seconds, and return it or raise its exception.
     #[pyo3(signature = (timeout=None))]
-    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn result(slf: &Bound<'_, Self>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let state = Self::wait_until_done(slf, timeout)?;
         if state.is_cancelled() {
@@ -164,7 +165,7 @@ impl FutureBase {
 
     /// Wait for the task to end, at most `timeout` seconds, and return its exception, or None.
     #[pyo3(signature = (timeout=None))]
-    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(slf: &Bound<'_, Self>, timeout: Option<Seconds>) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         if Self::wait_until_done(slf, timeout)?.is_cancelled() {
             return Err(imports::error(py, imports::cancelled_error, None));

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{FutureBase, Source, State};
+use crate::interpreter::argument::Seconds;
 use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
 
@@ -98,8 +99,13 @@ impl WaitSet {
 
     /// Waits until `count` of the futures are done, at most `timeout` seconds, and takes all that are.
     #[pyo3(signature = (count, timeout=None))]
-    fn take<'py>(&self, py: Python<'py>, count: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
-        let deadline = timeout.and_then(clock::after);
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        count: usize,
+        timeout: Option<Seconds>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let deadline = timeout.map(|timeout| timeout.number()).transpose()?.and_then(clock::after);
         let parker = Parker::own();
         loop {
             parker.reset();

@@ -24,6 +24,7 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::interpreter::system_error::system_error;
 use crate::memory::shared_heap::{self, Referenced};
 
 /// Words that several processes share, and the site in whose segment they lie. Clones are the same record.
@@ -219,7 +220,7 @@ fn parse(address: &Bound<'_, PyAny>) -> PyResult<Address> {
 
 /// A record of `words` words in this process's own shared heap; all zero.
 pub(crate) fn new_record(kind: Kind, words: usize) -> PyResult<Record> {
-    let record = shared_heap::own()?.record(kind, bytes(words)?).map_err(refusal)?;
+    let record = shared_heap::own()?.record(kind, bytes(words)?).map_err(|error| refusal(kind, error))?;
     let shared = record.words();
     Ok(Record::new(Backing::Block(Arc::new(record)), shared, None, true))
 }
@@ -280,9 +281,9 @@ fn named_mapping(kind: Kind, name: &str, parameters: &[u64]) -> PyResult<Option<
     let wanted = Wanted { kind, name: Some(name), parameters: all(parameters), body: 0 };
     let never = |_: &Arc<Site>| Err(std::io::Error::other("what is only opened was made"));
     match Python::attach(|py| py.detach(|| names::make_or_open(&wanted, never))) {
-        Ok(found) => Ok(Some(Mapping::register(found.site, None)?)),
+        Ok(found) => Ok(Some(register(kind, found.site)?)),
         Err(NameError::NotMade { .. }) => Ok(None),
-        Err(error) => Err(name_refusal(error)),
+        Err(error) => Err(name_refusal(kind, error)),
     }
 }
 
@@ -304,7 +305,7 @@ pub(crate) fn open_record(address: &Bound<'_, PyAny>, kind: Kind, words: usize) 
 }
 
 fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize) -> PyResult<Record> {
-    let mapping = Mapping::find(pid, fd, inode).map_err(name_refusal)?;
+    let mapping = Mapping::find(pid, fd, inode).map_err(|error| name_refusal(kind, error))?;
     if reference == 0 {
         check_kind(&mapping, kind, SITE_BYTES + bytes(words)?)?;
         let shared = words_of(mapping.site(), words);
@@ -312,7 +313,7 @@ fn open_at((pid, fd, inode, reference, name): Address, kind: Kind, words: usize)
     }
     check_kind(&mapping, Kind::SharedHeap, 0)?;
     let record = mappings::HeapRecord::open(&mapping, BlockRef::from_bits(reference), kind, bytes(words)?);
-    let record = record.map_err(refusal)?;
+    let record = record.map_err(|error| refusal(kind, error))?;
     let shared = record.words();
     Ok(Record::new(Backing::Block(Arc::new(record)), shared, None, false))
 }
@@ -356,7 +357,7 @@ pub(crate) fn roomy_segment(
 /// The segment with this address, which must be of this kind.
 pub(crate) fn open_segment(address: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Mapped> {
     let (pid, fd, inode, _, name) = parse(address)?;
-    let mapping = Mapping::find(pid, fd, inode).map_err(name_refusal)?;
+    let mapping = Mapping::find(pid, fd, inode).map_err(|error| name_refusal(kind, error))?;
     check_kind(&mapping, kind, 0)?;
     Ok(Mapped::new(mapping, name.as_deref()))
 }
@@ -372,8 +373,13 @@ fn mapping(
     // Without the interpreter: another process that makes or opens the same name is waited for. `lay_out` must not ask for
     // it either, as a thread that has it may be about to fork and wait for us.
     let found = Python::attach(|py| py.detach(|| names::make_or_open(&wanted, lay_out)));
-    let found = found.map_err(name_refusal)?;
-    Ok((Mapping::register(found.site, None)?, found.created))
+    let found = found.map_err(|error| name_refusal(kind, error))?;
+    Ok((register(kind, found.site)?, found.created))
+}
+
+fn register(kind: Kind, site: Arc<Site>) -> PyResult<Arc<Mapping>> {
+    Mapping::register(site, None)
+        .map_err(|error| system_error(&format!("open the shared memory of the {kind}"), error))
 }
 
 /// What to say where something should be opened that nobody has.
@@ -412,13 +418,13 @@ fn check_kind(mapping: &Mapping, kind: Kind, least: usize) -> PyResult<()> {
     Ok(())
 }
 
-fn refusal(error: RecordError) -> PyErr {
+fn refusal(kind: Kind, error: RecordError) -> PyErr {
     let text = error.to_string();
     match error {
         RecordError::Full(full) => {
             PyMemoryError::new_err(format!("cannot allocate shared memory for another object: {full}"))
         }
-        RecordError::Segment(error) => name_refusal(error),
+        RecordError::Segment(error) => name_refusal(kind, error),
         RecordError::Freed(_) => PyFileNotFoundError::new_err(text),
         RecordError::OtherKind(..) | RecordError::OtherSize(..) => PyValueError::new_err(text),
     }
@@ -438,7 +444,7 @@ fn difference(kind: Kind, is: &[u64], wanted: &[u64]) -> String {
     text.trim_start().to_owned()
 }
 
-fn name_refusal(error: NameError) -> PyErr {
+fn name_refusal(wanted: Kind, error: NameError) -> PyErr {
     let text = match &error {
         NameError::OtherParameters { name, kind, is, wanted } => {
             let differs = difference(*kind, is, wanted);
@@ -448,7 +454,7 @@ fn name_refusal(error: NameError) -> PyErr {
     };
     match error {
         // Perhaps an exception from laying out the body.
-        NameError::System(error) => error.into(),
+        NameError::System(error) => system_error(&format!("open the shared memory of the {wanted}"), error),
         NameError::Gone { .. } => PyFileNotFoundError::new_err(text),
         NameError::Hidden { .. } => PyPermissionError::new_err(text),
         NameError::Busy { .. } => PyTimeoutError::new_err(text),

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use self::ffi::SharedBuffer;
+use crate::interpreter::argument::Name;
 use crate::interpreter::imports;
 use crate::memory::ffi::bytes_of_buffer;
 use crate::memory::objects::{self, BlockAddress, Record};
@@ -118,7 +119,7 @@ fn new_shared(length: usize) -> PyResult<SharedBlock> {
 /// and is zero behind it; behind the block stands the `description`.
 #[pyfunction]
 fn named_shared(
-    name: &str,
+    name: Name<'_>,
     length: usize,
     layout: u64,
     content: &[u8],
@@ -130,7 +131,7 @@ fn named_shared(
     let at = words(length);
     let all = at + 1 + description.len().div_ceil(WORD);
     let parameters = [length as u64, layout];
-    let record = objects::record(None, Kind::Array, Some(name), &parameters, all, |site, shared| {
+    let record = objects::record(None, Kind::Array, Some(&name), &parameters, all, |site, shared| {
         let segment = site.segment();
         segment.copy_in(shared.offset_of(0), content);
         shared.word(at).store(description.len() as u64, Ordering::Relaxed);
@@ -144,7 +145,7 @@ fn named_shared(
 
 /// The block of that name, as somebody has made it; None when there is none.
 #[pyfunction]
-fn open_named_shared(name: &str) -> PyResult<Option<SharedBlock>> {
+fn open_named_shared(name: Name<'_>) -> PyResult<Option<SharedBlock>> {
     let length = |site: &Site| {
         let [length, ..] = site.parameters();
         usize::try_from(length).ok().filter(|length| *length <= site.segment().len())
@@ -154,7 +155,7 @@ fn open_named_shared(name: &str) -> PyResult<Option<SharedBlock>> {
         let all = (site.segment().len() - SITE_BYTES) / WORD;
         length(site).map(words).filter(|block| *block < all).map(|_| all)
     };
-    let record = objects::named_record(Kind::Array, name, &[objects::ANY, objects::ANY], all)?;
+    let record = objects::named_record(Kind::Array, &name, &[objects::ANY, objects::ANY], all)?;
     Ok(record.and_then(|record| length(record.site()).map(|length| SharedBlock { record, length })))
 }
 

@@ -14,11 +14,12 @@ use manyhands_memory::shared_heap::{SMALLEST_LIMIT, SharedHeap, ZYGOTE};
 use manyhands_os::memory::Segment;
 use manyhands_os::process::{self, Pidfd};
 use manyhands_sync::site::Site;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::interpreter::ffi;
+use crate::interpreter::system_error::system_error;
 
 /// The shared heap that this process has created for its own pools, and the fork it was created in.
 static OWN: Mutex<Option<(u32, Arc<SharedHeap>)>> = Mutex::new(None);
@@ -53,7 +54,7 @@ fn refusal(error: io::Error) -> PyErr {
         io::ErrorKind::OutOfMemory => PyMemoryError::new_err(format!(
             "cannot allocate shared memory: {error}; MANYHANDS_SHARED_MEMORY limits its size (in bytes)"
         )),
-        _ => PyOSError::new_err(format!("cannot allocate shared memory: {error}")),
+        _ => system_error("allocate shared memory", error),
     }
 }
 
@@ -172,5 +173,8 @@ pub(crate) fn refer_to(thing: Referenced) -> bool {
 
 /// Descriptors that Python gave by number, duplicated to be ours.
 pub(crate) fn duplicate(descriptors: &[RawFd]) -> PyResult<Vec<OwnedFd>> {
-    descriptors.iter().map(|&fd| ffi::duplicate_descriptor(fd).map_err(PyErr::from)).collect()
+    descriptors
+        .iter()
+        .map(|&fd| ffi::duplicate_descriptor(fd).map_err(|error| system_error("hand on a descriptor", error)))
+        .collect()
 }

@@ -17,7 +17,9 @@ use super::end::Handle;
 use super::errors::{attach_error, get_error, put_error};
 use super::message::{self, LONG, Long, PackedItem, RAW, Taken};
 use super::readiness_fd::ReadinessFd;
+use crate::interpreter::argument::Name;
 use crate::interpreter::imports;
+use crate::interpreter::system_error::system_error;
 use crate::memory::ffi::bytes_of_buffer;
 use crate::memory::objects;
 use crate::sync::timeout;
@@ -248,7 +250,8 @@ impl ConnectionBase {
             readiness.tune(end);
             return Ok(readiness.fd());
         }
-        let mut opened = ReadinessFd::open(end)?;
+        let mut opened =
+            ReadinessFd::open(end).map_err(|error| system_error("make a descriptor of a pipe", error))?;
         opened.tune(end);
         Ok(readiness.insert(opened).fd())
     }
@@ -402,9 +405,10 @@ impl Sleepers for Waiters {
 pub(super) fn make_pipe(
     py: Python<'_>,
     class: &Bound<'_, PyAny>,
-    duplex: bool,
-    name: Option<&str>,
+    duplex: &Bound<'_, PyAny>,
+    name: Option<Name<'_>>,
 ) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+    let (duplex, name) = (duplex.is_truthy()?, name.as_deref());
     let mut ends = None;
     let mapped = objects::roomy_segment(Kind::Pipe, name, &[u64::from(duplex)], LENGTHS, |site| {
         let region = SITE_BYTES..site.segment().len();

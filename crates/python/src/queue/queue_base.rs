@@ -19,6 +19,7 @@ use super::batch;
 use super::errors::attach_error;
 use super::message::{self, PackedItem};
 use super::open::Open;
+use crate::interpreter::argument::{Name, integer};
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Mapped};
 use crate::sync::timeout::{self, Flag};
@@ -100,11 +101,13 @@ impl QueueBase {
     fn _open(
         &self,
         class: &str,
-        maxsize: Option<i64>,
-        name: Option<&str>,
-        memory: Option<i64>,
+        maxsize: Option<&Bound<'_, PyAny>>,
+        name: Option<Name<'_>>,
+        memory: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let memory = memory.map(enough).transpose()?;
+        let memory = memory.map(|memory| enough(integer("memory", memory)?)).transpose()?;
+        let maxsize = maxsize.map(|maxsize| integer("maxsize", maxsize)).transpose()?;
+        let name = name.as_deref();
         let (segment_kind, kind, joinable) =
             kinds(class).ok_or_else(|| PyTypeError::new_err(format!("unknown class of queue: {class}")))?;
         let most = maxsize.unwrap_or(0).max(0);

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::wake_socket::{Awaited, Enlisted};
 use super::{timeout, waiting};
+use crate::interpreter::argument::{Name, integer};
 use crate::interpreter::imports;
 use crate::memory::objects::{self, Record};
 
@@ -80,17 +81,18 @@ impl BarrierBase {
     #[new]
     #[pyo3(signature = (parties = None, *_rest, name = None, _address = None, **_more))]
     fn new(
-        parties: Option<i64>,
+        parties: Option<&Bound<'_, PyAny>>,
         _rest: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        name: Option<Name<'_>>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let most = Barrier::MOST;
+        let (name, most) = (name.as_deref(), Barrier::MOST);
         let Some(parties) = parties else {
             return Self::open_named(name);
         };
-        let count = usize::try_from(parties).ok().filter(|count| (1..=most).contains(count));
+        let count =
+            usize::try_from(integer("parties", parties)?).ok().filter(|count| (1..=most).contains(count));
         let Some(count) = count else {
             // threading's words up to 3.12 and since: parties must be > 0.
             return Err(PyValueError::new_err(format!("parties must be > 0 and at most {most}")));

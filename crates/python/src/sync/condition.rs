@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::lock::LockBase;
 use super::rlock::RLockBase;
 use super::{timeout, waiting};
+use crate::interpreter::argument::Name;
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -34,12 +35,12 @@ impl ConditionBase {
     #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
         _rest: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        name: Option<Name<'_>>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let words = Condition::WORDS;
-        let record = objects::record(_address, Kind::Condition, name, &[], words, |_, _| Ok(()))?;
+        let record = objects::record(_address, Kind::Condition, name.as_deref(), &[], words, |_, _| Ok(()))?;
         let condition = Condition::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { condition, record })

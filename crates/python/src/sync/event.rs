@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, timeout, waiting};
+use crate::interpreter::argument::Name;
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -43,11 +44,12 @@ impl EventBase {
     #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
         _rest: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        name: Option<Name<'_>>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let record = objects::record(_address, Kind::Event, name, &[], Event::WORDS, |_, _| Ok(()))?;
+        let (name, words) = (name.as_deref(), Event::WORDS);
+        let record = objects::record(_address, Kind::Event, name, &[], words, |_, _| Ok(()))?;
         let event = Event::open(Arc::clone(record.site()), record.words().clone())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { event, record })

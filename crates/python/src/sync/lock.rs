@@ -17,6 +17,7 @@ use super::quick::{Quick, add_quick_methods};
 use super::timeout::Flag;
 use super::waiting;
 use super::wake_socket::{Awaited, Enlisted};
+use crate::interpreter::argument::Name;
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -91,12 +92,12 @@ impl LockBase {
     #[pyo3(signature = (*_rest, name = None, _address = None, **_more))]
     fn new(
         _rest: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        name: Option<Name<'_>>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         // The rest is for `__init__`, here or of a subclass.
-        Ok(Self { placed: Placed::open(name, _address)? })
+        Ok(Self { placed: Placed::open(name.as_deref(), _address)? })
     }
 
     /// The name by which any process of this user can open it, or None.

@@ -15,6 +15,7 @@ use super::quick::{Quick, add_quick_methods};
 use super::timeout::{self, Flag};
 use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, waiting};
+use crate::interpreter::argument::{Name, integer};
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -73,15 +74,16 @@ impl SemaphoreBase {
     #[pyo3(signature = (value = None, *_rest, name = None, _address = None, **_more))]
     fn new(
         class: &Bound<'_, PyType>,
-        value: Option<i64>,
+        value: Option<&Bound<'_, PyAny>>,
         _rest: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        name: Option<Name<'_>>,
         _address: Option<&Bound<'_, PyTuple>>,
         _more: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let bounded: bool = class.getattr(intern!(class.py(), "_bounded"))?.extract()?;
         let kind = if bounded { Kind::BoundedSemaphore } else { Kind::Semaphore };
-        let initial = initial_value(value.unwrap_or(1))?;
+        let value = value.map(|value| integer("value", value)).transpose()?;
+        let (name, initial) = (name.as_deref(), initial_value(value.unwrap_or(1))?);
         let make = || {
             let words = Semaphore::words_for(initial);
             objects::record(_address, kind, name, &[initial], words, |site, words| {

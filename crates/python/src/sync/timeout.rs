@@ -1,9 +1,11 @@
 //! How long to wait, as Python says it.
 
 use manyhands_sync::Patience;
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
+
+use crate::interpreter::argument::{Seconds, too_long};
 
 /// The most seconds a wait may be given: what `threading.TIMEOUT_MAX` is where time counts in nanoseconds.
 const LONGEST_S: f64 = 9_223_372_036.0;
@@ -58,7 +60,8 @@ impl Flag<'_> {
 /// # Errors
 /// ValueError for a time limit with a call that does not wait, or a negative one; OverflowError; TypeError.
 pub(crate) fn of_lock(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
-    let seconds = timeout.map(|timeout| timeout.extract::<f64>()).transpose()?.unwrap_or(-1.0);
+    let seconds =
+        timeout.map(|timeout| timeout.extract::<Seconds>()).transpose()?.map_or(-1.0, |seconds| seconds.0);
     let endless = seconds == -1.0;
     if !blocking.is_true_number()? {
         return match endless {
@@ -69,7 +72,7 @@ pub(crate) fn of_lock(blocking: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -
     match endless {
         true => Ok(Patience::Forever),
         false if seconds < 0.0 => Err(PyValueError::new_err("timeout value must be a non-negative number")),
-        false => after(seconds),
+        false => after(&Seconds(seconds)),
     }
 }
 
@@ -96,11 +99,11 @@ pub(crate) fn of_queue(block: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> 
         return Ok(Patience::Now);
     }
     let Some(timeout) = timeout else { return Ok(Patience::Forever) };
-    let seconds = timeout.extract::<f64>()?;
-    if seconds < 0.0 {
+    let seconds = timeout.extract::<Seconds>()?;
+    if seconds.0 < 0.0 {
         return Err(PyValueError::new_err("'timeout' must be a non-negative number"));
     }
-    after(seconds)
+    after(&seconds)
 }
 
 /// What `wait` was called with: seconds or None.
@@ -110,16 +113,14 @@ pub(crate) fn of_queue(block: &Flag<'_>, timeout: Option<&Bound<'_, PyAny>>) -> 
 pub(crate) fn of_wait(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> {
     match timeout {
         None => Ok(Patience::Forever),
-        Some(timeout) => after(timeout.extract()?),
+        Some(timeout) => after(&timeout.extract()?),
     }
 }
 
-fn after(seconds: f64) -> PyResult<Patience> {
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
-    }
+fn after(seconds: &Seconds) -> PyResult<Patience> {
+    let seconds = seconds.number()?;
     if seconds > LONGEST_S {
-        return Err(PyOverflowError::new_err("timeout value is too large"));
+        return Err(too_long());
     }
     if seconds <= 0.0 {
         return Ok(Patience::Now);

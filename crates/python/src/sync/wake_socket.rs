@@ -11,6 +11,7 @@ use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 
+use crate::interpreter::system_error::system_error;
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -33,7 +34,8 @@ pub(crate) struct WakeSocket {
 impl WakeSocket {
     #[new]
     fn new() -> PyResult<Self> {
-        let socket = socket::WakeSocket::open()?;
+        let socket =
+            socket::WakeSocket::open().map_err(|error| system_error("wait in a coroutine", error))?;
         let (number, descriptor) = (socket.number(), socket.as_fd().as_raw_fd());
         Ok(Self { socket: Mutex::new(Some(socket)), number, descriptor, owner: identity() })
     }

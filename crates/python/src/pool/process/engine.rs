@@ -27,6 +27,7 @@ use super::pending_output::PendingOutput;
 use crate::codec::compact;
 use crate::codec::payload::{Content, Pickled};
 use crate::future::{Aftermath, FutureBase, Source, ffi::FutureClass};
+use crate::interpreter::system_error::system_error;
 use crate::interpreter::{imports, spare};
 use crate::memory::shared_heap;
 use crate::pool::statistics;
@@ -228,7 +229,7 @@ impl ProcessEngine {
     ) -> PyResult<Self> {
         spare::keep();
         let heap = shared_heap::own()?;
-        let block = heap.allocate(set_up.len()).map_err(PyErr::from)?;
+        let block = heap.allocate(set_up.len()).map_err(|error| system_error("start a pool", error))?;
         block.write(0, set_up);
         let launch = Launch {
             program,
@@ -239,7 +240,7 @@ impl ProcessEngine {
         };
         let settings =
             Settings { workers, idle_timeout: idle_timeout.map(nanoseconds), grace: nanoseconds(grace) };
-        let pool = Pool::new(heap, settings, launch).map_err(PyErr::from)?;
+        let pool = Pool::new(heap, settings, launch).map_err(|error| system_error("start a pool", error))?;
         let core = Arc::new_cyclic(|core| Core {
             pool,
             link: Arc::new(Link(Weak::clone(core))),
