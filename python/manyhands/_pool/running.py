@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from manyhands._interpreter.import_lock import imports_let_through
 from manyhands._interpreter.sure_thread import SureThread
 
 if TYPE_CHECKING:
@@ -84,13 +85,14 @@ class Running:
 
     def join(self) -> None:
         """Wait until the pool has ended and every future is done; Ctrl-C interrupts it."""
-        while not self.engine.join(_JOIN_SLICE):
-            pass
-        collector = self.collector
-        if collector is not None and collector is not threading.current_thread():
-            # In slices: a signal that comes right before CPython falls asleep does not wake it.
-            while collector.is_alive():
-                collector.join(_JOIN_SLICE)
+        with imports_let_through():
+            while not self.engine.join(_JOIN_SLICE):
+                pass
+            collector = self.collector
+            if collector is not None and collector is not threading.current_thread():
+                # In slices: a signal that comes right before CPython falls asleep does not wake it.
+                while collector.is_alive():
+                    collector.join(_JOIN_SLICE)
         ending.discard(self)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhands import _native
 from manyhands._interpreter import own_place
+from manyhands._interpreter.import_lock import imports_let_through
 from manyhands._interpreter.living import Living
 from manyhands._interpreter.sure_thread import SureThread
 
@@ -70,10 +71,12 @@ class Crew:
 
     def join(self) -> None:
         """Wait until all threads have ended, those too that tasks start in the meantime."""
-        while alive := [thread for thread in list(self.threads) if thread.is_alive()]:
-            for thread in alive:
-                # In slices: a signal that comes right before CPython falls asleep does not wake it.
-                thread.join(_JOIN_SLICE)
+        with imports_let_through():
+            while alive := [thread for thread in list(self.threads) if thread.is_alive()]:
+                for thread in alive:
+                    # In slices: a signal that comes right before CPython falls asleep does not
+                    # wake it.
+                    thread.join(_JOIN_SLICE)
 
 
 def _work(crew: Crew, worker: _native.ThreadWorker) -> None:
