@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import joblib
 from joblib._parallel_backends import (
@@ -77,6 +78,7 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         super().__init__(**backend_options)
         self._kind = check_kind(workers, KINDS)
         self._executor: Executor | None = None
+        self._user: ref[Any] | None = None  # the `Parallel` that has configured it
         # What this call has submitted and is not done.
         self._pending: set[Future[Any]] = set()
         self._placed = _PlacedArrays(None, "r")
@@ -112,7 +114,10 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         count = self.effective_n_jobs(n_jobs)
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self._is_used_by_other(parallel):
+            raise FallbackToBackend(self._another())
         self.parallel = parallel
+        self._user = None if parallel is None else ref(parallel)
         options = {**self.backend_kwargs, **backend_options}
         self._placed = _PlacedArrays(options.get("max_nbytes", "1M"), options.get("mmap_mode", "r"))
         self._executor = _executor(
@@ -126,6 +131,20 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             )
         )
         return count
+
+    def _is_used_by_other(self, parallel: Any) -> bool:
+        # All calls under one `parallel_config` are given the same backend, even one that begins
+        # while another's results are still being taken. The first to end would end both.
+        user = None if self._user is None or self._executor is None else self._user()
+        return user is not None and user is not parallel
+
+    def _another(self) -> ManyhandsBackend:
+        return type(self)(
+            self._kind,
+            nesting_level=self.nesting_level,
+            inner_max_num_threads=self.inner_max_num_threads,
+            **self.backend_kwargs,
+        )
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
