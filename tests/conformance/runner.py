@@ -77,6 +77,53 @@ PLAN: dict[str, tuple[list[str], list[str]]] = {
     ),
     "locks": (["conformance.lock_cases"], ["*"]),
     "queues": (["conformance.queue_cases"], ["*"]),
+    "servers": (
+        [
+            f"test.{name}"
+            for name in ("test_socketserver", "test_wsgiref", "test_httpservers", "test_xmlrpc")
+        ],
+        ["*"],
+    ),
+    # Of these, what starts servers, and asks no other machine. Tests of IMAP come twice, with TLS
+    # and without; what takes long is in one of both.
+    "server-users": (
+        [
+            f"test.{name}"
+            for name in (
+                "test_imaplib",
+                "test_logging",
+                "test_robotparser",
+                "test_ssl",
+                "test_urllib2_localnet",
+            )
+        ],
+        [
+            "NewIMAPTests.*",
+            "ThreadedNetworkedTestsSSL.*",
+            *(
+                f"{kind}HandlerTest.*"
+                for kind in (
+                    "Datagram",
+                    "HTTP",
+                    "IPv6SysLog",
+                    "Socket",
+                    "SysLog",
+                    "UnixDatagram",
+                    "UnixSocket",
+                    "UnixSysLog",
+                )
+            ),
+            "ConfigDictTest.test_listen*",
+            "LocalNetworkTestCase.*",
+            "HttpErrorsTestCase.*",
+            "PasswordProtectedSiteTestCase.*",
+            "ThreadedTests.test_socketserver",
+            "BasicAuthTests.*",
+            "ProxyAuthTests.*",
+            "TestUrlopen.test_[!s]*",
+            "TestUrlopen.test_s[!i]*",
+        ],
+    ),
     "threads": (
         ["conformance.process_cases"],
         [f"WithThreadsTest{name}.*" for name in MULTIPROCESSING],
@@ -206,6 +253,8 @@ def prepare(kind: str) -> None:
     if kind in substitution.CLASSES:
         substitution.substitute(kind)
         substitute_in_subprocesses(kind)
+    elif kind.startswith("server"):
+        substitution.replace_socketserver()
     elif kind in START_METHODS:
         # The forkserver imports the tests once, for all of its children.
         os.environ["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)

@@ -9,6 +9,7 @@ This module is also imported by the subprocesses that the tests start.
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import importlib.util
 import inspect
 import os
@@ -45,6 +46,20 @@ def substitute(kind: str) -> None:
         from manyhands._errors import base
 
         setattr(process, "_RemoteTraceback", base.RemoteTraceback)  # noqa: B010 - a type
+
+
+def replace_socketserver() -> None:
+    """Put our servers in the place of the module; must come before anything imports that."""
+    assert "socketserver" not in sys.modules, "something has imported the standard library's"
+    import manyhands.server
+
+    sys.modules["socketserver"] = manyhands.server
+    for name in manyhands.server.__all__:
+        # The tests compare the names that the module offers with what says that it is from there.
+        getattr(manyhands.server, name).__module__ = "socketserver"
+    # Else the tests of servers are left out, as they use sockets.
+    support: Any = importlib.import_module("test.support")
+    support.use_resources = ["network", "socket"]
 
 
 def find_suite() -> str | None:

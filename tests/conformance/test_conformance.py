@@ -24,12 +24,14 @@ NO_TESTS = 77
 # How many tests there are at the least: fewer means that the runner does not find them. The
 # longest come first.
 EXPECTED = {
+    "server-users": 80,
     "process": 50,
     "spawn": 55,
     "thread": 50,
     "forkserver": 55,
     "fork": 55,
     "threads": 40,
+    "servers": 200,
     "locks": 100,
     "asyncio": 25,
     "queues": 20,

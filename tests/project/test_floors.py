@@ -35,7 +35,7 @@ PACKAGE = (
 # Folders of tests beside those of the package's rooms.
 TESTS = ("command", "conformance", "project", "reports", "support")
 # Beside the rooms: the package as users see it, its command, and what plugs into other libraries.
-TOP = ("", "__main__", "demo", "joblib")
+TOP = ("", "__main__", "demo", "joblib", "server")
 CIRCLE = "files that need each other are one file: move what both need below them"
 STAIRS = "who looks for a cause goes down the stairs, and must not come up again"
 
