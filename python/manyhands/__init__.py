@@ -13,6 +13,8 @@ from manyhands._interpreter import fork as _fork  # noqa: F401 - forked children
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    from manyhands._coroutine.generator import coroutine as coroutine
+    from manyhands._coroutine.generator import spawn as spawn
     from manyhands._errors.base import ManyhandsError as ManyhandsError
     from manyhands._errors.base import OwnerDied as OwnerDied
     from manyhands._errors.base import ReleaseError as ReleaseError
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from manyhands._memory.value import Value as Value
     from manyhands._pickle.findable import register_by_value as register_by_value
     from manyhands._pickle.findable import unregister_by_value as unregister_by_value
+    from manyhands._pool.coroutine import CoroutinePoolExecutor as CoroutinePoolExecutor
     from manyhands._pool.mp_pool import Pool as Pool
     from manyhands._pool.process import ProcessPoolExecutor as ProcessPoolExecutor
     from manyhands._pool.shared import shared_pool as shared_pool
@@ -69,6 +72,7 @@ _HOMES = {
     "BoundedSemaphore": "manyhands._sync.semaphore",
     "Condition": "manyhands._sync.condition",
     "Connection": "manyhands._queue.pipe",
+    "CoroutinePoolExecutor": "manyhands._pool.coroutine",
     "DeadlockError": "manyhands._errors.deadlock",
     "DeadlockMember": "manyhands._errors.deadlock",
     "Event": "manyhands._sync.event",
@@ -98,6 +102,7 @@ _HOMES = {
     "amap": "manyhands._map.async_map",
     "as_completed": "manyhands._future.wait",
     "check_cancelled": "manyhands._future.cancel",
+    "coroutine": "manyhands._coroutine.generator",
     "imap": "manyhands._map.map",
     "imap_unordered": "manyhands._map.forms",
     "last_choice": "manyhands._map.choice",
@@ -107,6 +112,7 @@ _HOMES = {
     "share": "manyhands._memory.share",
     "shared_pool": "manyhands._pool.shared",
     "sleep": "manyhands._future.cancel",
+    "spawn": "manyhands._coroutine.generator",
     "starmap": "manyhands._map.forms",
     "unregister_by_value": "manyhands._pickle.findable",
     "wait": "manyhands._future.wait",

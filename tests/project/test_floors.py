@@ -28,6 +28,7 @@ PACKAGE = (
     "_worker",
     "_future",
     "_task",
+    "_coroutine",
     "_pool",
     "_map",
     "_server",

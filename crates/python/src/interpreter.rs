@@ -11,6 +11,7 @@ pub(crate) mod free_threading;
 pub(crate) mod gil_probe;
 pub(crate) mod hasty;
 pub(crate) mod imports;
+pub(crate) mod kick;
 pub(crate) mod latch;
 pub(crate) mod parker;
 pub(crate) mod spare;

@@ -33,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     memory::shared_block::register(module)?;
     sync::register(module)?;
     pool::thread::register(module)?;
+    pool::coroutine::register(module)?;
     server::register(module)?;
     Ok(())
 }

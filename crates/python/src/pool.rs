@@ -1,5 +1,6 @@
-//! Pools of processes, and pools of threads.
+//! Pools of processes, of threads, and of coroutines.
 
+pub(crate) mod coroutine;
 pub(crate) mod process;
 mod statistics;
 pub(crate) mod thread;

@@ -32,7 +32,7 @@ __all__ = [
     "threads_for",
 ]
 
-Kind: TypeAlias = Literal["sequential", "thread", "process"]
+Kind: TypeAlias = Literal["sequential", "thread", "process", "coroutine"]
 
 # Handing work to a pool and collecting it, in seconds. It is also what a prediction may be off by.
 THREAD_OVERHEAD: Final = 0.0003
@@ -163,7 +163,7 @@ class Choice:
     """How a map was run, and why; see `last_choice`.
 
     Attributes:
-        kind: ``"sequential"`` (in the caller), ``"thread"`` or ``"process"``.
+        kind: ``"sequential"`` (in the caller), ``"thread"``, ``"process"``, or ``"coroutine"``.
         reason: one line for people.
         measurements: the figures behind it.
         others: how many threads of other programs wanted the CPUs at the time.

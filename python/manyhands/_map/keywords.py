@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapKeywords", "Workers"]
 
-Workers: TypeAlias = Literal["auto", "thread", "process"] | Executor | BoundExecutor
+Workers: TypeAlias = Literal["auto", "thread", "process", "coroutine"] | Executor | BoundExecutor
 
 
 class MapKeywords(TypedDict, total=False):

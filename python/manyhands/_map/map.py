@@ -6,12 +6,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from manyhands._map.auto import auto_pieces, map_auto
-from manyhands._map.choice import expect_choice
+from manyhands._map.choice import Choice, Measurements, expect_choice, remember
 from manyhands._map.loan import Loan
 from manyhands._map.widening import widen
 from manyhands._map.work import Work
 from manyhands._pool.executor import BoundExecutor, Executor
-from manyhands._pool.shared import KINDS, check_kind
+from manyhands._pool.shared import EVERY_KIND, check_kind
+from manyhands._task.awaits import is_async
 from manyhands._task.feed import Feed
 from manyhands._task.offload import is_in_coroutine, offload
 from manyhands._task.options import Backoff, TaskOptions, check_workers, checked_options
@@ -66,14 +67,16 @@ def map(  # noqa: A001 - the name users expect
     With ``workers="auto"`` the first items are measured and the rest runs where that is fastest:
     in the caller if there is too little to share out, on threads if the items wait or compute
     without the GIL, on processes if they compute under it. `last_choice` says what was chosen and
-    why. Every item runs once, whatever is chosen.
+    why. Every item runs once, whatever is chosen. An ``async def`` function runs in an event loop,
+    and what its calls return is awaited.
 
     Args:
         fn: any callable; lambdas, closures and functions of ``__main__`` work on processes too.
         iterables: one argument of ``fn`` each, as in the builtin ``map``; the shortest counts.
-        workers: ``"auto"``, ``"thread"``, ``"process"``, or an executor to use.
+        workers: ``"auto"``, ``"thread"``, ``"process"``, ``"coroutine"``, or an executor to use.
         max_workers: how many workers at most; None means as many as suit the machine, and on
-            threads as many as items need that wait, up to 32.
+            threads as many as items need that wait, up to 32. With ``"coroutine"``, how many calls
+            are under way at once; None means 1,000.
         timeout: seconds that one item may take. A process that takes longer is ended, a thread
             is asked to stop. Each item is then a task of its own.
         retries: how many more times a failed item is tried.
@@ -205,7 +208,12 @@ def _work(
     elif isinstance(workers, Executor):
         where = workers
     else:
-        where = check_kind(workers, ("auto", *KINDS))
+        where = check_kind(workers, ("auto", *EVERY_KIND))
+    if where == "auto" and is_async(fn):
+        where = "coroutine"
+        remember(
+            Choice("coroutine", "calls of an async function wait in an event loop", Measurements())
+        )
     chunksize = checked_bound("chunksize", chunksize)
     feed = Feed(iterables, False)
     return Work(

@@ -46,6 +46,8 @@ from manyhands._native.memory import (
     shared_memory as shared_memory,
 )
 from manyhands._native.pool import (
+    CoroutineTasks as CoroutineTasks,
+    LoopBell as LoopBell,
     ProcessEngine as ProcessEngine,
     ThreadPoolBase as ThreadPoolBase,
     ThreadWorker as ThreadWorker,

@@ -1,4 +1,4 @@
-"""Both kinds of pool, and the loops of their workers."""
+"""All kinds of pool, and the loops of their workers."""
 
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -136,3 +136,47 @@ def ask_again_if_ignored(hook: Callable[[Any], object], unraisable: Any, /) -> N
 
 def cancel_requested() -> bool:
     """Return whether the task that runs at this moment has been asked to stop, in a worker."""
+
+@final
+class LoopBell:
+    """What wakes the event loop of one thread, and completes its futures."""
+
+    def __init__(self) -> None: ...
+    @property
+    def is_rung(self) -> bool:
+        """Whether it has been rung and the loop has not answered yet."""
+    def ring(self) -> bool:
+        """Have the loop look; return whether its descriptor has to be written to for that."""
+    def answer(self) -> None: ...
+    def linger(self) -> bool:
+        """Look for a moment whether somebody rings; only for a loop that has nothing to do."""
+    def tell(self) -> None: ...
+    def succeed(self, future: Future[Any], result: object, lingers: bool) -> bool: ...
+    def fail(self, future: Future[Any], error: BaseException, lingers: bool) -> bool: ...
+
+@final
+class CoroutineTasks:
+    """Makes the futures of one pool of coroutines."""
+
+    def __init__(self, ask: Callable[[int, bool], bool]) -> None: ...
+    @property
+    def cancelled(self) -> int: ...
+    def future(self, token: int) -> Future[Any]: ...
+    def adopt(self, future: Future[Any], token: int) -> bool: ...
+    def cancel(self, future: Future[Any]) -> bool: ...
+    def mark_thread(self, runs: bool) -> None: ...
+    def statistics(
+        self,
+        workers: list[dict[str, Any]],
+        queued: int,
+        running: int,
+        done: int,
+        failed: int,
+        retried: int,
+    ) -> dict[str, Any]: ...
+    @staticmethod
+    def worker_statistics(
+        thread: Thread, task: str | None, task_s: float | None, tasks_done: int
+    ) -> dict[str, Any]: ...
+    @staticmethod
+    def orphan(future: Future[Any]) -> None: ...

@@ -10,18 +10,22 @@ from manyhands._interpreter import late
 from manyhands._task.options import check_workers
 
 if TYPE_CHECKING:
+    from manyhands._pool.coroutine import CoroutinePoolExecutor
     from manyhands._pool.executor import Executor
     from manyhands._pool.process import ProcessPoolExecutor
     from manyhands._pool.thread import ThreadPoolExecutor
 
-__all__ = ["KINDS", "check_kind", "new_executor", "shared_pool"]
+__all__ = ["EVERY_KIND", "KINDS", "check_kind", "new_executor", "shared_pool"]
 
 # Where the executor of each kind of worker is.
 _EXECUTORS = {
     "thread": ("manyhands._pool.thread", "ThreadPoolExecutor"),
     "process": ("manyhands._pool.process", "ProcessPoolExecutor"),
+    "coroutine": ("manyhands._pool.coroutine", "of_one_loop"),
 }
-KINDS = tuple(_EXECUTORS)
+EVERY_KIND = tuple(_EXECUTORS)
+# Those that run functions of any kind.
+KINDS = ("thread", "process")
 
 _pools: dict[str, Executor] = {}
 _lock = RLock()
@@ -50,6 +54,12 @@ def shared_pool(
 
 
 @overload
+def shared_pool(
+    max_workers: int | None = None, *, workers: Literal["coroutine"]
+) -> CoroutinePoolExecutor: ...
+
+
+@overload
 def shared_pool(max_workers: int | None = None, workers: str = "process") -> Executor: ...
 
 
@@ -63,8 +73,9 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
     new workers run what is submitted from now on.
 
     Args:
-        max_workers: how many workers it has from now on; None leaves it as it is.
-        workers: ``"process"`` or ``"thread"``.
+        max_workers: how many workers it has from now on, or with ``"coroutine"``, how many tasks
+            run at once; None leaves it as it is.
+        workers: ``"process"``, ``"thread"`` or ``"coroutine"``.
 
     Raises:
         TypeError, ValueError: `max_workers` is not a positive integer, or `workers` no such word.
@@ -73,7 +84,7 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
         >>> mh.shared_pool().submit(pow, 2, 10).result()
         1024
     """
-    check_kind(workers, KINDS)
+    check_kind(workers, EVERY_KIND)
     if max_workers is not None:
         max_workers = check_workers(max_workers)
     with _lock:

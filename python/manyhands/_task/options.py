@@ -12,7 +12,14 @@ from manyhands._task.backoff import check_backoff, pauses_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NO_OPTIONS", "Backoff", "TaskOptions", "check_workers", "checked_options"]
+__all__ = [
+    "NO_OPTIONS",
+    "Backoff",
+    "TaskOptions",
+    "check_count",
+    "check_workers",
+    "checked_options",
+]
 
 # Seconds before the first repetition, or a function of the repetition's number, from 1.
 Backoff: TypeAlias = "float | Callable[[int], float] | None"
@@ -74,14 +81,23 @@ def check_workers(max_workers: int | None, default: int | None = None) -> int:
     """
     if max_workers is None and default is not None:
         return default
+    return min(check_count("max_workers", max_workers), _MOST_WORKERS)
+
+
+def check_count(name: str, number: object) -> int:
+    """Return what the argument called `name` says as an int.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is less than 1 (the words are the stdlib's).
+    """
     try:
-        count = index(max_workers)  # type: ignore[arg-type]
+        count = index(number)  # type: ignore[arg-type]
     except TypeError:
-        kind = type(max_workers).__name__
-        raise TypeError(f"max_workers must be an integer, not {kind}") from None
+        raise TypeError(f"{name} must be an integer, not {type(number).__name__}") from None
     if count <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    return min(count, _MOST_WORKERS)
+        raise ValueError(f"{name} must be greater than 0")
+    return count
 
 
 def checked_options(

@@ -65,7 +65,7 @@ class Submission(Generic[T]):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
-        self.single = single or options.is_per_item()
+        self.single = single or executor._kind.awaits or options.is_per_item()
         self.return_exceptions = return_exceptions
         self.kind = executor._kind.name
         self._run = run_metered_chunk if metered else run_chunk

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["PROCESS", "THREAD", "WorkerKind"]
+__all__ = ["COROUTINE", "PROCESS", "THREAD", "WorkerKind"]
 
 
 class WorkerKind(NamedTuple):
@@ -19,13 +19,22 @@ class WorkerKind(NamedTuple):
         ships_functions: whether functions and arguments are pickled on their way.
         is_cheap: whether handing out a task costs so little that items go one by one.
         ends_tasks: whether a running task can be ended from outside.
+        awaits: whether what a task's function returns is awaited; so each call is one task.
     """
 
     name: str
     ships_functions: bool
     is_cheap: bool
     ends_tasks: bool
+    awaits: bool
 
 
-THREAD: Final = WorkerKind("thread", ships_functions=False, is_cheap=True, ends_tasks=False)
-PROCESS: Final = WorkerKind("process", ships_functions=True, is_cheap=False, ends_tasks=True)
+THREAD: Final = WorkerKind(
+    "thread", ships_functions=False, is_cheap=True, ends_tasks=False, awaits=False
+)
+PROCESS: Final = WorkerKind(
+    "process", ships_functions=True, is_cheap=False, ends_tasks=True, awaits=False
+)
+COROUTINE: Final = WorkerKind(
+    "coroutine", ships_functions=False, is_cheap=True, ends_tasks=True, awaits=True
+)

@@ -1,6 +1,7 @@
-//! What a pool of either kind has done and is doing, as the dict that `Executor.statistics` describes.
+//! What a pool of any kind has done and is doing, as the dict that `Executor.statistics` describes.
 
-use manyhands_pool::statistics::{Statistics, WorkerStatistics};
+use manyhands_os::{process, procfs};
+use manyhands_pool::statistics::{Statistics, WorkerState, WorkerStatistics};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -33,5 +34,39 @@ pub(super) fn of_worker<'py>(py: Python<'py>, worker: &WorkerStatistics) -> PyRe
     one.set_item(intern!(py, "cpu_s"), worker.cpu_s)?;
     one.set_item(intern!(py, "rss_bytes"), worker.rss_bytes)?;
     one.set_item(intern!(py, "restarts"), worker.restarts)?;
+    Ok(one)
+}
+
+/// The memory of this process, which all of its threads share.
+pub(super) fn shared_rss_bytes() -> u64 {
+    procfs::rss_bytes(process::pid()).unwrap_or(0)
+}
+
+/// The dict of a worker that is a `thread` of this process; it has that one's name and number, too.
+pub(super) fn of_thread<'py>(
+    thread: &Bound<'py, PyAny>,
+    task: Option<String>,
+    task_s: Option<f64>,
+    tasks_done: u64,
+    rss_bytes: u64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let py = thread.py();
+    let thread_id = thread.getattr(intern!(py, "native_id"))?.extract::<Option<i32>>()?;
+    let one = of_worker(
+        py,
+        &WorkerStatistics {
+            pid: Some(process::pid()),
+            state: if task.is_some() { WorkerState::Running } else { WorkerState::Idle },
+            task,
+            task_s,
+            tasks_done,
+            cpu_s: thread_id.and_then(procfs::thread_cpu_seconds).unwrap_or(0.0),
+            rss_bytes,
+            // Threads do not die.
+            restarts: 0,
+        },
+    )?;
+    one.set_item(intern!(py, "thread"), thread.getattr(intern!(py, "name"))?)?;
+    one.set_item(intern!(py, "thread_id"), thread_id)?;
     Ok(one)
 }

@@ -19,10 +19,9 @@ mod task;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use manyhands_os::{clock, process, procfs};
-use manyhands_pool::statistics::{Statistics, WorkerState, WorkerStatistics};
+use manyhands_os::clock;
+use manyhands_pool::statistics::Statistics;
 use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -283,7 +282,7 @@ impl ThreadPoolBase {
             total.add(&inner.departed);
             (inner.backlog.len() + inner.expected.waiting(), inner.workers.clone())
         };
-        let rss_bytes = procfs::rss_bytes(process::pid()).unwrap_or(0);
+        let rss_bytes = statistics::shared_rss_bytes();
         let listed = PyList::empty(py);
         let mut running = 0;
         for worker in &workers {
@@ -291,7 +290,14 @@ impl ThreadPoolBase {
             running += worker.frames.depth();
             // One that is still being started has nothing to tell yet.
             if let Some(thread) = worker.thread.get(py) {
-                listed.append(statistics_of(worker, thread.bind(py), rss_bytes)?)?;
+                let (task, task_s) = worker.frames.innermost(py)?.unzip();
+                listed.append(statistics::of_thread(
+                    thread.bind(py),
+                    task,
+                    task_s,
+                    worker.counts.ended(),
+                    rss_bytes,
+                )?)?;
             }
         }
         let counts = Statistics {
@@ -322,34 +328,6 @@ impl ThreadPoolBase {
         let blocked = Blocked::enter(py, &worker.pool)?;
         Ok(Some(BlockedWorker { blocked: Mutex::new(Some(blocked)) }))
     }
-}
-
-/// What a worker has done and is doing; of a thread that has its name and number, too.
-fn statistics_of<'py>(
-    worker: &Worker,
-    thread: &Bound<'py, PyAny>,
-    rss_bytes: u64,
-) -> PyResult<Bound<'py, PyDict>> {
-    let py = thread.py();
-    let thread_id = thread.getattr(intern!(py, "native_id"))?.extract::<Option<i32>>()?;
-    let (task, task_s) = worker.frames.innermost(py)?.unzip();
-    let one = statistics::of_worker(
-        py,
-        &WorkerStatistics {
-            pid: Some(process::pid()),
-            state: if task.is_some() { WorkerState::Running } else { WorkerState::Idle },
-            task,
-            task_s,
-            tasks_done: worker.counts.ended(),
-            cpu_s: thread_id.and_then(procfs::thread_cpu_seconds).unwrap_or(0.0),
-            rss_bytes,
-            // Threads do not die.
-            restarts: 0,
-        },
-    )?;
-    one.set_item(intern!(py, "thread"), thread.getattr(intern!(py, "name"))?)?;
-    one.set_item(intern!(py, "thread_id"), thread_id)?;
-    Ok(one)
 }
 
 /// Ends, when it is left or dropped, what `ThreadPoolBase._blocked` began.

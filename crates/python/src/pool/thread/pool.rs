@@ -10,11 +10,10 @@ mod expected;
 mod lost_worker;
 pub(super) mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::clock::{self, Deadline};
-use manyhands_os::procfs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -27,21 +26,18 @@ use super::refusal::{Refusal, is_of_a_start};
 use super::task::Task;
 use crate::future::{CancelAnswer, FutureBase, Source, State};
 use crate::interpreter::ending;
+use crate::interpreter::kick::Kick;
 use crate::interpreter::parker::{self, Expect, Parker};
 
 /// A wait inside a wait inside a wait … runs awaited tasks on one stack only up to here.
 const DEEPEST_HELP: usize = 32;
-/// How long a spinning worker waits for the submitter to release the interpreter, in nanoseconds.
-const PATIENCE: u64 = 5_000;
 
 /// A pool of threads, shared by the executor, its workers and its futures.
 #[derive(Default)]
 pub(crate) struct Pool {
     inner: Mutex<Inner>,
-    /// [`parker::detachments`] at the last submit: a worker that spins takes the interpreter when that has moved on.
-    kick: AtomicU32,
-    /// The CPU on which that was.
-    kick_cpu: AtomicUsize,
+    /// The last submit: a worker that spins takes the interpreter when the submitter has released it.
+    kick: Kick,
     /// Whether the worker that was called last cannot run as long as the caller keeps its CPU.
     is_in_our_way: AtomicBool,
     settings: OnceLock<Settings>,
@@ -214,8 +210,7 @@ impl Pool {
         mut inner: MutexGuard<'_, Inner>,
         token: u64,
     ) -> PyResult<()> {
-        self.kick.store(parker::detachments(), Ordering::Relaxed);
-        self.kick_cpu.store(procfs::current_cpu(), Ordering::Relaxed);
+        self.kick.note();
         let decision = inner.decide_wake(self);
         drop(inner);
         let Err(error) = self.carry_out(py, decision) else { return Ok(()) };
@@ -329,7 +324,7 @@ impl Pool {
                 unpark_all(to_unpark);
                 let expect = if spin && !in_our_way { Expect::Perhaps } else { Expect::Nothing };
                 if worker.parker().wait_detached(idle_until, expect) {
-                    self.await_kick();
+                    self.kick.await_release();
                 }
             });
             let mut inner = self.lock();
@@ -346,20 +341,6 @@ impl Pool {
     /// How soon a result may be there, as far as we know.
     fn expectation(&self) -> Expect {
         if self.is_in_our_way.load(Ordering::Relaxed) { Expect::Nothing } else { Expect::Perhaps }
-    }
-
-    /// Waits a moment for the submitter to release the interpreter. Asking for it before costs both of us a
-    /// context switch.
-    fn await_kick(&self) {
-        // On the submitter's own CPU we would only keep it from letting go.
-        if self.kick_cpu.load(Ordering::Relaxed) == procfs::current_cpu() {
-            return;
-        }
-        let kick = self.kick.load(Ordering::Relaxed);
-        let end = clock::now() + PATIENCE;
-        while parker::detachments() == kick && clock::now() < end {
-            std::hint::spin_loop();
-        }
     }
 
     /// Puts a task whose time is up back for another attempt.
