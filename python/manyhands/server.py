@@ -1,8 +1,9 @@
-"""A drop-in for `socketserver`: every name of it, and of the same use.
+"""Socket servers: `Server` and `serve`, and a drop-in for `socketserver`.
 
     import manyhands.server as socketserver
 
-What is better is in the page "In place of socketserver". A server that is given away to programs
+Every name of that is here, and of the same use; what is better is in the page "In place of
+socketserver". A server that is given away to programs
 that import `socketserver` themselves takes its place in `sys.modules`, before anything imports it.
 """
 
@@ -13,6 +14,8 @@ from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamReque
 
 from manyhands._server.base_server import BaseServer
 from manyhands._server.forking_mixin import ForkingMixIn
+from manyhands._server.serve import serve
+from manyhands._server.server import Server
 from manyhands._server.tcp_server import (
     ForkingTCPServer,
     ForkingUDPServer,
@@ -38,6 +41,7 @@ __all__ = [
     "ForkingUDPServer",
     "ForkingUnixDatagramServer",
     "ForkingUnixStreamServer",
+    "Server",
     "StreamRequestHandler",
     "TCPServer",
     "ThreadingMixIn",
@@ -48,6 +52,7 @@ __all__ = [
     "UDPServer",
     "UnixDatagramServer",
     "UnixStreamServer",
+    "serve",
 ]
 
 for _each in (
@@ -66,6 +71,8 @@ for _each in (
     UDPServer,
     UnixDatagramServer,
     UnixStreamServer,
+    Server,
+    serve,
 ):
     _each.__module__ = __name__
 

@@ -19,6 +19,7 @@ SAYS = {
     "producer_consumer": "1500 orders, the sum is 1124250",
     "rounds": "1000.0 in all, 48.77 in the middle",
     "async_service": "24 answers, the last one is 121393",
+    "dinosaurs": "360 answers over 20 connections",
     "endless": "10000000019",
     "fetch_pages": "100 pages of 1490 bytes",
     "fragile": "task 9 is done",

@@ -17,7 +17,17 @@ from rust_modules import Crate
 
 # From the ground up: each may use those before it.
 CRATES = ("os", "sync", "channel", "memory", "pool", "server", "cli", "python")
-BINDINGS = ("interpreter", "memory", "codec", "future", "sync", "queue", "pool", "server", "command")
+BINDINGS = (
+    "interpreter",
+    "memory",
+    "codec",
+    "future",
+    "sync",
+    "queue",
+    "pool",
+    "server",
+    "command",
+)
 PACKAGE = (
     "_interpreter",
     "_errors",

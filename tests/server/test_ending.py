@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eventually import eventually
-from manyhands._server.server import Server
+from manyhands.server import Server
 from serving import WATCHDOG, ask, client, read_all, run_program, serving
 
 
@@ -161,10 +161,45 @@ def test_a_signal_ends_it(how: str) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_a_second_one_ends(first: signal.Signals) -> None:
+    program = f"""
+import os, signal, socket, sys, threading, time
+from manyhands.server import serve
+handled = threading.Event()
+def handler(connection):
+    connection.sendall(b"x")
+    connection.recv(1)
+    os.kill(os.getpid(), {int(first)})
+    handled.set()
+    while connection.recv(1):
+        pass
+    print("ended")
+with socket.create_server(("127.0.0.1", 0)) as listening:
+    address = listening.getsockname()
+    def client():
+        with socket.create_connection(address) as mine:
+            assert mine.recv(1) == b"x"
+            mine.sendall(b"yy")  # one of which is not answered: the connection is not idle
+            assert handled.wait(20)
+            time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert mine.recv(1) == b""
+    thread = threading.Thread(target=client)
+    thread.start()
+    serve(listening, handler, grace=1000)
+    thread.join()
+print("over")
+"""
+    result = run_program(program)
+    assert result.stdout == "ended\nover\n", result.stderr
+    assert result.returncode == 0
+
+
 def test_ctrl_c_ends_the_program() -> None:
     program = """
 import _thread, threading
-from manyhands._server.server import Server
+from manyhands.server import Server
 with Server(("127.0.0.1", 0), lambda connection: None) as server:
     threading.Timer(0.1, _thread.interrupt_main).start()
     server.serve_forever()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from manyhands._server.server import Server
+from manyhands.server import Server
 
 WATCHDOG = 30.0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from manyhands._server.refused_address import explained, free_stale_path
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -88,16 +88,16 @@ class Listener:
     def _unix(self, path: str) -> socket.socket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _remove_if_stale(path)
-            listening.bind(path)
-            status = os.lstat(path)
-            self._identity = (status.st_dev, status.st_ino)
-            self._path = path
-            listening.listen(LONGEST_BACKLOG)
+            with free_stale_path(socket.SOCK_STREAM, path):
+                listening.bind(path)
+                status = os.lstat(path)
+                self._identity = (status.st_dev, status.st_ino)
+                self._path = path
+                listening.listen(LONGEST_BACKLOG)
         except BaseException as error:
             listening.close()
             if isinstance(error, OSError):
-                raise _explained(error, path) from error
+                raise explained(error, socket.AF_UNIX, socket.SOCK_STREAM, path) from error
             raise
         return listening
 
@@ -107,7 +107,7 @@ class Listener:
         try:
             return socket.create_server((host, port), family=family, backlog=LONGEST_BACKLOG)
         except OSError as error:
-            raise _explained(error, f"{host or '*'}:{port}", port) from error
+            raise explained(error, family, socket.SOCK_STREAM, (host, port)) from error
 
 
 def _host_and_port(address: object) -> tuple[str, int]:
@@ -129,57 +129,3 @@ def _host_and_port(address: object) -> tuple[str, int]:
             "'unix:path' or 'fd:3'"
         )
     return host, number
-
-
-def _remove_if_stale(path: str) -> None:
-    """Remove the file of a Unix socket at which nobody listens any more."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return  # bind() says that it exists
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
-        except OSError:
-            pass  # a full queue is somebody's; what else there may be, bind() tells
-
-
-def _explained(error: OSError, place: str, port: int | None = None) -> OSError:
-    """Say who has the address, or what it takes to get it."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.EADDRINUSE and port is not None:
-        owner = _owner_of(port)
-        reason = f"in use{f' by {owner}' if owner else ''}: stop that, or choose another port"
-    elif error.errno == errno.EADDRINUSE:
-        reason = "somebody listens there, or the file is no socket: choose another path"
-    elif error.errno == errno.EACCES and port is not None and port < 1024:
-        reason = "ports below 1024 are root's: choose another, or have systemd open it (fd:3)"
-    return type(error)(error.errno, f"cannot listen at {place}: {reason}")
-
-
-def _owner_of(port: int) -> str | None:
-    """Find the process that listens at a port, as far as this user may see it."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except OSError:
-            continue
-        inodes |= {
-            row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port
-        }
-    targets = {f"socket:[{inode}]" for inode in inodes}
-    for pid in filter(str.isdigit, os.listdir("/proc") if targets else ()):
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") in targets:
-                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
-                        return f"process {pid} ({comm.read().strip()})"
-        except OSError:
-            continue
-    return None

@@ -65,7 +65,7 @@ def _holder_of_port(kind: int, port: int) -> str | None:
             if int(fields[1].rpartition(":")[2], 16) != port:
                 continue
             if fields[3] == _LISTENING or kind == socket.SOCK_DGRAM:
-                return _taken_by(fields[9], int(fields[7]))
+                return _taken_by({fields[9]}, int(fields[7]))
             has_ended = has_ended or fields[3] == _TIME_WAIT
     if has_ended:
         return (
@@ -80,19 +80,18 @@ def _holder_of_path(path: str) -> str | None:
         return None
     if not stat.S_ISSOCK(Path(path).stat().st_mode):
         return "there is a file that is not a socket; remove it, or take another path"
-    for inode, bound in _unix_sockets():
-        if bound == path:
-            return _taken_by(inode, Path(path).stat().st_uid)
-    return "another server has it"
+    # The sockets of its connections have the path, too, and may be closed by now.
+    inodes = {inode for inode, bound in _unix_sockets() if bound == path}
+    return _taken_by(inodes, Path(path).stat().st_uid) if inodes else "another server has it"
 
 
-def _taken_by(inode: str, user: int) -> str:
-    """Say which process has a socket."""
-    link = f"socket:[{inode}]"
+def _taken_by(inodes: set[str], user: int) -> str:
+    """Say which process has one of these sockets."""
+    links = {f"socket:[{inode}]" for inode in inodes}
     for process in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             descriptors = f"/proc/{process}/fd"
-            if any(_link(f"{descriptors}/{each}") == link for each in os.listdir(descriptors)):
+            if any(_link(f"{descriptors}/{each}") in links for each in os.listdir(descriptors)):
                 name = Path(f"/proc/{process}/comm").read_text().strip()
                 whose = "this process" if int(process) == os.getpid() else f"process {process}"
                 return f"{whose} ({name}) has it; end that, or take another address"
