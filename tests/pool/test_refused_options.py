@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_repeating_forever_is_repeating_often(kind: Any) -> None:
         with pytest.raises(ValueError, match="retries must be at most 4294967295, got"):
             pool.options(retries=FOREVER)
         assert pool.options(retries=4294967295).submit(abs, -1).result(30) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_may_be_called_like_a_file_that_is_no_text(kind: Any) -> None:
+    with kind(1) as pool:
+        named = pool.options(name=os.fsdecode(b"caf\xc3\xa9 \xff"), timeout=0.05)
+        error = named.submit(mh.sleep, 30).exception(30)
+    assert error.task == "café \\udcff"
 
 
 def test_threads_without_a_limit() -> None:

@@ -134,6 +134,8 @@ def checked_options(
         raise ValueError(f"priority must fit in 32 bits, got {priority}")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+    if name is not None and not name.isascii():
+        name = name.encode(errors="backslashreplace").decode()  # of a file that is no UTF-8
     check_backoff(backoff)
     return TaskOptions(timeout, retries, classes, priority, name, backoff, bool(wait_for_futures))
 
