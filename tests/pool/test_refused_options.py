@@ -92,3 +92,25 @@ def test_time_outs_of_multiprocessings_pool() -> None:
             pool.apply_async(abs, (-1,)).get(wrong)
         with pytest.raises(TypeError, match="timeout must be a number of seconds"):
             pool.imap(abs, [-1]).next(wrong)
+
+
+class Holder:
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def double(self, number: int) -> int:
+        return 2 * number
+
+
+class Leaver(Holder):
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_method_of_what_has_a_pool(kind: Any) -> None:
+    with mh.ProcessPoolExecutor(1) as processes, kind(1) as pool:
+        for held in (pool, pool.options(timeout=30)):
+            with pytest.raises(TypeError, match=r"a pool stays in .* fn\.__self__\.pool"):
+                processes.submit(Holder(held).double, 1)
+            assert processes.submit(Leaver(held).double, 1).result(30) == 2

@@ -13,6 +13,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NoReturn,
     ParamSpec,
     Self,
     TypeVar,
@@ -62,6 +63,12 @@ class Executor(Maps, concurrent.futures.Executor):
         kwargs: dict[str, Any],
     ) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` as `options` say."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: a pool stays in its process, so what "
+            "is sent to a worker must do without it (a class can leave it out in __getstate__)"
+        )
 
     @abstractmethod
     def _reserve(self) -> Reserved:
