@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from manyhands._server.base_server import BaseServer
 from manyhands._server.forking_mixin import ForkingMixIn
+from manyhands._server.refused_address import explained, free_stale_path
 from manyhands._server.threading_mixin import ThreadingMixIn
 
 __all__ = [
@@ -48,21 +49,17 @@ class TCPServer(BaseServer, socketserver.TCPServer):
             try:
                 super().server_bind()
             except OSError as error:
-                if not self.__is_stale(error):
+                if not self.__takes_over(error):
                     raise
         except OSError as error:
-            from manyhands._server.refused_address import explained
-
             raise explained(
                 error, self.address_family, self.socket_type, self.server_address
             ) from None
 
-    def __is_stale(self, error: OSError) -> bool:
+    def __takes_over(self, error: OSError) -> bool:
         """Take over the path of a Unix socket, if that is possible; say whether it was."""
         if error.errno != errno.EADDRINUSE or self.address_family != socket.AF_UNIX:
             return False
-        from manyhands._server.refused_address import free_stale_path
-
         with suppress(OSError), free_stale_path(self.socket_type, self.server_address) as free:
             if free:
                 super().server_bind()
