@@ -283,7 +283,7 @@ def test_a_port_that_is_taken_by_another_process(tmp_path: Path) -> None:
 def test_a_datagram_port_that_is_taken() -> None:
     with socketserver.UDPServer(LOCALHOST, Echo) as first:
         with pytest.raises(OSError, match="this process"):
-            socketserver.UDPServer(first.server_address, Echo)  # type: ignore[arg-type]
+            socketserver.UDPServer(first.server_address, Echo)
 
 
 def test_a_port_of_connections_that_are_remembered() -> None:
