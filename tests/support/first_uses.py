@@ -313,7 +313,17 @@ class Walk:
             print(f"an exception at {where}: {found} more than usual", flush=True)
 
 
+def report_but_alarms(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say what could not be raised, unless it is what we have raised in a finalizer.
+
+    Python prints what a signal handler raises there, since it has nobody to raise it to.
+    """
+    if unraisable.exc_type is not Alarm:
+        sys.__unraisablehook__(unraisable)
+
+
 def main(name: str, most: str, part: str, parts: str) -> None:
+    sys.unraisablehook = report_but_alarms
     use = USES[name]
     there = survey(use)
     every = sorted(there.places, key=lambda place: (there.places[place], place.path))
