@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from manyhands._server.listener import Address
+    from manyhands._server.process_crew import ProcessCrew
 
 __all__ = ["Server"]
 
@@ -40,9 +42,12 @@ class Server:
             socket, or a socket that listens. Port 0 is any that is free: see `server_address`.
         handler: a subclass of `socketserver.BaseRequestHandler`, or a function that is called
             with the socket of the connection. The server closes the socket, whatever happens.
-        workers: the kind of worker. Only ``"thread"`` for now.
+        workers: ``"thread"``, or ``"process"`` for processes with threads each: for handlers that
+            compute. The handler, and what else a process needs, is pickled, as for an executor.
         max_workers: how many threads there may be, so how many connections are served at a time;
-            None means 64. They are started as they are needed, and used again.
+            None means 64. They are started as they are needed, and used again. Of processes: how
+            many there are; None means one for each CPU. One that dies is replaced.
+        threads_per_process: how many connections each process serves at a time.
         max_connections: how many connections may be open, served or queued. None: 4,096, or a
             quarter less than the limit of open files allows, if that is fewer.
         max_active: how many connections may be served at a time; None: as many as workers.
@@ -50,8 +55,9 @@ class Server:
         overflow: what becomes of a connection that finds the queue full: ``"wait"`` leaves it
             with the kernel, ``"reject"`` closes it, and a function is called with its socket
             and address, to say something short, before it is closed.
-        ssl: the context for TLS. The handshake is made by the worker, so a client that
-            does not finish it holds up nobody else.
+        ssl: the context for TLS; for processes a function that makes it, since contexts cannot be
+            pickled. The handshake is made by the worker, so a client that does not finish it holds
+            up nobody else.
         handshake_timeout: how many seconds a TLS handshake may take.
         first_byte_timeout: how many seconds a client may say nothing after it has connected, before
             its handler has been called. None calls the handler at once.
@@ -80,49 +86,67 @@ class Server:
         address: Address,
         handler: Callable[..., object],
         *,
-        workers: Literal["thread"] = "thread",
+        workers: Literal["thread", "process"] = "thread",
         max_workers: int | None = None,
+        threads_per_process: int = 64,
         max_connections: int | None = None,
         max_active: int | None = None,
         max_queue: int | None = None,
         overflow: Literal["wait", "reject"] | Callable[[socket.socket, Any], object] = "wait",
-        ssl: tls.SSLContext | None = None,
+        ssl: tls.SSLContext | Callable[[], tls.SSLContext] | None = None,
         handshake_timeout: float = 10.0,
         first_byte_timeout: float | None = None,
         connection_timeout: float | None = None,
         stuck_after: float | None = 60.0,
         grace: float = 5.0,
     ) -> None:
-        if workers != "thread":
-            raise ValueError(
-                f"workers={workers!r}: a Server's workers are threads, workers='thread'; for a "
-                "process for each connection there is ForkingTCPServer"
-            )
+        if workers not in ("thread", "process"):
+            raise ValueError(f"workers={workers!r} must be 'thread' or 'process'")
         if not callable(overflow) and overflow not in ("wait", "reject"):
             raise ValueError(f"overflow={overflow!r} must be 'wait', 'reject' or a function")
-        self.max_workers = _count("max_workers", max_workers, 64)
+        processes = workers == "process"
+        most = (os.cpu_count() or 1) if processes else 64
+        self.max_workers = _count("max_workers", max_workers, most)
+        threads = _count("threads_per_process", threads_per_process, 64)
+        served = self.max_workers * threads if processes else self.max_workers
         self.max_connections = _count("max_connections", max_connections, _most_connections())
-        self.max_active = _count("max_active", max_active, self.max_workers)
+        self.max_active = _count("max_active", max_active, served)
         self.max_queue = _count("max_queue", max_queue, self.max_connections, least=0)
         self.grace = _seconds("grace", grace, 0.0)
         self._stuck_after = _seconds("stuck_after", stuck_after, 0.0) if stuck_after else None
         self._overflow = overflow
         self.RequestHandlerClass = handler
-        service = Service(
-            serve=serve_with(handler),
-            ssl=ssl,
-            handshake_timeout=_seconds("handshake_timeout", handshake_timeout),
-            first_byte_timeout=_optional("first_byte_timeout", first_byte_timeout),
-            server=self,
+        serve = serve_with(handler)
+        limits = (
+            _seconds("handshake_timeout", handshake_timeout),
+            _optional("first_byte_timeout", first_byte_timeout),
         )
         self._open = OpenConnections(_optional("connection_timeout", connection_timeout))
+        self._options: dict[str, Any] | None = None
+        if processes:
+            self._options = {
+                "max_workers": threads,
+                "max_connections": -(-self.max_connections // self.max_workers),
+                "max_active": -(-self.max_active // self.max_workers),
+                "max_queue": -(-self.max_queue // self.max_workers),
+                "overflow": overflow,
+                "ssl": ssl,
+                "handshake_timeout": handshake_timeout,
+                "first_byte_timeout": first_byte_timeout,
+                "connection_timeout": connection_timeout,
+                "stuck_after": stuck_after,
+                "grace": grace,
+            }
+        elif callable(ssl):
+            ssl = ssl()
+        service = Service(serve, ssl, *limits, server=self)  # type: ignore[arg-type]
         # Last: what was opened would have to be closed if anything else were wrong.
         self._listener = Listener(address)
         self.server_address = self._listener.address
         self.socket = self._listener.socket
         self._workers = ThreadWorkers(service, self._open, f"{self.server_address}")
         self._lock = threading.Lock()
-        self._engine: _native.ServerEngine | None = None
+        self._engine: _native.ServerEngine | ProcessCrew | None = None
         self._serving: threading.Thread | None = None
         self._ended = threading.Event()
         self._asked_grace: float | None = None
@@ -132,7 +156,8 @@ class Server:
         state = (
             "closed" if self.socket.fileno() < 0 else "idle" if self._engine is None else "serving"
         )
-        return f"<Server at {self.server_address}, {state}, {self.max_workers} threads>"
+        kind = "threads" if self._options is None else "processes"
+        return f"<Server at {self.server_address}, {state}, {self.max_workers} {kind}>"
 
     def __enter__(self) -> Self:
         return self
@@ -161,27 +186,49 @@ class Server:
                 raise RuntimeError(f"{self!r} cannot be served any more: make another")
             self._ended.clear()
             self._serving = threading.current_thread()
-            engine = _native.ServerEngine(
-                connections=self.max_connections,
-                active=self.max_active,
-                queued=self.max_queue,
-                workers=self.max_workers,
-                reject=self._overflow != "wait",
-                tells=callable(self._overflow),
-            )
+            engine = self._new_engine()
             self._engine = engine
         try:
-            if self._asked_grace is None:
+            if self._asked_grace is not None:
+                pass
+            elif isinstance(engine, _native.ServerEngine):
                 engine.accept(self.socket.fileno())
                 self._attend(engine)
+            else:
+                engine.attend(lambda: self._asked_grace is not None)
         finally:
             try:
-                self._drain(engine)
+                if isinstance(engine, _native.ServerEngine):
+                    self._drain(engine)
+                else:
+                    grace = self.grace if self._asked_grace is None else self._asked_grace
+                    engine.drain(grace, lambda: self._asked_grace)
             finally:
                 with self._lock:
                     self._past = self._with_past(engine.counts())
                     self._engine = self._serving = self._asked_grace = None
                     self._ended.set()
+
+    def _new_engine(self) -> _native.ServerEngine | ProcessCrew:
+        """Return what serves for one run."""
+        if self._options is not None:
+            from manyhands._server.process_crew import ProcessCrew
+
+            return ProcessCrew(
+                self.socket,
+                self.max_workers,
+                self.RequestHandlerClass,
+                self._options,
+                f"the server at {self.server_address}",
+            )
+        return _native.ServerEngine(
+            connections=self.max_connections,
+            active=self.max_active,
+            queued=self.max_queue,
+            workers=self.max_workers,
+            reject=self._overflow != "wait",
+            tells=callable(self._overflow),
+        )
 
     def shutdown(self, grace: float | None = None) -> None:
         """End `serve_forever`, and wait until it has ended.
@@ -220,19 +267,25 @@ class Server:
         Keys: ``accepted``, ``refused`` (the queue was full), ``served``, ``dropped`` (queued when
         the server ended), ``failed`` (their handler raised), ``disconnected`` (their client went
         away), ``timed_out``, ``stuck`` (reported handlers); and for now ``queued``, ``active``,
-        ``busiest`` (the most that were active at a time), ``workers``, ``idle``.
+        ``busiest`` (the most that were active at a time), ``workers``, ``idle``. A server of
+        processes adds theirs up, and has ``processes``, and ``replaced``: how many have died.
         """
         with self._lock:
             engine = self._engine
             numbers = self._with_past(engine.counts() if engine is not None else {})
-        return {**numbers, **self._open.counts()}
+        if self._options is not None:
+            return dict.fromkeys(self._open.counts(), 0) | numbers
+        return numbers | self._open.counts()
 
     def _with_past(self, numbers: dict[str, int]) -> dict[str, int]:
         """Add what happened in earlier runs to the numbers of one."""
-        past = self._past
-        total = {name: past.get(name, 0) + numbers.get(name, 0) for name in TOTALS}
-        busiest = max(past.get("busiest", 0), numbers.get("busiest", 0))
-        return {**total, "busiest": busiest, **{name: numbers.get(name, 0) for name in NOW}}
+        total = dict.fromkeys((*TOTALS, "busiest", *NOW), 0) | numbers
+        for name, past in self._past.items():
+            if name == "busiest":
+                total[name] = max(total[name], past)
+            elif name not in NOW:
+                total[name] = total.get(name, 0) + past
+        return total
 
     def _attend(self, engine: _native.ServerEngine) -> None:
         """Start workers as they are needed, until somebody wants an end."""
@@ -307,7 +360,7 @@ class Server:
 
 
 TOTALS = ("accepted", "refused", "served", "dropped")
-NOW = ("queued", "active", "workers", "idle")
+NOW = ("queued", "active", "workers", "idle", "processes")
 
 
 def _most_connections() -> int:

@@ -1,0 +1,265 @@
+"""The processes of a server, as their parent has them: started, watched, replaced and ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from manyhands._pickle import pickling
+from manyhands._server.control_socket import ControlSocket
+from manyhands._worker import interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ProcessCrew"]
+
+logger = logging.getLogger("manyhands.server")
+
+# How long to wait before a process is replaced that has never been ready: doubled each time.
+SHORTEST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+# So many in a row that have never been ready are enough, if no process is.
+MOST_FAILURES = 3
+# How long a process may take to end once the grace of its handlers is over.
+ENDING_S = 2.0
+# How long statistics wait for a process that is busy.
+COUNTING_S = 1.0
+NOW = ("queued", "active", "workers", "idle")
+
+
+class Member:
+    """One process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: ControlSocket) -> None:
+        self.process = process
+        self.control = control
+        # Its end is seen here, even if a child of it keeps its end of the socket pair open.
+        self.pidfd = os.pidfd_open(process.pid)
+        self.ready = False
+        self.counts: dict[str, int] = {}
+        self.counted = 0
+
+
+class ProcessCrew:
+    """Processes that serve one listener.
+
+    Args:
+        listening: the listener, which stays this process's: what waits in its queue survives
+            the processes.
+        size: how many there are.
+        handler: what serves a connection.
+        options: what else the `Server` in each process is made with.
+        name: what the server is called in messages.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        size: int,
+        handler: Any,
+        options: dict[str, Any],
+        name: str,
+    ) -> None:
+        self._listening = listening
+        self._size = size
+        self._name = name
+        # Kept: descriptors of what is pickled, such as locks of multiprocessing, belong to it.
+        self._settings = (handler, options)
+        self._pickled, self._inherited = pickling.dumps_for_spawn(self._settings)
+        self._members: dict[int, Member] = {}
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._waker.setblocking(False)
+        self._failures = 0
+        self._start_at = 0.0
+        self._replaced = 0
+        self._killed = 0
+        self._past: dict[str, int] = {}
+        self._numbers = count(1)
+        self._news = threading.Condition()
+        self._serving: threading.Thread | None = None
+
+    def ask(self) -> None:
+        """Have the serving thread look at what is wished."""
+        try:
+            self._waker.send(b"x")
+        except OSError:
+            pass  # it has been woken already, or has ended
+
+    def attend(self, is_over: Callable[[], bool]) -> None:
+        """Keep as many processes as there should be, until it is over.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        self._serving = threading.current_thread()
+        while not is_over():
+            now = time.monotonic()
+            if len(self._members) < self._size and now >= self._start_at:
+                self._start()
+                continue
+            missing = len(self._members) < self._size
+            self._listen(max(0.0, self._start_at - now) if missing else None)
+
+    def drain(self, grace: float, wished: Callable[[], float | None]) -> None:
+        """End all processes, once handlers have had `grace` seconds, or fewer if wished."""
+        self._tell_all(grace=grace)
+        deadline = time.monotonic() + grace + ENDING_S
+        while self._members and (left := deadline - time.monotonic()) > 0:
+            self._listen(left)
+            asked = wished()
+            if asked is not None and asked < grace:
+                grace = asked
+                deadline = min(deadline, time.monotonic() + grace + ENDING_S)
+                self._tell_all(grace=grace)
+        for member in list(self._members.values()):
+            logger.warning(
+                "process %d of %s does not end, and is killed", member.process.pid, self._name
+            )
+            member.process.kill()
+            self._bury(member)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    def counts(self) -> dict[str, int]:
+        """Add up what the processes count; one that does not answer counts as it last did."""
+        number = next(self._numbers)
+        members = list(self._members.values())
+        asked = [member for member in members if member.control.tell(count=number)]
+        deadline = time.monotonic() + COUNTING_S
+        with self._news:
+            while any(each.counted < number for each in asked if each.process.pid in self._members):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._reads_here():
+                    break
+                self._news.wait(left)
+            total = dict(self._past)
+            for member in members:
+                for name, value in member.counts.items():
+                    total[name] = total.get(name, 0) + value
+        total["processes"] = len(members)
+        total["replaced"] = self._replaced
+        return total
+
+    def _reads_here(self) -> bool:
+        """Tell whether the calling thread is the one that reads answers."""
+        return threading.current_thread() is self._serving
+
+    def _tell_all(self, **message: Any) -> None:
+        for member in self._members.values():
+            member.control.tell(**message)
+
+    def _start(self) -> None:
+        """Start one process."""
+        mine, theirs = socket.socketpair()
+        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        import sys
+
+        with theirs, tempfile.TemporaryFile() as settings:
+            settings.write(self._pickled)
+            settings.seek(0)
+            numbers = (theirs.fileno(), self._listening.fileno(), settings.fileno())
+            code = (
+                f"import sys; sys.path[:] = {[*sys.path, home]!r}; "
+                f"from manyhands._server.process_worker import main; main{numbers!r}"
+            )
+            try:
+                process = subprocess.Popen(
+                    [interpreter.program(), *interpreter.flags(), "-P", "-c", code],
+                    pass_fds=[*numbers, *self._inherited],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError as error:
+                mine.close()
+                self._failed(f"cannot be started: {error}")
+                return
+        member = Member(process, ControlSocket(mine))
+        self._members[process.pid] = member
+        self._selector.register(mine, selectors.EVENT_READ, member)
+        self._selector.register(member.pidfd, selectors.EVENT_READ, member)
+
+    def _listen(self, timeout: float | None) -> None:
+        """Wait for what processes say, or for their ends."""
+        for key, _ in self._selector.select(timeout):
+            member: Member | None = key.data
+            if member is None:
+                self._woken.recv(4096)
+                continue
+            if member.process.pid not in self._members:
+                continue  # both of its descriptors were ready
+            messages = member.control.hear() if key.fd != member.pidfd else None
+            if messages is None:
+                self._bury(member)
+                continue
+            self._note(member, messages)
+
+    def _note(self, member: Member, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            if message.get("ready"):
+                member.ready, self._failures = True, 0
+            if "counts" in message:
+                with self._news:
+                    member.counts = message["counts"]
+                    member.counted = message["number"] or member.counted
+                    self._news.notify_all()
+
+    def _hear_last(self, member: Member) -> None:
+        """Read what a process has said before it ended."""
+        member.control.stop_waiting()
+        try:
+            while (messages := member.control.hear()) is not None:
+                self._note(member, messages)
+        except BlockingIOError:
+            pass  # a child of it has the other end
+
+    def _bury(self, member: Member) -> None:
+        """Note the end of a process."""
+        self._hear_last(member)
+        self._selector.unregister(member.control)
+        self._selector.unregister(member.pidfd)
+        member.control.close()
+        os.close(member.pidfd)
+        code = member.process.wait()
+        with self._news:
+            del self._members[member.process.pid]
+            for name, value in member.counts.items():
+                if name == "busiest":
+                    self._past[name] = max(self._past.get(name, 0), value)
+                elif name not in NOW:
+                    self._past[name] = self._past.get(name, 0) + value
+            self._news.notify_all()
+        if code == 0:
+            return
+        how = (
+            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"has ended with {code}"
+        )
+        if member.ready:
+            self._replaced += 1
+            logger.error(
+                "process %d of %s %s; another takes its place", member.process.pid, self._name, how
+            )
+        else:
+            self._failed(f"{how} before it was ready; what it has said is on stderr")
+
+    def _failed(self, how: str) -> None:
+        """Note that a process has never been ready; give up if that is the rule."""
+        self._failures += 1
+        if self._failures >= MOST_FAILURES and not any(
+            each.ready for each in self._members.values()
+        ):
+            raise OSError(f"{self._name} cannot be served: its last process {how}")
+        pause = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** (self._failures - 1))
+        self._start_at = time.monotonic() + pause
+        logger.error("a process of %s %s; the next try is in %.1f s", self._name, how, pause)

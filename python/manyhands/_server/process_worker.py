@@ -1,0 +1,57 @@
+"""One of the processes of a server: it serves the listener that all of them have, with threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+from manyhands._pickle import pickling
+from manyhands._server.control_socket import ControlSocket
+from manyhands._server.server import Server
+
+__all__ = ["main"]
+
+
+def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
+    """Serve until the parent, or its end, says that it is enough.
+
+    Args:
+        control_fd: this end of the `ControlSocket`.
+        listener_fd: the listening socket.
+        settings_fd: a file with the pickled handler and options of the server.
+    """
+    # Ctrl-C is for the parent, which tells us when it is time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = ControlSocket(socket.socket(fileno=control_fd))
+    with open(settings_fd, "rb") as file:
+        handler, options = pickling.loads(file.read())
+    made = options.pop("ssl")
+    options["ssl"] = made() if callable(made) else made
+    # What a handler starts must not keep them.
+    for number in (control_fd, listener_fd):
+        os.set_inheritable(number, False)
+    with Server(socket.socket(fileno=listener_fd), handler, **options) as server:
+        signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+        threading.Thread(target=_obey, args=(control, server), daemon=True).start()
+        control.tell(ready=True)
+        server.serve_forever()
+        control.tell(counts=server.statistics(), number=0)
+
+
+def _obey(control: ControlSocket, server: Server) -> None:
+    """Do what the parent says; without one there is nobody to serve for."""
+    while (messages := control.hear()) is not None:
+        for message in messages:
+            if "grace" in message:
+                _end(server, message["grace"])
+            if "count" in message:
+                control.tell(counts=server.statistics(), number=message["count"])
+    _end(server, None)
+
+
+def _end(server: Server, grace: Any) -> None:
+    # In a thread of its own: meanwhile there may be more to hear.
+    threading.Thread(target=server.shutdown, args=(grace,), daemon=True).start()
