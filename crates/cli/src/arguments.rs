@@ -40,6 +40,72 @@ invalid arguments, 130 when interrupted.")]
 Exit status: 0, even when there is nothing to show; 1 when something failed or a name given to \
 --clean does not exist, 2 for invalid arguments, 130 when interrupted.")]
     Top(TopOptions),
+
+    /// Serve the clients that connect to an address, each with a call of a handler
+    ///
+    /// The handler is a function of a socket, or a class for socketserver, in a module that is found
+    /// in the working directory or installed. SIGTERM and Ctrl-C let handlers finish, a second one
+    /// ends their connections; SIGHUP has new processes take over, with the module as it is then.
+    /// Under systemd it says when it is ready, and serves the socket that it is given.
+    #[command(after_help = "\
+Exit status: 0 when it was told to end, 1 when it cannot serve, 2 for invalid arguments.")]
+    Serve(ServeOptions),
+}
+
+/// Options of `manyhands serve`.
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct ServeOptions {
+    /// The handler, such as dinos:LookUp for LookUp in dinos.py
+    #[arg(value_name = "MODULE:HANDLER")]
+    pub target: String,
+
+    /// Where to listen: HOST:PORT, unix:PATH, or fd:N for an inherited socket [default:
+    /// 127.0.0.1:9000, or what systemd hands over]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
+
+    /// thread or process, and how many: thread:64, process:4
+    #[arg(long, value_name = "KIND[:N]", default_value = "thread", value_parser = workers)]
+    pub workers: String,
+
+    /// How many connections may be open at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: Option<u32>,
+
+    /// How many connections may wait for a worker
+    #[arg(long, value_name = "N")]
+    pub max_queue: Option<u32>,
+
+    /// What becomes of a connection that finds the queue full [default: wait]
+    #[arg(long, value_name = "wait|reject", value_parser = ["wait", "reject"])]
+    pub overflow: Option<String>,
+
+    /// Seconds that handlers have when the server ends [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    pub grace: Option<f64>,
+
+    /// Seconds after which a connection is ended [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub connection_timeout: Option<f64>,
+
+    /// Seconds that a client may say nothing after it has connected [default: any]
+    #[arg(long, value_name = "SECONDS")]
+    pub first_byte_timeout: Option<f64>,
+
+    /// For TLS: the file with the certificate, and maybe its key
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<String>,
+
+    /// The file with the certificate's key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<String>,
+}
+
+/// Reads a kind of worker, and how many of it.
+fn workers(text: &str) -> Result<String, String> {
+    let (kind, number) = text.split_once(':').unwrap_or((text, "1"));
+    let right = matches!(kind, "thread" | "process") && number.parse::<u16>().is_ok_and(|number| number > 0);
+    right.then(|| text.to_owned()).ok_or_else(|| "must be like thread, thread:64 or process:4".to_owned())
 }
 
 /// Options of `manyhands demo`.
@@ -158,7 +224,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, out: Ink, err: Ink) -> R
             options.jobs = kept;
             return Ok(Request::Demo(options));
         }
-        Ok(Arguments { request: request @ Request::Top(_) }) => return Ok(request),
+        Ok(Arguments { request: request @ (Request::Top(_) | Request::Serve(_)) }) => return Ok(request),
         Err(error) => error,
     };
     let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -222,6 +288,20 @@ mod tests {
         };
         assert_eq!(read("top --clean"), cleaning(&[]));
         assert_eq!(read("top --clean jobs till"), cleaning(&["jobs", "till"]));
+    }
+
+    #[test]
+    fn serve_takes_its_options() {
+        let Ok(Request::Serve(options)) = read("serve dinos:LookUp --bind [::1]:80 --workers process:4")
+        else {
+            panic!("not understood");
+        };
+        assert_eq!((options.target.as_str(), options.workers.as_str()), ("dinos:LookUp", "process:4"));
+        assert_eq!(options.bind.as_deref(), Some("[::1]:80"));
+        assert!(complaint("serve dinos:LookUp --workers fibre").contains("process:4"));
+        assert!(complaint("serve dinos:LookUp --workers thread:0").contains("process:4"));
+        assert!(complaint("serve dinos:LookUp --key file").contains("--certificate"));
+        assert!(complaint("serve").contains("MODULE:HANDLER"));
     }
 
     #[test]

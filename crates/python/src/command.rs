@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use manyhands_cli::arguments::{self, DemoOptions, Request};
+use manyhands_cli::arguments::{self, DemoOptions, Request, ServeOptions};
 use manyhands_cli::demo::{self, Advice, Job, Load, Moment, Run, Setting};
 use manyhands_cli::ink::Ink;
 use manyhands_cli::page::Page;
@@ -37,6 +37,7 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     let done = match arguments::parse(argv, out.page.ink(), err.page.ink()) {
         Ok(Request::Demo(options)) => run_demo(py, &options, out, err),
         Ok(Request::Top(options)) => top::run(py, &options, out.page.ink()),
+        Ok(Request::Serve(options)) => serve(py, options),
         Err(answer) => {
             // Whoever asked for help and closed the pipe has seen enough of it.
             _ = py.detach(|| match answer.asked_for {
@@ -54,6 +55,20 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
         }
         done => done,
     }
+}
+
+fn serve(py: Python<'_>, options: ServeOptions) -> PyResult<u8> {
+    let keywords = PyDict::new(py);
+    keywords.set_item("max_connections", options.max_connections)?;
+    keywords.set_item("max_queue", options.max_queue)?;
+    keywords.set_item("overflow", options.overflow)?;
+    keywords.set_item("grace", options.grace)?;
+    keywords.set_item("connection_timeout", options.connection_timeout)?;
+    keywords.set_item("first_byte_timeout", options.first_byte_timeout)?;
+    keywords.set_item("certificate", options.certificate)?;
+    keywords.set_item("key", options.key)?;
+    let run = py.import("manyhands._server.command")?.getattr("run")?;
+    run.call((options.target, options.bind, options.workers), Some(&keywords))?.extract()
 }
 
 fn run_demo(py: Python<'_>, options: &DemoOptions, out: Stream, err: Stream) -> PyResult<u8> {

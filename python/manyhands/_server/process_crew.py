@@ -40,9 +40,14 @@ NOW = ("queued", "active", "workers", "idle")
 class Member:
     """One process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: ControlSocket) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: ControlSocket, generation: int
+    ) -> None:
         self.process = process
         self.control = control
+        self.generation = generation
+        # It has been told to end.
+        self.leaves = False
         # Its end is seen here, even if a child of it keeps its end of the socket pair open.
         self.pidfd = os.pidfd_open(process.pid)
         self.ready = False
@@ -60,6 +65,7 @@ class ProcessCrew:
         handler: what serves a connection.
         options: what else the `Server` in each process is made with.
         name: what the server is called in messages.
+        on_ready: called once, when all are ready for the first time.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class ProcessCrew:
         handler: Any,
         options: dict[str, Any],
         name: str,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._listening = listening
         self._size = size
@@ -81,6 +88,9 @@ class ProcessCrew:
         self._woken, self._waker = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._waker.setblocking(False)
+        self._generation = 0
+        self._reload_asked = False
+        self._on_ready: Callable[[], None] | None = on_ready
         self._failures = 0
         self._start_at = 0.0
         self._replaced = 0
@@ -106,11 +116,40 @@ class ProcessCrew:
         self._serving = threading.current_thread()
         while not is_over():
             now = time.monotonic()
-            if len(self._members) < self._size and now >= self._start_at:
+            if self._reload_asked:
+                self._reload_asked = False
+                self._generation += 1
+            missing = len(self._current()) < self._size
+            if missing and now >= self._start_at:
                 self._start()
                 continue
-            missing = len(self._members) < self._size
             self._listen(max(0.0, self._start_at - now) if missing else None)
+
+    def reload(self) -> None:
+        """Have new processes take over, each of which is ready before one of the old ends."""
+        self._reload_asked = True
+        self.ask()
+
+    def _current(self) -> list[Member]:
+        """Return those that stay."""
+        return [
+            each
+            for each in self._members.values()
+            if each.generation == self._generation and not each.leaves
+        ]
+
+    def _is_ready(self, member: Member) -> None:
+        """Have an old process end for one that is ready."""
+        member.ready, self._failures = True, 0
+        for each in self._members.values():
+            if each.generation != self._generation and not each.leaves:
+                each.leaves = True
+                each.control.tell(grace=None)
+                break
+        current = self._current()
+        if self._on_ready and len(current) == self._size and all(each.ready for each in current):
+            self._on_ready()
+            self._on_ready = None
 
     def drain(self, grace: float, wished: Callable[[], float | None]) -> None:
         """End all processes, once handlers have had `grace` seconds, or fewer if wished."""
@@ -185,7 +224,7 @@ class ProcessCrew:
                 mine.close()
                 self._failed(f"cannot be started: {error}")
                 return
-        member = Member(process, ControlSocket(mine))
+        member = Member(process, ControlSocket(mine), self._generation)
         self._members[process.pid] = member
         self._selector.register(mine, selectors.EVENT_READ, member)
         self._selector.register(member.pidfd, selectors.EVENT_READ, member)
@@ -208,7 +247,7 @@ class ProcessCrew:
     def _note(self, member: Member, messages: list[dict[str, Any]]) -> None:
         for message in messages:
             if message.get("ready"):
-                member.ready, self._failures = True, 0
+                self._is_ready(member)
             if "counts" in message:
                 with self._news:
                     member.counts = message["counts"]
@@ -255,6 +294,12 @@ class ProcessCrew:
 
     def _failed(self, how: str) -> None:
         """Note that a process has never been ready; give up if that is the rule."""
+        old = [each for each in self._members.values() if each.generation != self._generation]
+        if any(not each.leaves for each in old):
+            for each in old:
+                each.generation = self._generation
+            logger.error("a new process of %s %s: the old ones go on", self._name, how)
+            return
         self._failures += 1
         if self._failures >= MOST_FAILURES and not any(
             each.ready for each in self._members.values()

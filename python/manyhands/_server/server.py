@@ -193,6 +193,7 @@ class Server:
                 pass
             elif isinstance(engine, _native.ServerEngine):
                 engine.accept(self.socket.fileno())
+                self._is_ready()
                 self._attend(engine)
             else:
                 engine.attend(lambda: self._asked_grace is not None)
@@ -220,6 +221,7 @@ class Server:
                 self.RequestHandlerClass,
                 self._options,
                 f"the server at {self.server_address}",
+                self._is_ready,
             )
         return _native.ServerEngine(
             connections=self.max_connections,
@@ -249,6 +251,23 @@ class Server:
         engine.ask()
         if threading.current_thread() is not self._serving and not self._workers.is_one_of_them():
             self._ended.wait()
+
+    def reload(self) -> None:
+        """Have new processes take over: they import the handler's module as it is now.
+
+        Each is ready before one of the old ends, which has its `grace` for what it serves. If a
+        new one cannot start, the old ones go on, and the error is logged.
+
+        Raises:
+            RuntimeError: it is not being served by processes.
+        """
+        engine = self._engine
+        if engine is None or isinstance(engine, _native.ServerEngine):
+            raise RuntimeError(f"{self!r} cannot be reloaded: no processes serve it")
+        engine.reload()
+
+    def _is_ready(self) -> None:
+        """Note that clients are served from now on; for who derives from this."""
 
     def close(self) -> None:
         """End the serving, if there is any, and stop listening.
