@@ -8,6 +8,12 @@ one that raised left threads and descriptors behind.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import importlib
+import os
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -15,7 +21,9 @@ from typing import Any
 
 import pytest
 
+import manyhands
 from manyhands import ProcessPoolExecutor
+from manyhands._future.awaiting import _Bridge
 from manyhands._interpreter.sure_thread import SureThread
 from manyhands._pool import running
 from rules import SUPPORT
@@ -208,3 +216,48 @@ def test_a_pool_at_whose_end_a_handler_raised_goes_with_the_next_one(
     with ProcessPoolExecutor(1) as another:
         assert another.submit(abs, -1).result() == 1
     assert not ending
+
+
+def test_what_was_interrupted_before_it_was_set_up_goes_without_complaint() -> None:
+    # Found in the same way: `Pool.__del__` looked for what the first line of `__init__` sets.
+    modules = []
+    for found in pkgutil.walk_packages(manyhands.__path__, "manyhands."):
+        if not found.name.endswith("__main__"):
+            with contextlib.suppress(ModuleNotFoundError):  # pandas, for one
+                modules.append(importlib.import_module(found.name))
+    kinds = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__module__.startswith("manyhands")
+    }
+    deleted: list[Any] = [kind for kind in kinds if hasattr(kind, "__del__")]
+    assert manyhands.Pool in deleted
+    for kind in deleted:
+        kind.__new__(kind).__del__()
+
+
+def test_a_descriptor_is_closed_once_although_a_handler_raises_before_it_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The second time it may be somebody else's.
+    def add_reader(*_: object) -> None:
+        raise InterruptedError("from a handler")
+
+    closed = []
+    close = os.close
+
+    def note(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    loop = asyncio.new_event_loop()
+    try:
+        monkeypatch.setattr(loop, "add_reader", add_reader)
+        monkeypatch.setattr(os, "close", note)
+        with pytest.raises(InterruptedError):
+            _Bridge(loop)
+        gc.collect()
+        assert len(closed) == 1
+    finally:
+        loop.close()

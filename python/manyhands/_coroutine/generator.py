@@ -84,6 +84,8 @@ class GeneratorCoroutine(Coroutine[Any, Any, T]):
         generator: what to run; it must not have begun.
     """
 
+    _has_begun = True  # as far as `__del__` cares, before it is set up
+
     def __init__(self, generator: GeneratorType[Any, Any, T]) -> None:
         self.__name__ = generator.__name__
         self.__qualname__ = generator.__qualname__

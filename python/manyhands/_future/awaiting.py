@@ -26,19 +26,18 @@ class _Bridge:
     It holds no reference to its loop, so that both can be collected.
     """
 
+    _fd = -1
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._completed: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         # True from the ringing until the loop has begun to deliver.
         self._ringing = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        try:
-            loop.add_reader(self._fd, self._deliver)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        loop.add_reader(self._fd, self._deliver)
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def done(self, waiter: asyncio.Future[Any], future: Future[Any]) -> None:
         """Note that `future` is done. Called in the thread that completed it."""

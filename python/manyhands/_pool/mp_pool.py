@@ -58,6 +58,9 @@ class Pool:
 
     __module__ = "manyhands"
 
+    # `__del__` looks at it even if the arguments are nonsense, or a signal handler has raised.
+    _state: Literal["RUN", "CLOSE", "TERMINATE"] = "TERMINATE"
+
     def __init__(
         self,
         processes: int | None = None,
@@ -68,8 +71,6 @@ class Pool:
         *,
         workers: Literal["process", "thread"] = "process",
     ) -> None:
-        # Set first: __del__ looks at it even if the arguments turn out to be nonsense.
-        self._state: Literal["RUN", "CLOSE", "TERMINATE"] = "TERMINATE"
         check_kind(workers, KINDS)
         if processes is None:
             processes = default_workers()

@@ -26,6 +26,8 @@ _END: Final = 1 << 32
 class ServeLoop:
     """One call of `serve_forever`; `fileno` is readable when there is news for it."""
 
+    _descriptor = -1
+
     def __init__(self) -> None:
         thread = threading.current_thread()
         self.thread = threading.get_ident()
@@ -37,7 +39,8 @@ class ServeLoop:
     def __del__(self, close: Callable[[int], object] = os.close) -> None:
         # Not when the loop ends: a thread that wakes it needs no lock then to be sure that this is
         # not the descriptor of something else by now.
-        close(self._descriptor)
+        if self._descriptor >= 0:
+            close(self._descriptor)
 
     def fileno(self) -> int:
         """Return the descriptor of the eventfd."""

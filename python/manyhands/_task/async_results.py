@@ -25,12 +25,13 @@ class AsyncResults(Generic[T]):
     An ``anext`` that is cancelled loses nothing: the next one goes on waiting for the same result.
     """
 
+    _under_way: Future[Batch[T]] | None = None
+
     def __init__(self, batch: Callable[[], Batch[T]], close: Callable[[], object]) -> None:
         self._batch = batch
         self._close = close
         self._results: deque[T] = deque()
         self._error: BaseException | None = None
-        self._under_way: Future[Batch[T]] | None = None
 
     def __aiter__(self) -> Self:
         return self
