@@ -343,6 +343,9 @@ class ProcessPoolExecutor(Executor):
     def terminate(self) -> None:
         """End at once: kill the workers, cancel every unfinished future."""
         terminate_all(self._close_to_tasks(cancel_announced=True))
+        # Nothing is left to be closed: what a signal handler raises in a finalizer is lost.
+        if self._watch is not None:
+            self._watch.detach()
 
     def terminate_workers(self) -> None:
         """Take no more tasks, and end the workers by SIGTERM, without waiting until they have.
