@@ -103,8 +103,6 @@ def follow(use: Callable[[], None], look: Callable[[Place], None]) -> None:
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
-        if frame.f_code.co_name == "__del__":
-            return None  # what is raised there reaches nobody
         if event == "line":
             path = path_to(frame)
             times[path] += 1
