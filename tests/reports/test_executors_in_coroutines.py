@@ -26,7 +26,6 @@ Kind: TypeAlias = Literal["auto", "thread", "process"]
 EXECUTORS: list[Any] = [mh.ThreadPoolExecutor, mh.ProcessPoolExecutor]
 KINDS: list[Kind] = ["auto", "thread", "process"]
 NUMBERS = range(6)
-ARITHMETIC = pytest.mark.once("how many items go together is arithmetic")
 LONG = 0.3  # seconds
 
 
@@ -170,9 +169,7 @@ def test_pools_are_terminated_as_with_with(workers: Literal["thread", "process"]
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-@pytest.mark.parametrize(
-    "chunksize", [pytest.param(1, marks=ARITHMETIC), pytest.param(4, marks=ARITHMETIC), None]
-)
+@pytest.mark.parametrize("chunksize", [1, 4, None])
 def test_results_of_imap_come_in_order(kind: Any, chunksize: int | None) -> None:
     async def main() -> list[int]:
         async with kind(2) as pool:
