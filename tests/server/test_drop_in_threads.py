@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -221,10 +222,16 @@ def test_a_signal_handler_may_close_the_server_whatever_its_thread_does() -> Non
     server = Server(LOCALHOST, Echo)
     main = threading.main_thread().ident or 0
     is_over = threading.Event()
+    closed: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def close(*_: object) -> None:
+        server.server_close()
+        closed.put(None)
 
     def interrupt() -> None:
         while not is_over.is_set():
             signal.pthread_kill(main, signal.SIGUSR1)
+            closed.get()  # else the handler would be interrupted, and so on
 
     def ask() -> None:
         for _ in range(200):
@@ -232,7 +239,7 @@ def test_a_signal_handler_may_close_the_server_whatever_its_thread_does() -> Non
         is_over.set()
         server.shutdown()
 
-    before = signal.signal(signal.SIGUSR1, lambda *_: server.server_close())
+    before = signal.signal(signal.SIGUSR1, close)
     try:
         with thread(ask), thread(interrupt):
             server.serve_forever(NEVER_S)

@@ -50,6 +50,7 @@ class _HandlerThread(threading.Thread):
         self._threads = threads
         self.first: Job | None = job
         self.is_awaited = job.is_awaited
+        self.starter: int | None = threading.get_ident()  # until it runs
         # Its `get` and `put` may be called by a signal handler in the middle of another one.
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
@@ -127,6 +128,7 @@ class HandlerThreads:
             self._alive.add(thread)
             try:
                 thread.start()
+                thread.starter = None
             except BaseException as error:
                 self._alive.discard(thread)
                 if self._alive and isinstance(error, RuntimeError | MemoryError):
@@ -175,19 +177,27 @@ class HandlerThreads:
     def join(self) -> None:
         """Wait until the requests that are awaited have ended, and their threads."""
         self.release()
-        me = threading.current_thread()
         ended: set[_HandlerThread] = set()
         # By waiting for the condition, which gives up the lock even if this is a signal handler, in
         # the middle of what its thread does with it.
         with self._changed:
             while True:
-                awaited = {each for each in self._alive if each.is_awaited and each is not me}
+                awaited = {each for each in self._alive if each.is_awaited and _can_await(each)}
                 ended |= awaited
                 if not awaited and not any(job.is_awaited for job in self._waiting):
                     break
                 self._changed.wait()
         for thread in ended:
             thread.join()
+
+
+def _can_await(thread: _HandlerThread) -> bool:
+    """Say whether the calling thread may wait for another one to end.
+
+    A signal handler in the middle of `Thread.start` has the lock that the new thread needs in order
+    to begin.
+    """
+    return thread is not threading.current_thread() and thread.starter != threading.get_ident()
 
 
 def inherited_context() -> Context:
