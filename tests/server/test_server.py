@@ -138,6 +138,7 @@ def test_a_handler_that_does_not_fit_is_refused(handler: Any, text: str) -> None
     ("options", "text"),
     [
         ({"workers": "proces"}, "workers='proces'"),
+        ({"workers": "process", "overflow": "reject"}, "are for threads"),
         ({"max_workers": 0}, "max_workers=0 must be at least 1"),
         ({"max_workers": 2.5}, "max_workers=2.5 must be a whole number"),
         ({"max_queue": -1}, "max_queue=-1"),

@@ -50,6 +50,10 @@ impl Door for Service {
         self.0.may_accept()
     }
 
+    fn load(&self) -> Option<usize> {
+        None
+    }
+
     fn admit(&self, connection: OwnedFd, _peer: Peer) {
         // A connection that does not fit is closed.
         _ = self.0.offer(connection);

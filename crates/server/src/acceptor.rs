@@ -1,8 +1,11 @@
 //! The thread that takes connections off a listener.
 //!
-//! It takes as many as there are at a time, at most [`BATCH`], until it is told that there is no room; then it leaves the
+//! It takes as many as there are at a time, up to a number, until it is told that there is no room; then it leaves the
 //! listener alone until it is told to look again. While connections wait for a worker it looks every millisecond, later less
 //! often, whether anybody comes for them.
+//!
+//! Where processes share a listener, the kernel wakes all of them for a connection, and whichever was the first would have it, mostly
+//! the same. So each waits a moment for each connection that it has already.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,10 +16,12 @@ use std::thread::JoinHandle;
 use manyhands_os::clock::{self, Deadline, MILLISECOND, SECOND};
 use manyhands_os::poll::{EventFd, Interest, Poller};
 use manyhands_os::stream::{self, NotAccepted, Peer};
-use manyhands_os::{process, socket};
+use manyhands_os::{park, process, socket};
 
-/// How many connections are taken before anything else is looked at.
-const BATCH: usize = 64;
+/// How many connections are taken before anything else is looked at; of a listener that others share.
+const BATCH: (usize, usize) = (64, 8);
+/// How long to leave a connection to others for each that we have, and for at most so many.
+const COURTESY: (u64, u64) = (MILLISECOND / 10, 10);
 /// How long to leave a listener alone when descriptors have run out: doubled from the first to the second.
 const PAUSE: (u64, u64) = (10 * MILLISECOND, SECOND);
 /// How often to look whether queued connections are stuck: doubled from the first to the second.
@@ -29,6 +34,9 @@ const WAKER: u64 = 1;
 pub trait Door: Send + Sync + 'static {
     /// Whether the next one may be taken; if not, somebody calls [`Bell::ring`] once that may have changed.
     fn may_accept(&self) -> bool;
+    /// How many connections there are here, if other processes take some off the same listener: those
+    /// that have fewer go first.
+    fn load(&self) -> Option<usize>;
     /// Here is one.
     fn admit(&self, connection: OwnedFd, peer: Peer);
     /// Whether connections wait for a worker.
@@ -186,7 +194,12 @@ impl<D: Door> Accepting<D> {
 
     /// Takes what is there; false when the listener is of no use any more.
     fn accept(&self, shortage: &mut Pause) -> bool {
-        for _ in 0..BATCH {
+        let load = self.door.load();
+        if let Some(load @ 1..) = load {
+            park::sleep_until(clock::now() + COURTESY.0 * COURTESY.1.min(load as u64));
+        }
+        let batch = if load.is_some() { BATCH.1 } else { BATCH.0 };
+        for _ in 0..batch {
             match stream::accept(self.listener.as_fd()) {
                 Ok((connection, peer)) => {
                     shortage.end();

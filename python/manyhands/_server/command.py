@@ -37,7 +37,11 @@ class CertificateFile:
         import ssl
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._files)
+        try:
+            context.load_cert_chain(*self._files)
+        except OSError as error:
+            names = " and ".join(filter(None, self._files))
+            raise ValueError(f"the certificate in {names} cannot be used: {error}") from error
         return context
 
 

@@ -34,6 +34,7 @@ def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
     for number in (control_fd, listener_fd):
         os.set_inheritable(number, False)
     with Server(socket.socket(fileno=listener_fd), handler, **options) as server:
+        server._shared = True
         signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
         threading.Thread(target=_obey, args=(control, server), daemon=True).start()
         control.tell(ready=True)

@@ -51,7 +51,7 @@ class Server:
         max_connections: how many connections may be open, served or queued. None: 4,096, or a
             quarter less than the limit of open files allows, if that is fewer.
         max_active: how many connections may be served at a time; None: as many as workers.
-        max_queue: how many connections may wait for a worker; None: as many as may be open.
+        max_queue: how many connections may wait for a thread; None: as many as may be open.
         overflow: what becomes of a connection that finds the queue full: ``"wait"`` leaves it
             with the kernel, ``"reject"`` closes it, and a function is called with its socket
             and address, to say something short, before it is closed.
@@ -105,6 +105,11 @@ class Server:
         if not callable(overflow) and overflow not in ("wait", "reject"):
             raise ValueError(f"overflow={overflow!r} must be 'wait', 'reject' or a function")
         processes = workers == "process"
+        if processes and (max_queue is not None or overflow != "wait"):
+            raise ValueError(
+                "max_queue and overflow are for threads: clients of processes wait in the "
+                "listener's queue until one of them is free"
+            )
         most = (os.cpu_count() or 1) if processes else 64
         self.max_workers = _count("max_workers", max_workers, most)
         threads = _count("threads_per_process", threads_per_process, 64)
@@ -122,14 +127,16 @@ class Server:
             _optional("first_byte_timeout", first_byte_timeout),
         )
         self._open = OpenConnections(_optional("connection_timeout", connection_timeout))
+        # Whether this is one of the processes of a server.
+        self._shared = False
         self._options: dict[str, Any] | None = None
         if processes:
             self._options = {
                 "max_workers": threads,
                 "max_connections": -(-self.max_connections // self.max_workers),
                 "max_active": -(-self.max_active // self.max_workers),
-                "max_queue": -(-self.max_queue // self.max_workers),
-                "overflow": overflow,
+                # What one process had queued, another that is idle could not serve.
+                "max_queue": 0,
                 "ssl": ssl,
                 "handshake_timeout": handshake_timeout,
                 "first_byte_timeout": first_byte_timeout,
@@ -230,6 +237,7 @@ class Server:
             workers=self.max_workers,
             reject=self._overflow != "wait",
             tells=callable(self._overflow),
+            shared=self._shared,
         )
 
     def shutdown(self, grace: float | None = None) -> None:

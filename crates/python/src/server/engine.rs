@@ -115,7 +115,7 @@ pub(super) struct ServerEngine {
 #[pymethods]
 impl ServerEngine {
     #[new]
-    #[pyo3(signature = (*, connections, active, queued, workers, reject, tells))]
+    #[pyo3(signature = (*, connections, active, queued, workers, reject, tells, shared))]
     fn new(
         connections: usize,
         active: usize,
@@ -123,6 +123,7 @@ impl ServerEngine {
         workers: usize,
         reject: bool,
         tells: bool,
+        shared: bool,
     ) -> PyResult<Self> {
         let overflow = if reject { Overflow::Reject } else { Overflow::Wait };
         let limits = Limits { connections, active: active.min(workers), queued, overflow };
@@ -136,6 +137,7 @@ impl ServerEngine {
         let hall = Hall {
             front: Front::new(limits, workers, desk),
             refused: Mutex::default(),
+            shared,
             tells,
             trouble: Mutex::default(),
         };

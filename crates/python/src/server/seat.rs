@@ -69,6 +69,8 @@ impl Host for Desk {
 pub(super) struct Hall {
     pub(super) front: Connections,
     pub(super) refused: Mutex<Vec<Accepted>>,
+    /// Whether other processes serve the same listener.
+    pub(super) shared: bool,
     /// Whether somebody tells those who are refused.
     pub(super) tells: bool,
     pub(super) trouble: Mutex<Option<(String, bool)>>,
@@ -77,6 +79,13 @@ pub(super) struct Hall {
 impl Door for Hall {
     fn may_accept(&self) -> bool {
         self.front.may_accept()
+    }
+
+    fn load(&self) -> Option<usize> {
+        self.shared.then(|| {
+            let (counts, ..) = self.front.counts();
+            counts.queued + counts.active
+        })
     }
 
     fn admit(&self, fd: OwnedFd, peer: Peer) {
