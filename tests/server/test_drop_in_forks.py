@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import manyhands.server as socketserver
 from children import thread
 from eventually import eventually
+from manyhands._server.serving import serving_of
 from served import LOCALHOST, NEVER_S, WAIT_S, Echo, answer, connected, served, wait_until_it_polls
 
 
@@ -64,6 +66,18 @@ def test_children_are_reaped_as_soon_as_they_end() -> None:
         # Nothing else happens, and nothing is polled.
         eventually(lambda: not server.active_children, "the child is reaped")
         assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_child_that_was_reaped_is_not_told_of_again() -> None:
+    """A younger child has its descriptor, too, so that the kernel has not forgotten it."""
+    with served(socketserver.ForkingTCPServer(LOCALHOST, Held)) as server:
+        older, child = hold(server)
+        younger, other = hold(server)
+        let_go(older)
+        eventually(lambda: server.active_children == {other}, "the older one is reaped")
+        assert not Path(f"/proc/{child}").exists()
+        assert select.select([serving_of(server).children], [], [], 0) == ([], [], [])
+        let_go(younger)
 
 
 def test_children_of_others_are_left_alone() -> None:
