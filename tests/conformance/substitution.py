@@ -57,9 +57,9 @@ def replace_socketserver() -> None:
     for name in manyhands.server.__all__:
         # The tests compare the names that the module offers with what says that it is from there.
         getattr(manyhands.server, name).__module__ = "socketserver"
-    # Else the tests of servers are left out, as they use sockets.
+    # Else tests of servers are left out, since they use sockets, or since they take some seconds.
     support: Any = importlib.import_module("test.support")
-    support.use_resources = ["network", "socket"]
+    support.use_resources = ["network", "socket", "walltime"]
 
 
 def find_suite() -> str | None:
