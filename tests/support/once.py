@@ -67,6 +67,7 @@ REASONS = {
     ),
     "the commands and their screens are programs of their own": (
         "test_demo",
+        "test_serve",
         "test_top",
         "test_top_screen",
     ),

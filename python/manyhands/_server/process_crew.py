@@ -116,7 +116,7 @@ class ProcessCrew:
         self._serving = threading.current_thread()
         while not is_over():
             now = time.monotonic()
-            if self._reload_asked:
+            if self._reload_asked and self._has_settled():
                 self._reload_asked = False
                 self._generation += 1
             missing = len(self._current()) < self._size
@@ -126,7 +126,10 @@ class ProcessCrew:
             self._listen(max(0.0, self._start_at - now) if missing else None)
 
     def reload(self) -> None:
-        """Have new processes take over, each of which is ready before one of the old ends."""
+        """Have new processes take over, each of which is ready before one of the old ends.
+
+        If others are just taking over, these come after them.
+        """
         self._reload_asked = True
         self.ask()
 
@@ -137,6 +140,13 @@ class ProcessCrew:
             for each in self._members.values()
             if each.generation == self._generation and not each.leaves
         ]
+
+    def _has_settled(self) -> bool:
+        """Tell whether all that stay are ready, and of one generation."""
+        staying = [each for each in self._members.values() if not each.leaves]
+        return len(staying) == self._size and all(
+            each.ready and each.generation == self._generation for each in staying
+        )
 
     def _is_ready(self, member: Member) -> None:
         """Have an old process end for one that is ready."""

@@ -100,16 +100,8 @@ class Server:
         stuck_after: float | None = 60.0,
         grace: float = 5.0,
     ) -> None:
-        if workers not in ("thread", "process"):
-            raise ValueError(f"workers={workers!r} must be 'thread' or 'process'")
-        if not callable(overflow) and overflow not in ("wait", "reject"):
-            raise ValueError(f"overflow={overflow!r} must be 'wait', 'reject' or a function")
+        _check_words(workers, max_queue, overflow)
         processes = workers == "process"
-        if processes and (max_queue is not None or overflow != "wait"):
-            raise ValueError(
-                "max_queue and overflow are for threads: clients of processes wait in the "
-                "listener's queue until one of them is free"
-            )
         most = (os.cpu_count() or 1) if processes else 64
         self.max_workers = _count("max_workers", max_workers, most)
         threads = _count("threads_per_process", threads_per_process, 64)
@@ -275,7 +267,7 @@ class Server:
         engine.reload()
 
     def _is_ready(self) -> None:
-        """Note that clients are served from now on; for who derives from this."""
+        """Note that clients are served from now on; derived classes may say so."""
 
     def close(self) -> None:
         """End the serving, if there is any, and stop listening.
@@ -388,6 +380,19 @@ class Server:
 
 TOTALS = ("accepted", "refused", "served", "dropped")
 NOW = ("queued", "active", "workers", "idle", "processes")
+
+
+def _check_words(workers: object, max_queue: object, overflow: object) -> None:
+    """Refuse words that are none, and those that do not go together."""
+    if workers not in ("thread", "process"):
+        raise ValueError(f"workers={workers!r} must be 'thread' or 'process'")
+    if not callable(overflow) and overflow not in ("wait", "reject"):
+        raise ValueError(f"overflow={overflow!r} must be 'wait', 'reject' or a function")
+    if workers == "process" and (max_queue is not None or overflow != "wait"):
+        raise ValueError(
+            "max_queue and overflow are for threads: clients of processes wait in the "
+            "listener's queue until one of them is free"
+        )
 
 
 def _most_connections() -> int:

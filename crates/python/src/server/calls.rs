@@ -6,10 +6,10 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
-use manyhands_os::clock::{self, Deadline};
+use manyhands_os::clock::{self, Deadline, SECOND};
 use manyhands_os::poll::{self, Interest};
 use manyhands_os::stream;
 use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyTimeoutError, PyTypeError, PyValueError};
@@ -30,6 +30,15 @@ const FOREVER: i64 = -1;
 /// MSG_WAITALL: the only flag that asks for more than what is there.
 const WAIT_ALL: u32 = 0x100;
 
+/// The client has said nothing, and nothing was sent to it.
+const FRESH: u8 = 0;
+/// The client has said something since anything was sent to it.
+const ASKED: u8 = 1;
+/// Something was sent since the client has said anything.
+const ANSWERED: u8 = 2;
+/// How long after it has connected a client's first words may be under way.
+const UNDER_WAY: u64 = SECOND;
+
 thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -45,8 +54,10 @@ pub(super) struct StreamCalls {
     seat: Option<Weak<Seat>>,
     /// How many calls wait for the client to say something.
     listening: AtomicI32,
-    /// Whether the client has said something since anything was sent to it.
-    asked: AtomicBool,
+    /// [`FRESH`], [`ASKED`] or [`ANSWERED`]. Set by whoever receives or sends.
+    state: AtomicU8,
+    /// When the calls were made.
+    opened: Deadline,
 }
 
 impl StreamCalls {
@@ -57,7 +68,8 @@ impl StreamCalls {
             timeout: AtomicI64::new(FOREVER),
             seat: Some(Arc::downgrade(seat)),
             listening: AtomicI32::new(0),
-            asked: AtomicBool::new(false),
+            state: AtomicU8::new(FRESH),
+            opened: clock::now(),
         }
     }
 
@@ -163,7 +175,7 @@ impl StreamCalls {
             }
             received => received?,
         };
-        self.asked.store(true, Ordering::Relaxed);
+        self.state.store(ASKED, Ordering::Relaxed);
         let result = consume(&bytes[..received]);
         if bytes.len() <= SCRATCH {
             BYTES.set(bytes);
@@ -174,7 +186,7 @@ impl StreamCalls {
     /// Sends from `bytes` on what there is room for, or waits until some of it has gone.
     fn send_some(&self, py: Python<'_>, bytes: &[u8], flags: u32) -> PyResult<usize> {
         let fd = self.fd()?;
-        self.asked.store(false, Ordering::Relaxed);
+        self.state.store(ANSWERED, Ordering::Relaxed);
         let sent = match bytes.len() <= AT_ONCE {
             true => stream::send(fd, bytes, flags),
             false => py.detach(|| {
@@ -209,7 +221,8 @@ impl StreamCalls {
             timeout: AtomicI64::new(FOREVER),
             seat: None,
             listening: AtomicI32::new(0),
-            asked: AtomicBool::new(false),
+            state: AtomicU8::new(FRESH),
+            opened: clock::now(),
         };
         calls.settimeout(timeout)?;
         Ok(calls)
@@ -292,9 +305,16 @@ impl StreamCalls {
         Ok(())
     }
 
-    /// Whether somebody waits for the client, and has sent something since the client has, or neither has.
+    /// Whether somebody waits for the client, and has sent something since the client has; or neither has, for so long
+    /// that the client's first words are not under way.
     fn is_idle(&self) -> bool {
-        self.listening.load(Ordering::Relaxed) > 0 && !self.asked.load(Ordering::Relaxed)
+        let listening = self.listening.load(Ordering::Relaxed) > 0;
+        listening
+            && match self.state.load(Ordering::Relaxed) {
+                FRESH => clock::now().saturating_sub(self.opened) > UNDER_WAY,
+                ASKED => false,
+                _ => true,
+            }
     }
 
     /// Notes that the socket is closed, or somebody else's.
