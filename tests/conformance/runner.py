@@ -66,6 +66,7 @@ MULTIPROCESSING = (
 )
 PLAN: dict[str, tuple[list[str], list[str]]] = {
     "thread": (CONCURRENT_FUTURES, ["ThreadPool*", "FutureTests.*"]),
+    "coroutine": (CONCURRENT_FUTURES, ["ThreadPool*"]),
     "process": (CONCURRENT_FUTURES, ["ProcessPool*", "FailingInitializerResourcesTest.*"]),
     "asyncio": (
         [

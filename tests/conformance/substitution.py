@@ -30,6 +30,7 @@ OLDEST = 11
 CLASSES = {
     "thread": ("ThreadPoolExecutor",),
     "process": ("ProcessPoolExecutor",),
+    "coroutine": ("ThreadPoolExecutor",),
     "asyncio": ("ThreadPoolExecutor",),
 }
 
@@ -39,8 +40,11 @@ def substitute(kind: str) -> None:
     import manyhands
 
     _base.Future = concurrent.futures.Future = manyhands.Future  # type: ignore[misc]
+    home: Any = manyhands
+    if kind == "coroutine":
+        from conformance import coroutine_executor as home
     for name in CLASSES[kind]:
-        setattr(concurrent.futures, name, getattr(manyhands, name))
+        setattr(concurrent.futures, name, getattr(home, name))
     if kind == "process":
         # The tests look for the very class of the cause of a worker's exception.
         from manyhands._errors import base

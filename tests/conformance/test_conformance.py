@@ -34,6 +34,7 @@ EXPECTED = {
     "threads": 40,
     "locks": 100,
     "asyncio": 25,
+    "coroutine": 25,
     "queues": 20,
 }
 

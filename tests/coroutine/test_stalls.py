@@ -17,6 +17,10 @@ async def number(n: int) -> int:
     return n
 
 
+async def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class Blocker:
     """Blocks its loop until it is let go."""
 
@@ -73,6 +77,27 @@ def test_one_that_does_not_end_is_told_all_the_same(caplog: pytest.LogCaptureFix
 def test_waiting_is_no_stall(caplog: pytest.LogCaptureFixture) -> None:
     with mh.CoroutinePoolExecutor(stall_after=0.02) as pool:
         mh.wait([pool.submit(asyncio.sleep, 0.3) for _ in range(20)])
+        assert stalls(pool) == 0
+    assert not caplog.records
+
+
+def test_many_short_calls_are_no_stall(caplog: pytest.LogCaptureFixture) -> None:
+    async def short() -> None:
+        for _ in range(10_000):
+            pass
+
+    with mh.CoroutinePoolExecutor(max_tasks=10_000, stall_after=0.25) as pool:
+        # All of them wait for one moment, and then run in one turn of the loop.
+        loop_time = pool.submit(now).result(30) + 0.5
+
+        async def all_at_once() -> None:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            loop.call_at(loop_time, future.set_result, None)
+            await future
+            await short()
+
+        mh.wait([pool.submit(all_at_once) for _ in range(5000)])
         assert stalls(pool) == 0
     assert not caplog.records
 

@@ -8,7 +8,7 @@ from manyhands._errors.failures import task_timeout
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextvars import Context
 
     from manyhands._future.future import Future
@@ -35,25 +35,17 @@ class Call:
         is_put_off: whether it waits for the time of its next attempt.
     """
 
-    __slots__ = (
-        "args",
-        "attempt",
-        "began",
-        "context",
-        "fn",
-        "future",
-        "is_asked",
-        "is_late",
-        "is_put_off",
-        "is_withdrawn",
-        "kwargs",
-        "loop",
-        "options",
-        "pauses",
-        "task",
-        "timer",
-        "token",
-    )
+    # Most calls keep these: making one takes less so.
+    loop: Any = None
+    task: asyncio.Task[Any] | None = None
+    timer: asyncio.TimerHandle | None = None
+    pauses: Sequence[float] = ()
+    attempt = 0
+    began = 0.0
+    is_withdrawn = False
+    is_asked = False
+    is_late = False
+    is_put_off = False
 
     def __init__(
         self,
@@ -72,16 +64,8 @@ class Call:
         self.args = args
         self.kwargs = kwargs
         self.context: Any = context
-        self.pauses = options.pauses() if options.retries else ()
-        self.loop: Any = None
-        self.task: asyncio.Task[Any] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.attempt = 0
-        self.began = 0.0
-        self.is_withdrawn = False
-        self.is_asked = False
-        self.is_late = False
-        self.is_put_off = False
+        if options.retries:
+            self.pauses = options.pauses()
 
     def name(self) -> str:
         """Return what the task is called."""

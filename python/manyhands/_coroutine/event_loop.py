@@ -19,7 +19,7 @@ from manyhands._interpreter.sure_thread import SureThread
 from manyhands._pickle.own_settings import lay_under
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from manyhands._coroutine.call import Call
     from manyhands._coroutine.call_source import CallSource
@@ -28,8 +28,8 @@ __all__ = ["LoopThread"]
 
 # So many calls begin before the loop looks at its sockets and timers again.
 _BATCH: Final = 256
-# A task begins at once, and without a further turn of the loop, where asyncio can do that.
-_AT_ONCE: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+# So often a loop with nothing else to do looks for calls, before it does so.
+_ROUNDS: Final = 8
 
 
 class LoopThread:
@@ -48,9 +48,10 @@ class LoopThread:
         answered_at: when the last sign came.
         rung_at: when somebody rang who was the first to do so since it last answered.
         stops: whether it ends as soon as it looks.
+        arrival: opened when it has taken its first call; None if nobody waits for that.
     """
 
-    def __init__(self, pool: CallSource, number: int) -> None:
+    def __init__(self, pool: CallSource, number: int, arrival: _native.Latch | None) -> None:
         self.number = number
         self.calls: dict[int, Call] = {}
         self.promised = 0
@@ -58,6 +59,7 @@ class LoopThread:
         self.stalls = 0
         self.asked_at = self.answered_at = self.rung_at = 0.0
         self.stops = False
+        self.arrival = arrival
         self.bell = _native.LoopBell()
         self._pool = pool
         self._is_one_of_many = pool.most > 1
@@ -65,6 +67,7 @@ class LoopThread:
         self._base: Context | None = None
         # Whether `_take`, or `_linger`, is among the callbacks that the loop calls next.
         self._will_take = self._will_linger = False
+        self._takes = False
         self._loop: Any = None
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.thread = SureThread(name=f"{pool.prefix}_{number}", target=self._work)
@@ -97,6 +100,12 @@ class LoopThread:
 
     # In its own thread.
 
+    def arrive(self) -> None:
+        """Let go whoever waits until it has taken something, before that can block."""
+        arrival, self.arrival = self.arrival, None
+        if arrival is not None:
+            arrival.open()
+
     def _work(self) -> None:
         pool = self._pool
         own_place.be_worker(self.number)
@@ -115,6 +124,7 @@ class LoopThread:
             # Of the loop itself, or of its factory: calls have futures to fail.
             pool.lose(self, error)
         finally:
+            self.arrive()
             pool.tasks.mark_thread(False)
             self._loop = self._base = None
 
@@ -155,8 +165,24 @@ class LoopThread:
         self._take()
 
     def _take(self) -> None:
-        """Do what others have told the loop to do."""
-        self._will_take = False
+        """Do what others have told the loop to do, as long as that is soon done."""
+        self._will_take, self._takes = False, True
+        for _ in range(_ROUNDS):
+            self._take_once()
+            if self.promised or self.stops or self.calls:
+                break
+            if not self.bell.linger():
+                self._takes = False
+                return
+        self._takes = False
+        if self.promised:
+            self._plan_take()
+        elif self.stops:
+            self._loop.stop()
+        elif not self.calls:
+            self._plan_linger()
+
+    def _take_once(self) -> None:
         self.bell.answer()
         if self.asked_at:
             self.answered_at = monotonic()
@@ -167,21 +193,17 @@ class LoopThread:
             call = self._pool.hand_out(self)
             if call is None:
                 break
+            if self.arrival is not None:
+                self.arrive()
             self._begin(call)
-        if self.promised:
-            self._plan_take()
-        elif self.stops:
-            self._loop.stop()
-        elif not self.calls:
-            self._plan_linger()
 
     def _plan_take(self) -> None:
-        if not self._will_take:
+        if not self._will_take and not self._takes:
             self._will_take = True
             self._loop.call_soon(self._take)
 
     def _plan_linger(self) -> None:
-        if not self._will_linger:
+        if not self._will_linger and not self._takes:
             self._will_linger = True
             self._loop.call_soon(self._linger)
 
@@ -203,9 +225,7 @@ class LoopThread:
         loop = self._loop
         if call.options.timeout is not None:
             call.timer = loop.call_later(call.options.timeout, self._expire, call)
-        task = asyncio.Task(
-            self._run(call), loop=loop, name=call.name(), context=context, **_AT_ONCE
-        )
+        task = _begun(loop, self._run(call), call.name(), context)
         if not task.done():
             call.task = task
             if call.is_asked:
@@ -288,6 +308,29 @@ class LoopThread:
             self._plan_linger()
             return True
         return False
+
+
+def _begun(
+    loop: Any, steps: Coroutine[Any, Any, None], name: str, context: Context
+) -> asyncio.Task[None]:
+    """Return a task that has begun: it runs up to its first wait, without a turn of the loop."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(steps, loop=loop, name=name, context=context, eager_start=True)
+    # Make the step that it asks the loop for.
+    asked: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def note(step: Callable[..., object], *args: Any, **_: Any) -> None:
+        asked.append((step, args))
+
+    # Of this object only, and only in this thread: others use `call_soon_threadsafe`.
+    loop.call_soon = note
+    try:
+        task = asyncio.Task(steps, loop=loop, name=name, context=context)
+    finally:
+        del loop.call_soon
+    for step, args in asked:
+        context.run(step, *args)
+    return task
 
 
 def _call_in(loop: Any, context: Context, fn: Callable[..., object], args: tuple[Any, ...]) -> None:

@@ -121,6 +121,10 @@ class Loops:
                 raise
         if loop is not None:
             loop.wake()
+            arrival = loop.arrival
+            if arrival is not None:
+                # As in the standard library, something has begun when the pool is closed.
+                arrival.wait()
         return future
 
     def _submit(
@@ -357,7 +361,9 @@ class Loops:
     def _start(self) -> LoopThread | None:
         numbers = {loop.number for loop in self.threads}
         number = next(each for each in range(self.most) if each not in numbers)
-        loop = LoopThread(self, number)
+        # An initializer may take long.
+        is_awaited = not self.threads and self.initializer is None
+        loop = LoopThread(self, number, _native.Latch() if is_awaited else None)
         try:
             loop.thread.start()
         except RuntimeError:

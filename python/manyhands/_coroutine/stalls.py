@@ -1,7 +1,8 @@
 """Finds calls that block an event loop, and names them.
 
 A thread of each pool asks its loops for a sign of life a few times per `StallWatch.limit`, as long
-as they have something to do. A loop that does not answer is inside some function for all that time.
+as they have something to do. A loop that does not answer, and is in the same call all that time, is
+held up by it.
 """
 
 from __future__ import annotations
@@ -65,12 +66,22 @@ class _Stall:
 
 
 def _place_of(frame: FrameType) -> str:
-    """Return the innermost place that is not the standard library's or ours, if there is one."""
+    """Return the innermost place that is the program's own, or else the innermost of all."""
     found: FrameType | None = frame
     while found is not None and found.f_code.co_filename.startswith(_LIBRARIES):
         found = found.f_back
     found = found or frame
     return f"{found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"
+
+
+def _suspect(frame: FrameType) -> FrameType:
+    """Return the outermost frame of the program's own, or else the innermost of all."""
+    found, each = frame, frame.f_back
+    while each is not None:
+        if not each.f_code.co_filename.startswith(_LIBRARIES):
+            found = each
+        each = each.f_back
+    return found
 
 
 def _waits(frame: FrameType) -> bool:
@@ -95,6 +106,8 @@ class StallWatch:
         # Open while there is something to watch.
         self._called = Latch()
         self._stalls: dict[int, _Stall] = {}
+        # What a loop was in when it was asked. The very frame: another call would be another one.
+        self._suspects: dict[int, FrameType] = {}
         self.thread = SureThread(target=self._watch, name=f"{pool.prefix}-stalls", daemon=True)
         self.thread.begin(lambda _: None)
 
@@ -133,6 +146,11 @@ class StallWatch:
         """Ask loops, and see who has not answered; return whether one has something to do."""
         now, busy = monotonic(), False
         threads = list(pool.threads)
+        self._suspects = {
+            number: suspect
+            for number, suspect in self._suspects.items()
+            if any(loop.number == number and loop.asked_at for loop in threads)
+        }
         frames = sys._current_frames() if any(loop.load() for loop in threads) else {}
         for loop in threads:
             stall, asked = self._stalls.get(loop.number), loop.asked_at
@@ -149,9 +167,13 @@ class StallWatch:
             # A loop that waits need not be woken to say so.
             if frame is None or _waits(frame):
                 continue
+            suspect = _suspect(frame)
             if not asked:
-                loop.asked_at = now
+                loop.asked_at, self._suspects[loop.number] = now, suspect
                 loop.wake()
+            elif self._suspects.get(loop.number) is not suspect:
+                # It has much to do, but none of that takes long.
+                loop.asked_at, self._suspects[loop.number] = now, suspect
             elif now - asked > self.limit:
                 loop.stalls += 1
                 self._stalls[loop.number] = _Stall(asked, frame)
