@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
+import importlib
 import os
 import threading
 import weakref
@@ -17,6 +19,10 @@ import pytest
 
 import manyhands as mh
 from eventually import eventually
+
+with contextlib.suppress(ImportError):
+    # Its library keeps a pipe for signals, for as long as the process lives.
+    importlib.import_module("uvloop").new_event_loop().close()
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
