@@ -227,9 +227,8 @@ class LoopThread:
             call.timer = loop.call_later(call.options.timeout, self._expire, call)
         task = _begun(loop, self._run(call), call.name(), context)
         if not task.done():
+            # An order to cancel it comes after this, if it has been asked to stop: never twice.
             call.task = task
-            if call.is_asked:
-                task.cancel()
 
     async def _run(self, call: Call) -> None:
         try:
