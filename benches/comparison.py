@@ -49,6 +49,8 @@ ROWS = {
     "idle": "CPU time of a second of waiting",
     "locks_made": "100,000 locks: time to make one",
     "locks_memory": "100,000 locks: memory of one",
+    "serve_echo": "echo server, 64 connections of 1 KiB requests",
+    "serve_connections": "server: a connection for each request",
 }
 # What a figure of the best other library leaves out.
 _FORKED = "forks your program, threads and all"

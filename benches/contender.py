@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 
 # What belongs together: asked for with one word, shown in one table.
-Group = Literal["pools", "joblib", "sync"]
+Group = Literal["pools", "joblib", "sync", "servers"]
 HEADINGS: dict[Group, str] = {
     "pools": "Pools",
     "joblib": "Backends of joblib",
     "sync": "Locks, events, queues",
+    "servers": "Servers",
 }
 # What a contender is asked to make: pools by their workers, everything else by what it is.
 Kind = Literal[
@@ -45,6 +46,7 @@ Kind = Literal[
     "async_queue",
     "async_thread_queue",
     "idle",
+    "server",
 ]
 T = TypeVar("T")
 R = TypeVar("R")

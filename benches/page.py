@@ -97,11 +97,20 @@ where users put lists. `owner_death` is the 99th percentile of 200 kills a round
 `owner_death_fallback` that of 40. Of the other libraries a waiter
 never has the lock of a dead owner. `idle` includes what the measuring itself takes. That the locks
 of `locks_made` take no file descriptor is checked with every sample.""",
+    "servers": """\
+Each server runs in a process of its own, and is loaded by another on the same machine, whose
+clients are one thread of Rust. Rates are of all clients together; all servers are warm. `wait_p50`,
+`wait_p95` and `wait_p99` below are how long so many percent of the requests took at most, with
+`serve_connections` from the attempt to connect. `busiest_to_idlest` is how many times as many
+answers the connection that got most had as the one that got least. A request that fails, or a wrong
+answer, fails the sample. asyncio, uvloop and gevent serve all clients in one thread, so a handler
+that computes or blocks holds up all of them; this one only sends back what it receives.""",
 }
 _DASHES: dict[Group, str] = {
     "pools": "not offered, not installed, failed, or (`task_length`) half was never reached",
     "joblib": "not installed or failed",
     "sync": "not offered, not installed or failed",
+    "servers": "not installed or failed",
 }
 
 

@@ -30,6 +30,8 @@ _HEADS = {
     "mp_lists": "mp.Queue of lists",
     "simple_queue": "queue.SimpleQueue",
     "faster_fifo": "faster-fifo",
+    "threading_server": "ThreadingTCPServer",
+    "forking_server": "ForkingTCPServer",
 }
 
 

@@ -162,6 +162,8 @@ TARGETS = (
     Target("death of an owner until a waiter has the lock, p99", "owner_death", None, 1e-3),
     Target("the same without `futex_waitv`, p99", "owner_death_fallback", None, 250e-3),
     Target("CPU time per second of idle waiting", "idle", None, 1e-3),
+    Target("echo of 1 KiB on 64 connections", "serve_echo", "threading_server", 1.2),
+    Target("a connection for each request", "serve_connections", "threading_server", 3.0),
 )
 
 

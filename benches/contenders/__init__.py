@@ -44,6 +44,14 @@ _HOMES: dict[Group, dict[str, tuple[str, str]]] = {
         "aioprocessing": ("sync.aioprocessing", "Aioprocessing"),
         "janus": ("sync.janus", "Janus"),
     },
+    "servers": {
+        OURS: ("servers", "Manyhands"),
+        "threading_server": ("servers", "ThreadingServer"),
+        "forking_server": ("servers", "ForkingServer"),
+        "asyncio": ("servers", "Asyncio"),
+        "uvloop": ("servers", "Uvloop"),
+        "gevent": ("servers", "Gevent"),
+    },
 }
 
 NAMES = tuple(dict.fromkeys(name for homes in _HOMES.values() for name in homes))

@@ -18,6 +18,7 @@ from benches.measures.round_trip import (
     RoundTrip,
     ThreadRoundTrip,
 )
+from benches.measures.servers import BesideIdle, Connections, Echo
 from benches.measures.submit import Submit, ThreadSubmit
 from benches.measures.sync.asynchronous import (
     AsyncGet,
@@ -95,5 +96,8 @@ MEASURES: dict[str, Measure] = {
         Idle(),
         ManyLocksTime(),
         ManyLocksMemory(),
+        Echo(),
+        Connections(),
+        BesideIdle(),
     )
 }

@@ -237,7 +237,8 @@ def test_ray_takes_part_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None
 def test_absent_libraries_take_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     stdlib = ["stdlib", "mp_pool", "multiprocessing", "mp_simple_queue", "mp_pipe", "mp_lists"]
-    assert installed() == [*stdlib, "threading", "simple_queue"]
+    servers = ["threading_server", "forking_server", "asyncio"]
+    assert installed() == [*stdlib, "threading", "simple_queue", *servers]
 
 
 def test_pool_chunk_is_that_of_multiprocessing() -> None:
