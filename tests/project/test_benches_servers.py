@@ -270,8 +270,9 @@ def test_a_run_that_is_ended_leaves_no_server_behind(
     mark = marked(monkeypatch)
     words = [sys.executable, "-m", "benches", "--only", "serve_echo", "--against", "forking_server"]
     with subprocess.Popen(words, cwd=run.ROOT, stderr=subprocess.DEVNULL) as process:
-        # The run, a sample, and the server of that.
-        while len(found := processes_with(mark)) < 3:
+        # The run, a sample, the server of that, and what it has forked for the load: a server that
+        # is just starting would end by itself, with nobody to tell its port.
+        while len(processes_with(mark)) < 10:
             assert process.poll() is None
             time.sleep(0.001)
         if number == signal.SIGKILL:
@@ -283,5 +284,4 @@ def test_a_run_that_is_ended_leaves_no_server_behind(
         else:
             process.send_signal(number)
         process.wait(30)
-    assert len(found) >= 3
     assert gone(mark)
