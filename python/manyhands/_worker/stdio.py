@@ -102,6 +102,9 @@ class WorkerStreams:
 class _PipeWriter(io.RawIOBase):
     """Descriptor 1 or 2, restored when it turns out to have been closed."""
 
+    # Until it is set up: io closes what it drops, also what was interrupted before.
+    _closed: Callable[[], object] = staticmethod(lambda: None)
+
     def __init__(
         self,
         number: int,
