@@ -156,8 +156,8 @@ test-python: wheel ## Run the Python tests only
 	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
-	  $$limited -n 3 --dist worksteal -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 5 --dist worksteal --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n 2 --dist worksteal -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
+	  $$limited -n 3 --dist worksteal --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
 	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; \

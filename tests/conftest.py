@@ -215,9 +215,6 @@ def warm_up() -> None:
     multiprocessing.resource_tracker.ensure_running()
     multiprocessing.forkserver.ensure_running()
     multiprocessing.sharedctypes.RawValue("b")  # its heap
-    # All that is there by now stays, so the collector need not look at it again, test after test.
-    gc.collect()
-    gc.freeze()
 
 
 def end_shared_pools() -> None:
