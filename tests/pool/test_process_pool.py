@@ -663,7 +663,7 @@ def test_kept_futures_do_not_keep_the_pool() -> None:
         ({"max_memory_per_child": -1}, ValueError, "max_memory_per_child must be >= 1"),
         ({"worker_threads": 0}, ValueError, "worker_threads must be >= 1"),
         ({"preload": "json"}, TypeError, "preload must be a sequence of module names"),
-        ({"idle_timeout": -1}, ValueError, "idle_timeout must be >= 0"),
+        ({"idle_timeout": -1}, ValueError, "idle_timeout must not be negative"),
         ({"grace": "long"}, TypeError, "grace must be a number of seconds"),
     ],
 )

@@ -23,6 +23,8 @@ FORMS_OF_OTHERS = {
     "_map/meter.py": "a file of /proc",
     "_map/runnable.py": "a file of /proc",
     "_queue/netstring.py": "messages of FIFOs, of which Rust knows nothing",
+    "_server/control_socket.py": "lines of JSON between processes that are both Python",
+    "_server/serve_loops.py": "what is added to an eventfd that only Python knows",
     "_worker/by_name.py": "pickle's opcodes",
     "_worker/hash_seed.py": "a random number",
 }

@@ -71,7 +71,6 @@ from manyhands._native.queue import (
     reserve_ends_for_child as reserve_ends_for_child,
 )
 from manyhands._native.server import (
-    LoadReport as LoadReport,
     ServerEngine as ServerEngine,
     ServerWorker as ServerWorker,
     StreamCalls as StreamCalls,

@@ -4,7 +4,7 @@ from typing import Any, TypedDict, final
 
 from typing_extensions import Buffer
 
-class LoadReport(TypedDict):
+class _LoadReport(TypedDict):
     """What came of a load; see `run_load`."""
 
     seconds: float
@@ -20,7 +20,7 @@ def run_load(
     answer: int | None,
     reconnect: bool,
     seconds: float,
-) -> LoadReport:
+) -> _LoadReport:
     """Put a server under load: each connection sends a request once the last is answered.
 
     Args:

@@ -103,7 +103,7 @@ class ProcessCrew:
     def ask(self) -> None:
         """Have the serving thread look at what is wished."""
         try:
-            self._waker.send(b"x")
+            self._waker.send(b"wake")
         except OSError:
             pass  # it has been woken already, or has ended
 
