@@ -36,7 +36,7 @@ def worker_died(
     what = "died"
     if wait_status is not None and os.WIFSIGNALED(wait_status):
         number = os.WTERMSIG(wait_status)
-        what = f"was killed by {_signal_name(number)}"
+        what = f"was killed by {signal_name(number)}"
     elif wait_status is not None:
         exitcode = os.waitstatus_to_exitcode(wait_status)
         what = f"ended with exit code {exitcode}"
@@ -47,7 +47,8 @@ def worker_died(
     return WorkerDied(text, task, pid, exitcode, number, rss_bytes)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return what a signal is called; those of real time have no names of their own."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import socket
+import socket
+from typing import Any
 
 __all__ = ["ControlSocket"]
 
@@ -23,12 +21,13 @@ class ControlSocket:
         return self._socket.fileno()
 
     def tell(self, **message: Any) -> bool:
-        """Send a message; False if nobody is there to read it."""
+        """Send a message; False if nobody is there to read it, or has read for long."""
+        line = json.dumps(message).encode() + b"\n"
         try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            # A process that is stopped must not stop us. A line goes as a whole or not at all.
+            return self._socket.send(line, socket.MSG_DONTWAIT) == len(line)
         except OSError:
             return False
-        return True
 
     def hear(self) -> list[dict[str, Any]] | None:
         """Wait for messages, and return those that are there; None at the end."""

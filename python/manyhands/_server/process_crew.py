@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from manyhands._errors.failures import signal_name
 from manyhands._pickle import pickling
 from manyhands._server.control_socket import ControlSocket
 from manyhands._worker import interpreter
@@ -154,7 +154,8 @@ class ProcessCrew:
         for each in self._members.values():
             if each.generation != self._generation and not each.leaves:
                 each.leaves = True
-                each.control.tell(grace=None)
+                if not each.control.tell(grace=None):
+                    each.process.terminate()
                 break
         current = self._current()
         if self._on_ready and len(current) == self._size and all(each.ready for each in current):
@@ -163,6 +164,8 @@ class ProcessCrew:
 
     def drain(self, grace: float, wished: Callable[[], float | None]) -> None:
         """End all processes, once handlers have had `grace` seconds, or fewer if wished."""
+        for member in self._members.values():
+            member.leaves = True
         self._tell_all(grace=grace)
         deadline = time.monotonic() + grace + ENDING_S
         while self._members and (left := deadline - time.monotonic()) > 0:
@@ -177,7 +180,7 @@ class ProcessCrew:
                 "process %d of %s does not end, and is killed", member.process.pid, self._name
             )
             member.process.kill()
-            self._bury(member)
+            self._bury(member, is_our_doing=True)
         self._selector.close()
         self._woken.close()
         self._waker.close()
@@ -211,33 +214,47 @@ class ProcessCrew:
             member.control.tell(**message)
 
     def _start(self) -> None:
-        """Start one process."""
+        """Start one process; if that cannot be, it is tried again later."""
+        try:
+            member = self._started()
+        except OSError as error:
+            self._failed(f"cannot be started: {error}")
+            return
+        self._members[member.process.pid] = member
+        self._selector.register(member.control, selectors.EVENT_READ, member)
+        self._selector.register(member.pidfd, selectors.EVENT_READ, member)
+
+    def _started(self) -> Member:
         mine, theirs = socket.socketpair()
-        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with theirs, ExitStack() as if_it_fails:
+            if_it_fails.callback(mine.close)
+            with open(os.memfd_create("manyhands-server"), "w+b") as settings:
+                settings.write(self._pickled)
+                settings.seek(0)
+                process = self._spawned(theirs.fileno(), settings.fileno())
+            try:
+                member = Member(process, ControlSocket(mine), self._generation)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            if_it_fails.pop_all()
+            return member
+
+    def _spawned(self, control_fd: int, settings_fd: int) -> subprocess.Popen[bytes]:
         import sys
 
-        with theirs, tempfile.TemporaryFile() as settings:
-            settings.write(self._pickled)
-            settings.seek(0)
-            numbers = (theirs.fileno(), self._listening.fileno(), settings.fileno())
-            code = (
-                f"import sys; sys.path[:] = {[*sys.path, home]!r}; "
-                f"from manyhands._server.process_worker import main; main{numbers!r}"
-            )
-            try:
-                process = subprocess.Popen(
-                    [interpreter.program(), *interpreter.flags(), "-P", "-c", code],
-                    pass_fds=[*numbers, *self._inherited],
-                    stdin=subprocess.DEVNULL,
-                )
-            except OSError as error:
-                mine.close()
-                self._failed(f"cannot be started: {error}")
-                return
-        member = Member(process, ControlSocket(mine), self._generation)
-        self._members[process.pid] = member
-        self._selector.register(mine, selectors.EVENT_READ, member)
-        self._selector.register(member.pidfd, selectors.EVENT_READ, member)
+        numbers = (control_fd, self._listening.fileno(), settings_fd)
+        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        code = (
+            f"import sys; sys.path[:] = {[*sys.path, home]!r}; "
+            f"from manyhands._server.process_worker import main; main{numbers!r}"
+        )
+        return subprocess.Popen(
+            [interpreter.program(), *interpreter.flags(), "-P", "-c", code],
+            pass_fds=[*numbers, *self._inherited],
+            stdin=subprocess.DEVNULL,
+        )
 
     def _listen(self, timeout: float | None) -> None:
         """Wait for what processes say, or for their ends."""
@@ -273,8 +290,8 @@ class ProcessCrew:
         except BlockingIOError:
             pass  # a child of it has the other end
 
-    def _bury(self, member: Member) -> None:
-        """Note the end of a process."""
+    def _bury(self, member: Member, *, is_our_doing: bool = False) -> None:
+        """Note the end of a process; whether it is `is_our_doing`, as we have killed it."""
         self._hear_last(member)
         self._selector.unregister(member.control)
         self._selector.unregister(member.pidfd)
@@ -289,12 +306,12 @@ class ProcessCrew:
                 elif name not in NOW:
                     self._past[name] = self._past.get(name, 0) + value
             self._news.notify_all()
-        if code == 0:
+        if is_our_doing or (code == 0 and (member.ready or member.leaves)):
             return
-        how = (
-            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"has ended with {code}"
-        )
-        if member.ready:
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"has ended with {code}"
+        if member.leaves:
+            logger.error("process %d of %s %s as it ended", member.process.pid, self._name, how)
+        elif member.ready:
             self._replaced += 1
             logger.error(
                 "process %d of %s %s; another takes its place", member.process.pid, self._name, how
@@ -315,6 +332,6 @@ class ProcessCrew:
             each.ready for each in self._members.values()
         ):
             raise OSError(f"{self._name} cannot be served: its last process {how}")
-        pause = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** (self._failures - 1))
+        pause = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(self._failures - 1, 10))
         self._start_at = time.monotonic() + pause
         logger.error("a process of %s %s; the next try is in %.1f s", self._name, how, pause)

@@ -1,0 +1,110 @@
+"""What goes wrong with the processes of a server, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from manyhands._server import process_crew
+from manyhands.server import Server
+from serving import WATCHDOG, client, run_program, serving
+
+
+def who(connection: socket.socket) -> None:
+    """Answer with the number of the process."""
+    connection.sendall(b"%d" % os.getpid())
+
+
+def whoever_serves(server: Server) -> int:
+    with client(server) as connection:
+        return int(connection.recv(100))
+
+
+class Leaves:
+    """A handler whose process ends as if all were well, before it is ready."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (0,)
+
+    def __call__(self, connection: socket.socket) -> None: ...
+
+
+def test_a_signal_of_real_time_kills_one_process(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(who, workers="process", max_workers=1) as server:
+        before = whoever_serves(server)
+        os.kill(before, signal.SIGRTMIN + 1)
+        assert whoever_serves(server) != before
+    assert f"was killed by signal {signal.SIGRTMIN + 1}" in caplog.text
+
+
+def test_processes_that_leave_before_they_are_ready_are_given_up() -> None:
+    with Server(("127.0.0.1", 0), Leaves(), workers="process", max_workers=1) as server:
+        with pytest.raises(OSError, match="cannot be served: its last process has ended with 0"):
+            server.serve_forever()
+
+
+def test_a_stopped_process_holds_up_nobody_who_counts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process_crew, "COUNTING_S", 0.001)
+    with serving(who, workers="process", max_workers=1) as server:
+        stopped = whoever_serves(server)
+        os.kill(stopped, signal.SIGSTOP)
+
+        def count_and_end() -> None:
+            for _ in range(1000):  # more questions than fit into the socket
+                server.statistics()
+            server.shutdown(grace=0)
+
+        counting = threading.Thread(target=count_and_end)
+        counting.start()
+        counting.join(WATCHDOG)
+        hangs = counting.is_alive()
+        if hangs:
+            os.kill(stopped, signal.SIGKILL)
+        assert not hangs
+    assert [f"process {stopped}" in each.message for each in caplog.records] == [True]
+    assert "does not end, and is killed" in caplog.text
+
+
+def test_without_descriptors_a_process_is_replaced_later() -> None:
+    program = """
+import logging, os, resource, signal, socket, threading, time
+from manyhands.server import Server
+logging.basicConfig()
+def who(connection):
+    connection.sendall(b"%d" % os.getpid())
+server = Server(("127.0.0.1", 0), who, workers="process", max_workers=2)
+serving = threading.Thread(target=server.serve_forever)
+def whoever_serves():
+    with socket.create_connection(server.server_address) as connection:
+        return int(connection.recv(100))
+with server:
+    serving.start()
+    pids = set()
+    while len(pids) < 2:
+        pids.add(whoever_serves())
+    with socket.socket() as later:  # keeps a number for a client
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (later.fileno() + 1, hard))
+        lost = pids.pop()
+        os.kill(lost, signal.SIGKILL)
+        while server.statistics()["replaced"] == 0 and serving.is_alive():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        later.connect(server.server_address)
+        print(int(later.recv(100)) in pids)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    while len(pids) < 2:
+        pids.add(whoever_serves())
+    print(lost not in pids)
+    server.shutdown()
+"""
+    result = run_program(program)
+    assert result.stdout.split() == ["True", "True"], result.stderr
+    assert "cannot be started" in result.stderr and "next try" in result.stderr
