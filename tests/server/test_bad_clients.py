@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import socket
 import ssl
 import struct
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventually import eventually
+from manyhands.server import Server
 from serving import WATCHDOG, ask, client, read_all, run_program, serving
 
 CERTIFICATE = Path(__file__).parent.parent / "support" / "localhost.pem"
@@ -37,6 +40,21 @@ def test_a_handler_that_raises_is_named_with_its_client(caplog: pytest.LogCaptur
     assert record.name == "manyhands.server" and record.levelno == logging.ERROR
     assert "broken" in record.message and str(peer) in record.message
     assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_client_learns_the_end_whoever_keeps_the_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(connection: socket.socket) -> None:
+        file = connection.makefile("rb")
+        raise ValueError(file.readline())
+
+    with serving(broken) as server, client(server) as connection:
+        connection.sendall(b"line\n")
+        assert read_all(connection) == b""
+        error = caplog.records[-1].exc_info
+        assert error is not None and "broken" in traceback.format_tb(error[2])[-1]
+        traceback.clear_frames(error[2])  # closes the file, and so the connection
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
@@ -146,6 +164,53 @@ def test_tls() -> None:
             connection.sendall(b"secret")
             assert connection.recv(100) == b"SECRET"
             connection.settimeout(WATCHDOG)
+
+
+def test_tls_tells_a_client_that_it_has_got_all() -> None:
+    def answers(connection: socket.socket) -> None:
+        if connection.recv(1) == b"f":
+            raise ZeroDivisionError
+        connection.sendall(b"all")
+
+    def ask_strictly(server: Server, request: bytes) -> bytes:
+        with (
+            client(server) as plain,
+            trusting().wrap_socket(
+                plain, server_hostname="localhost", suppress_ragged_eofs=False
+            ) as connection,
+        ):
+            connection.sendall(request)
+            return read_all(connection)
+
+    with serving(answers, ssl=context()) as server:
+        assert ask_strictly(server, b"a") == b"all"
+        with pytest.raises(ssl.SSLEOFError):
+            ask_strictly(server, b"f")
+
+
+@pytest.mark.parametrize("how", ["close", "unwrap", "reset"])
+def test_clients_of_tls_that_go_away_are_no_failures(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flood(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"x" * 10_000)
+
+    with serving(flood, ssl=context()) as server:
+        with (
+            client(server) as plain,
+            trusting().wrap_socket(plain, server_hostname="localhost") as connection,
+        ):
+            connection.recv(1)
+            if how == "unwrap":
+                connection.setblocking(False)
+                with contextlib.suppress(OSError):
+                    connection.unwrap()
+            elif how == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        eventually(lambda: server.statistics()["disconnected"] == 1, "it is counted")
+        assert server.statistics()["failed"] == 0
+    assert not caplog.records
 
 
 def test_a_handshake_that_is_not_finished_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -121,6 +121,26 @@ def test_a_handler_may_end_its_server() -> None:
         eventually(lambda: ", idle, " in repr(server), "it is served no more")
 
 
+def test_those_who_were_refused_as_it_ended_are_told_too() -> None:
+    slow = Slow()
+
+    def busy(connection: socket.socket, _address: Any) -> None:
+        eventually(lambda: server.statistics()["refused"] == 5, "all others have come")
+        connection.sendall(b"busy")
+        server.shutdown()
+
+    with serving(slow, max_workers=1, max_queue=0, overflow=busy) as server:
+        with client(server) as first:
+            first.sendall(b"x")
+            assert slow.here.acquire(timeout=WATCHDOG)
+            others = [client(server) for _ in range(5)]
+            assert [read_all(other) for other in others] == [b"busy"] * 5
+            for other in others:
+                other.close()
+            slow.go.set()
+            assert read_all(first) == b"done"
+
+
 def test_ending_what_is_not_served_ends_the_next() -> None:
     with Server(("127.0.0.1", 0), upper) as server:
         server.shutdown()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import array
 import os
+import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import reduction, resource_sharer
 
 import pytest
 
@@ -171,6 +173,18 @@ def test_a_duplicate_works_by_itself() -> None:
             assert run(lambda sock: sock.recv(1)) == b"y"
             copy.sendall(b"z")
             assert connection.recv(1) == b"z"
+
+
+def test_it_can_be_handed_to_a_process_of_multiprocessing() -> None:
+    with served() as (connection, run):
+        pickled = run(lambda mine: bytes(reduction.ForkingPickler.dumps(mine)))
+        assert isinstance(pickled, bytes)
+        handed = pickle.loads(pickled)
+        resource_sharer.stop(timeout=WATCHDOG)
+        assert type(handed) is socket.socket
+        with handed:
+            handed.sendall(b"from another")
+        assert connection.recv(100) == b"from another"
 
 
 def test_default_time_limits_hold() -> None:

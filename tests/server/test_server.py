@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import socket
 import socketserver
 import threading
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from eventually import eventually
-from manyhands.server import Server
+from manyhands.server import Server, StreamRequestHandler
 from serving import WATCHDOG, ask, client, read_all, serving
 
 
@@ -238,6 +240,38 @@ def test_a_function_tells_those_who_are_refused() -> None:
                 assert told == [second.getsockname()]
             gate.go.set()
             assert read_all(first) == b"served"
+
+
+def test_partial_handlers_and_classes_are_called_as_they_can_be() -> None:
+    class Said(StreamRequestHandler):
+        def __init__(self, *arguments: Any, word: bytes) -> None:
+            self.word = word
+            super().__init__(*arguments)
+
+        def handle(self) -> None:
+            self.wfile.write(self.word)
+
+    class OfASocket:
+        def __init__(self, connection: socket.socket) -> None:
+            connection.sendall(b"one")
+
+    def of_three(connection: socket.socket, address: Any, server: Any) -> None:
+        connection.sendall(b"%d %d" % (address[1] > 0, isinstance(server, Server)))
+
+    for handler, answer in (
+        (functools.partial(Said, word=b"partial"), b"partial"),
+        (OfASocket, b"one"),
+        (of_three, b"1 1"),
+    ):
+        with serving(handler) as server:
+            assert ask(server, b"") == answer
+
+
+def test_a_listening_socket_is_as_it_was_once_it_is_served_no_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        with serving(upper, listening) as server:
+            assert ask(server, b"a") == b"A"
+        assert listening.gettimeout() is None and os.get_blocking(listening.fileno())
 
 
 def test_a_server_serves_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -33,21 +34,34 @@ def serve_with(handler: object) -> Serve:
             f"{name} is an async function, which needs an event loop, and workers are threads: "
             "write it as a function of a socket, or serve it with asyncio.start_server"
         )
-    if isinstance(handler, type):
+    # Those of socketserver get three arguments, functions one; where both would do, it is by kind.
+    is_class = isinstance(_made_by(handler), type)
+    if is_class and _takes(handler, 3):
         return handler
-    if not _takes_one(handler):
-        raise TypeError(
-            f"{name} cannot be called with one argument, the socket of a connection: pass a "
-            "function of a socket, or a subclass of socketserver.BaseRequestHandler"
-        )
+    if _takes(handler, 1):
 
-    def serve(connection: socket.socket, _address: object, _server: object) -> object:
-        return handler(connection)
+        def serve(connection: socket.socket, _address: object, _server: object) -> object:
+            return handler(connection)
 
-    return serve
+        return serve
+    if _takes(handler, 3):
+        return handler
+    raise TypeError(
+        f"{name} cannot be called with one argument, the socket of a connection: pass a "
+        "function of a socket, or a subclass of socketserver.BaseRequestHandler, which is called "
+        "with the socket, the address of the client and the server"
+    )
+
+
+def _made_by(handler: Any) -> Any:
+    """Return what `functools.partial` has completed."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
 
 
 def _is_asynchronous(handler: Any) -> bool:
+    handler = _made_by(handler)
     if isinstance(handler, type):
         return inspect.iscoroutinefunction(getattr(handler, "handle", None))
     call = vars(type(handler)).get("__call__")
@@ -58,9 +72,9 @@ def _is_asynchronous(handler: Any) -> bool:
     )
 
 
-def _takes_one(handler: Callable[..., object]) -> bool:
+def _takes(handler: Callable[..., object], count: int) -> bool:
     try:
-        inspect.signature(handler).bind(None)
+        inspect.signature(handler).bind(*(None,) * count)
     except TypeError:
         return False
     except ValueError:

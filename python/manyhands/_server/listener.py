@@ -36,6 +36,7 @@ class Listener:
     def __init__(self, address: Address) -> None:
         self._path: str | None = None
         self._identity: tuple[int, int] | None = None
+        self._pid = os.getpid()
         self._owned = True
         if isinstance(address, socket.socket):
             self._owned = False
@@ -51,17 +52,25 @@ class Listener:
         self.address = self.socket.getsockname()
 
     def close(self) -> None:
-        """Stop listening, and remove a Unix socket's file unless another is in its place."""
+        """Stop listening, and remove a Unix socket's file unless another is in its place.
+
+        In a forked process it goes on listening, where it was made, and the file stays.
+        """
         if self._owned:
             self.socket.close()
         path, self._path = self._path, None
-        if path is not None:
+        if path is not None and self._pid == os.getpid():
             try:
                 status = os.lstat(path)
                 if (status.st_dev, status.st_ino) == self._identity:
                     Path(path).unlink()
             except OSError:
                 pass  # somebody has removed it, which is what was wanted
+
+    def is_served_no_more(self) -> None:
+        """Have the socket wait again in the calls of its owner, as his time-out says."""
+        if self.socket.fileno() >= 0:
+            self.socket.settimeout(self.socket.gettimeout())
 
     @staticmethod
     def _checked(listening: socket.socket) -> socket.socket:

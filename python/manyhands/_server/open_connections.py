@@ -12,7 +12,8 @@ from manyhands._server.stream_socket import StreamSocket
 class OpenConnections:
     """The sockets of connections that handlers have, and until when they may have them.
 
-    Used by all workers and the serving thread; each step on the dictionary is safe without a lock.
+    Used by all workers and the serving thread. A connection that is not served any more is not
+    ended either: its number may be another's by then.
 
     Args:
         longest: how many seconds a connection may be open; None: as long as it likes.
@@ -24,6 +25,8 @@ class OpenConnections:
         self._sockets: dict[int, tuple[socket.socket, float | None]] = {}
         self._numbers = {"failed": 0, "disconnected": 0, "timed_out": 0, "stuck": 0}
         self._lock = threading.Lock()
+        # Held while connections are ended, which never waits, and to take one out.
+        self._ending = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -39,7 +42,8 @@ class OpenConnections:
 
     def finish(self, worker: int) -> None:
         """Note that the worker serves it no more."""
-        self._sockets.pop(worker, None)
+        with self._ending:
+            self._sockets.pop(worker, None)
 
     def count(self, what: str) -> None:
         """Add one to a number of `counts`."""
@@ -65,22 +69,25 @@ class OpenConnections:
     def end_late(self) -> None:
         """End connections that have been open for too long."""
         now = time.monotonic()
-        for worker, (connection, end) in list(self._sockets.items()):
-            if end is not None and end <= now:
-                self._sockets[worker] = connection, None
-                self.count("timed_out")
-                _end(connection)
+        with self._ending:
+            for worker, (connection, end) in list(self._sockets.items()):
+                if end is not None and end <= now:
+                    self._sockets[worker] = connection, None
+                    self.count("timed_out")
+                    _end(connection)
 
     def end_idle(self) -> None:
         """End connections whose handlers wait for another request."""
-        for connection, _ in list(self._sockets.values()):
-            if isinstance(connection, StreamSocket) and connection.is_idle():
-                _end(connection)
+        with self._ending:
+            for connection, _ in list(self._sockets.values()):
+                if isinstance(connection, StreamSocket) and connection.is_idle():
+                    _end(connection)
 
     def end_all(self) -> None:
         """End all connections: their handlers read the end."""
-        for connection, _ in list(self._sockets.values()):
-            _end(connection)
+        with self._ending:
+            for connection, _ in list(self._sockets.values()):
+                _end(connection)
 
 
 def _end(connection: socket.socket) -> None:

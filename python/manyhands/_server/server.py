@@ -81,6 +81,9 @@ class Server:
         TypeError: the handler does not fit the workers; the text says which would.
     """
 
+    # The process that serves.
+    _served_by = 0
+
     def __init__(
         self,
         address: Address,
@@ -147,6 +150,7 @@ class Server:
         self._lock = threading.Lock()
         self._engine: _native.ServerEngine | ProcessCrew | None = None
         self._serving: threading.Thread | None = None
+        # Of the latest run. Each has its own, so that nobody who waits for one waits for the next.
         self._ended = threading.Event()
         self._asked_grace: float | None = None
         self._past: dict[str, int] = {}
@@ -183,8 +187,9 @@ class Server:
                 raise RuntimeError(f"{self!r} is being served already, in {self._serving!r}")
             if self.socket.fileno() < 0:
                 raise RuntimeError(f"{self!r} cannot be served any more: make another")
-            self._ended.clear()
+            self._ended = threading.Event()
             self._serving = threading.current_thread()
+            self._served_by = os.getpid()
             engine = self._new_engine()
             self._engine = engine
         try:
@@ -204,6 +209,7 @@ class Server:
                     grace = self.grace if self._asked_grace is None else self._asked_grace
                     engine.drain(grace, lambda: self._asked_grace)
             finally:
+                self._listener.is_served_no_more()
                 with self._lock:
                     self._past = self._with_past(engine.counts())
                     self._engine = self._serving = self._asked_grace = None
@@ -239,10 +245,13 @@ class Server:
         seconds (None: what the server was made with) before their connections are ended. It may
         be called from anywhere, and more than once; called from a handler, a signal's handler or
         the serving thread, it does not wait. If nobody serves, the next `serve_forever` returns
-        at once.
+        at once. In a process that was forked meanwhile it does nothing: it is served elsewhere.
         """
         wished = self.grace if grace is None else _seconds("grace", grace, 0.0)
+        if self._engine is not None and self._served_by != os.getpid():
+            return
         # No lock: a signal's handler may run while this very thread holds it.
+        ended = self._ended
         earlier = self._asked_grace
         self._asked_grace = wished if earlier is None else min(earlier, wished)
         engine = self._engine
@@ -250,7 +259,7 @@ class Server:
             return
         engine.ask()
         if threading.current_thread() is not self._serving and not self._workers.is_one_of_them():
-            self._ended.wait()
+            ended.wait()
 
     def reload(self) -> None:
         """Have new processes take over: they import the handler's module as it is now.
@@ -358,10 +367,12 @@ class Server:
                 left = 0.04
             else:
                 break
-            starts, _refused, _trouble, drained = engine.wait(
+            starts, refused, _trouble, drained = engine.wait(
                 min(left, 0.05) if self._open else left
             )
             self._workers.start(engine, starts)
+            for fd, address in refused:
+                self._refuse(fd, address)
             if drained:
                 break
             asked = self._asked_grace

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sys
+from typing import Any
 
 from manyhands import _native
 
@@ -34,6 +36,13 @@ class StreamSocket(socket.socket):
         self.recv_into = calls.recv_into  # type: ignore[method-assign]
         self.send = calls.send  # type: ignore[method-assign]
         self.sendall = calls.sendall  # type: ignore[method-assign]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # multiprocessing hands sockets to other processes, but looks for the very class.
+        reduction = sys.modules.get("multiprocessing.reduction")
+        reducers = reduction.ForkingPickler._extra_reducers if reduction is not None else {}
+        reducer = reducers.get(socket.socket)
+        return super().__reduce_ex__(protocol) if reducer is None else reducer(self)
 
     def is_idle(self) -> bool:
         """Tell whether a handler waits for another request, or for the first."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +48,8 @@ class ThreadWorkers:
         # Thread number -> its half of the engine.
         self._threads: dict[int, _native.ServerWorker] = {}
         self._reported: set[tuple[int, float]] = set()
+        # Of the process that runs them; the server may have been made in another.
+        self._pid = 0
 
     def is_one_of_them(self) -> bool:
         """Tell whether the calling thread is a worker."""
@@ -53,6 +57,7 @@ class ThreadWorkers:
 
     def start(self, engine: _native.ServerEngine, count: int) -> None:
         """Start so many threads, or as many as there can be."""
+        self._pid = os.getpid()
         for started in range(count):
             name = f"mh-server-{self._place}-{next(self._numbers)}"
             worker = engine.worker()
@@ -78,7 +83,6 @@ class ThreadWorkers:
                 continue
             if self._service.ssl is not None and seconds > 0:
                 continue  # whether it waits for its client, nobody but OpenSSL knows
-            import sys
             import traceback
 
             frame = sys._current_frames().get(ident)
@@ -116,6 +120,8 @@ class ThreadWorkers:
                 try:
                     self._serve(ident, connection, address)
                 finally:
+                    if self._is_forked():
+                        _end_process(sys.exc_info()[1])
                     self._open.finish(ident)
                     connection.close()
                 del connection
@@ -136,18 +142,24 @@ class ThreadWorkers:
                 self._open.count("timed_out")
                 return
             service.serve(connection, address, service.server)
-            _say_goodbye(connection)
+            if service.ssl is not None and not self._is_forked():
+                _say_that_it_is_all(connection)
         except Exception as error:
             self._failed(error, connection, address)
         finally:
+            if not self._is_forked():
+                # A file that was made of it, and is kept by a traceback, holds up its being closed.
+                _say_goodbye(connection)
             if service.ssl is not None:
                 connection.close()
 
+    def _is_forked(self) -> bool:
+        """Tell whether a handler has forked, and this is its child."""
+        return os.getpid() != self._pid
+
     def _failed(self, error: Exception, connection: socket.socket, address: Any) -> None:
         """Say what went wrong with a connection, unless it is the client that has gone."""
-        if isinstance(error, HandshakeFailed) or (
-            isinstance(error, ConnectionError) and _has_gone(connection)
-        ):
+        if isinstance(error, HandshakeFailed) or (_is_of_an_end(error) and _has_gone(connection)):
             self._open.count("disconnected")
             logger.debug("the client at %s has gone: %s", address, error)
             return
@@ -196,6 +208,14 @@ def _says_something(connection: socket.socket, service: Service) -> bool:
     return True
 
 
+def _is_of_an_end(error: Exception) -> bool:
+    """Tell whether it is one that a connection has when it has ended."""
+    tls = sys.modules.get("ssl")
+    return isinstance(error, ConnectionError) or (
+        tls is not None and isinstance(error, tls.SSLEOFError | tls.SSLZeroReturnError)
+    )
+
+
 def _has_gone(connection: socket.socket) -> bool:
     """Tell whether it is this connection that is broken, and not another of the handler's."""
     import select
@@ -205,6 +225,28 @@ def _has_gone(connection: socket.socket) -> bool:
     poll = select.poll()
     poll.register(connection, 0)
     return bool(poll.poll(0))
+
+
+def _end_process(error: BaseException | None) -> None:
+    """End a child that a handler has forked and let go: nothing here is its to serve."""
+    status: object = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        status = error.code or 0
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # there is none, or nobody reads it
+    os._exit(status if isinstance(status, int) else 1)
+
+
+def _say_that_it_is_all(connection: socket.socket) -> None:
+    """Tell a client by TLS that what it has got was not cut off; do not wait for its answer."""
+    try:
+        connection.setblocking(False)
+        connection.unwrap()  # type: ignore[attr-defined]
+    except (OSError, ValueError):
+        pass  # it has been told, or the connection is closed
 
 
 def _say_goodbye(connection: socket.socket) -> None:
