@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventually import eventually
 from manyhands._server import process_crew
 from manyhands.server import Server
 from serving import WATCHDOG, client, run_program, serving
@@ -70,6 +73,56 @@ def test_a_stopped_process_holds_up_nobody_who_counts(
         assert not hangs
     assert [f"process {stopped}" in each.message for each in caplog.records] == [True]
     assert "does not end, and is killed" in caplog.text
+
+
+def test_a_reload_of_which_a_part_fails_leaves_as_many_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of two new processes one fails at once, and the other starts once the old ones go on."""
+    (tmp_path / "half.py").write_text(f"""
+import os, pathlib, time
+folder = pathlib.Path({str(tmp_path)!r})
+fails = folder / "fails"
+if fails.exists():
+    try:
+        fails.rename(folder / "failed")
+    except OSError:
+        pass
+    else:
+        os._exit(4)
+    time.sleep(0.3)
+def who(connection):
+    connection.sendall(b"%d" % os.getpid())
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    handler = importlib.import_module("half").who
+
+    first: set[int] = set()
+
+    def both_are_new() -> bool:
+        now = {whoever_serves(server) for _ in range(50)}
+        return len(now) == 2 and not now & first
+
+    with serving(handler, workers="process", max_workers=2) as server:
+        eventually(both_are_new, "both serve")
+        (tmp_path / "fails").touch()
+        server.reload()
+        eventually(lambda: "the old ones go on" in caplog.text, "one has failed")
+        eventually(lambda: server.statistics()["processes"] == 3, "one is starting")
+        eventually(lambda: server.statistics()["processes"] == 2, "it has replaced one")
+        first |= {whoever_serves(server) for _ in range(50)}
+        server.reload()
+        eventually(both_are_new, "new ones have taken over")
+
+
+def test_an_end_after_a_reload_is_as_quick(caplog: pytest.LogCaptureFixture) -> None:
+    """Processes that have ended leave the listener as those that took over need it."""
+    with serving(who, workers="process", max_workers=2) as server:
+        before = {whoever_serves(server) for _ in range(50)}
+        server.reload()
+        eventually(lambda: whoever_serves(server) not in before, "a new one serves")
+        eventually(lambda: server.statistics()["processes"] == 2, "the old ones have ended")
+    assert not caplog.records, "none had to be killed"
 
 
 def test_without_descriptors_a_process_is_replaced_later() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import socket
 import socketserver
 import threading
@@ -265,13 +264,6 @@ def test_partial_handlers_and_classes_are_called_as_they_can_be() -> None:
     ):
         with serving(handler) as server:
             assert ask(server, b"") == answer
-
-
-def test_a_listening_socket_is_as_it_was_once_it_is_served_no_more() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        with serving(upper, listening) as server:
-            assert ask(server, b"a") == b"A"
-        assert listening.gettimeout() is None and os.get_blocking(listening.fileno())
 
 
 def test_a_server_serves_again() -> None:

@@ -67,11 +67,6 @@ class Listener:
             except OSError:
                 pass  # somebody has removed it, which is what was wanted
 
-    def is_served_no_more(self) -> None:
-        """Have the socket wait again in the calls of its owner, as his time-out says."""
-        if self.socket.fileno() >= 0:
-            self.socket.settimeout(self.socket.gettimeout())
-
     @staticmethod
     def _checked(listening: socket.socket) -> socket.socket:
         if listening.type != socket.SOCK_STREAM or not listening.getsockopt(

@@ -151,12 +151,15 @@ class ProcessCrew:
     def _is_ready(self, member: Member) -> None:
         """Have an old process end for one that is ready."""
         member.ready, self._failures = True, 0
-        for each in self._members.values():
-            if each.generation != self._generation and not each.leaves:
-                each.leaves = True
-                if not each.control.tell(grace=None):
-                    each.process.terminate()
-                break
+        staying = [each for each in self._members.values() if not each.leaves]
+        old = [each for each in staying if each.generation != self._generation]
+        if not old and len(staying) > self._size:
+            # Those that went on when a new one had failed; but not all new ones do.
+            old = [each for each in staying if each.ready and each is not member]
+        if old:
+            old[0].leaves = True
+            if not old[0].control.tell(grace=None):
+                old[0].process.terminate()
         current = self._current()
         if self._on_ready and len(current) == self._size and all(each.ready for each in current):
             self._on_ready()

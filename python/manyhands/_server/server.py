@@ -209,7 +209,6 @@ class Server:
                     grace = self.grace if self._asked_grace is None else self._asked_grace
                     engine.drain(grace, lambda: self._asked_grace)
             finally:
-                self._listener.is_served_no_more()
                 with self._lock:
                     self._past = self._with_past(engine.counts())
                     self._engine = self._serving = self._asked_grace = None
