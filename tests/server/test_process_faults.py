@@ -115,6 +115,28 @@ def who(connection):
         eventually(both_are_new, "new ones have taken over")
 
 
+def test_an_old_process_that_does_not_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process_crew, "ENDING_S", 0.1)
+
+    def leaves_a_thread(connection: socket.socket) -> None:
+        import os
+        import threading
+        import time
+
+        threading.Thread(target=time.sleep, args=(1000,), daemon=False).start()
+        connection.sendall(b"%d" % os.getpid())
+
+    with serving(leaves_a_thread, workers="process", max_workers=1, grace=0.1) as server:
+        old = whoever_serves(server)
+        server.reload()
+        eventually(lambda: f"process {old} of" in caplog.text, "it is found")
+        eventually(lambda: server.statistics()["processes"] == 1, "it has gone")
+        assert whoever_serves(server) != old
+    assert server.statistics()["replaced"] == 0
+
+
 def test_an_end_after_a_reload_is_as_quick(caplog: pytest.LogCaptureFixture) -> None:
     """Processes that have ended leave the listener as those that took over need it."""
     with serving(who, workers="process", max_workers=2) as server:

@@ -46,8 +46,9 @@ class Member:
         self.process = process
         self.control = control
         self.generation = generation
-        # It has been told to end.
+        # It has been told to end, and must have ended by then.
         self.leaves = False
+        self.ends_by = float("inf")
         # Its end is seen here, even if a child of it keeps its end of the socket pair open.
         self.pidfd = os.pidfd_open(process.pid)
         self.ready = False
@@ -123,7 +124,9 @@ class ProcessCrew:
             if missing and now >= self._start_at:
                 self._start()
                 continue
-            self._listen(max(0.0, self._start_at - now) if missing else None)
+            next_end = self._kill_late(now)
+            next_look = min(next_end, self._start_at) if missing else next_end
+            self._listen(None if next_look == float("inf") else max(0.0, next_look - now))
 
     def reload(self) -> None:
         """Have new processes take over, each of which is ready before one of the old ends.
@@ -158,6 +161,8 @@ class ProcessCrew:
             old = [each for each in staying if each.ready and each is not member]
         if old:
             old[0].leaves = True
+            grace = self._settings[1]["grace"]
+            old[0].ends_by = time.monotonic() + grace + ENDING_S
             if not old[0].control.tell(grace=None):
                 old[0].process.terminate()
         current = self._current()
@@ -178,15 +183,26 @@ class ProcessCrew:
                 grace = asked
                 deadline = min(deadline, time.monotonic() + grace + ENDING_S)
                 self._tell_all(grace=grace)
-        for member in list(self._members.values()):
+        for member in self._members.values():
+            member.ends_by = 0.0
+        self._kill_late(time.monotonic())
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    def _kill_late(self, now: float) -> float:
+        """Kill processes that do not end, as those do in which handlers have started threads.
+
+        Returns:
+            When there is another to be killed, unless it has ended by then.
+        """
+        for member in [each for each in self._members.values() if each.ends_by <= now]:
             logger.warning(
                 "process %d of %s does not end, and is killed", member.process.pid, self._name
             )
             member.process.kill()
             self._bury(member, is_our_doing=True)
-        self._selector.close()
-        self._woken.close()
-        self._waker.close()
+        return min((each.ends_by for each in self._members.values()), default=float("inf"))
 
     def counts(self) -> dict[str, int]:
         """Add up what the processes count; one that does not answer counts as it last did."""
