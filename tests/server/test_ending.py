@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eventually import eventually
-from manyhands.server import Server
+from manyhands.server import Server, StreamRequestHandler
 from serving import WATCHDOG, ask, client, read_all, run_program, serving
 
 
@@ -139,6 +139,26 @@ def test_those_who_were_refused_as_it_ended_are_told_too() -> None:
                 other.close()
             slow.go.set()
             assert read_all(first) == b"done"
+
+
+def test_a_handler_in_a_process_ends_all_of_its_server() -> None:
+    class Ends(StreamRequestHandler):
+        server: Server  # type: ignore[assignment]
+
+        def handle(self) -> None:
+            self.server.shutdown(grace=WATCHDOG)
+            self.wfile.write(b"it ends")
+
+    with Server(("127.0.0.1", 0), Ends, workers="process", max_workers=2) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with client(server) as connection:
+            assert read_all(connection) == b"it ends"
+        thread.join(WATCHDOG)
+        ends = not thread.is_alive()
+        server.shutdown(grace=0)
+    assert ends
+    assert server.statistics()["replaced"] == 0
 
 
 def test_ending_what_is_not_served_ends_the_next() -> None:

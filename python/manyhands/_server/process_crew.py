@@ -67,6 +67,7 @@ class ProcessCrew:
         options: what else the `Server` in each process is made with.
         name: what the server is called in messages.
         on_ready: called once, when all are ready for the first time.
+        on_end: called when a handler wants the server to end, with its grace.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class ProcessCrew:
         handler: Any,
         options: dict[str, Any],
         name: str,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[], None],
+        on_end: Callable[[float | None], None],
     ) -> None:
         self._listening = listening
         self._size = size
@@ -92,6 +94,7 @@ class ProcessCrew:
         self._generation = 0
         self._reload_asked = False
         self._on_ready: Callable[[], None] | None = on_ready
+        self._on_end = on_end
         self._failures = 0
         self._start_at = 0.0
         self._replaced = 0
@@ -294,6 +297,8 @@ class ProcessCrew:
         for message in messages:
             if message.get("ready"):
                 self._is_ready(member)
+            if "end" in message:
+                self._on_end(message["end"])
             if "counts" in message:
                 with self._news:
                     member.counts = message["counts"]

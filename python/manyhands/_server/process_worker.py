@@ -10,9 +10,28 @@ from typing import Any
 
 from manyhands._pickle import pickling
 from manyhands._server.control_socket import ControlSocket
-from manyhands._server.server import Server
+from manyhands._server.server import Server, check_grace
 
 __all__ = ["main"]
+
+
+class ProcessServer(Server):
+    """The server in one of its processes: a handler that ends it ends all of it."""
+
+    _shared = True
+    control: ControlSocket
+
+    def shutdown(self, grace: float | None = None) -> None:
+        """As `Server.shutdown`: the parent ends all its processes."""
+        check_grace(grace)
+        if self.control.tell(end=grace):
+            self._wait_for_the_end(self._ended)
+        else:
+            super().shutdown(grace)
+
+    def end_process(self, grace: float | None = None) -> None:
+        """End what this process serves."""
+        super().shutdown(grace)
 
 
 def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
@@ -33,16 +52,16 @@ def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
     # What a handler starts must not keep them.
     for number in (control_fd, listener_fd):
         os.set_inheritable(number, False)
-    with Server(socket.socket(fileno=listener_fd), handler, **options) as server:
-        server._shared = True
-        signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+    with ProcessServer(socket.socket(fileno=listener_fd), handler, **options) as server:
+        server.control = control
+        signal.signal(signal.SIGTERM, lambda *_: server.end_process())
         threading.Thread(target=_obey, args=(control, server), daemon=True).start()
         control.tell(ready=True)
         server.serve_forever()
         control.tell(counts=server.statistics(), number=0)
 
 
-def _obey(control: ControlSocket, server: Server) -> None:
+def _obey(control: ControlSocket, server: ProcessServer) -> None:
     """Do what the parent says; without one there is nobody to serve for."""
     while (messages := control.hear()) is not None:
         for message in messages:
@@ -53,6 +72,6 @@ def _obey(control: ControlSocket, server: Server) -> None:
     _end(server, None)
 
 
-def _end(server: Server, grace: Any) -> None:
+def _end(server: ProcessServer, grace: Any) -> None:
     # In a thread of its own: meanwhile there may be more to hear.
-    threading.Thread(target=server.shutdown, args=(grace,), daemon=True).start()
+    threading.Thread(target=server.end_process, args=(grace,), daemon=True).start()

@@ -83,6 +83,8 @@ class Server:
 
     # The process that serves.
     _served_by = 0
+    # Whether this is one of the processes of a server.
+    _shared = False
 
     def __init__(
         self,
@@ -122,8 +124,6 @@ class Server:
             _optional("first_byte_timeout", first_byte_timeout),
         )
         self._open = OpenConnections(_optional("connection_timeout", connection_timeout))
-        # Whether this is one of the processes of a server.
-        self._shared = False
         self._options: dict[str, Any] | None = None
         if processes:
             self._options = {
@@ -226,6 +226,7 @@ class Server:
                 self._options,
                 f"the server at {self.server_address}",
                 self._is_ready,
+                self.shutdown,
             )
         return _native.ServerEngine(
             connections=self.max_connections,
@@ -246,7 +247,7 @@ class Server:
         the serving thread, it does not wait. If nobody serves, the next `serve_forever` returns
         at once. In a process that was forked meanwhile it does nothing: it is served elsewhere.
         """
-        wished = self.grace if grace is None else _seconds("grace", grace, 0.0)
+        wished = self.grace if grace is None else check_grace(grace)
         if self._engine is not None and self._served_by != os.getpid():
             return
         # No lock: a signal's handler may run while this very thread holds it.
@@ -257,6 +258,10 @@ class Server:
         if engine is None:
             return
         engine.ask()
+        self._wait_for_the_end(ended)
+
+    def _wait_for_the_end(self, ended: threading.Event) -> None:
+        """Wait for the end of a run, where that does not wait for the caller."""
         if threading.current_thread() is not self._serving and not self._workers.is_one_of_them():
             ended.wait()
 
@@ -435,6 +440,16 @@ def _seconds(name: str, value: float, least: float | None = None) -> float:
             f"{name}={value!r} must be {'at least 0' if least is not None else 'above 0'} seconds"
         )
     return float(value)
+
+
+def check_grace(grace: float | None) -> float:
+    """Return the seconds that handlers are given; 0 for None.
+
+    Raises:
+        ValueError: that is no time.
+        TypeError: that is no number.
+    """
+    return 0.0 if grace is None else _seconds("grace", grace, 0.0)
 
 
 def _optional(name: str, value: float | None) -> float | None:
