@@ -236,6 +236,49 @@ print("over")
     assert result.returncode == 0
 
 
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_a_second_interrupt_leaves_nothing_that_serves(workers: str) -> None:
+    program = f"""
+import os, signal, socket, threading, time
+from manyhands.server import Server
+def slow(connection):
+    connection.sendall(b"%d" % os.getpid())
+    time.sleep(1000)
+with Server(("127.0.0.1", 0), slow, workers={workers!r}, max_workers=1, grace=1000) as server:
+    clients, seen = [], []
+    def interrupted(*_):
+        seen.append(True)
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, interrupted)
+    def interrupt():
+        client = socket.create_connection(server.server_address)
+        clients.append((int(client.recv(100)), client))
+        os.kill(os.getpid(), signal.SIGINT)  # ends the serving
+        while not seen:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)  # ends its end
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        assert len(seen) == 2
+    pid, client = clients[0]
+    try:
+        print("the end", client.recv(100))
+    except ConnectionResetError:
+        print("the end", b"")
+    if pid != os.getpid():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            print("killed")
+"""
+    result = run_program(program)
+    assert result.stdout.split("\n")[0] == "the end b''", result.stderr
+    assert ("killed" in result.stdout) == (workers == "process")
+
+
 def test_ctrl_c_ends_the_program() -> None:
     program = """
 import _thread, threading

@@ -174,7 +174,21 @@ class ProcessCrew:
             self._on_ready = None
 
     def drain(self, grace: float, wished: Callable[[], float | None]) -> None:
-        """End all processes, once handlers have had `grace` seconds, or fewer if wished."""
+        """End all processes, once handlers have had `grace` seconds, or fewer if wished.
+
+        An exception of a signal's handler, such as a second KeyboardInterrupt, ends them at once.
+        """
+        try:
+            self._await_ends(grace, wished)
+        finally:
+            for member in self._members.values():
+                member.ends_by = 0.0
+            self._kill_late(time.monotonic())
+            self._selector.close()
+            self._woken.close()
+            self._waker.close()
+
+    def _await_ends(self, grace: float, wished: Callable[[], float | None]) -> None:
         for member in self._members.values():
             member.leaves = True
         self._tell_all(grace=grace)
@@ -186,12 +200,6 @@ class ProcessCrew:
                 grace = asked
                 deadline = min(deadline, time.monotonic() + grace + ENDING_S)
                 self._tell_all(grace=grace)
-        for member in self._members.values():
-            member.ends_by = 0.0
-        self._kill_late(time.monotonic())
-        self._selector.close()
-        self._woken.close()
-        self._waker.close()
 
     def _kill_late(self, now: float) -> float:
         """Kill processes that do not end, as those do in which handlers have started threads.

@@ -204,7 +204,12 @@ class Server:
         finally:
             try:
                 if isinstance(engine, _native.ServerEngine):
-                    self._drain(engine)
+                    try:
+                        self._drain(engine)
+                    except BaseException:
+                        engine.end(drain=False)
+                        self._open.end_all()
+                        raise
                 else:
                     grace = self.grace if self._asked_grace is None else self._asked_grace
                     engine.drain(grace, lambda: self._asked_grace)
