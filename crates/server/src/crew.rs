@@ -7,7 +7,8 @@
 //! about to come for it:
 //! - none runs: all are idle, or wait for their clients;
 //! - or connections take long (more than [`LONG`] in the mean), so that whoever runs will not come soon;
-//! - or nobody has come for a while ([`Crew::stalled`]).
+//! - or nobody has come for a while ([`Crew::stalled`]), after which connections count as long until some have been short:
+//!   else each of many clients who stay would wait for a stall of its own.
 
 use manyhands_os::clock::MILLISECOND;
 
@@ -98,6 +99,11 @@ impl<W> Crew<W> {
         Need::Nobody
     }
 
+    /// Those who serve have neither ended nor waited for a while: until some have ended soon, nobody waits for them.
+    pub fn learn_of_a_stall(&mut self) {
+        self.mean = self.mean.max(2 * LONG);
+    }
+
     /// One that was woken or started has come.
     pub fn arrive(&mut self) {
         self.coming = self.coming.saturating_sub(1);
@@ -161,6 +167,22 @@ mod tests {
             crew.learn(LONG / 100);
         }
         assert!(!crew.is_slow());
+    }
+
+    #[test]
+    fn a_stall_says_that_connections_take_long() {
+        let mut crew: Crew<()> = Crew::new(4);
+        assert_eq!(crew.need(1, 0), Need::Start);
+        crew.arrive();
+        crew.learn_of_a_stall();
+        assert_eq!(crew.need(3, 1), Need::Start, "though one serves");
+        crew.arrive();
+        assert_eq!(crew.need(2, 2), Need::Start, "without another stall");
+        crew.arrive();
+        for _ in 0..8 {
+            crew.learn(LONG / 100);
+        }
+        assert_eq!(crew.need(1, 3), Need::Nobody, "they end soon again");
     }
 
     #[test]

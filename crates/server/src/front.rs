@@ -122,6 +122,9 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
         let stalled = inner.taken == inner.seen;
         inner.seen = inner.taken;
         if stalled {
+            if self.running.load(Ordering::SeqCst) > 0 {
+                inner.crew.learn_of_a_stall();
+            }
             self.find(inner, true);
         }
     }
