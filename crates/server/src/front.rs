@@ -266,3 +266,43 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
         self.lock().admission.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Overflow;
+
+    /// Counts the workers that were asked for.
+    struct Starts(AtomicUsize);
+
+    impl Host for Starts {
+        fn start_workers(&self, count: usize) {
+            self.0.fetch_add(count, Ordering::SeqCst);
+        }
+        fn accept_again(&self) {}
+        fn drained(&self) {}
+    }
+
+    impl Wake for () {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn after_one_stall_each_of_many_clients_who_stay_has_a_worker_at_once() {
+        let limits = Limits { connections: 9, active: 9, queued: 9, overflow: Overflow::Wait };
+        let front: Front<u8, (), Starts> = Front::new(limits, 9, Starts(AtomicUsize::new(0)));
+        let started = || front.host().0.load(Ordering::SeqCst);
+        for client in 0..5 {
+            front.offer(client).expect("there is room");
+        }
+        assert_eq!(started(), 1, "it may be back soon");
+        assert!(matches!(front.take(|| (), true), Task::Serve(0)));
+        front.look_for_a_stall();
+        assert_eq!(started(), 1, "it has just come");
+        front.look_for_a_stall();
+        for client in 1..5 {
+            assert_eq!(started(), 1 + usize::from(client), "without another look");
+            assert!(matches!(front.take(|| (), true), Task::Serve(taken) if taken == client));
+        }
+    }
+}
