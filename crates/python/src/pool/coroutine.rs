@@ -255,9 +255,11 @@ impl CoroutineTasks {
 
     /// Cancel a future, whether its task runs or not; false if it was done.
     fn cancel(&self, future: &Bound<'_, FutureBase>) -> bool {
+        // Counted before anybody can know of it.
+        self.tasks.note_cancelled();
         let is_cancelled = FutureBase::force_cancelled(future);
-        if is_cancelled {
-            self.tasks.note_cancelled();
+        if !is_cancelled {
+            self.tasks.cancelled.fetch_sub(1, Ordering::Relaxed);
         }
         is_cancelled
     }
