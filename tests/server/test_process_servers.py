@@ -117,6 +117,11 @@ def test_clients_in_the_queue_survive_the_processes() -> None:
             connection.sendall(b"x")
             pid = int(connection.recv(100))
             os.kill(pid, signal.SIGSTOP)
+        # The signal is on its way when kill() returns.
+        state = Path(f"/proc/{pid}/stat")
+        eventually(
+            lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it stands still"
+        )
         waiting = [client(server) for _ in range(10)]
         for connection in waiting:
             connection.sendall(b"x")
