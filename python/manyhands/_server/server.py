@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
-from manyhands import _native
 from manyhands._server.handler import serve_with
 from manyhands._server.listener import Listener
 from manyhands._server.open_connections import OpenConnections
+from manyhands._server.thread_crew import ThreadCrew
 from manyhands._server.thread_workers import Service, ThreadWorkers
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from manyhands._server.process_crew import ProcessCrew
 
 __all__ = ["Server"]
-
-logger = logging.getLogger("manyhands.server")
-
-# How often a serving thread looks for handlers that do not come back, while there are any.
-LOOK_S = 1.0
 
 
 class Server:
@@ -148,7 +142,7 @@ class Server:
         self.socket = self._listener.socket
         self._workers = ThreadWorkers(service, self._open, f"{self.server_address}")
         self._lock = threading.Lock()
-        self._engine: _native.ServerEngine | ProcessCrew | None = None
+        self._crew: ThreadCrew | ProcessCrew | None = None
         self._serving: threading.Thread | None = None
         # Of the latest run. Each has its own, so that nobody who waits for one waits for the next.
         self._ended = threading.Event()
@@ -157,7 +151,7 @@ class Server:
 
     def __repr__(self) -> str:
         state = (
-            "closed" if self.socket.fileno() < 0 else "idle" if self._engine is None else "serving"
+            "closed" if self.socket.fileno() < 0 else "idle" if self._crew is None else "serving"
         )
         kind = "threads" if self._options is None else "processes"
         return f"<Server at {self.server_address}, {state}, {self.max_workers} {kind}>"
@@ -183,43 +177,28 @@ class Server:
             OSError: nothing can be accepted any more.
         """
         with self._lock:
-            if self._engine is not None:
+            if self._crew is not None:
                 raise RuntimeError(f"{self!r} is being served already, in {self._serving!r}")
             if self.socket.fileno() < 0:
                 raise RuntimeError(f"{self!r} cannot be served any more: make another")
             self._ended = threading.Event()
             self._serving = threading.current_thread()
             self._served_by = os.getpid()
-            engine = self._new_engine()
-            self._engine = engine
+            crew = self._crew = self._new_crew()
         try:
-            if self._asked_grace is not None:
-                pass
-            elif isinstance(engine, _native.ServerEngine):
-                engine.accept(self.socket.fileno())
-                self._is_ready()
-                self._attend(engine)
-            else:
-                engine.attend(lambda: self._asked_grace is not None)
+            if self._asked_grace is None:
+                crew.attend(lambda: self._asked_grace is not None)
         finally:
             try:
-                if isinstance(engine, _native.ServerEngine):
-                    try:
-                        self._drain(engine)
-                    except BaseException:
-                        engine.end(drain=False)
-                        self._open.end_all()
-                        raise
-                else:
-                    grace = self.grace if self._asked_grace is None else self._asked_grace
-                    engine.drain(grace, lambda: self._asked_grace)
+                grace = self.grace if self._asked_grace is None else self._asked_grace
+                crew.drain(grace, lambda: self._asked_grace)
             finally:
                 with self._lock:
-                    self._past = self._with_past(engine.counts())
-                    self._engine = self._serving = self._asked_grace = None
+                    self._past = self._with_past(crew.counts())
+                    self._crew = self._serving = self._asked_grace = None
                     self._ended.set()
 
-    def _new_engine(self) -> _native.ServerEngine | ProcessCrew:
+    def _new_crew(self) -> ThreadCrew | ProcessCrew:
         """Return what serves for one run."""
         if self._options is not None:
             from manyhands._server.process_crew import ProcessCrew
@@ -233,14 +212,23 @@ class Server:
                 self._is_ready,
                 self.shutdown,
             )
-        return _native.ServerEngine(
-            connections=self.max_connections,
-            active=self.max_active,
-            queued=self.max_queue,
-            workers=self.max_workers,
-            reject=self._overflow != "wait",
-            tells=callable(self._overflow),
-            shared=self._shared,
+        limits = {
+            "connections": self.max_connections,
+            "active": self.max_active,
+            "queued": self.max_queue,
+            "workers": self.max_workers,
+            "reject": self._overflow != "wait",
+            "shared": self._shared,
+        }
+        return ThreadCrew(
+            self.socket,
+            self._workers,
+            self._open,
+            limits,
+            self._overflow,
+            self._stuck_after,
+            self,
+            self._is_ready,
         )
 
     def shutdown(self, grace: float | None = None) -> None:
@@ -253,16 +241,16 @@ class Server:
         at once. In a process that was forked meanwhile it does nothing: it is served elsewhere.
         """
         wished = self.grace if grace is None else check_grace(grace)
-        if self._engine is not None and self._served_by != os.getpid():
+        if self._crew is not None and self._served_by != os.getpid():
             return
         # No lock: a signal's handler may run while this very thread holds it.
         ended = self._ended
         earlier = self._asked_grace
         self._asked_grace = wished if earlier is None else min(earlier, wished)
-        engine = self._engine
-        if engine is None:
+        crew = self._crew
+        if crew is None:
             return
-        engine.ask()
+        crew.ask()
         self._wait_for_the_end(ended)
 
     def _wait_for_the_end(self, ended: threading.Event) -> None:
@@ -279,10 +267,10 @@ class Server:
         Raises:
             RuntimeError: it is not being served by processes.
         """
-        engine = self._engine
-        if engine is None or isinstance(engine, _native.ServerEngine):
+        crew = self._crew
+        if crew is None or isinstance(crew, ThreadCrew):
             raise RuntimeError(f"{self!r} cannot be reloaded: no processes serve it")
-        engine.reload()
+        crew.reload()
 
     def _is_ready(self) -> None:
         """Note that clients are served from now on; derived classes may say so."""
@@ -292,7 +280,7 @@ class Server:
 
         Clients that have not been accepted by then are refused by the kernel.
         """
-        if self._engine is not None:
+        if self._crew is not None:
             self.shutdown()
         self._listener.close()
 
@@ -308,8 +296,8 @@ class Server:
         processes adds theirs up, and has ``processes``, and ``replaced``: how many have died.
         """
         with self._lock:
-            engine = self._engine
-            numbers = self._with_past(engine.counts() if engine is not None else {})
+            crew = self._crew
+            numbers = self._with_past(crew.counts() if crew is not None else {})
         if self._options is not None:
             return dict.fromkeys(self._open.counts(), 0) | numbers
         return numbers | self._open.counts()
@@ -323,79 +311,6 @@ class Server:
             elif name not in NOW:
                 total[name] = total.get(name, 0) + past
         return total
-
-    def _attend(self, engine: _native.ServerEngine) -> None:
-        """Start workers as they are needed, until somebody wants an end."""
-        while self._asked_grace is None:
-            wait = self._open.next_look(LOOK_S if self._stuck_after else None)
-            starts, refused, trouble, _drained = engine.wait(wait)
-            self._workers.start(engine, starts)
-            for fd, address in refused:
-                self._refuse(fd, address)
-            if trouble is not None:
-                text, for_good = trouble
-                if for_good:
-                    raise OSError(f"{self!r} cannot accept connections any more: {text}")
-                logger.warning(
-                    "%r accepts nothing for a while: %s; clients wait in its queue", self, text
-                )
-            self._open.end_late()
-            if self._stuck_after is not None:
-                self._workers.report_stuck(self._stuck_after)
-
-    def _refuse(self, fd: int, address: Any) -> None:
-        """Have the user's function say why a connection is not served."""
-        import socket
-
-        with socket.socket(self.socket.family, self.socket.type, 0, fileno=fd) as connection:
-            connection.settimeout(1.0)
-            try:
-                self._overflow(connection, address)  # type: ignore[operator]
-            except OSError as error:
-                logger.debug("a refused client at %s has not been told: %s", address, error)
-            except Exception:
-                logger.exception("overflow %r failed for %s", self._overflow, address)
-
-    def _drain(self, engine: _native.ServerEngine) -> None:
-        """End accepting, then what is being served."""
-        import time
-
-        grace = self.grace if self._asked_grace is None else self._asked_grace
-        dropped = engine.end(drain=grace > 0)
-        deadline = time.monotonic() + grace
-        ended_all = False
-        while True:
-            left = deadline - time.monotonic()
-            if left > 0:
-                self._open.end_idle()
-            elif not ended_all:
-                ended_all = True
-                dropped += engine.end(drain=False)
-                self._open.end_all()
-                deadline = time.monotonic() + 0.04
-                left = 0.04
-            else:
-                break
-            starts, refused, _trouble, drained = engine.wait(
-                min(left, 0.05) if self._open else left
-            )
-            self._workers.start(engine, starts)
-            for fd, address in refused:
-                self._refuse(fd, address)
-            if drained:
-                break
-            asked = self._asked_grace
-            if asked is not None and asked < grace:
-                grace, deadline = asked, min(deadline, time.monotonic() + asked)
-        still = len(self._open)
-        if still or dropped:
-            logger.warning(
-                "%r has ended with %d connections unserved and %d handlers still running",
-                self,
-                dropped,
-                still,
-            )
-            self._workers.report_stuck(0.0)
 
 
 TOTALS = ("accepted", "refused", "served", "dropped")
