@@ -19,7 +19,8 @@ import pytest
 
 import manyhands.server as socketserver
 from eventually import eventually
-from served import LOCALHOST, NEVER_S, Echo, answer, connected, served
+from served import LOCALHOST, NEVER_S, Echo, answer, served
+from serving import client as connected
 
 STREAMS = (
     "TCPServer",

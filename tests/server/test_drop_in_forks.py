@@ -18,7 +18,8 @@ import manyhands.server as socketserver
 from children import thread
 from eventually import eventually
 from manyhands._server.serving import serving_of
-from served import LOCALHOST, NEVER_S, WAIT_S, Echo, answer, connected, served, wait_until_it_polls
+from served import LOCALHOST, NEVER_S, WAIT_S, Echo, answer, served, wait_until_it_polls
+from serving import client as connected
 
 
 class Held(socketserver.BaseRequestHandler):

@@ -14,7 +14,8 @@ import pytest
 import manyhands.server as socketserver
 from children import thread, wait_until_asleep
 from eventually import eventually
-from served import LOCALHOST, NEVER_S, Echo, answer, connected, served, wait_until_it_polls
+from served import LOCALHOST, NEVER_S, Echo, answer, served, wait_until_it_polls
+from serving import client as connected
 
 KINDS = ("TCPServer", "ThreadingTCPServer", "ForkingTCPServer")
 

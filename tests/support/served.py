@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventually import eventually
+from serving import ask
 
 WAIT_S = 30.0
 # No test waits for so long: what is looked at so seldom is not looked at.
@@ -42,20 +42,9 @@ def served(server: Server, poll_interval: float = NEVER_S) -> Iterator[Server]:
         assert not thread.is_alive()
 
 
-def connected(server: Any) -> socket.socket:
-    """Return a new connection to a server."""
-    client = socket.socket(server.address_family, socket.SOCK_STREAM)
-    client.settimeout(WAIT_S)
-    client.connect(server.server_address)
-    return client
-
-
 def answer(server: Any, line: bytes = b"hello\n") -> bytes:
     """Return what a server answers to a line, before it closes the connection."""
-    with connected(server) as client:
-        client.sendall(line)
-        client.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: client.recv(4096), b""))
+    return ask(server, line)
 
 
 def sleeps_in_poll(thread: int) -> bool:

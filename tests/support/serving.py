@@ -39,8 +39,8 @@ def serving(handler: Any, address: Any = ("127.0.0.1", 0), **options: Any) -> It
         raise errors[0]
 
 
-def client(server: Server) -> socket.socket:
-    """Connect to a server."""
+def client(server: Any) -> socket.socket:
+    """Connect to a server, ours or one of `socketserver`."""
     family = server.socket.family
     made = socket.socket(family, socket.SOCK_STREAM)
     made.settimeout(WATCHDOG)
@@ -48,7 +48,7 @@ def client(server: Server) -> socket.socket:
     return made
 
 
-def ask(server: Server, request: bytes) -> bytes:
+def ask(server: Any, request: bytes) -> bytes:
     """Send a request, say that it is all, and return all of the answer."""
     with client(server) as connection:
         connection.sendall(request)
