@@ -260,11 +260,6 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
         }
         dropped
     }
-
-    /// Whether nobody is inside.
-    pub fn is_empty(&self) -> bool {
-        self.lock().admission.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use manyhands_os::clock::{self, Deadline, SECOND};
+use manyhands_os::clock::{self, Deadline};
 use manyhands_os::poll::{Interest, Poller};
 use manyhands_os::stream::{self, Address};
-
-/// How long an answer may take.
-const PATIENCE: u64 = 30 * SECOND;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -99,14 +96,13 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
 
 impl Load<'_> {
     fn drive(&mut self) -> io::Result<()> {
-        let give_up = self.end + PATIENCE;
         loop {
             let now = clock::now();
             let open = self.lines.iter().flatten().count();
             if open == 0 || now >= self.end {
                 return Ok(());
             }
-            for (key, _) in self.poller.wait(Some(self.end.min(give_up)))? {
+            for (key, _) in self.poller.wait(Some(self.end))? {
                 #[expect(clippy::cast_possible_truncation, reason = "it was a usize")]
                 self.look(key as usize)?;
             }
