@@ -13,6 +13,7 @@ pub(crate) mod hasty;
 pub(crate) mod imports;
 pub(crate) mod kick;
 pub(crate) mod latch;
+pub(crate) mod lock;
 pub(crate) mod parker;
 pub(crate) mod spare;
 pub(crate) mod system_error;

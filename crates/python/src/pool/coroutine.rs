@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use manyhands_os::clock::Deadline;
 use manyhands_pool::statistics::Statistics;
@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::future::{CancelAnswer, FutureBase, Outcome, Source};
 use crate::interpreter::kick::Kick;
+use crate::interpreter::lock::lock;
 use crate::interpreter::parker::{self, Expect, Parker};
 use crate::pool::statistics;
 
@@ -52,11 +53,6 @@ struct LoopBell {
     spent: Mutex<Option<Spent<'static>>>,
     /// Those that wait for results which this loop has produced, and have not heard of it yet.
     waiters: Mutex<Vec<Arc<Parker>>>,
-}
-
-/// Never held across Python code, nor where the interpreter is released.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LoopBell {

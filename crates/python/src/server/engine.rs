@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use manyhands_os::clock;
 use manyhands_os::stream::{Peer, SocketAddr};
@@ -16,7 +16,8 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use super::calls::StreamCalls;
 use super::seat::{Accepted, Desk, Hall, Seat, Sleeper};
 use crate::interpreter::ffi::duplicate_descriptor;
-use crate::interpreter::parker::{Expect, WakeReason};
+use crate::interpreter::lock::lock;
+use crate::interpreter::parker::Expect;
 
 /// What a worker takes: a descriptor, the address of the client, and the calls of its socket.
 type Taken<'py> = (i32, Bound<'py, PyAny>, Bound<'py, StreamCalls>);
@@ -147,12 +148,12 @@ impl ServerEngine {
     /// Starts to accept connections of a listener, of which it makes a duplicate.
     fn accept(&self, listener: i32) -> PyResult<()> {
         let listener = duplicate_descriptor(listener)?;
-        let bell = self.hall.front.host().bell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bell = lock(&self.hall.front.host().bell).clone();
         let Some(bell) = bell else {
             return Err(PyRuntimeError::new_err("this server has ended"));
         };
         let acceptor = Acceptor::start(listener, bell, Arc::clone(&self.hall))?;
-        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = Some(acceptor);
+        *lock(&self.acceptor) = Some(acceptor);
         Ok(())
     }
 
@@ -176,9 +177,8 @@ impl ServerEngine {
         loop {
             desk.parker.reset();
             let starts = desk.starts.swap(0, Ordering::SeqCst);
-            let refused =
-                std::mem::take(&mut *self.hall.refused.lock().unwrap_or_else(PoisonError::into_inner));
-            let trouble = self.hall.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let refused = std::mem::take(&mut *lock(&self.hall.refused));
+            let trouble = lock(&self.hall.trouble).take();
             let drained = desk.drained.load(Ordering::SeqCst);
             let asked = desk.asked.swap(false, Ordering::SeqCst);
             let anything = starts > 0 || !refused.is_empty() || trouble.is_some() || drained || asked;
@@ -190,9 +190,7 @@ impl ServerEngine {
                 }
                 return (starts, list, trouble, drained).into_pyobject(py);
             }
-            if desk.parker.wait(py, deadline, Expect::Nothing)? == WakeReason::TimedOut {
-                continue;
-            }
+            desk.parker.wait(py, deadline, Expect::Nothing)?;
         }
     }
 
@@ -210,9 +208,9 @@ impl ServerEngine {
 
     /// Accepts nothing more. What is queued is served if `drain`, and closed otherwise; how many were closed.
     fn end(&self, py: Python<'_>, drain: bool) -> usize {
-        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let acceptor = lock(&self.acceptor).take();
         py.detach(|| drop(acceptor));
-        self.hall.front.host().bell.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.hall.front.host().bell).take();
         self.hall.front.end(!drain).len()
     }
 

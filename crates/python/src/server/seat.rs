@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use manyhands_os::clock::{self, Deadline};
 use manyhands_os::stream::Peer;
@@ -12,6 +12,7 @@ use manyhands_server::acceptor::{Bell, Door};
 use manyhands_server::crew::Wake;
 use manyhands_server::front::{Front, Host};
 
+use crate::interpreter::lock::lock;
 use crate::interpreter::parker::Parker;
 
 /// How many refused connections wait for somebody who tells them; the others are closed without a word.
@@ -54,7 +55,7 @@ impl Host for Desk {
     }
 
     fn accept_again(&self) {
-        if let Some(bell) = &*self.bell.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(bell) = &*lock(&self.bell) {
             bell.ring();
         }
     }
@@ -93,7 +94,7 @@ impl Door for Hall {
         if !self.tells {
             return;
         }
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = lock(&self.refused);
         if refused.len() < REFUSED {
             refused.push(accepted);
             drop(refused);
@@ -110,7 +111,7 @@ impl Door for Hall {
     }
 
     fn trouble(&self, error: &io::Error, for_good: bool) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some((error.to_string(), for_good));
+        *lock(&self.trouble) = Some((error.to_string(), for_good));
         self.front.host().parker.unpark();
     }
 }
