@@ -6,8 +6,8 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Weak};
 
 use manyhands_os::clock::{self, Deadline, SECOND};
 use manyhands_os::poll::{self, Interest};
@@ -51,7 +51,7 @@ pub(super) struct StreamCalls {
     /// In nanoseconds; [`FOREVER`], and 0 for a socket that does not wait.
     timeout: AtomicI64,
     /// The worker that serves it: it is told when it waits for the client.
-    seat: Option<Weak<Seat>>,
+    seat: Option<Arc<Seat>>,
     /// How many calls wait for the client to say something.
     listening: AtomicI32,
     /// [`FRESH`], [`ASKED`] or [`ANSWERED`]. Set by whoever receives or sends.
@@ -63,10 +63,14 @@ pub(super) struct StreamCalls {
 impl StreamCalls {
     /// Those of a connection that `seat` serves.
     pub(super) fn served(fd: i32, seat: &Arc<Seat>) -> Self {
+        Self::of(fd, Some(Arc::clone(seat)))
+    }
+
+    fn of(fd: i32, seat: Option<Arc<Seat>>) -> Self {
         Self {
             fd: AtomicI32::new(fd),
             timeout: AtomicI64::new(FOREVER),
-            seat: Some(Arc::downgrade(seat)),
+            seat,
             listening: AtomicI32::new(0),
             state: AtomicU8::new(FRESH),
             opened: clock::now(),
@@ -97,11 +101,11 @@ impl StreamCalls {
     {
         let fd = self.fd()?;
         let deadline = self.deadline();
-        let seat = self.seat.as_ref().and_then(Weak::upgrade).filter(|seat| seat.is_ours());
+        let seat = self.seat.as_ref().filter(|seat| seat.is_ours());
         loop {
             let done = py.detach(|| {
                 count_detachment();
-                let _waits = seat.as_ref().map(|seat| seat.waits());
+                let _waits = seat.map(|seat| seat.waits());
                 loop {
                     match attempt(deadline) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -138,7 +142,7 @@ impl StreamCalls {
     /// Whether to release the interpreter before a read, be there something to read or not: a client that answers at once would
     /// otherwise keep everybody else waiting until Python's switch interval is over.
     fn gives_way(&self) -> bool {
-        self.seat.as_ref().and_then(Weak::upgrade).is_none_or(|seat| !seat.is_ours() || seat.others_run())
+        self.seat.as_ref().is_none_or(|seat| !seat.is_ours() || seat.others_run())
     }
 
     /// Receives into this thread's buffer, and hands that to `consume`.
@@ -216,14 +220,7 @@ fn with_bytes<T>(data: &Bound<'_, PyAny>, consume: impl FnOnce(&[u8]) -> PyResul
 impl StreamCalls {
     #[new]
     fn new(fd: i32, timeout: Option<f64>) -> PyResult<Self> {
-        let calls = Self {
-            fd: AtomicI32::new(fd),
-            timeout: AtomicI64::new(FOREVER),
-            seat: None,
-            listening: AtomicI32::new(0),
-            state: AtomicU8::new(FRESH),
-            opened: clock::now(),
-        };
+        let calls = Self::of(fd, None);
         calls.settimeout(timeout)?;
         Ok(calls)
     }
