@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from manyhands._errors.failures import signal_name
 from manyhands._pickle import pickling
 from manyhands._server.control_socket import ControlSocket
+from manyhands._server.counts import lasting, with_past
 from manyhands._worker import interpreter
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ MOST_FAILURES = 3
 ENDING_S = 2.0
 # How long statistics wait for a process that is busy.
 COUNTING_S = 1.0
-NOW = ("queued", "active", "workers", "idle")
 
 
 class Member:
@@ -98,7 +98,6 @@ class ProcessCrew:
         self._failures = 0
         self._start_at = 0.0
         self._replaced = 0
-        self._killed = 0
         self._past: dict[str, int] = {}
         self._numbers = count(1)
         self._news = threading.Condition()
@@ -332,11 +331,7 @@ class ProcessCrew:
         code = member.process.wait()
         with self._news:
             del self._members[member.process.pid]
-            for name, value in member.counts.items():
-                if name == "busiest":
-                    self._past[name] = max(self._past.get(name, 0), value)
-                elif name not in NOW:
-                    self._past[name] = self._past.get(name, 0) + value
+            self._past = with_past(lasting(member.counts), self._past)
             self._news.notify_all()
         if is_our_doing or (code == 0 and (member.ready or member.leaves)):
             return

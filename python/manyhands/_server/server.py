@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
+from manyhands._server.counts import NOTHING, lasting, with_past
 from manyhands._server.handler import serve_with
 from manyhands._server.listener import Listener
 from manyhands._server.open_connections import OpenConnections
@@ -194,7 +195,7 @@ class Server:
                 crew.drain(grace, lambda: self._asked_grace)
             finally:
                 with self._lock:
-                    self._past = self._with_past(crew.counts())
+                    self._past = with_past(lasting(crew.counts()), self._past)
                     self._crew = self._serving = self._asked_grace = None
                     self._ended.set()
 
@@ -297,24 +298,11 @@ class Server:
         """
         with self._lock:
             crew = self._crew
-            numbers = self._with_past(crew.counts() if crew is not None else {})
+            counted = {} if crew is None else crew.counts()
+            numbers = with_past(NOTHING | counted, self._past)
         if self._options is not None:
             return dict.fromkeys(self._open.counts(), 0) | numbers
         return numbers | self._open.counts()
-
-    def _with_past(self, numbers: dict[str, int]) -> dict[str, int]:
-        """Add what happened in earlier runs to the numbers of one."""
-        total = dict.fromkeys((*TOTALS, "busiest", *NOW), 0) | numbers
-        for name, past in self._past.items():
-            if name == "busiest":
-                total[name] = max(total[name], past)
-            elif name not in NOW:
-                total[name] = total.get(name, 0) + past
-        return total
-
-
-TOTALS = ("accepted", "refused", "served", "dropped")
-NOW = ("queued", "active", "workers", "idle", "processes")
 
 
 def _check_words(workers: object, max_queue: object, overflow: object) -> None:
