@@ -262,17 +262,15 @@ class ProcessPoolExecutor(Executor):
             max_memory_per_child=self._max_memory_per_child,
         )
         numbers = dict(enumerate(inherit, start=_native.INHERITED_FD))
-        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # Without the working directory, where a file may be called like a standard module.
         code = (
-            f"import sys; sys.path[:] = [*filter(None, sys.path), {home!r}]; "
+            f"import sys; sys.path[:] = [*filter(None, sys.path), {interpreter.home()!r}]; "
             f"from manyhands._worker.zygote import main; "
             f"main({_native.CONTROL_FD}, {_native.SEGMENT_FD}, {numbers!r})"
         )
         return _native.ProcessEngine(
             program=interpreter.program(),
-            # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
-            arguments=[*interpreter.flags(), "-P", "-c", code],
+            arguments=interpreter.arguments(code),
             environment=list(environment.items()),
             set_up=_settings.dump(settings),
             descriptors=inherit,

@@ -274,13 +274,12 @@ class ProcessCrew:
         import sys
 
         numbers = (control_fd, self._listening.fileno(), settings_fd)
-        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         code = (
-            f"import sys; sys.path[:] = {[*sys.path, home]!r}; "
+            f"import sys; sys.path[:] = {[*sys.path, interpreter.home()]!r}; "
             f"from manyhands._server.process_worker import main; main{numbers!r}"
         )
         return subprocess.Popen(
-            [interpreter.program(), *interpreter.flags(), "-P", "-c", code],
+            [interpreter.program(), *interpreter.arguments(code)],
             pass_fds=[*numbers, *self._inherited],
             stdin=subprocess.DEVNULL,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["flags", "has_gil", "program"]
+__all__ = ["arguments", "flags", "has_gil", "home", "program"]
 
 _ADVICE = (
     "set a Python interpreter like this one with multiprocessing.set_executable(path), or use "
@@ -82,6 +82,17 @@ def flags() -> list[str]:
         return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
     optimize = ["-" + "O" * told.optimize] if told.optimize else []
     return optimize + ["-B"] * told.dont_write_bytecode
+
+
+def arguments(code: str) -> list[str]:
+    """Return what an interpreter that is told what this one was told needs to run `code`."""
+    # -P: with -c alone, CPython 3.13.0 fails where the working directory has been removed.
+    return [*flags(), "-P", "-c", code]
+
+
+def home() -> str:
+    """Return the folder that has the package: workers may not find it otherwise."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _refuse(why: str) -> NoReturn:
