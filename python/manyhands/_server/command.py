@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyhands._errors.base import ManyhandsError
+from manyhands._server.serve import ended_by_signals
 from manyhands._server.server import Server
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ class Announced(Server):
     """A server that tells the service manager and its user what it does."""
 
     def _is_ready(self) -> None:
-        kind = self._options is not None
-        what = f"{self.max_workers} {'processes' if kind else 'threads'}"
-        print(f"serving at {self._shown()} with {what}", file=sys.stderr, flush=True)
+        print(f"serving at {self._shown()} with {self._team()}", file=sys.stderr, flush=True)
         notify("READY=1")
 
     def _shown(self) -> str:
@@ -97,35 +96,17 @@ def run(target: str, bind: str | None, workers: str, **options: Any) -> int:
 
 
 def _serve(server: Server, target: str) -> int:
-    seen = 0
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal seen
-        seen += 1
-        notify("STOPPING=1")
-        server.shutdown(None if seen == 1 else 0)
-
     def reload(_number: int, _frame: FrameType | None) -> None:
         try:
             server.reload()
         except RuntimeError as error:
             print(f"manyhands: {error}", file=sys.stderr, flush=True)
 
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in (
-            (signal.SIGTERM, end),
-            (signal.SIGINT, end),
-            (signal.SIGHUP, reload),
-        )
-    }
     try:
-        server.serve_forever()
+        with ended_by_signals(server, lambda: notify("STOPPING=1"), {signal.SIGHUP: reload}):
+            server.serve_forever()
     except (OSError, TypeError) as error:
         raise ServeError(f"cannot serve {target}: {error}") from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return 0
 
 

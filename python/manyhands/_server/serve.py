@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from manyhands._server.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from manyhands._server.listener import Address
 
-__all__ = ["serve"]
+__all__ = ["ended_by_signals", "serve"]
 
 
 def serve(address: Address, handler: Callable[..., object], **options: Any) -> None:
@@ -35,12 +35,23 @@ def serve(address: Address, handler: Callable[..., object], **options: Any) -> N
         ...     connection.sendall(connection.recv(1000).upper())
         >>> serve("127.0.0.1:9000", shout, max_workers=8)  # doctest: +SKIP
     """
-    with Server(address, handler, **options) as server, _ended_by_signals(server):
+    with Server(address, handler, **options) as server, ended_by_signals(server):
         server.serve_forever()
 
 
 @contextmanager
-def _ended_by_signals(server: Server) -> Iterator[None]:
+def ended_by_signals(
+    server: Server,
+    on_end: Callable[[], object] = lambda: None,
+    others: Mapping[int, Callable[[int, Any], object]] | None = None,
+) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C end a server for the length of a block in the main thread.
+
+    Args:
+        server: the server. The first signal lets handlers finish, each further one does not.
+        on_end: called before, each time.
+        others: handlers of other signals for the same time.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,9 +60,11 @@ def _ended_by_signals(server: Server) -> Iterator[None]:
     def end(_number: int, _frame: object) -> None:
         nonlocal seen
         seen += 1
+        on_end()
         server.shutdown(None if seen == 1 else 0)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {signal.SIGTERM: end, signal.SIGINT: end, **(others or {})}
+    before = {number: signal.signal(number, each) for number, each in handlers.items()}
     try:
         yield
     finally:

@@ -154,8 +154,11 @@ class Server:
         state = (
             "closed" if self.socket.fileno() < 0 else "idle" if self._crew is None else "serving"
         )
-        kind = "threads" if self._options is None else "processes"
-        return f"<Server at {self.server_address}, {state}, {self.max_workers} {kind}>"
+        return f"<Server at {self.server_address}, {state}, {self._team()}>"
+
+    def _team(self) -> str:
+        """Return how many workers of which kind there are, in words."""
+        return f"{self.max_workers} {'threads' if self._options is None else 'processes'}"
 
     def __enter__(self) -> Self:
         return self
