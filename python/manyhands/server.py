@@ -55,26 +55,10 @@ __all__ = [
     "serve",
 ]
 
-for _each in (
-    BaseServer,
-    ForkingMixIn,
-    ForkingTCPServer,
-    ForkingUDPServer,
-    ForkingUnixDatagramServer,
-    ForkingUnixStreamServer,
-    TCPServer,
-    ThreadingMixIn,
-    ThreadingTCPServer,
-    ThreadingUDPServer,
-    ThreadingUnixDatagramServer,
-    ThreadingUnixStreamServer,
-    UDPServer,
-    UnixDatagramServer,
-    UnixStreamServer,
-    Server,
-    serve,
-):
-    _each.__module__ = __name__
+# All but the handlers, which are the standard library's own.
+for _name in __all__:
+    if globals()[_name].__module__ != _standard.__name__:
+        globals()[_name].__module__ = __name__
 
 # What else programs take from there, such as `_SocketWriter`, or the version, of which CPython 3.15
 # says that it will go.

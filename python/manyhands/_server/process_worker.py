@@ -47,8 +47,6 @@ def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
     control = ControlSocket(socket.socket(fileno=control_fd))
     with open(settings_fd, "rb") as file:
         handler, options = pickling.loads(file.read())
-    made = options.pop("ssl")
-    options["ssl"] = made() if callable(made) else made
     # What a handler starts must not keep them.
     for number in (control_fd, listener_fd):
         os.set_inheritable(number, False)

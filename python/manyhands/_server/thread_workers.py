@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manyhands._server.stream_socket import StreamSocket
@@ -44,7 +45,7 @@ class ThreadWorkers:
         self._service = service
         self._open = connections
         self._place = place
-        self._numbers = iter(range(1 << 62))
+        self._numbers = count()
         # Thread number -> its half of the engine.
         self._threads: dict[int, _native.ServerWorker] = {}
         self._reported: set[tuple[int, float]] = set()
@@ -55,22 +56,19 @@ class ThreadWorkers:
         """Tell whether the calling thread is a worker."""
         return threading.get_ident() in self._threads
 
-    def start(self, engine: _native.ServerEngine, count: int) -> None:
+    def start(self, engine: _native.ServerEngine, missing: int) -> None:
         """Start so many threads, or as many as there can be."""
         self._pid = os.getpid()
-        for started in range(count):
+        for left in range(missing, 0, -1):
             name = f"mh-server-{self._place}-{next(self._numbers)}"
             worker = engine.worker()
             thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
-                missing = count - started
                 worker.leave()
-                engine.not_started(missing - 1)
-                logger.warning(
-                    "%d threads of %s cannot be started: %s", missing, self._place, error
-                )
+                engine.not_started(left - 1)
+                logger.warning("%d threads of %s cannot be started: %s", left, self._place, error)
                 # Nobody would come for what is queued; the others, if there are any, will.
                 time.sleep(0.01)
                 return
