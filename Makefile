@@ -142,7 +142,8 @@ loom: rust ## Check the lock-free protocols in every interleaving
 	  -p manyhands-sync -p manyhands-channel
 
 # Every Python gets an environment of its own, and the wheel that pip would give it; the tests import
-# what was installed, not this folder. Tests mostly wait, so many run side by side, and the suites
+# what was installed, not this folder. Tests mostly wait, so two run side by side, three where none
+# measures what the CPUs have left, which is where it is not the first Python; and the suites
 # borrowed from CPython and joblib beside them. Who has no tests left takes some of another's, down to
 # the last: the files that take longest need not be known.
 # All of them run on the first, which is the Python of the demo if it is among them, and on the
@@ -150,17 +151,17 @@ loom: rust ## Check the lock-free protocols in every interleaving
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
-	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; \
+	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; side_by_side=2; \
 	"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS) $$(cut -d' ' -f1 target/interpreters); \
 	while read -r minor python <&3; do \
 	  began=$$SECONDS; echo "=== CPython $$minor: $$python"; \
 	  $(ENVIRONMENT) .venvs/$$minor "$$python" requirements/test.txt --wheel $(WHEELS)/*.whl; \
 	  limited="timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/$$minor/bin/python -m pytest -p no:cacheprovider $(ARGS)"; \
 	  $$limited -n 2 --dist worksteal -m "$${marks/not borrowed/borrowed}" $(BORROWED) > target/borrowed-$$minor.log 2>&1 & beside=$$!; \
-	  $$limited -n 3 --dist worksteal --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
+	  $$limited -n $$side_by_side --dist worksteal --durations=20 -m "$$marks" || test $$? = 5 || failed="$$failed $$minor"; \
 	  wait $$beside || test $$? = 5 || failed="$$failed $$minor(borrowed)"; \
 	  echo "=== CPython $$minor: borrowed suites"; cat target/borrowed-$$minor.log; \
-	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; \
+	  took="$$took $$minor: $$((SECONDS - began)) s,"; marks='$(USUAL) $(ONCE)'; side_by_side=3; \
 	done 3< target/interpreters; \
 	echo "=== took on CPython$${took%,}"; \
 	if [ -n "$$failed" ]; then echo "failed on CPython:$$failed" >&2; exit 1; fi
