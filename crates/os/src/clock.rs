@@ -1,4 +1,4 @@
-//! The one clock: `CLOCK_MONOTONIC`, in nanoseconds, comparable between all processes of the machine.
+//! The one clock to wait by: `CLOCK_MONOTONIC`, in nanoseconds, comparable between all processes of the machine.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -20,6 +20,16 @@ pub const MILLISECOND: u64 = 1_000_000;
 #[must_use]
 pub fn now() -> Deadline {
     from_timespec(clock_gettime(ClockId::Monotonic))
+}
+
+/// The present moment as calendars have it: nanoseconds since 1970. Whoever sets the clock moves it, so never wait by it.
+///
+/// ```
+/// assert!(manyhands_os::clock::since_1970() > 1_700_000_000 * manyhands_os::clock::SECOND);
+/// ```
+#[must_use]
+pub fn since_1970() -> u64 {
+    from_timespec(clock_gettime(ClockId::Realtime))
 }
 
 /// A length of time in seconds.

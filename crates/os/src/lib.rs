@@ -20,6 +20,8 @@
 //! | [`poll`] | waiting for many descriptors; waking who waits so | `epoll`, `eventfd` |
 //! | [`socket`] | packets with descriptors between two processes; pipes; sockets to wake others by | `AF_UNIX`, `SCM_RIGHTS`, `pipe2` |
 //! | [`stream`] | connections: taken off a listener, read and written without waiting | `accept4`, `recv`, `send`, `shutdown` |
+//! | [`datagram`] | datagrams of clients, received without waiting | `recvfrom` |
+//! | [`service_manager`] | telling the service manager how a service is | `AF_UNIX` datagrams |
 //! | [`procfs`] | what a process uses and what the machine has | `/proc`, cgroup files, `sched_getaffinity` |
 //! | [`terminal`] | how large the terminal behind a stream is, and its keys | `ioctl(TIOCGWINSZ)`, `tcsetattr`, `poll` |
 //!
@@ -29,6 +31,7 @@
 //! [`poll::Poller::wait`]); where no caller could want that, the call is repeated here.
 
 pub mod clock;
+pub mod datagram;
 pub mod ending;
 pub mod finding;
 pub mod fork;
@@ -38,7 +41,9 @@ pub mod park;
 pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod random;
 pub mod robust;
+pub mod service_manager;
 pub mod socket;
 pub mod stream;
 pub mod sysv;

@@ -14,7 +14,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -142,6 +142,25 @@ impl Segment {
         let text = "the descriptor of shared memory has been closed: code that closes all descriptors, as a \
                     daemon does at startup, must run before shared memory is first used";
         Err(io::Error::other(text))
+    }
+
+    /// Closes the descriptor: nobody else finds the file from now on, and it stays mapped. The caller sees to it that nobody uses the
+    /// descriptor meanwhile.
+    ///
+    /// ```
+    /// use manyhands_os::memory::Segment;
+    ///
+    /// let segment = Segment::create(c"example", 1)?;
+    /// segment.close_descriptor();
+    /// assert!(segment.fd_to_pass().is_err());
+    /// segment.copy_in(0, b"still there");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn close_descriptor(&self) {
+        if self.has_its_file() {
+            // SAFETY: it is ours. From now on it is as if the program had closed it, which is expected everywhere here.
+            unsafe { rustix::io::close(self.fd.as_raw_fd()) };
+        }
     }
 
     /// Whether our descriptor is still that of our file. A thread that closes descriptors at this very moment is not

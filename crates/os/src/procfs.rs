@@ -30,6 +30,18 @@ pub fn rss_bytes(pid: i32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// How busy the machine is: how many processes ran or wanted to, on average, over 1, 5 and 15 minutes. `None` when the kernel does not say.
+///
+/// ```
+/// assert!(manyhands_os::procfs::load_average().is_some_and(|[minute, ..]| minute >= 0.0));
+/// ```
+#[must_use]
+pub fn load_average() -> Option<[f64; 3]> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+    Some([numbers.next()?, numbers.next()?, numbers.next()?])
+}
+
 /// What a process runs, in a word for people: `server.py` for `python3 -u /srv/server.py`, `-m http.server`, `-c` for
 /// a program on the command line, `worker of server.py` for a worker process of its pools, otherwise the name that the
 /// kernel has for it. `None` when there is no such process.

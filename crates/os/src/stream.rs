@@ -44,6 +44,9 @@ pub enum NotAccepted {
     Broken(io::Error),
 }
 
+/// The flag of [`receive`] that leaves what is read where it is.
+pub const PEEK: u32 = RecvFlags::PEEK.bits();
+
 /// Takes the first connection that waits at `listener`, which should be nonblocking. Its descriptor is close-on-exec, and in
 /// blocking mode.
 ///
@@ -87,7 +90,31 @@ pub fn accept(listener: impl AsFd) -> Result<(OwnedFd, Peer), NotAccepted> {
     }
 }
 
-fn peer(address: Option<SocketAddrAny>) -> Peer {
+/// Whether a socket listens for connections.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_listener(socket: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::socket_acceptconn(socket)?)
+}
+
+/// The other end of a connection.
+///
+/// # Errors
+/// `NotConnected` when it has gone.
+pub fn peer_of(connection: impl AsFd) -> io::Result<Peer> {
+    Ok(peer(rustix::net::getpeername(connection)?))
+}
+
+/// This end of a connection.
+///
+/// # Errors
+/// What the kernel says.
+pub fn name_of(connection: impl AsFd) -> io::Result<Peer> {
+    Ok(peer(Some(rustix::net::getsockname(connection)?)))
+}
+
+pub(crate) fn peer(address: Option<SocketAddrAny>) -> Peer {
     let Some(address) = address else { return Peer::Unix(Vec::new()) };
     if let Ok(address) = SocketAddr::try_from(address.clone()) {
         return Peer::Inet(address);
@@ -109,6 +136,11 @@ pub fn receive(fd: impl AsFd, buffer: &mut [u8], flags: u32) -> io::Result<usize
     let flags = RecvFlags::from_bits_retain(flags) | RecvFlags::DONTWAIT;
     let (length, _) = rustix::io::retry_on_intr(|| rustix::net::recv(&fd, &mut *buffer, flags))?;
     Ok(length)
+}
+
+/// Whether something has arrived that has not been read. The end of the stream is nothing.
+pub fn has_input(fd: impl AsFd) -> bool {
+    rustix::io::ioctl_fionread(fd).is_ok_and(|count| count > 0)
 }
 
 /// Waits until something has arrived, and reads it; a descriptor in nonblocking mode does not wait.
@@ -178,6 +210,22 @@ pub fn reset_on_close(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))?)
 }
 
+/// Has small pieces be sent at once, and not be kept back until what was sent before has arrived (TCP_NODELAY).
+///
+/// # Errors
+/// What the kernel says, of sockets that are not TCP's.
+pub fn send_at_once(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_nodelay(fd, true)?)
+}
+
+/// Tells the peer that nothing more will come; it can still be heard.
+///
+/// # Errors
+/// `NotConnected` when the peer has gone already.
+pub fn end_sending(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(fd, Shutdown::Write)?)
+}
+
 /// Ends both directions of a connection: whoever waits for bytes from it reads the end.
 ///
 /// # Errors
@@ -205,9 +253,13 @@ mod tests {
         let mut buffer = [0; 8];
         let error = receive(&ours, &mut buffer, 0).expect_err("nothing there");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(!has_input(&ours), "nothing there");
         assert_eq!(send(&client, b"hello", 0).expect("sent"), 5);
+        assert_eq!(receive_waiting(&ours, &mut buffer, RecvFlags::PEEK.bits()).expect("received"), 5);
+        assert!(has_input(&ours), "it was only looked at");
         assert_eq!(receive_waiting(&ours, &mut buffer, 0).expect("received"), 5);
         assert_eq!(&buffer[..5], b"hello");
+        assert!(!has_input(&ours), "it has been read");
         end(&client).expect("ended");
         assert_eq!(receive_waiting(&ours, &mut buffer, 0).expect("the end"), 0);
     }

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -29,23 +30,30 @@ pub struct WakeSocket {
     number: u32,
 }
 
+/// How many numbers this process has given out. Only goes up (and wraps): each step takes one number, and none carries
+/// other memory with it, so all are `Relaxed`.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
 impl WakeSocket {
-    /// Opens a socket with a number that no other wake socket of this process has.
+    /// Opens a socket with a number that no other wake socket of this process has or had: a late wake-up for one that
+    /// is closed reaches none that was opened since.
     ///
     /// # Errors
     /// When descriptors run out.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        let mut number = 1;
-        // The kernel knows which numbers are taken, also by wake sockets that a forked child inherited.
         loop {
+            let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+            if number == 0 {
+                continue;
+            }
+            // In use only once the numbers have come round again.
             match rustix::net::bind(&socket, &address(identity(), number)?) {
-                Err(Errno::ADDRINUSE) => number += 1,
-                outcome => break outcome?,
+                Err(Errno::ADDRINUSE) => {}
+                outcome => return outcome.map(|()| Self { socket, number }).map_err(io::Error::from),
             }
         }
-        Ok(Self { socket, number })
     }
 
     /// The number to wake it by, never 0.
@@ -117,6 +125,8 @@ fn address(who: Identity, number: u32) -> rustix::io::Result<SocketAddrUnix> {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -145,6 +155,13 @@ mod tests {
         let socket = WakeSocket::open().expect("a wake socket");
         let number = socket.number();
         drop(socket);
-        assert!(!wake(identity(), number, 1));
+        let later = WakeSocket::open().expect("a wake socket");
+        // A child that another test has just forked holds a copy of it for a moment.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while wake(identity(), number, 1) {
+            assert!(Instant::now() < deadline, "still there");
+            std::thread::yield_now();
+        }
+        assert!(later.drain().is_empty(), "what was for the first one reached a later one");
     }
 }
