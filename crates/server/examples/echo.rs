@@ -11,7 +11,8 @@ use manyhands_os::stream::{self, Peer, SocketAddr};
 use manyhands_server::acceptor::{Acceptor, Bell, Door};
 use manyhands_server::admission::{Limits, Overflow};
 use manyhands_server::crew::Wake;
-use manyhands_server::front::{Front, Host, Task};
+use manyhands_server::front::{Employer, Front, Task};
+use manyhands_server::host::Host;
 
 /// A worker that sleeps, and whether it was woken.
 #[derive(Clone)]
@@ -28,14 +29,16 @@ impl Wake for Sleeper {
 /// Starts threads when they are needed.
 struct House(Bell, OnceLock<Arc<Service>>);
 
-impl Host for House {
+impl Employer for House {
     fn start_workers(&self, count: usize) {
         for _ in 0..count {
             let service = Arc::clone(self.1.get().expect("the service is there before its first client"));
             thread::spawn(move || service.work());
         }
     }
+}
 
+impl Host for House {
     fn accept_again(&self) {
         self.0.ring();
     }

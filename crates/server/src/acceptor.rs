@@ -8,7 +8,7 @@
 //! the same. So each waits a moment for each connection that it has already.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -39,12 +39,27 @@ pub trait Door: Send + Sync + 'static {
     fn load(&self) -> Option<usize>;
     /// Here is one.
     fn admit(&self, connection: OwnedFd, peer: Peer);
+    /// Takes the next one off the listener. What comes to a socket without connections is taken by a door of its own kind.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn take(&self, listener: BorrowedFd<'_>) -> Result<(), NotAccepted> {
+        let (connection, peer) = stream::accept(listener)?;
+        self.admit(connection, peer);
+        Ok(())
+    }
     /// Whether connections wait for a worker.
     fn has_queue(&self) -> bool;
     /// They have waited a while.
     fn look_for_a_stall(&self);
     /// Nothing can be accepted: for now, or for good.
     fn trouble(&self, error: &io::Error, for_good: bool);
+    /// How often to [`beat`](Self::beat), in nanoseconds; `None`: never.
+    fn beat_every(&self) -> Option<u64> {
+        None
+    }
+    /// The acceptor does its work: who wants to know it is told, at this pace, however busy the listener is.
+    fn beat(&self) {}
 }
 
 /// Has an acceptor look again at what it may do.
@@ -79,12 +94,14 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Starts to accept.
+    /// Starts to accept. A socket of datagrams stays in the mode that it is in: others send by it.
     ///
     /// # Errors
     /// When there can be no thread, or descriptors run out.
     pub fn start(listener: OwnedFd, bell: Bell, door: Arc<impl Door>) -> io::Result<Self> {
-        socket::set_nonblocking(&listener, true)?;
+        if stream::is_listener(&listener)? {
+            socket::set_nonblocking(&listener, true)?;
+        }
         let poller = Poller::new()?;
         poller.add(&*bell.waker, WAKER, Interest::Readable)?;
         let theirs = bell.clone();
@@ -151,8 +168,15 @@ impl Pause {
 impl<D: Door> Accepting<D> {
     fn run(mut self) {
         let (mut shortage, mut look) = (Pause::new(PAUSE), Pause::new(LOOK));
+        let mut beat = self.door.beat_every().map(|period| (period, clock::now() + period));
         while !self.bell.ended.load(Ordering::SeqCst) {
             let now = clock::now();
+            if let Some((period, due)) = &mut beat
+                && *due <= now
+            {
+                self.door.beat();
+                *due = now + *period;
+            }
             let wanted = shortage.is_over(now) && self.door.may_accept();
             if let Err(error) = self.watch(wanted) {
                 return self.door.trouble(&error, true);
@@ -165,7 +189,8 @@ impl<D: Door> Accepting<D> {
                 self.door.look_for_a_stall();
                 look.begin(now);
             }
-            let next = shortage.until.filter(|until| *until > now).into_iter().chain(look.until).min();
+            let later = shortage.until.filter(|until| *until > now);
+            let next = [later, look.until, beat.map(|(_, due)| due)].into_iter().flatten().min();
             let ready = match self.poller.wait(next) {
                 Ok(ready) => ready,
                 Err(error) => return self.door.trouble(&error, true),
@@ -200,11 +225,8 @@ impl<D: Door> Accepting<D> {
         }
         let batch = if load.is_some() { BATCH.1 } else { BATCH.0 };
         for _ in 0..batch {
-            match stream::accept(self.listener.as_fd()) {
-                Ok((connection, peer)) => {
-                    shortage.end();
-                    self.door.admit(connection, peer);
-                }
+            match self.door.take(self.listener.as_fd()) {
+                Ok(()) => shortage.end(),
                 Err(NotAccepted::Gone) => {}
                 Err(NotAccepted::Nobody) => break,
                 Err(NotAccepted::Shortage(error)) => {

@@ -95,13 +95,19 @@ impl Admission {
 
     /// Counts a connection that has been accepted.
     pub fn arrive(&mut self) -> Verdict {
-        self.counts.accepted += 1;
         if self.counts.queued >= self.room() {
-            self.counts.refused += 1;
+            self.refuse();
             return Verdict::Refuse;
         }
+        self.counts.accepted += 1;
         self.counts.queued += 1;
         Verdict::Queue
+    }
+
+    /// Counts one that is refused whatever room there is.
+    pub fn refuse(&mut self) {
+        self.counts.accepted += 1;
+        self.counts.refused += 1;
     }
 
     /// Whether a queued connection may be served now.
@@ -126,6 +132,12 @@ impl Admission {
     /// Lets nobody in any more; those inside stay.
     pub fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// Whether nobody is let in any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// A queued connection has been closed unserved.
@@ -167,6 +179,14 @@ mod tests {
         assert!(rejects.may_accept(), "to say no");
         assert_eq!(rejects.arrive(), Verdict::Refuse);
         assert_eq!((rejects.counts().refused, rejects.counts().queued), (1, 1));
+    }
+
+    #[test]
+    fn what_is_refused_in_any_case_takes_no_room() {
+        let mut admission = admission(100, 1, 0, Overflow::Wait);
+        admission.refuse();
+        assert_eq!((admission.counts().accepted, admission.counts().refused), (1, 1));
+        assert!(admission.may_accept() && admission.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One queue of connections between a listener and the workers.
 //!
-//! What [`Admission`] and [`Crew`] decide is decided here under one lock, which nobody holds while he waits or wakes.
+//! What [`Admission`](crate::admission::Admission) and [`Crew`] decide is decided here under one lock, which nobody holds while he waits or wakes.
 //!
 //! A worker that waits for its client says so before and after ([`Front::wait_begins`], [`Front::wait_ends`]), which happens with each
 //! message and so takes no lock. Two numbers make that safe:
@@ -13,14 +13,15 @@
 //! `offer` writes `waiting` and then reads `running`; `wait_begins` writes `running` and then reads `waiting`. All four are sequentially
 //! consistent, so one of the two sees the other's, and finds a worker for the connection.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manyhands_os::clock;
 
-use crate::admission::{Admission, Counts, Limits, Verdict};
+use crate::admission::{Counts, Limits};
 use crate::crew::{Crew, Need, Wake};
+use crate::gate::Gate;
+use crate::host::Host;
 
 /// What a worker does next.
 #[derive(Debug)]
@@ -29,18 +30,14 @@ pub enum Task<C> {
     Serve(C),
     /// Sleep until woken, then ask again.
     Sleep,
-    /// There will be no more: end.
+    /// There will be no more, or not soon: end.
     Leave,
 }
 
-/// What a front needs done by others: called without a lock held.
-pub trait Host: Send + Sync {
+/// Starts workers for a front; called without a lock held.
+pub trait Employer: Host {
     /// Start `count` workers.
     fn start_workers(&self, count: usize);
-    /// There may be room for another connection again.
-    fn accept_again(&self);
-    /// Nobody is inside any more, and nobody will come.
-    fn drained(&self);
 }
 
 /// The queue, and everybody's place at it.
@@ -48,38 +45,41 @@ pub struct Front<C, W, H> {
     inner: Mutex<Inner<C, W>>,
     running: AtomicUsize,
     waiting: AtomicUsize,
+    /// Whether workers leave when there is nothing to serve.
+    lent: bool,
     host: H,
 }
 
 struct Inner<C, W> {
-    admission: Admission,
+    gate: Gate<C>,
     crew: Crew<W>,
-    queue: VecDeque<C>,
     /// How many connections were taken off the queue so far, and at the last look.
     taken: u64,
     seen: u64,
-    /// Nothing is accepted until somebody is told.
-    paused: bool,
-    ending: bool,
 }
 
-impl<C, W: Wake, H: Host> Front<C, W, H> {
+impl<C, W: Wake, H: Employer> Front<C, W, H> {
     /// Nobody is there yet.
     pub fn new(limits: Limits, workers: usize, host: H) -> Self {
-        let inner = Inner {
-            admission: Admission::new(limits),
-            crew: Crew::new(workers),
-            queue: VecDeque::new(),
-            taken: 0,
-            seen: 0,
-            paused: false,
-            ending: false,
-        };
-        Self { inner: Mutex::new(inner), running: AtomicUsize::new(0), waiting: AtomicUsize::new(0), host }
+        let inner = Inner { gate: Gate::new(limits), crew: Crew::new(workers), taken: 0, seen: 0 };
+        let (running, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner: Mutex::new(inner), running, waiting, lent: false, host }
+    }
+
+    /// The same, whose workers leave when there is nothing to serve, if they are lent: others want them, too.
+    #[must_use]
+    pub fn lent(self, lent: bool) -> Self {
+        Self { lent, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<C, W>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what is counted now, and releases the lock.
+    fn release(&self, inner: MutexGuard<'_, Inner<C, W>>) {
+        self.host.counted(inner.gate.counts(), inner.crew.size(), inner.crew.idle());
+        drop(inner);
     }
 
     /// The host it was made with.
@@ -90,14 +90,12 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
     /// What there is and was; and the number of workers, and of idle ones.
     pub fn counts(&self) -> (Counts, usize, usize) {
         let inner = self.lock();
-        (inner.admission.counts(), inner.crew.size(), inner.crew.idle())
+        (inner.gate.counts(), inner.crew.size(), inner.crew.idle())
     }
 
     /// Whether the next connection may be accepted; if not, the host is told when that may have changed.
     pub fn may_accept(&self) -> bool {
-        let mut inner = self.lock();
-        inner.paused = !inner.admission.may_accept();
-        !inner.paused
+        self.lock().gate.may_accept(true)
     }
 
     /// Queues an accepted connection.
@@ -106,13 +104,20 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
     /// The connection, when the queue is full.
     pub fn offer(&self, connection: C) -> Result<(), C> {
         let mut inner = self.lock();
-        if inner.admission.arrive() == Verdict::Refuse {
-            return Err(connection);
+        if let Err(refused) = inner.gate.arrive(connection) {
+            self.release(inner);
+            return Err(refused);
         }
-        inner.queue.push_back(connection);
-        self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+        self.waiting.store(inner.gate.queued(), Ordering::SeqCst);
         self.find(inner, false);
         Ok(())
+    }
+
+    /// Counts what is refused whatever room there is.
+    pub fn refuse(&self) {
+        let mut inner = self.lock();
+        inner.gate.refuse();
+        self.release(inner);
     }
 
     /// Has somebody come for the queue, if nobody has since the last call: handlers that neither end nor wait for their
@@ -136,15 +141,15 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
 
     /// Wakes or starts whoever is needed for the queue.
     fn find(&self, mut inner: MutexGuard<'_, Inner<C, W>>, stalled: bool) {
-        if !inner.admission.may_serve() {
-            return;
+        if !inner.gate.may_serve() {
+            return self.release(inner);
         }
-        let queued = inner.queue.len();
+        let queued = inner.gate.queued();
         let need = match stalled {
             true => inner.crew.stalled(queued),
             false => inner.crew.need(queued, self.running.load(Ordering::SeqCst)),
         };
-        drop(inner);
+        self.release(inner);
         match need {
             Need::Nobody => {}
             Need::Wake(worker) => worker.wake(),
@@ -158,30 +163,27 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
         if came {
             inner.crew.arrive();
         }
-        if inner.admission.may_serve()
-            && let Some(connection) = inner.queue.pop_front()
-        {
-            inner.admission.serve();
+        if let Some(connection) = inner.gate.serve() {
             inner.taken += 1;
-            self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+            self.waiting.store(inner.gate.queued(), Ordering::SeqCst);
             self.running.fetch_add(1, Ordering::SeqCst);
-            let paused = std::mem::take(&mut inner.paused);
-            let slow = inner.crew.is_slow() && !inner.queue.is_empty();
+            let news = inner.gate.news();
+            let slow = inner.crew.is_slow() && inner.gate.queued() > 0;
             if slow {
                 self.find(inner, false);
             } else {
-                drop(inner);
+                self.release(inner);
             }
-            if paused {
-                self.host.accept_again();
-            }
+            news.tell(&self.host);
             return Task::Serve(connection);
         }
-        if inner.ending && inner.queue.is_empty() {
+        if self.lent || inner.gate.is_done() {
             inner.crew.leave();
+            self.release(inner);
             return Task::Leave;
         }
         inner.crew.rest(worker());
+        self.release(inner);
         Task::Sleep
     }
 
@@ -214,17 +216,10 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
     pub fn leave(&self, took: clock::Deadline) {
         self.running.fetch_sub(1, Ordering::SeqCst);
         let mut inner = self.lock();
-        inner.admission.leave();
+        let news = inner.gate.leave();
         inner.crew.learn(took);
-        let paused = std::mem::take(&mut inner.paused);
-        let drained = inner.ending && inner.admission.is_empty();
-        drop(inner);
-        if paused {
-            self.host.accept_again();
-        }
-        if drained {
-            self.host.drained();
-        }
+        self.release(inner);
+        news.tell(&self.host);
     }
 
     /// `count` workers that were asked for could not be started.
@@ -233,31 +228,21 @@ impl<C, W: Wake, H: Host> Front<C, W, H> {
         for _ in 0..count {
             inner.crew.not_started();
         }
+        self.release(inner);
     }
 
     /// Accepts nothing more; what is queued is served, or dropped and returned if `drop_queue` says so. Workers leave when there
     /// is nothing for them.
     pub fn end(&self, drop_queue: bool) -> Vec<C> {
         let mut inner = self.lock();
-        inner.ending = true;
-        inner.admission.drain();
-        let mut dropped = Vec::new();
-        if drop_queue {
-            while let Some(connection) = inner.queue.pop_front() {
-                inner.admission.drop_queued();
-                dropped.push(connection);
-            }
-            self.waiting.store(0, Ordering::SeqCst);
-        }
+        let (dropped, news) = inner.gate.end(drop_queue);
+        self.waiting.store(inner.gate.queued(), Ordering::SeqCst);
         let idle = inner.crew.rouse();
-        let drained = inner.admission.is_empty();
-        drop(inner);
+        self.release(inner);
         for worker in idle {
             worker.wake();
         }
-        if drained {
-            self.host.drained();
-        }
+        news.tell(&self.host);
         dropped
     }
 }
@@ -270,10 +255,13 @@ mod tests {
     /// Counts the workers that were asked for.
     struct Starts(AtomicUsize);
 
-    impl Host for Starts {
+    impl Employer for Starts {
         fn start_workers(&self, count: usize) {
             self.0.fetch_add(count, Ordering::SeqCst);
         }
+    }
+
+    impl Host for Starts {
         fn accept_again(&self) {}
         fn drained(&self) {}
     }
