@@ -37,9 +37,9 @@ pub struct Job {
     pub runs: Vec<Run>,
     /// The kind to take, by these times.
     pub best: String,
-    /// The kind that `auto` chose.
-    pub choice: String,
-    /// Why it did.
+    /// The kind that `auto` chose, if it was asked.
+    pub choice: Option<String>,
+    /// Why it did; of a job without it, what the runs have achieved.
     pub reason: String,
     /// What differs from the sequential run's results; empty when nothing does.
     pub differences: Vec<String>,
@@ -120,11 +120,7 @@ pub fn job(job: &Job, page: Page) -> Vec<String> {
     for run in &job.runs {
         lines.push(row(run, run.seconds / longest, run.kind == job.best, page));
     }
-    let lead = "  auto → ";
-    let lead_columns = lead.chars().count() + job.choice.chars().count() + 2;
-    let chosen = page.paint(Tone::Strong, &job.choice);
-    let lead = format!("{}{chosen}{}", page.paint(Tone::Faint, lead), page.paint(Tone::Faint, ": "));
-    lines.extend(page.paragraph(&lead, lead_columns, Tone::Faint, &job.reason));
+    lines.extend(reason(job, page));
     for difference in &job.differences {
         let lead = page.paint(Tone::Bad, "  different: ");
         lines.extend(page.paragraph(&lead, "  different: ".len(), Tone::Bad, difference));
@@ -206,6 +202,17 @@ fn title(job: &Job, page: Page) -> Vec<String> {
         " ".repeat(lead_columns - job.name.chars().count()),
     );
     page.paragraph(&lead, lead_columns, Tone::Faint, &format!("{described}{tail}"))
+}
+
+fn reason(job: &Job, page: Page) -> Vec<String> {
+    let Some(choice) = &job.choice else {
+        return page.paragraph("  ", 2, Tone::Faint, &job.reason);
+    };
+    let lead = "  auto → ";
+    let lead_columns = lead.chars().count() + choice.chars().count() + 2;
+    let chosen = page.paint(Tone::Strong, choice);
+    let lead = format!("{}{chosen}{}", page.paint(Tone::Faint, lead), page.paint(Tone::Faint, ": "));
+    page.paragraph(&lead, lead_columns, Tone::Faint, &job.reason)
 }
 
 fn row(run: &Run, share: f64, best: bool, page: Page) -> String {

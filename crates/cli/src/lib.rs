@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod bar;
+pub mod broker_arguments;
 pub mod demo;
 pub mod ink;
 pub mod page;

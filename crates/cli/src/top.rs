@@ -6,7 +6,8 @@
 //! | [`view`] | what of it is wanted: order, filter, page, how far down |
 //! | [`keys`] | from bytes of a keyboard to keys |
 //! | [`screen`] | a snapshot as lines of a terminal |
-//! | `grid`, `crew`, `figure` | its rows, those of one pool's workers, its numbers |
+//! | [`server`] | what servers say of themselves, and their rows |
+//! | `grid`, `crew`, `figure` | all other rows, those of one pool's workers, its numbers |
 //! | [`json`] | a snapshot as one JSON object |
 //! | [`clean`] | gives back what the dead have left behind |
 
@@ -18,6 +19,7 @@ pub mod json;
 pub mod keys;
 mod line;
 pub mod screen;
+pub mod server;
 mod state;
 pub mod survey;
 pub mod view;
@@ -154,6 +156,8 @@ pub struct Unreadable {
 pub struct Snapshot {
     /// Pools, the busiest first.
     pub pools: Vec<Pool>,
+    /// Servers, those with most open connections first.
+    pub servers: Vec<server::Server>,
     /// Queues and pipes: those that are waited for first, then the fullest.
     pub queues: Vec<Queue>,
     /// The rest: what is waited for first, then what is held, then by name.
@@ -166,6 +170,8 @@ impl Snapshot {
     /// Puts everything in the order that the fields name.
     pub fn sort(&mut self) {
         self.pools.sort_by_key(|pool| (std::cmp::Reverse(pool.running + pool.queued), pool.parent.pid));
+        self.servers
+            .sort_by_key(|server| (std::cmp::Reverse(server.whole.numbers.open()), server.parent.pid));
         for queue in &mut self.queues {
             longest_first(&mut queue.waiters);
         }
@@ -191,6 +197,8 @@ impl Snapshot {
         let labels = labels.chain(self.objects.iter().map(|object| &object.label));
         let users = labels.flat_map(|label| label.users.iter().map(|user| user.pid));
         let pids = users.chain(self.pools.iter().map(|pool| pool.parent.pid));
+        let serving = self.servers.iter().flat_map(|server| server.processes.iter().map(|each| each.pid));
+        let pids = pids.chain(self.servers.iter().map(|server| server.parent.pid)).chain(serving);
         pids.collect::<std::collections::BTreeSet<i32>>().len()
     }
 }

@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use manyhands_cli::arguments::{self, DemoOptions, Request, ServeOptions};
+use manyhands_cli::arguments::{self, DemoOptions, Request, ServeOptions, WorkerOptions};
+use manyhands_cli::broker_arguments::{DeadOptions, DoctorOptions};
 use manyhands_cli::demo::{self, Advice, Job, Load, Moment, Run, Setting};
 use manyhands_cli::ink::Ink;
 use manyhands_cli::page::Page;
@@ -37,7 +38,10 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     let done = match arguments::parse(argv, out.page.ink(), err.page.ink()) {
         Ok(Request::Demo(options)) => run_demo(py, &options, out, err),
         Ok(Request::Top(options)) => top::run(py, &options, out.page.ink()),
-        Ok(Request::Serve(options)) => serve(py, options),
+        Ok(Request::Serve(options)) => serve(py, *options),
+        Ok(Request::Worker(options)) => work(py, *options),
+        Ok(Request::Doctor(options)) => look_at_broker(py, options),
+        Ok(Request::Dead(options)) => dead_letters(py, *options),
         Err(answer) => {
             // Whoever asked for help and closed the pipe has seen enough of it.
             _ = py.detach(|| match answer.asked_for {
@@ -59,16 +63,56 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
 
 fn serve(py: Python<'_>, options: ServeOptions) -> PyResult<u8> {
     let keywords = PyDict::new(py);
+    keywords.set_item("interface", options.interface())?;
+    keywords.set_item("framing", options.framing)?;
+    keywords.set_item("limit", options.limit)?;
     keywords.set_item("max_connections", options.max_connections)?;
     keywords.set_item("max_queue", options.max_queue)?;
     keywords.set_item("overflow", options.overflow)?;
     keywords.set_item("grace", options.grace)?;
+    keywords.set_item("start_timeout", options.start_timeout)?;
+    keywords.set_item("metrics", options.metrics)?;
     keywords.set_item("connection_timeout", options.connection_timeout)?;
     keywords.set_item("first_byte_timeout", options.first_byte_timeout)?;
+    keywords.set_item("proxy_protocol", options.proxy_protocol)?;
     keywords.set_item("certificate", options.certificate)?;
     keywords.set_item("key", options.key)?;
     let run = py.import("manyhands._server.command")?.getattr("run")?;
     run.call((options.target, options.bind, options.workers), Some(&keywords))?.extract()
+}
+
+fn work(py: Python<'_>, options: WorkerOptions) -> PyResult<u8> {
+    let keywords = PyDict::new(py);
+    keywords.set_item("queues", options.queues)?;
+    keywords.set_item("workers", options.workers)?;
+    keywords.set_item("broker", options.broker)?;
+    keywords.set_item("broker_file", options.broker_file)?;
+    keywords.set_item("max_retries", options.max_retries)?;
+    keywords.set_item("pickle", options.pickle)?;
+    keywords.set_item("dev", options.dev)?;
+    keywords.set_item("grace", options.grace)?;
+    keywords.set_item("metrics", options.metrics)?;
+    keywords.set_item("hostname", options.hostname)?;
+    keywords.set_item("events", options.events)?;
+    let run = py.import("manyhands._cluster.worker_command")?.getattr("run")?;
+    run.call((options.module,), Some(&keywords))?.extract()
+}
+
+fn look_at_broker(py: Python<'_>, options: DoctorOptions) -> PyResult<u8> {
+    let run = py.import("manyhands._cluster.doctor")?.getattr("run")?;
+    run.call1((options.broker, options.broker_file, options.queues, options.time_limit))?.extract()
+}
+
+fn dead_letters(py: Python<'_>, options: DeadOptions) -> PyResult<u8> {
+    let keywords = PyDict::new(py);
+    keywords.set_item("ids", options.ids)?;
+    keywords.set_item("everything", options.all)?;
+    keywords.set_item("to", options.to)?;
+    keywords.set_item("as_json", options.json)?;
+    keywords.set_item("broker", options.broker)?;
+    keywords.set_item("broker_file", options.broker_file)?;
+    let run = py.import("manyhands._cluster.dead_letters")?.getattr("run")?;
+    run.call((options.act.name(), options.queue), Some(&keywords))?.extract()
 }
 
 fn run_demo(py: Python<'_>, options: &DemoOptions, out: Stream, err: Stream) -> PyResult<u8> {

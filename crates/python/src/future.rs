@@ -34,6 +34,7 @@ use self::wait_set::{DoneList, WaitSet};
 use crate::interpreter::argument::Seconds;
 use crate::interpreter::asked::Waiting;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
+use crate::interpreter::switching::{self, switched};
 use crate::interpreter::{ending, imports};
 
 /// Adds the native half of futures to the module.
@@ -411,6 +412,12 @@ impl FutureBase {
             has_waited = true;
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(PyTimeoutError::new_err(()));
+            }
+            if switching::is_on() {
+                let left = deadline.map(|deadline| clock::seconds(clock::until(deadline)));
+                if switched(imports::until_done(future.py())?, (future, left))?.is_some() {
+                    continue;
+                }
             }
             match this.source.get() {
                 Some((source, token)) => source.wait(future, *token, deadline)?,

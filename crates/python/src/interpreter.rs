@@ -16,4 +16,5 @@ pub(crate) mod latch;
 pub(crate) mod lock;
 pub(crate) mod parker;
 pub(crate) mod spare;
+pub(crate) mod switching;
 pub(crate) mod system_error;

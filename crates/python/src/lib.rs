@@ -3,6 +3,7 @@
 //! Classes that are extended in Python bear the public name of what they are a half of: PyO3 puts it into the messages of
 //! errors. `manyhands._native` has them under their own.
 
+mod cluster;
 mod codec;
 mod command;
 mod future;
@@ -27,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<interpreter::latch::Latch>()?;
     command::register(module)?;
     interpreter::ending::register(module)?;
+    interpreter::switching::register(module)?;
     future::register(module)?;
     pool::process::register(module)?;
     queue::register(module)?;
@@ -34,6 +36,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sync::register(module)?;
     pool::thread::register(module)?;
     pool::coroutine::register(module)?;
+    pool::python_tasks::register(module)?;
     server::register(module)?;
+    cluster::register(module)?;
     Ok(())
 }

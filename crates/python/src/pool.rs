@@ -2,5 +2,6 @@
 
 pub(crate) mod coroutine;
 pub(crate) mod process;
+pub(crate) mod python_tasks;
 mod statistics;
 pub(crate) mod thread;

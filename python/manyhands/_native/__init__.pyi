@@ -4,6 +4,13 @@ It is one module. Only its description is in parts, which are called for their s
 at run time they do not exist.
 """
 
+from manyhands._native.cluster import (
+    BrokerGreeting as BrokerGreeting,
+    ClusterClient as ClusterClient,
+    ClusterVisit as ClusterVisit,
+    ClusterWorker as ClusterWorker,
+    DeadLetter as DeadLetter,
+)
 from manyhands._native.codec import (
     holds_little as holds_little,
     register_shared_array as register_shared_array,
@@ -22,14 +29,17 @@ from manyhands._native.interpreter import (
     Beginning as Beginning,
     Latch as Latch,
     check_cancelled as check_cancelled,
+    count_greenlet as count_greenlet,
     cpu_times as cpu_times,
     kill_with_descendants as kill_with_descendants,
     lend_descriptor as lend_descriptor,
     probe_gil as probe_gil,
     read_at_once as read_at_once,
+    register_switch as register_switch,
     set_parent_death_signal as set_parent_death_signal,
     settle as settle,
     sleep as sleep,
+    wait_switched as wait_switched,
 )
 from manyhands._native.memory import (
     BlockBuffer as BlockBuffer,
@@ -46,9 +56,9 @@ from manyhands._native.memory import (
     shared_memory as shared_memory,
 )
 from manyhands._native.pool import (
-    CoroutineTasks as CoroutineTasks,
     LoopBell as LoopBell,
     ProcessEngine as ProcessEngine,
+    PythonTasks as PythonTasks,
     ThreadPoolBase as ThreadPoolBase,
     ThreadWorker as ThreadWorker,
     WorkerLoop as WorkerLoop,
@@ -71,10 +81,20 @@ from manyhands._native.queue import (
     reserve_ends_for_child as reserve_ends_for_child,
 )
 from manyhands._native.server import (
+    LoopEngine as LoopEngine,
+    MessageFramer as MessageFramer,
     ServerEngine as ServerEngine,
+    ServerLoop as ServerLoop,
+    ServerLedger as ServerLedger,
     ServerWorker as ServerWorker,
     StreamCalls as StreamCalls,
+    StreamReader as StreamReader,
+    StreamWait as StreamWait,
+    StreamWriter as StreamWriter,
+    TrustedPeers as TrustedPeers,
     run_load as run_load,
+    server_numbers as server_numbers,
+    tell_service_manager as tell_service_manager,
 )
 from manyhands._native.sync import (
     FIRST_TASK_NUMBER as FIRST_TASK_NUMBER,

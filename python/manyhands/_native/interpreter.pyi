@@ -1,7 +1,10 @@
 """What this process and its interpreter are asked for."""
 
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, final
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 @final
 class Beginning:
@@ -34,6 +37,19 @@ def check_cancelled() -> None:
 
 def sleep(seconds: float) -> None:
     """Sleep, but raise TaskCancelled as soon as the running task is asked to stop."""
+
+def register_switch(
+    switch: Callable[[Callable[..., Any], tuple[Any, ...]], tuple[Any] | None],
+) -> None:
+    """Say how a task that is a greenlet awaits a call; in a tuple, None if the caller is none."""
+
+def count_greenlet(begins: bool) -> None:
+    """Note that a greenlet of this thread begins its task, or has ended."""
+
+def wait_switched(
+    function: Callable[_P, Coroutine[Any, Any, _T]], *args: _P.args, **kwargs: _P.kwargs
+) -> tuple[_T] | None:
+    """Await a call, if the caller is a task that is a greenlet; the result in a tuple, or None."""
 
 def set_parent_death_signal() -> None:
     """Have this process killed when its parent dies."""

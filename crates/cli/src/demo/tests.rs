@@ -33,7 +33,7 @@ fn parse() -> Job {
         tasks: 1000,
         runs: runs([2.4, 2.7, 1.3, 1.35]),
         best: "process".into(),
-        choice: "process".into(),
+        choice: Some("process".into()),
         reason: "a task computes for 2.4 ms, and two threads together were no faster than one (0.96×)".into(),
         differences: Vec::new(),
     }
@@ -86,6 +86,33 @@ parse     ast.parse: computes under the GIL · 1000 tasks                       
   auto        █████████████████████████████████                                     1.35 s     1.78×
   auto → process: a task computes for 2.4 ms, and two threads together were no faster than one
                   (0.96×)
+",
+    );
+}
+
+#[test]
+fn a_job_that_auto_was_not_asked_about() {
+    let mut runs = runs([3.61, 0.27, 0.3, 0.25]);
+    runs[3].kind = "coroutine".into();
+    let job = Job {
+        name: "serve".into(),
+        description: "look-ups for clients 5 ms away".into(),
+        tasks: 640,
+        runs,
+        best: "thread".into(),
+        choice: None,
+        reason: "a second: sequential 177, thread 2370, process 2133, coroutine 2560".into(),
+        differences: Vec::new(),
+    };
+    assert_screen(
+        &super::job(&job, narrow()),
+        r"
+serve     look-ups for clients 5 ms away · 640 tasks              time  speed-up
+  sequential  ██████████████████████████████████████████████    3.61 s     1.00×
+  thread      ███▌                                              0.27 s     13.4×
+  process     ███▉                                              0.30 s     12.0×
+  coroutine   ███▏                                              0.25 s     14.4×
+  a second: sequential 177, thread 2370, process 2133, coroutine 2560
 ",
     );
 }

@@ -1,7 +1,10 @@
 //! The rows of the table: where columns begin on a sheet of some width, and what stands in them.
 
+use manyhands_server::ledger::Count;
+
 use super::figure::{WIDE, counted, duration, figure, number};
 use super::line::{Line, cell, width};
+use super::server::Server;
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter};
 use crate::ink::Tone;
 
@@ -57,11 +60,13 @@ impl Grid {
     /// All sections that have something in them.
     pub(super) fn sections(&self, snapshot: &Snapshot) -> Vec<Section> {
         let pools = snapshot.pools.iter().map(|pool| self.pool(pool)).collect();
+        let servers = snapshot.servers.iter().map(|server| self.server(server)).collect();
         let queues = snapshot.queues.iter().map(|queue| self.queue(queue)).collect();
         let objects = snapshot.objects.iter().map(|object| self.object(object)).collect();
         let unreadable = snapshot.unreadable.iter().map(|each| self.unreadable(each)).collect();
         let sections = [
             Section { titles: self.pool_titles(), entries: pools },
+            Section { titles: self.server_titles(), entries: servers },
             Section { titles: self.queue_titles(), entries: queues },
             Section { titles: self.object_titles(), entries: objects },
             Section { titles: self.unreadable_titles(), entries: unreadable },
@@ -81,6 +86,9 @@ impl Grid {
             counted(snapshot.objects.len(), "object", "objects"),
             format!("{} waiting", number(waiters as u64)),
         ];
+        if !snapshot.servers.is_empty() {
+            facts.insert(2, counted(snapshot.servers.len(), "server", "servers"));
+        }
         let title = "manyhands top  ";
         let room = self.columns.saturating_sub(width(title) + width(hint));
         // The sections below have pools, queues and objects one by one.
@@ -113,6 +121,25 @@ impl Grid {
     fn pool(&self, pool: &Pool) -> Vec<Line> {
         let who = cell(&format!("{}{}", self.indent, party(&pool.parent)), self.name + self.kind);
         vec![Line::of(who + &self.figures(&[pool.workers, pool.running, pool.queued, pool.ended]))]
+    }
+
+    fn server_titles(&self) -> Line {
+        let figures = match self.is_narrow() {
+            true => ["open", "act", "queue", "serv"],
+            false => ["open", "active", "queued", "served"],
+        };
+        self.titles(&[("SERVERS", self.name), ("", self.kind)], &figures)
+    }
+
+    fn server(&self, server: &Server) -> Vec<Line> {
+        let numbers = &server.whole.numbers;
+        let [active, queued, served] =
+            [Count::Active, Count::Queued, Count::Served].map(|count| numbers.get(count));
+        let names =
+            cell(&format!("{}{}", self.indent, server.address), self.name) + &cell(&server.team(), self.kind);
+        let mut lines = vec![Line::of(names + &self.figures(&[numbers.open(), active, queued, served]))];
+        lines.extend(server.details(&party(&server.parent), self.indent));
+        lines
     }
 
     fn queue_titles(&self) -> Line {

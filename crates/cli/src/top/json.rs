@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::server::{Server, Serving};
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 
 /// The object, on one line.
@@ -9,6 +10,7 @@ use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Wai
 pub fn object(snapshot: &Snapshot) -> String {
     Fields::new()
         .raw("pools", &list(&snapshot.pools, pool))
+        .raw("servers", &list(&snapshot.servers, server))
         .raw("queues", &list(&snapshot.queues, queue))
         .raw("objects", &list(&snapshot.objects, one_object))
         .raw("unreadable", &list(&snapshot.unreadable, unreadable))
@@ -35,6 +37,26 @@ fn worker(worker: &Worker) -> String {
         .raw("cpu_s", &format!("{:.2}", worker.cpu_s))
         .number("rss_bytes", worker.rss_bytes)
         .end()
+}
+
+fn server(server: &Server) -> String {
+    serving(&server.whole)
+        .raw("parent", &party(&server.parent))
+        .text("address", &server.address)
+        .text("workers", &server.workers)
+        .raw("processes", &list(&server.processes, |process| serving(process).end()))
+        .end()
+}
+
+/// What a server and each of its processes say.
+fn serving(serving: &Serving) -> Fields {
+    let answered = serving.answered_s.map_or_else(|| "null".to_owned(), |seconds| format!("{seconds:.3}"));
+    let numbers = serving.numbers.named().fold(Fields::new(), |all, (name, value)| all.number(name, value));
+    Fields::new()
+        .raw("pid", &serving.pid.to_string())
+        .text("phase", serving.phase)
+        .raw("answered_s", &answered)
+        .raw("statistics", &numbers.end())
 }
 
 fn queue(queue: &Queue) -> String {

@@ -103,7 +103,7 @@ fn printed(lines: &[Line], sheet: Sheet) -> Vec<String> {
     lines.iter().map(|line| line.printed(sheet.columns, sheet.ink)).collect()
 }
 
-const NOTHING: &str = "Nothing to show: no pools, no named objects, nobody waiting.";
+const NOTHING: &str = "Nothing to show: no pools, no servers, no named objects, nobody waiting.";
 
 impl Section {
     /// Lines of all its entries.

@@ -8,12 +8,14 @@ use manyhands_channel::arena::Arena;
 use manyhands_channel::queue::Queue as SharedQueue;
 use manyhands_memory::layout;
 use manyhands_os::process::Identity;
-use manyhands_os::{clock, park, procfs};
+use manyhands_os::{clock, memfd, park, procfs};
 use manyhands_pool::control::Control;
 use manyhands_pool::slots::RunningTask;
+use manyhands_server::ledger::{self, Count, Ledger};
 use manyhands_sync::names::{self, Entry, Kind, NameError};
 use manyhands_sync::site::{self, SITE_BYTES, Site, WaitKind};
 
+use super::server::{Server, Serving};
 use super::state::State;
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 
@@ -30,6 +32,7 @@ pub fn look() -> Snapshot {
     for (inode, entry) in names::entries() {
         survey.visit(inode, &entry);
     }
+    survey.servers();
     survey.snapshot.sort();
     survey.snapshot
 }
@@ -84,6 +87,7 @@ fn crew(site: &Site, control: &Control) -> Vec<Worker> {
 struct Survey {
     /// What processes run, as far as it was asked for.
     programs: HashMap<i32, Option<String>>,
+    ledgers: Vec<Ledger>,
     snapshot: Snapshot,
 }
 
@@ -92,6 +96,9 @@ impl Survey {
         let mut pids: Vec<i32> = entry.users.iter().map(|(pid, _)| *pid).collect();
         pids.dedup();
         let users: Vec<Party> = pids.into_iter().map(|pid| self.process(pid)).collect();
+        if entry.kind == ledger::KIND {
+            return self.ledger(inode, entry, users);
+        }
         let site = match open_made(inode, entry) {
             Ok(site) => site,
             // Nobody has it any more, or it is only being made.
@@ -124,6 +131,36 @@ impl Survey {
                 label(Kind::SharedHeap).users,
                 "of a kind that this version of manyhands does not know".into(),
             ),
+        }
+    }
+
+    fn ledger(&mut self, inode: u64, entry: &Entry, users: Vec<Party>) {
+        let mut opened = entry.users.iter().filter_map(|(pid, fd)| memfd::open(*pid, *fd, inode).ok());
+        match opened.next().map(Ledger::attach) {
+            Some(Ok(ledger)) => self.ledgers.push(ledger),
+            Some(Err(error)) => self.report(entry, users, error.to_string()),
+            // Nobody has it any more.
+            None => {}
+        }
+    }
+
+    /// Puts the ledgers of processes to those of their servers.
+    fn servers(&mut self) {
+        let (parts, wholes): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ledgers).into_iter().partition(|ledger| ledger.server().is_some());
+        // A child that a handler has forked may keep one that is over.
+        for ledger in wholes.into_iter().filter(|ledger| !ledger.process().is_none_or(Identity::is_dead)) {
+            let own = parts.iter().filter(|part| part.server() == Some(ledger.number()));
+            let processes: Vec<Serving> = own.map(Serving::of).collect();
+            let mut whole = Serving::of(&ledger);
+            for each in &processes {
+                whole.numbers.add(&each.numbers);
+            }
+            whole.numbers = whole.numbers.with(Count::Processes, processes.len() as u64);
+            let parent = self.process(ledger.pid());
+            let (address, workers) = (ledger.address(), ledger.workers());
+            let server = Server { place: ledger.number(), parent, address, workers, whole, processes };
+            self.snapshot.servers.push(server);
         }
     }
 

@@ -1,10 +1,12 @@
 use super::json;
 use super::line::width;
 use super::screen::{Sheet, table};
+use super::server::{Numbers, Rates, Server, Serving};
 use super::{Holder, Label, Object, Party, Pool, Queue, Snapshot, Unreadable, Waiter, Worker};
 use crate::ink::Ink;
+use manyhands_server::ledger::TABLE;
 
-fn party(pid: i32, thread: u32) -> Party {
+pub(super) fn party(pid: i32, thread: u32) -> Party {
     Party { pid, process: "shop.py".into(), thread: Some(thread), is_dead: false }
 }
 
@@ -48,6 +50,7 @@ pub(super) fn shop() -> Snapshot {
             ended: 89,
             crew: crew(),
         }],
+        servers: vec![],
         queues: vec![
             Queue {
                 label: label("Queue", Some("empty")),
@@ -92,12 +95,12 @@ pub(super) fn shop() -> Snapshot {
     snapshot
 }
 
-fn sheet(columns: usize, rows: impl Into<Option<usize>>) -> Sheet {
+pub(super) fn sheet(columns: usize, rows: impl Into<Option<usize>>) -> Sheet {
     Sheet { columns, rows: rows.into(), ink: Ink::Colourless }
 }
 
 #[track_caller]
-fn assert_screen(lines: &[String], expected: &str) {
+pub(super) fn assert_screen(lines: &[String], expected: &str) {
     let screen = lines.join("\n");
     assert_eq!(screen, expected.trim_matches('\n'), "\n{screen}\n");
 }
@@ -193,10 +196,10 @@ fn redrawing_erases_before_it_writes() {
 #[test]
 fn nothing_is_said_to_be_nothing() {
     let lines = table(&Snapshot::default(), "", sheet(80, 24));
-    assert_eq!(lines[2], "Nothing to show: no pools, no named objects, nobody waiting.");
+    assert_eq!(lines[2], "Nothing to show: no pools, no servers, no named objects, nobody waiting.");
     assert_eq!(
         json::object(&Snapshot::default()),
-        r#"{"pools": [], "queues": [], "objects": [], "unreadable": []}"#
+        r#"{"pools": [], "servers": [], "queues": [], "objects": [], "unreadable": []}"#
     );
 }
 
@@ -350,6 +353,30 @@ impl Dice {
         }
     }
 
+    fn serving(&mut self) -> Serving {
+        let numbers = TABLE.iter().fold(Numbers::default(), |all, row| all.with(row.0, self.number()));
+        let rate = [0.0, 9.96, 1e6, f64::MAX][self.roll(4)];
+        let rates = Rates { accepted: rate, served: rate, refused: rate };
+        Serving {
+            pid: [1, 4_194_303, i32::MAX][self.roll(3)],
+            phase: ["starting", "serving", "ending"][self.roll(3)],
+            answered_s: [None, Some(0.0), Some(f64::MAX)][self.roll(3)],
+            numbers,
+            rates: Some(rates).filter(|_| self.roll(2) > 0),
+        }
+    }
+
+    fn server(&mut self) -> Server {
+        Server {
+            place: self.number(),
+            parent: self.party(),
+            address: self.text(),
+            workers: self.text(),
+            whole: self.serving(),
+            processes: self.some(20, Self::serving),
+        }
+    }
+
     fn queue(&mut self) -> Queue {
         Queue {
             label: self.label(),
@@ -375,6 +402,7 @@ impl Dice {
     fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = Snapshot {
             pools: self.some(6, Self::pool),
+            servers: self.some(6, Self::server),
             queues: self.some(6, Self::queue),
             objects: self.some(30, Self::object),
             unreadable: self.some(4, |dice| Unreadable {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::grid::{party, shown_name};
 use super::keys::Key;
+use super::server::{Numbers, Server, Serving};
 use super::{Label, Object, Party, Pool, Queue, Snapshot, Waiter, Worker};
 
 /// The order of rows.
@@ -74,6 +75,8 @@ pub struct View {
     pub(super) pools: Vec<(u64, u64)>,
     /// CPU seconds of workers at the look before, and when that was.
     before: HashMap<i32, f64>,
+    /// What servers and their processes had counted at the look before, by the server's place and the process.
+    counted: HashMap<(u64, Option<i32>), Numbers>,
     looked: f64,
 }
 
@@ -137,7 +140,8 @@ impl View {
         }
     }
 
-    /// Takes in a new look, made at `seconds` of some clock: how much CPU time workers have had since the one before.
+    /// Takes in a new look, made at `seconds` of some clock: how much CPU time workers have had,
+    /// and how many connections servers, since the one before.
     pub fn take_in(&mut self, snapshot: &mut Snapshot, seconds: f64) {
         let passed = seconds - self.looked;
         let before = std::mem::take(&mut self.before);
@@ -145,6 +149,18 @@ impl View {
             let used = before.get(&worker.pid).map(|before| (worker.cpu_s - before).max(0.0));
             worker.cpu_share = used.filter(|_| passed > 0.0).map(|used| used / passed);
             self.before.insert(worker.pid, worker.cpu_s);
+        }
+        let before = std::mem::take(&mut self.counted);
+        let mut note = |key, serving: &mut Serving| {
+            let earlier = before.get(&key).filter(|_| passed > 0.0);
+            serving.rates = earlier.map(|before| serving.numbers.rates(before, passed));
+            self.counted.insert(key, serving.numbers);
+        };
+        for server in &mut snapshot.servers {
+            note((server.place, None), &mut server.whole);
+            for process in &mut server.processes {
+                note((server.place, Some(process.pid)), process);
+            }
         }
         self.looked = seconds;
     }
@@ -155,6 +171,7 @@ impl View {
         let wanted = Wanted::new(&self.filter);
         let mut shown = Snapshot {
             pools: kept(&snapshot.pools, |pool| wanted.pool(pool)),
+            servers: kept(&snapshot.servers, |server| wanted.server(server)),
             queues: kept(&snapshot.queues, |queue| wanted.queue(queue)),
             objects: kept(&snapshot.objects, |object| wanted.object(object)),
             unreadable: kept(&snapshot.unreadable, |each| {
@@ -165,17 +182,20 @@ impl View {
             Order::Waiting => {}
             Order::Name => {
                 shown.pools.sort_by(|a, b| a.parent.process.cmp(&b.parent.process));
+                shown.servers.sort_by(|a, b| a.address.cmp(&b.address));
                 shown.queues.sort_by_key(|queue| shown_name(&queue.label));
                 shown.objects.sort_by_key(|object| shown_name(&object.label));
             }
             Order::Kind => {
                 shown.pools.sort_by_key(|pool| pool.parent.pid);
+                shown.servers.sort_by(|a, b| a.workers.cmp(&b.workers));
                 shown.queues.sort_by(|a, b| a.label.kind.cmp(&b.label.kind));
                 shown.objects.sort_by(|a, b| a.label.kind.cmp(&b.label.kind));
             }
             Order::Size => {
                 let tasks = |pool: &Pool| pool.running.saturating_add(pool.queued);
                 shown.pools.sort_by_key(|pool| std::cmp::Reverse(tasks(pool)));
+                shown.servers.sort_by_key(|server| std::cmp::Reverse(server.whole.numbers.open()));
                 shown.queues.sort_by_key(|queue| std::cmp::Reverse(queue.size));
                 let parties = |object: &Object| object.holders.len() + object.waiters.len();
                 shown.objects.sort_by_key(|object| std::cmp::Reverse(parties(object)));
@@ -242,6 +262,14 @@ impl Wanted {
 
     fn pool(&self, pool: &Pool) -> bool {
         self.party(&pool.parent) || pool.crew.iter().any(|worker| self.worker(worker))
+    }
+
+    fn server(&self, server: &Server) -> bool {
+        let is_one = |process: &Serving| self.is_in(&process.pid.to_string());
+        self.party(&server.parent)
+            || self.is_in(&server.address)
+            || self.is_in(&server.workers)
+            || server.processes.iter().any(is_one)
     }
 
     fn queue(&self, queue: &Queue) -> bool {

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use manyhands_os::clock::{self, Deadline};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{FutureBase, Source, State};
 use crate::interpreter::argument::Seconds;
 use crate::interpreter::asked::{self, Waiting};
+use crate::interpreter::imports;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
+use crate::interpreter::switching::{self, switched};
 
 /// The futures of a wait set that are done. They refer to it weakly: a set that is gone is no trouble to them.
 #[derive(Default)]
@@ -100,18 +103,25 @@ impl WaitSet {
     /// Waits until `count` of the futures are done, at most `timeout` seconds, and takes all that are.
     #[pyo3(signature = (count, timeout=None))]
     fn take<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         count: usize,
         timeout: Option<Seconds>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let deadline = timeout.map(|timeout| timeout.number()).transpose()?.and_then(clock::after);
+        let (this, py) = (slf.get(), slf.py());
+        let seconds = timeout.map(|timeout| timeout.number()).transpose()?;
+        if switching::is_on() && !this.done.has(count) {
+            let take = slf.getattr(intern!(py, "take"))?;
+            if let Some(list) = switched(imports::in_thread(py)?, (take, count, seconds))? {
+                return Ok(list.cast_into()?);
+            }
+        }
+        let deadline = seconds.and_then(clock::after);
         let parker = Parker::own();
         loop {
             parker.reset();
             let waiting = Waiting::begin(py)?;
             let (enough, source) = {
-                let mut inner = self.done.lock();
+                let mut inner = this.done.lock();
                 let enough =
                     inner.done.len() >= count || deadline.is_some_and(|deadline| clock::now() >= deadline);
                 inner.waiter = (!enough).then(|| (Arc::clone(&parker), count));
@@ -121,7 +131,7 @@ impl WaitSet {
             };
             let reason = match enough {
                 true => Ok(WakeReason::Unparked),
-                false => match self.collect(py, source, count, deadline) {
+                false => match this.collect(py, source, count, deadline) {
                     Ok(false) => parker.wait(py, deadline, Expect::Perhaps),
                     collected => collected.map(|_| WakeReason::Unparked),
                 },
@@ -129,7 +139,7 @@ impl WaitSet {
             waiting.end(py)?;
             if enough || reason? == WakeReason::TimedOut {
                 let done = {
-                    let mut inner = self.done.lock();
+                    let mut inner = this.done.lock();
                     inner.waiter = None;
                     std::mem::take(&mut inner.done)
                 };

@@ -68,6 +68,10 @@ imports! {
     own_stack = "manyhands._sync.deadlock"."own_stack";
     make_deadlock_error = "manyhands._sync.deadlock"."deadlock_error";
     get_ident = "threading"."get_ident";
+    /// How tasks that are greenlets wait: for a moment, for a future, for whatever a thread has to wait for.
+    async_sleep = "asyncio"."sleep";
+    until_done = "manyhands._future.awaiting"."until_done";
+    in_thread = "manyhands._coroutine.greenlets"."in_thread";
     main_thread = "threading"."main_thread";
     /// Raised by `wait` of a barrier that is broken.
     broken_barrier_error = "threading"."BrokenBarrierError";

@@ -33,6 +33,7 @@ use crate::future::{FutureBase, Source};
 use crate::interpreter::asked::{self, Waiting};
 use crate::interpreter::imports;
 use crate::interpreter::parker::{Expect, Parker, WakeReason};
+use crate::interpreter::switching::{self, switched};
 use crate::pool::statistics;
 
 /// Adds what thread pools need to the module.
@@ -104,6 +105,9 @@ fn check_cancelled(py: Python<'_>) -> PyResult<()> {
 fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
     if seconds.is_nan() || seconds < 0.0 {
         return Err(PyValueError::new_err("sleep length must be non-negative"));
+    }
+    if switching::is_on() && switched(imports::async_sleep(py)?, (seconds,))?.is_some() {
+        return Ok(());
     }
     let deadline = clock::after(seconds);
     let parker = Parker::own();

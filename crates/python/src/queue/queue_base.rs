@@ -11,6 +11,7 @@ use manyhands_sync::Patience;
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::SITE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
@@ -21,6 +22,7 @@ use super::message::{self, PackedItem};
 use super::open::Open;
 use crate::interpreter::argument::{Name, integer};
 use crate::interpreter::imports;
+use crate::interpreter::switching::switched_method;
 use crate::memory::objects::{self, Mapped};
 use crate::sync::timeout::{self, Flag};
 use crate::sync::waiting::detached;
@@ -185,6 +187,12 @@ impl QueueBase {
     ) -> PyResult<()> {
         let open = Self::usable(slf)?;
         let patience = timeout::of_queue(&block, timeout)?;
+        if patience.waits()
+            && switched_method(slf, intern!(slf.py(), "async_put"), || (item, timeout::left(patience)))?
+                .is_some()
+        {
+            return Ok(());
+        }
         open.put(slf.py(), open.priority(item)?, &message::encode(item)?, patience)
     }
 
@@ -216,7 +224,14 @@ impl QueueBase {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let patience = timeout::of_queue(&block, timeout)?;
-        let got = Self::usable(slf)?.get(slf.py(), patience)?;
+        let open = Self::usable(slf)?;
+        if patience.waits()
+            && let Some(item) =
+                switched_method(slf, intern!(slf.py(), "async_get"), || (timeout::left(patience),))?
+        {
+            return Ok(item);
+        }
+        let got = open.get(slf.py(), patience)?;
         got.ok_or_else(|| imports::error(slf.py(), imports::empty, None))
     }
 
@@ -320,8 +335,12 @@ impl QueueBase {
         items: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let open = Self::usable(slf)?;
-        batch::put_many(slf.py(), open, items, timeout::of_queue(&Flag::ABSENT, timeout)?)
+        let (open, patience) = (Self::usable(slf)?, timeout::of_queue(&Flag::ABSENT, timeout)?);
+        match switched_method(slf, intern!(slf.py(), "async_put_many"), || (items, timeout::left(patience)))?
+        {
+            Some(_) => Ok(()),
+            None => batch::put_many(slf.py(), open, items, patience),
+        }
     }
 
     /// Remove up to ``count`` items: wait for the first, take what is there.
@@ -344,7 +363,13 @@ impl QueueBase {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let (open, count) = (Self::usable(slf)?, not_negative("count", count)?);
-        let list = batch::get_many(slf.py(), open, count, timeout::of_queue(&Flag::ABSENT, timeout)?)?;
+        let patience = timeout::of_queue(&Flag::ABSENT, timeout)?;
+        if let Some(list) =
+            switched_method(slf, intern!(slf.py(), "async_get_many"), || (count, timeout::left(patience)))?
+        {
+            return Ok(list.cast_into()?);
+        }
+        let list = batch::get_many(slf.py(), open, count, patience)?;
         if list.is_empty() && count > 0 {
             return Err(imports::error(slf.py(), imports::empty, None));
         }

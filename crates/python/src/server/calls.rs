@@ -7,16 +7,20 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
-use manyhands_os::clock::{self, Deadline, SECOND};
+use manyhands_os::clock::{self, Deadline};
 use manyhands_os::poll::{self, Interest};
 use manyhands_os::stream;
+use manyhands_server::proxy_header::HeaderReader;
+use manyhands_server::proxy_socket;
 use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::ffi::Contiguous;
+use super::exchange::Exchange;
+use super::ffi::{Contiguous, with_bytes};
+use super::hall::address;
 use super::seat::Seat;
 use crate::interpreter::ffi::borrow_descriptor;
 use crate::interpreter::parker::count_detachment;
@@ -29,15 +33,6 @@ const AT_ONCE: usize = 32 << 10;
 const FOREVER: i64 = -1;
 /// MSG_WAITALL: the only flag that asks for more than what is there.
 const WAIT_ALL: u32 = 0x100;
-
-/// The client has said nothing, and nothing was sent to it.
-const FRESH: u8 = 0;
-/// The client has said something since anything was sent to it.
-const ASKED: u8 = 1;
-/// Something was sent since the client has said anything.
-const ANSWERED: u8 = 2;
-/// How long after it has connected a client's first words may be under way.
-const UNDER_WAY: u64 = SECOND;
 
 thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -54,10 +49,7 @@ pub(super) struct StreamCalls {
     seat: Option<Arc<Seat>>,
     /// How many calls wait for the client to say something.
     listening: AtomicI32,
-    /// [`FRESH`], [`ASKED`] or [`ANSWERED`]. Set by whoever receives or sends.
-    state: AtomicU8,
-    /// When the calls were made.
-    opened: Deadline,
+    exchange: Exchange,
 }
 
 impl StreamCalls {
@@ -72,8 +64,7 @@ impl StreamCalls {
             timeout: AtomicI64::new(FOREVER),
             seat,
             listening: AtomicI32::new(0),
-            state: AtomicU8::new(FRESH),
-            opened: clock::now(),
+            exchange: Exchange::new(),
         }
     }
 
@@ -131,6 +122,18 @@ impl StreamCalls {
         }
     }
 
+    /// Waits for what the client says.
+    fn listen<T: Send>(
+        &self,
+        py: Python<'_>,
+        attempt: impl FnMut(Option<Deadline>) -> io::Result<T> + Send,
+    ) -> PyResult<T> {
+        self.listening.fetch_add(1, Ordering::Relaxed);
+        let heard = self.wait(py, Interest::Readable, attempt);
+        self.listening.fetch_sub(1, Ordering::Relaxed);
+        heard
+    }
+
     /// What a call does that would have to wait.
     fn may_wait(&self) -> PyResult<()> {
         match self.timeout.load(Ordering::Relaxed) {
@@ -169,17 +172,18 @@ impl StreamCalls {
         let received = match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.may_wait()?;
-                self.listening.fetch_add(1, Ordering::Relaxed);
-                let received = self.wait(py, Interest::Readable, |deadline| match deadline {
-                    None => stream::receive_waiting(fd, buffer, flags),
-                    Some(_) => stream::receive(fd, buffer, flags),
-                });
-                self.listening.fetch_sub(1, Ordering::Relaxed);
-                received?
+                self.listen(py, |deadline| {
+                    let received = match deadline {
+                        None => stream::receive_waiting(fd, buffer, flags),
+                        Some(_) => stream::receive(fd, buffer, flags),
+                    };
+                    // Now: it may be long until we have the interpreter again.
+                    received.inspect(|_| self.exchange.heard())
+                })?
             }
             received => received?,
         };
-        self.state.store(ASKED, Ordering::Relaxed);
+        self.exchange.heard();
         let result = consume(&bytes[..received]);
         if bytes.len() <= SCRATCH {
             BYTES.set(bytes);
@@ -190,7 +194,7 @@ impl StreamCalls {
     /// Sends from `bytes` on what there is room for, or waits until some of it has gone.
     fn send_some(&self, py: Python<'_>, bytes: &[u8], flags: u32) -> PyResult<usize> {
         let fd = self.fd()?;
-        self.state.store(ANSWERED, Ordering::Relaxed);
+        self.exchange.answered();
         let sent = match bytes.len() <= AT_ONCE {
             true => stream::send(fd, bytes, flags),
             false => py.detach(|| {
@@ -206,14 +210,6 @@ impl StreamCalls {
             sent => Ok(sent?),
         }
     }
-}
-
-/// Gives the bytes of an object to `consume`.
-fn with_bytes<T>(data: &Bound<'_, PyAny>, consume: impl FnOnce(&[u8]) -> PyResult<T>) -> PyResult<T> {
-    if let Ok(bytes) = data.cast::<PyBytes>() {
-        return consume(bytes.as_bytes());
-    }
-    consume(&Contiguous::of(data)?.to_vec(data.py()))
 }
 
 #[pymethods]
@@ -262,7 +258,7 @@ impl StreamCalls {
     /// `socket.send`.
     #[pyo3(signature = (data, flags = 0, /))]
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, flags: u32) -> PyResult<usize> {
-        with_bytes(data, |bytes| self.send_some(py, bytes, flags))
+        with_bytes(data, |bytes| self.send_some(py, bytes, flags))?
     }
 
     /// `socket.sendall`. The time-out is for all of it, as in Python.
@@ -280,7 +276,16 @@ impl StreamCalls {
                 }
             }
             Ok(())
-        })
+        })?
+    }
+
+    /// Reads the PROXY header that comes first, and nothing behind it, within the time-out: the address of the proxy's client, or None when the proxy
+    /// has connected for itself.
+    fn read_proxy_header<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let fd = self.fd()?;
+        let mut reader = HeaderReader::default();
+        let endpoints = self.listen(py, |_| proxy_socket::receive(fd, &mut reader))?;
+        endpoints.map(|endpoints| address(py, &endpoints.client)).transpose()
     }
 
     /// Notes what `socket.settimeout` was told, in seconds.
@@ -302,16 +307,9 @@ impl StreamCalls {
         Ok(())
     }
 
-    /// Whether somebody waits for the client, and has sent something since the client has; or neither has, for so long
-    /// that the client's first words are not under way.
+    /// Whether somebody waits for the client to ask for something, or for something else.
     fn is_idle(&self) -> bool {
-        let listening = self.listening.load(Ordering::Relaxed) > 0;
-        listening
-            && match self.state.load(Ordering::Relaxed) {
-                FRESH => clock::now().saturating_sub(self.opened) > UNDER_WAY,
-                ASKED => false,
-                _ => true,
-            }
+        self.listening.load(Ordering::Relaxed) > 0 && self.fd().is_ok_and(|fd| self.exchange.is_over(fd))
     }
 
     /// Notes that the socket is closed, or somebody else's.

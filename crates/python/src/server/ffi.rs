@@ -3,6 +3,18 @@
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// Gives the bytes of an object to `consume`.
+///
+/// # Errors
+/// TypeError when it has none; BufferError when they lie apart.
+pub(super) fn with_bytes<T>(data: &Bound<'_, PyAny>, consume: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return Ok(consume(bytes.as_bytes()));
+    }
+    Ok(consume(&Contiguous::of(data)?.to_vec(data.py())))
+}
 
 /// A buffer in one piece.
 pub(super) struct Contiguous(PyUntypedBuffer);

@@ -8,6 +8,7 @@ use manyhands_sync::names::Kind;
 use manyhands_sync::site::{Site, WaitKind};
 use manyhands_sync::waiting::Stopped;
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -15,6 +16,7 @@ use super::wake_socket::{Awaited, Enlisted};
 use super::{timeout, waiting};
 use crate::interpreter::argument::{Name, integer};
 use crate::interpreter::imports;
+use crate::interpreter::switching::switched_method;
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -132,14 +134,17 @@ impl BarrierBase {
 
     /// Waits for the others; one of all calls `action` before anybody goes on.
     fn _wait(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         timeout: Option<&Bound<'_, PyAny>>,
         action: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
+        let (py, barrier) = (slf.py(), &slf.get().barrier);
         let patience = timeout::of_wait(timeout)?;
+        if let Some(index) = switched_method(slf, intern!(py, "async_wait"), || (timeout::left(patience),))? {
+            return index.extract();
+        }
         // A thread that is called away by a signal takes its arrival back; the barrier stays as it is.
-        let passage = waiting::wait(py, |waiting| match self.barrier.wait(patience, waiting) {
+        let passage = waiting::wait(py, |waiting| match barrier.wait(patience, waiting) {
             Ok(passage) => Ok(Some(passage)),
             Err(NotPassed::Broken) => Ok(None),
             Err(NotPassed::Interrupted) => Err(Stopped::Broken),

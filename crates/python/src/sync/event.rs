@@ -7,12 +7,14 @@ use manyhands_sync::event::{Event, Turn};
 use manyhands_sync::names::Kind;
 use manyhands_sync::site::WaitKind;
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, timeout, waiting};
 use crate::interpreter::argument::Name;
+use crate::interpreter::switching::switched_method;
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -84,12 +86,17 @@ impl EventBase {
     /// Returns:
     ///     True, or False if the time was up first.
     #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        if self.event.is_set() {
+    fn wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let event = &slf.get().event;
+        if event.is_set() {
             return Ok(true);
         }
         let patience = timeout::of_wait(timeout)?;
-        Ok(waiting::wait(py, |waiting| self.event.wait(patience, waiting))?.is_some())
+        let name = intern!(slf.py(), "async_wait");
+        if let Some(is_set) = switched_method(slf, name, || (timeout::left(patience),))? {
+            return is_set.is_truthy();
+        }
+        Ok(waiting::wait(slf.py(), |waiting| event.wait(patience, waiting))?.is_some())
     }
 
     /// How often it has been set, as `_is_set_since` wants to know.

@@ -17,6 +17,7 @@ use super::timeout::{self, Flag};
 use super::waiting;
 use crate::interpreter::ffi::Haste;
 use crate::interpreter::imports;
+use crate::interpreter::switching::switched_method;
 use crate::memory::objects::{self, Record};
 
 /// A lock that has an owner.
@@ -67,6 +68,10 @@ impl<L: Owned> Placed<L> {
     ) -> PyResult<bool> {
         let (lock, spin) = (&self.lock, &self.spin);
         let patience = timeout::of_lock(blocking, timeout)?;
+        let name = intern!(object.py(), "async_acquire");
+        if let Some(acquired) = switched_method(object, name, || (timeout::left(patience),))? {
+            return acquired.is_truthy();
+        }
         let (me, thread) = waiting::caller();
         // Kept until all is said: reporting may release the interpreter again and again.
         let mut haste = None;
@@ -93,6 +98,9 @@ impl<L: Owned> Placed<L> {
 
     /// `__enter__`. Not in Python, so that no signal handler runs between getting the lock and saying so.
     pub(super) fn enter(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if switched_method(object, intern!(object.py(), "__aenter__"), || ())?.is_some() {
+            return Ok(true);
+        }
         self.acquire(object, &Flag::ABSENT, None).inspect_err(|error| {
             // The block will not run, so nobody would release the lock.
             if is_held(object.py(), error) {

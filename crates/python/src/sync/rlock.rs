@@ -19,6 +19,7 @@ use super::timeout::Flag;
 use super::waiting;
 use super::wake_socket::{Awaited, Enlisted};
 use crate::interpreter::argument::Name;
+use crate::interpreter::switching;
 use crate::memory::objects::Record;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,7 +36,8 @@ pub(crate) struct RLockBase {
 impl Quick for RLockBase {
     #[inline]
     fn enter(&self) -> bool {
-        self.placed.lock.try_acquire(identity(), thread_id())
+        // Tasks that are greenlets own it as tasks: their thread is that of others, too.
+        !switching::is_on() && self.placed.lock.try_acquire(identity(), thread_id())
     }
 
     #[inline]

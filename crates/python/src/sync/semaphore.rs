@@ -16,6 +16,7 @@ use super::timeout::{self, Flag};
 use super::wake_socket::{Awaited, Enlisted};
 use super::{owned, waiting};
 use crate::interpreter::argument::{Name, integer};
+use crate::interpreter::switching::switched_method;
 use crate::memory::objects::{self, Record};
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -131,16 +132,20 @@ impl SemaphoreBase {
         text_signature = "($self, blocking=True, timeout=None, *, block=True)"
     )]
     fn _acquire(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         blocking: Flag<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
         block: Flag<'_>,
     ) -> PyResult<bool> {
         match timeout::of_semaphore(&blocking.or(block)?, timeout)? {
-            Patience::Now => Ok(self.semaphore.try_acquire()),
+            Patience::Now => Ok(slf.get().semaphore.try_acquire()),
             patience => {
-                let acquired = waiting::wait(py, |waiting| self.semaphore.acquire(patience, waiting))?;
+                let name = intern!(slf.py(), "async_acquire");
+                if let Some(acquired) = switched_method(slf, name, || (timeout::left(patience),))? {
+                    return acquired.is_truthy();
+                }
+                let semaphore = &slf.get().semaphore;
+                let acquired = waiting::wait(slf.py(), |waiting| semaphore.acquire(patience, waiting))?;
                 Ok(acquired.is_some())
             }
         }
@@ -148,8 +153,8 @@ impl SemaphoreBase {
 
     /// Acquire a permit, for a ``with`` statement.
     #[pyo3(name = "__enter__")]
-    fn _enter(&self, py: Python<'_>) -> PyResult<bool> {
-        self._acquire(py, Flag::ABSENT, None, Flag::ABSENT)
+    fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::_acquire(slf, Flag::ABSENT, None, Flag::ABSENT)
     }
 
     /// An attempt of a coroutine, which will be called through its wake socket if it fails.

@@ -1,5 +1,6 @@
 //! How long to wait, as Python says it.
 
+use manyhands_os::clock;
 use manyhands_sync::Patience;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -115,6 +116,11 @@ pub(crate) fn of_wait(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Patience> 
         None => Ok(Patience::Forever),
         Some(timeout) => after(&timeout.extract()?),
     }
+}
+
+/// What is left of `patience`, as the waits of coroutines take it: seconds, or `None` for no limit.
+pub(crate) fn left(patience: Patience) -> Option<f64> {
+    patience.deadline().map(|deadline| clock::seconds(clock::until(deadline)))
 }
 
 fn after(seconds: &Seconds) -> PyResult<Patience> {

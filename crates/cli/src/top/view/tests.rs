@@ -1,9 +1,11 @@
 use super::super::keys::Key;
 use super::super::screen::{Sheet, screen};
+use super::super::server::tests::server;
 use super::super::tests::{lock, shop};
 use super::{Answer, Order, View};
 use crate::ink::Ink;
 use crate::top::Snapshot;
+use manyhands_server::ledger::Count;
 
 fn sheet(columns: usize, rows: usize) -> Sheet {
     Sheet { columns, rows: Some(rows), ink: Ink::Colourless }
@@ -98,6 +100,23 @@ fn orders_follow_each_other() {
     ] {
         press(&mut view, &[Key::Letter('s')]);
         assert_eq!((view.order, names(&view)), (order, expected.to_vec()));
+    }
+}
+
+#[test]
+fn servers_have_rates_from_the_second_look_on_and_can_be_filtered() {
+    let mut snapshot = Snapshot { servers: vec![server()], ..Snapshot::default() };
+    let mut view = View::default();
+    view.take_in(&mut snapshot, 10.0);
+    assert_eq!(snapshot.servers[0].whole.rates, None);
+    let whole = &mut snapshot.servers[0].whole;
+    whole.numbers = whole.numbers.with(Count::Served, 4711 + 30);
+    view.take_in(&mut snapshot, 12.0);
+    let rates = snapshot.servers[0].whole.rates.expect("two looks");
+    assert_eq!((rates.served, rates.accepted), (15.0, 0.0));
+    for (filter, count) in [("9000", 1), ("PROCESS", 1), ("4733", 1), ("shop.py", 1), ("thread", 0)] {
+        view.filter = filter.to_owned();
+        assert_eq!(view.of(&snapshot).servers.len(), count, "{filter}");
     }
 }
 
