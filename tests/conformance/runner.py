@@ -67,6 +67,7 @@ MULTIPROCESSING = (
 PLAN: dict[str, tuple[list[str], list[str]]] = {
     "thread": (CONCURRENT_FUTURES, ["ThreadPool*", "FutureTests.*"]),
     "coroutine": (CONCURRENT_FUTURES, ["ThreadPool*"]),
+    "greenlet": (CONCURRENT_FUTURES, ["ThreadPool*"]),
     "process": (CONCURRENT_FUTURES, ["ProcessPool*", "FailingInitializerResourcesTest.*"]),
     "asyncio": (
         [

@@ -31,6 +31,7 @@ CLASSES = {
     "thread": ("ThreadPoolExecutor",),
     "process": ("ProcessPoolExecutor",),
     "coroutine": ("ThreadPoolExecutor",),
+    "greenlet": ("ThreadPoolExecutor",),
     "asyncio": ("ThreadPoolExecutor",),
 }
 
@@ -43,6 +44,8 @@ def substitute(kind: str) -> None:
     home: Any = manyhands
     if kind == "coroutine":
         from conformance import coroutine_executor as home
+    elif kind == "greenlet":
+        from conformance import greenlet_executor as home
     for name in CLASSES[kind]:
         setattr(concurrent.futures, name, getattr(home, name))
     if kind == "process":

@@ -35,6 +35,7 @@ EXPECTED = {
     "locks": 100,
     "asyncio": 25,
     "coroutine": 25,
+    "greenlet": 25,
     "queues": 20,
 }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from manyhands._coroutine.call import Call
-    from manyhands._native import CoroutineTasks
+    from manyhands._native import PythonTasks
 
 __all__ = ["CallSource"]
 
@@ -18,11 +18,12 @@ class CallSource(Protocol):
 
     most: int
     prefix: str
-    tasks: CoroutineTasks
+    tasks: PythonTasks
     loop_factory: Callable[[], Any] | None
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     finalizer: Callable[[], object] | None
+    run_plain: Callable[..., Coroutine[Any, Any, None]] | None
 
     def hand_out(self, loop: Any) -> Call | None:
         """Return what a loop must begin next."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import deque
 from contextvars import Context
+from functools import partial
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from manyhands._errors.task_cancelled import TaskCancelled
 from manyhands._interpreter import own_place
 from manyhands._interpreter.sure_thread import SureThread
 from manyhands._pickle.own_settings import lay_under
+from manyhands._task.awaits import is_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -69,16 +70,8 @@ class LoopThread:
         self._will_take = self._will_linger = False
         self._takes = False
         self._loop: Any = None
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._fd = self.bell.open()
         self.thread = SureThread(name=f"{pool.prefix}_{number}", target=self._work)
-
-    def __del__(self) -> None:
-        # Not before: whoever rings late must not write into somebody else's file. Nor does an
-        # executor that is collected together with this: where nobody answers, one ring is the last.
-        fd = getattr(self, "_fd", None)
-        if fd is not None:
-            self.bell.ring()
-            os.close(fd)
 
     # From other threads.
 
@@ -90,8 +83,7 @@ class LoopThread:
         """Have it look at what there is for it."""
         if self._is_one_of_many and not self.bell.is_rung:
             self.rung_at = monotonic()
-        if self.bell.ring():
-            os.eventfd_write(self._fd, 1)
+        self.bell.ring()
 
     def order_cancel(self, call: Call) -> None:
         """Have it cancel a call that it runs."""
@@ -111,7 +103,8 @@ class LoopThread:
         own_place.be_worker(self.number)
         pool.tasks.mark_thread(True)
         try:
-            with asyncio.Runner(loop_factory=pool.loop_factory) as runner:
+            factory = pool.loop_factory and partial(_made_by, pool.loop_factory)
+            with asyncio.Runner(loop_factory=factory) as runner:
                 loop = self._loop = runner.get_loop()
                 if self._set_up(loop):
                     loop.add_reader(self._fd, self._woken)
@@ -124,6 +117,7 @@ class LoopThread:
             # Of the loop itself, or of its factory: calls have futures to fail.
             pool.lose(self, error)
         finally:
+            self.bell.close()
             self.arrive()
             pool.tasks.mark_thread(False)
             self._loop = self._base = None
@@ -133,6 +127,8 @@ class LoopThread:
             loop.run_forever()
         except BaseException as error:
             # Of a callback or task of the program's own: those of the pool raise nothing.
+            if loop.is_running() or loop.is_closed():
+                raise  # it is run elsewhere, or never will be again
             self._pool.complain("Exception in event loop:", error)
 
     def _set_up(self, loop: Any) -> bool:
@@ -158,10 +154,7 @@ class LoopThread:
             pool.complain("Exception in finalizer:", error)
 
     def _woken(self) -> None:
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
+        self.bell.drain()
         self._take()
 
     def _take(self) -> None:
@@ -225,7 +218,12 @@ class LoopThread:
         loop = self._loop
         if call.options.timeout is not None:
             call.timer = loop.call_later(call.options.timeout, self._expire, call)
-        task = _begun(loop, self._run(call), call.name(), context)
+        run_plain = self._pool.run_plain
+        if run_plain is None or is_async(call.fn):
+            steps = self._run(call)
+        else:
+            steps = run_plain(self._run_plain, call)
+        task = _begun(loop, steps, call.name(), context)
         if not task.done():
             # An order to cancel it comes after this, if it has been asked to stop: never twice.
             call.task = task
@@ -243,6 +241,16 @@ class LoopThread:
         finally:
             # The traceback of an error keeps this frame, and the future the error.
             call = made = result = None  # type: ignore[assignment]
+
+    def _run_plain(self, call: Call) -> None:
+        try:
+            result = call.fn(*call.args, **call.kwargs)
+        except BaseException as error:
+            self._fail(call, error)
+        else:
+            self._succeed(call, result)
+        finally:
+            call = result = None  # type: ignore[assignment] # as in `_run`
 
     def _expire(self, call: Call) -> None:
         call.timer = None
@@ -307,6 +315,21 @@ class LoopThread:
             self._plan_linger()
             return True
         return False
+
+
+def _made_by(loop_factory: Callable[[], Any]) -> Any:
+    """Return a new event loop: one that another thread runs must not be closed at our end."""
+    made = loop_factory()
+    wrong = None
+    if not isinstance(made, asyncio.AbstractEventLoop):
+        wrong = "which is none"
+    elif made.is_running():
+        wrong = "which runs already, elsewhere"
+    elif made.is_closed():
+        wrong = "which is closed"
+    if wrong is not None:
+        raise TypeError(f"{loop_factory!r} must make a new event loop, and made {made!r}, {wrong}")
+    return made
 
 
 def _begun(

@@ -21,7 +21,7 @@ from manyhands._interpreter.living import Living
 from manyhands._pickle.own_settings import own_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from manyhands._task.options import TaskOptions
 
@@ -49,6 +49,7 @@ class Loops:
         initargs: its arguments.
         finalizer: called in each thread at its end.
         stall_after: seconds after which a loop that does not answer is reported, or None.
+        run_plain: calls plain functions as greenlets; None where all functions are awaited.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Loops:
         initargs: tuple[Any, ...],
         finalizer: Callable[[], object] | None,
         stall_after: float | None,
+        run_plain: Callable[..., Coroutine[Any, Any, Any]] | None,
     ) -> None:
         self.most = most
         self.max_tasks = max_tasks
@@ -70,11 +72,15 @@ class Loops:
         self.initargs = initargs
         self.finalizer = finalizer
         self.stall_after = stall_after
+        self.run_plain = run_plain
         self.broken: str | None = None
         self.is_closed = False
         self.counts = dict.fromkeys(("done", "failed", "retried"), 0)
         this = ref(self)
-        self.tasks = _native.CoroutineTasks(lambda token, runs: _ask(this, token, runs))
+        self.tasks = _native.PythonTasks(
+            lambda token, runs: _ask(this, token, runs),
+            "coroutine" if run_plain is None else "greenlet",
+        )
         self._last_token = 0
         self._begin()
         every.add(self)
@@ -297,6 +303,9 @@ class Loops:
             ]
             for call in lost:
                 self._drop(call)
+            heirs = self._promise_to_others()
+        for heir in heirs:
+            heir.wake()
         for call in lost:
             broken = BrokenExecutor(f"the event loop of this task has ended: {error!r}")
             broken.__cause__ = error
@@ -348,6 +357,18 @@ class Loops:
         if self._watch is not None:
             self._watch.begin()
         return loop
+
+    def _promise_to_others(self) -> set[LoopThread]:
+        """Promise what waits to loops that have room, and start none; return these."""
+        heirs = set()
+        while self._backlog.waiting > self._promised:
+            loop = self._best(monotonic())
+            if loop is None or loop.load() >= self.max_tasks:
+                break
+            loop.promised += 1
+            self._promised += 1
+            heirs.add(loop)
+        return heirs
 
     def _best(self, now: float) -> LoopThread | None:
         if self.most == 1:
@@ -424,7 +445,7 @@ class Loops:
             _of_parent.append(self._watch)
         self._begin()
         for future in orphans:
-            _native.CoroutineTasks.orphan(future)
+            _native.PythonTasks.orphan(future)
 
 
 def _is_late(loop: LoopThread, now: float) -> bool:

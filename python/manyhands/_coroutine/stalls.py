@@ -189,7 +189,7 @@ class StallWatch:
 
         logging.getLogger("manyhands").warning(
             "the event loop of thread %s %s blocked for %.3f s at %s: nothing else ran in it; "
-            "await there, or call it in a thread (asyncio.to_thread)\n%s",
+            "await there (mh.await_ in a greenlet), or call it in a thread (asyncio.to_thread)\n%s",
             loop.thread.name,
             "has been" if lasts else "was",
             seconds,

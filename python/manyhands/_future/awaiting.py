@@ -15,7 +15,7 @@ from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["completion", "outcome"]
+__all__ = ["completion", "outcome", "until_done"]
 
 T = TypeVar("T")
 
@@ -138,3 +138,14 @@ async def outcome(future: Future[T]) -> T:
         raise asyncio.CancelledError from None
     finally:
         del future
+
+
+async def until_done(future: Future[Any], timeout: float | None) -> None:
+    """Wait until `future` is done, whatever came of it, or `timeout` seconds have passed."""
+    waiter = _waiter(future)
+    try:
+        await asyncio.wait((waiter,), timeout=timeout)
+    finally:
+        if not waiter.cancel() and not waiter.cancelled():
+            waiter.exception()  # asyncio complains of those that nobody looks at
+        del future, waiter

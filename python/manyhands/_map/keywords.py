@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MapKeywords", "Workers"]
 
-Workers: TypeAlias = Literal["auto", "thread", "process", "coroutine"] | Executor | BoundExecutor
+Workers: TypeAlias = (
+    Literal["auto", "thread", "process", "coroutine", "greenlet"] | Executor | BoundExecutor
+)
 
 
 class MapKeywords(TypedDict, total=False):

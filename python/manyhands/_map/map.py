@@ -73,10 +73,11 @@ def map(  # noqa: A001 - the name users expect
     Args:
         fn: any callable; lambdas, closures and functions of ``__main__`` work on processes too.
         iterables: one argument of ``fn`` each, as in the builtin ``map``; the shortest counts.
-        workers: ``"auto"``, ``"thread"``, ``"process"``, ``"coroutine"``, or an executor to use.
+        workers: ``"auto"``, ``"thread"``, ``"process"``, ``"coroutine"``, ``"greenlet"``, or an
+            executor to use.
         max_workers: how many workers at most; None means as many as suit the machine, and on
-            threads as many as items need that wait, up to 32. With ``"coroutine"``, how many calls
-            are under way at once; None means 1,000.
+            threads as many as items need that wait, up to 32. With ``"coroutine"`` and
+            ``"greenlet"``, how many calls are under way at once; None means 1,000.
         timeout: seconds that one item may take. A process that takes longer is ended, a thread
             is asked to stop. Each item is then a task of its own.
         retries: how many more times a failed item is tried.

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from manyhands._future.future import Future
-    from manyhands._pool.executor import BoundExecutor, Executor, WaitingExecutor
+    from manyhands._pool.event_loops import EventLoopExecutor
+    from manyhands._pool.executor import BoundExecutor, WaitingExecutor
     from manyhands._task.keywords import OptionKeywords
     from manyhands._task.progress import ProgressOption
     from manyhands._task.stream import Results
@@ -150,7 +151,7 @@ if TYPE_CHECKING:
 
         def options(self, **changes: Any) -> Any: ...
 
-    class AwaitingBase(Awaits, Executor):  # type: ignore[misc]
+    class AwaitingBase(Awaits, EventLoopExecutor):  # type: ignore[misc]
         """The base of an executor of coroutines."""
 
         @overload

@@ -12,6 +12,7 @@ from manyhands._task.options import check_workers
 if TYPE_CHECKING:
     from manyhands._pool.coroutine import CoroutinePoolExecutor
     from manyhands._pool.executor import Executor
+    from manyhands._pool.greenlet import GreenletPoolExecutor
     from manyhands._pool.process import ProcessPoolExecutor
     from manyhands._pool.thread import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ _EXECUTORS = {
     "thread": ("manyhands._pool.thread", "ThreadPoolExecutor"),
     "process": ("manyhands._pool.process", "ProcessPoolExecutor"),
     "coroutine": ("manyhands._pool.coroutine", "of_one_loop"),
+    "greenlet": ("manyhands._pool.greenlet", "of_one_loop"),
 }
 EVERY_KIND = tuple(_EXECUTORS)
 # Those that run functions of any kind.
@@ -60,6 +62,12 @@ def shared_pool(
 
 
 @overload
+def shared_pool(
+    max_workers: int | None = None, *, workers: Literal["greenlet"]
+) -> GreenletPoolExecutor: ...
+
+
+@overload
 def shared_pool(max_workers: int | None = None, workers: str = "process") -> Executor: ...
 
 
@@ -73,11 +81,12 @@ def shared_pool(max_workers: int | None = None, workers: str = "process") -> Exe
     new workers run what is submitted from now on.
 
     Args:
-        max_workers: how many workers it has from now on, or with ``"coroutine"``, how many tasks
-            run at once; None leaves it as it is.
-        workers: ``"process"``, ``"thread"`` or ``"coroutine"``.
+        max_workers: how many workers it has from now on, or with ``"coroutine"`` and
+            ``"greenlet"``, how many tasks run at once; None leaves it as it is.
+        workers: ``"process"``, ``"thread"``, ``"coroutine"`` or ``"greenlet"``.
 
     Raises:
+        ImportError: greenlets are asked for, and their package is missing.
         TypeError, ValueError: `max_workers` is not a positive integer, or `workers` no such word.
 
     Example:

@@ -237,6 +237,8 @@ class _Sized(_AnyQueue[Item]):
             OwnerDied: a process died with items that it had taken and not finished. Either put them
                 again; or call `recover`, and they count as done.
         """
+        if _native.wait_switched(self.async_join) is not None:
+            return
         lost = self._join()
         if lost is not None:
             raise self._unfinished(*lost)

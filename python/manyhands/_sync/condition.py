@@ -9,7 +9,7 @@ from manyhands import _native
 from manyhands._interpreter.deadline import deadline_of
 from manyhands._interpreter.public import public
 from manyhands._sync.lock import Lock, RLock, task_number
-from manyhands._sync.primitive import Primitive, check_made_with
+from manyhands._sync.primitive import Acquirable, Primitive, check_made_with
 from manyhands._sync.wake_socket import attempt_until, socket_number
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
@@ -160,6 +160,10 @@ class Condition(_native.ConditionBase, Primitive):
         Raises:
             RuntimeError: the lock is not acquired.
         """
+        if isinstance(self._lock, Acquirable):
+            waited = _native.wait_switched(self.async_wait, timeout)
+            if waited is not None:
+                return waited[0]
         if not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
         if isinstance(self._lock, RLock) and self._lock._task_that_owns() is not None:

@@ -63,7 +63,7 @@ class Submission(Generic[T]):
         return_exceptions: bool = False,
         metered: bool = False,
     ) -> None:
-        if not callable(fn):
+        if not (callable(fn) or (executor._kind.names_functions and isinstance(fn, str))):
             raise TypeError(f"map() needs a callable, got {type(fn).__name__}")
         self.single = single or executor._kind.awaits or options.is_per_item()
         self.return_exceptions = return_exceptions

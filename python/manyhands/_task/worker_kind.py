@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["COROUTINE", "PROCESS", "THREAD", "WorkerKind"]
+__all__ = ["CLUSTER", "COROUTINE", "GREENLET", "PROCESS", "THREAD", "WorkerKind"]
 
 
 class WorkerKind(NamedTuple):
@@ -19,7 +19,9 @@ class WorkerKind(NamedTuple):
         ships_functions: whether functions and arguments are pickled on their way.
         is_cheap: whether handing out a task costs so little that items go one by one.
         ends_tasks: whether a running task can be ended from outside.
-        awaits: whether what a task's function returns is awaited; so each call is one task.
+        awaits: whether tasks wait elsewhere, in an event loop or on other machines; so each call is
+            one task.
+        names_functions: whether a function goes by name, so that its name may stand for it.
     """
 
     name: str
@@ -27,6 +29,7 @@ class WorkerKind(NamedTuple):
     is_cheap: bool
     ends_tasks: bool
     awaits: bool
+    names_functions: bool = False
 
 
 THREAD: Final = WorkerKind(
@@ -37,4 +40,16 @@ PROCESS: Final = WorkerKind(
 )
 COROUTINE: Final = WorkerKind(
     "coroutine", ships_functions=False, is_cheap=True, ends_tasks=True, awaits=True
+)
+GREENLET: Final = WorkerKind(
+    "greenlet", ships_functions=False, is_cheap=True, ends_tasks=True, awaits=True
+)
+# Each call is one message, and its worker has the function under a name.
+CLUSTER: Final = WorkerKind(
+    "cluster",
+    ships_functions=False,
+    is_cheap=True,
+    ends_tasks=True,
+    awaits=True,
+    names_functions=True,
 )
