@@ -322,5 +322,6 @@ def test_nothing_remains_of_many_short_connections() -> None:
         before = descriptors(), peak()
         assert load(1.0) > 100
         eventually(lambda: server.statistics()["active"] == 0, "all have ended")
-        assert descriptors() == before[0]
+        # A connection does not count any more a moment before its descriptor is closed.
+        eventually(lambda: descriptors() <= before[0], "their descriptors are closed")
         assert peak() - before[1] < 4 << 10, "kibibytes"

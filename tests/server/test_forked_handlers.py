@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eventually import eventually
 from manyhands.server import Server
 from serving import WATCHDOG, client, read_all, serving
 
@@ -107,3 +110,72 @@ def test_servers_of_forked_processes_share_a_listener(tmp_path: Path) -> None:
         thread.start()
         thread.join(WATCHDOG)
         assert not thread.is_alive()
+
+
+@pytest.mark.on_each_python
+@pytest.mark.parametrize("leaves", ["returns", "exits", "raises", "waits", "reads"])
+def test_a_child_of_a_handler_in_an_event_loop_ends_with_its_step(leaves: str) -> None:
+    children: list[int] = []
+
+    async def handler(reader: Any, writer: Any) -> None:
+        assert await reader.readline() == b"fork\n"
+        loop = asyncio.get_running_loop()
+        writer.write(b"before,")
+        child = os.fork()
+        if child == 0:
+            writer.write(b"child,")
+            if leaves == "exits":
+                raise SystemExit(3)
+            if leaves == "raises":
+                raise ZeroDivisionError
+            if leaves == "waits":
+                await loop.create_future()
+            if leaves == "reads":
+                await reader.read()
+            return
+        children.append(child)
+        while not may_answer.is_set():
+            await asyncio.sleep(0.005)
+        writer.write(b"parent" + await reader.readline())
+
+    may_answer = threading.Event()
+    with (
+        serving(handler, workers="coroutine") as server,
+        client(server) as other,
+        client(server) as connection,
+    ):
+        connection.sendall(b"fork\n")
+        eventually(lambda: bool(children), "it has forked")
+        status = status_of(children[0])
+        may_answer.set()
+        # The parent's epoll has lost nothing.
+        connection.sendall(b" still\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+        assert sorted(answer.replace(b"parent", b"parent,").split(b",")) == sorted(
+            [b"before", b"child", b"parent", b" still\n"]
+        )
+        children.clear()
+        other.sendall(b"fork\n")
+        eventually(lambda: bool(children), "others are served")
+        status_of(children[0])
+    assert status == {"exits": 3, "raises": 1}.get(leaves, 0)
+
+
+def test_a_child_of_a_message_handler_handles_no_other_message() -> None:
+    children: list[int] = []
+
+    def handler(message: bytes) -> bytes:
+        if message == b"fork":
+            child = os.fork()
+            if child == 0:
+                return b"child"
+            children.append(child)
+        return message
+
+    with serving(handler, workers="coroutine", framing="lines") as server:
+        with client(server) as connection:
+            connection.sendall(b"one\nfork\ntwo\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert read_all(connection) == b"one\nfork\ntwo\n"
+        assert status_of(children[0]) == 0

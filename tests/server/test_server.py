@@ -105,6 +105,21 @@ def test_a_port_in_use_is_said_with_its_owner() -> None:
             Server(("127.0.0.1", port), upper)
 
 
+@pytest.mark.parametrize("address", [":0", ("", 0)])
+def test_no_host_means_all_addresses_of_both_families(address: Any) -> None:
+    with serving(upper, address) as server:
+        port = server.server_address[1]
+        assert server.socket.family == (
+            socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        )
+        hosts = ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+        for host in hosts:
+            with socket.create_connection((host, port), WATCHDOG) as connection:
+                connection.sendall(b"hello")
+                connection.shutdown(socket.SHUT_WR)
+                assert read_all(connection) == b"HELLO"
+
+
 @pytest.mark.parametrize(
     "address", ["nowhere", 80, ("127.0.0.1", 70000), ("127.0.0.1", "x"), "fd:x", "fd:999"]
 )

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import signal
-import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyhands._errors.base import ManyhandsError
+from manyhands._server.beat import BEAT_S
+from manyhands._server.handler import is_asynchronous
+from manyhands._server.http_server import HttpServer
 from manyhands._server.serve import ended_by_signals
 from manyhands._server.server import Server
+from manyhands._server.service_manager import ServiceManager
+from manyhands._server.target import ServeError, find
 
 if TYPE_CHECKING:
     import ssl as tls
-    from types import FrameType
 
 __all__ = ["run"]
-
-# What systemd hands over begins there.
-FIRST_INHERITED = 3
-
-
-class ServeError(ManyhandsError):
-    """What was asked for cannot be served."""
 
 
 class CertificateFile:
@@ -47,28 +39,50 @@ class CertificateFile:
 
 
 class Announced(Server):
-    """A server that tells the service manager and its user what it does."""
+    """A server that tells its user and the service manager what it does."""
 
-    def _is_ready(self) -> None:
-        print(f"serving at {self._shown()} with {self._team()}", file=sys.stderr, flush=True)
-        notify("READY=1")
+    def __init__(self, manager: ServiceManager, *arguments: Any, **options: Any) -> None:
+        self.manager = manager
+        if manager.watchdog_s is not None:
+            self._beat_s = min(BEAT_S, manager.watchdog_s / 2)
+            self._manager = manager.address
+        super().__init__(*arguments, **options)
 
-    def _shown(self) -> str:
-        address = self.server_address
-        if isinstance(address, tuple):
-            host, port = address[:2]
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return f"unix:{os.fsdecode(address)}"
+    def _is_ready(self, trouble: str | None = None) -> None:
+        status = f"serving at {self._shown()} with {self._settings.team()}{self.reason}"
+        if self._is_first:
+            self._is_first = False
+            print(status, file=sys.stderr, flush=True)
+        self.manager.ready(f"{status}; {trouble}" if trouble else status)
+
+    _is_first = True
+    # Why with these, if nobody has asked for them.
+    reason = ""
+
+    def reload(self) -> None:
+        """As `Server.reload`, and say so; what cannot be reloaded goes on."""
+        self.manager.reloading()
+        try:
+            super().reload()
+        except RuntimeError as error:
+            print(f"manyhands: {error}", file=sys.stderr, flush=True)
+            self._is_ready("it cannot be reloaded")
 
 
-def run(target: str, bind: str | None, workers: str, **options: Any) -> int:
+class AnnouncedHttp(Announced, HttpServer):
+    """The same for a server of an application."""
+
+
+def run(target: str, bind: str | None, workers: str | None, **options: Any) -> int:
     """Serve until SIGTERM or Ctrl-C; SIGHUP reloads processes.
 
     Args:
         target: ``module:handler``.
         bind: where to listen; None: at what systemd has handed over, or at 127.0.0.1:9000.
-        workers: ``thread``, ``thread:64``, ``process`` or ``process:4``.
-        options: ``certificate`` and ``key`` (files), and what else `Server` takes.
+        workers: the kind, and how many: ``thread:64``, ``coroutine``; None: what is usual.
+        options: ``certificate`` and ``key`` (files), ``interface`` (None, or ``"wsgi"`` or
+            ``"asgi"`` for applications), ``metrics`` (where to answer what has been counted), and
+            what else `Server` or `HttpServer` takes.
 
     Returns:
         The exit status.
@@ -79,78 +93,44 @@ def run(target: str, bind: str | None, workers: str, **options: Any) -> int:
     certificate, key = options.pop("certificate"), options.pop("key")
     if certificate is not None:
         options["ssl"] = CertificateFile(certificate, key)
-    handler = _find(target)
-    kind, _, number = workers.partition(":")
+    given = {name: value for name, value in options.items() if value is not None}
+    if workers is not None:
+        given["workers"], _, number = workers.partition(":")
+        if number:
+            given["max_workers"] = int(number)
     try:
-        server = Announced(
-            bind or _inherited() or "127.0.0.1:9000",
-            handler,
-            workers=kind,  # type: ignore[arg-type] # refused if it is another
-            max_workers=int(number) if number else None,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        manager = ServiceManager()
+        if "metrics" in given:
+            given["metrics"] = manager.address_of(given["metrics"])
+        listens = manager.address_of(bind) if bind else manager.only_socket()
+        address = listens or "127.0.0.1:9000"
+        if "interface" in given:
+            server: Announced = AnnouncedHttp(manager, address, target, **given)
+        else:
+            server = _announced(manager, address, find(target), given)
     except (OSError, ValueError, TypeError) as error:
         raise ServeError(f"cannot serve {target}: {error}") from error
     with server:
         return _serve(server, target)
 
 
-def _serve(server: Server, target: str) -> int:
-    def reload(_number: int, _frame: FrameType | None) -> None:
-        try:
-            server.reload()
-        except RuntimeError as error:
-            print(f"manyhands: {error}", file=sys.stderr, flush=True)
+def _announced(manager: ServiceManager, address: str, handler: Any, given: Any) -> Announced:
+    chooses = "workers" not in given and is_asynchronous(handler)
+    if chooses:
+        given["workers"] = "coroutine"
+    server = Announced(manager, address, handler, **given)
+    if chooses:
+        server.reason = ", since the handler is async def"
+    return server
+
+
+def _serve(server: Announced, target: str) -> int:
+    def reload(_number: int, _frame: object) -> None:
+        server.reload()
 
     try:
-        with ended_by_signals(server, lambda: notify("STOPPING=1"), {signal.SIGHUP: reload}):
+        with ended_by_signals(server, server.manager.stopping, {signal.SIGHUP: reload}):
             server.serve_forever()
     except (OSError, TypeError) as error:
         raise ServeError(f"cannot serve {target}: {error}") from error
     return 0
-
-
-def _find(target: str) -> Any:
-    """Import what ``module:name`` names; the working directory comes first."""
-    module, colon, name = target.partition(":")
-    if not (module and colon and name):
-        raise ServeError(f"{target!r} names no handler: write module:handler, as in dinos:LookUp")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        if error.name != module:
-            raise
-        raise ServeError(
-            f"there is no module {module!r} in {here} or among what is installed"
-        ) from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise ServeError(f"{module} has no {name!r}")
-        found = getattr(found, part)
-    return found
-
-
-def _inherited() -> str | None:
-    """Return the address of the socket that systemd has handed over, if it has."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return None
-    count = os.environ.get("LISTEN_FDS", "")
-    if count != "1":
-        raise ServeError(f"LISTEN_FDS={count!r}: one socket can be served, say which: --bind fd:3")
-    return f"fd:{FIRST_INHERITED}"
-
-
-def notify(state: str) -> None:
-    """Tell the service manager, if there is one that listens; see sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.sendto(state.encode(), address)
-    except OSError as error:
-        print(f"manyhands: cannot tell {address!r} {state}: {error}", file=sys.stderr)

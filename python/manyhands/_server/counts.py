@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manyhands import _native
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NOTHING", "lasting", "with_past"]
+__all__ = ["NOTHING", "NUMBERS", "OF_ALL", "lasting", "with_past"]
 
-# What is so at the moment; everything else lasts.
-NOW = ("queued", "active", "workers", "idle", "processes")
-NOTHING = dict.fromkeys(("accepted", "refused", "served", "dropped", "busiest", *NOW), 0)
+# Name, how it behaves (total, now, most), and what it means: all numbers that there are.
+NUMBERS = _native.server_numbers()
+# What concerns processes, and so none of them.
+OF_ALL = ("lost", "replaced", "processes")
+NOW = {name for name, sort, _ in NUMBERS if sort == "now"}
+MOST = {name for name, sort, _ in NUMBERS if sort == "most"}
+NOTHING = {name: 0 for name, _, _ in NUMBERS}
 
 
 def lasting(numbers: Mapping[str, int]) -> dict[str, int]:
@@ -34,5 +40,5 @@ def with_past(numbers: Mapping[str, int], past: Mapping[str, int]) -> dict[str, 
     total = dict(numbers)
     for name, number in past.items():
         before = total.get(name, 0)
-        total[name] = max(before, number) if name == "busiest" else before + number
+        total[name] = max(before, number) if name in MOST else before + number
     return total

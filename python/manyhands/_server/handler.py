@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import socketserver
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,41 +12,80 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    # Serves one connection to its end: socket, address of the client, server.
-    Serve: TypeAlias = Callable[[socket.socket, Any, Any], object]
+    # Serves one connection to its end, or handles a datagram: with what `socketserver` calls the
+    # request, a socket or (data, socket), with the address of the client, and the server.
+    Serve: TypeAlias = Callable[[Any, Any, Any], object]
 
-__all__ = ["serve_with"]
+__all__ = ["is_asynchronous", "made_by", "name_of", "serve_with", "takes"]
 
 
-def serve_with(handler: object) -> Serve:
-    """Return how threads serve a connection with a user's handler.
+def serve_with(handler: object, *, coroutines: bool) -> Any:
+    """Return how workers serve a connection with a user's handler.
+
+    Args:
+        handler: what users give.
+        coroutines: whether workers are event loops; else they are threads.
+
+    Returns:
+        For threads a function of a socket, the client's address and the server; for event loops one
+        of a reader and a writer, that is awaited.
 
     Raises:
         TypeError: they cannot; the text says why, and what would do.
     """
-    name = getattr(handler, "__qualname__", None) or repr(handler)
+    name = name_of(handler)
     if not callable(handler):
         raise TypeError(
             f"{name} cannot handle connections: it cannot be called. Pass a subclass of "
-            "socketserver.BaseRequestHandler, or a function of a socket"
+            "socketserver.BaseRequestHandler, a function of a socket, or an async function of a "
+            "reader and a writer"
         )
-    if _is_asynchronous(handler):
+    if is_asynchronous(handler) != coroutines:
+        raise TypeError(_unfit(name, coroutines))
+    return _on_loops(handler, name) if coroutines else _on_threads(handler, name)
+
+
+def _unfit(name: str, coroutines: bool) -> str:
+    if coroutines:
+        return (
+            f"{name} is no async function, and would hold up all clients of its event loop: serve "
+            "it with workers='thread' or 'greenlet', or write it as "
+            "`async def handle(reader, writer)`"
+        )
+    return (
+        f"{name} is an async function, which needs an event loop of its own: serve "
+        "it with workers='coroutine', or write it as a function of a socket"
+    )
+
+
+def _on_loops(handler: Any, name: str) -> Any:
+    if not takes(handler, 2):
         raise TypeError(
-            f"{name} is an async function, which needs an event loop, and workers are threads: "
-            "write it as a function of a socket, or serve it with asyncio.start_server"
+            f"{name} cannot be called with two arguments, the reader and the writer of a "
+            "connection: write it as `async def handle(reader, writer)`"
+        )
+    return handler
+
+
+def _on_threads(handler: Any, name: str) -> Serve:
+    kind = made_by(handler)
+    is_class = isinstance(kind, type)
+    if is_class and issubclass(kind, socketserver.DatagramRequestHandler):
+        raise TypeError(
+            f"{name} is for datagrams: serve it at an address such as udp:127.0.0.1:9000, or "
+            "derive it from StreamRequestHandler"
         )
     # Those of socketserver get three arguments, functions one; where both would do, it is by kind.
-    is_class = isinstance(_made_by(handler), type)
-    if is_class and _takes(handler, 3):
-        return handler
-    if _takes(handler, 1):
+    if is_class and takes(handler, 3):
+        return handler  # type: ignore[no-any-return]
+    if takes(handler, 1):
 
         def serve(connection: socket.socket, _address: object, _server: object) -> object:
             return handler(connection)
 
         return serve
-    if _takes(handler, 3):
-        return handler
+    if takes(handler, 3):
+        return handler  # type: ignore[no-any-return]
     raise TypeError(
         f"{name} cannot be called with one argument, the socket of a connection: pass a "
         "function of a socket, or a subclass of socketserver.BaseRequestHandler, which is called "
@@ -53,15 +93,22 @@ def serve_with(handler: object) -> Serve:
     )
 
 
-def _made_by(handler: Any) -> Any:
+def name_of(handler: object) -> str:
+    """Return what a handler is called in messages."""
+    name = getattr(handler, "__qualname__", None)
+    return name if isinstance(name, str) else repr(handler)
+
+
+def made_by(handler: Any) -> Any:
     """Return what `functools.partial` has completed."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler
 
 
-def _is_asynchronous(handler: Any) -> bool:
-    handler = _made_by(handler)
+def is_asynchronous(handler: Any) -> bool:
+    """Tell whether what it returns has to be awaited."""
+    handler = made_by(handler)
     if isinstance(handler, type):
         return inspect.iscoroutinefunction(getattr(handler, "handle", None))
     call = vars(type(handler)).get("__call__")
@@ -72,7 +119,8 @@ def _is_asynchronous(handler: Any) -> bool:
     )
 
 
-def _takes(handler: Callable[..., object], count: int) -> bool:
+def takes(handler: Callable[..., object], count: int) -> bool:
+    """Tell whether it can be called with so many arguments."""
     try:
         inspect.signature(handler).bind(*(None,) * count)
     except TypeError:

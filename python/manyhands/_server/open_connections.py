@@ -5,8 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from manyhands._server.stream_socket import StreamSocket
+
+if TYPE_CHECKING:
+    from manyhands import _native
 
 
 class OpenConnections:
@@ -19,20 +23,21 @@ class OpenConnections:
         longest: how many seconds a connection may be open; None: as long as it likes.
     """
 
+    # Where it is counted what has become of them: another one for each run.
+    ledger: _native.ServerLedger
+
     def __init__(self, longest: float | None) -> None:
         self._longest = longest
         # Number of the worker's thread -> its socket, and when that is ended.
-        self._sockets: dict[int, tuple[socket.socket, float | None]] = {}
-        self._numbers = {"failed": 0, "disconnected": 0, "timed_out": 0, "stuck": 0}
-        self._lock = threading.Lock()
+        self._sockets: dict[int, tuple[socket.socket | None, float | None]] = {}
         # Held while connections are ended, which never waits, and to take one out.
         self._ending = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def begin(self, worker: int, connection: socket.socket) -> None:
-        """Note that a worker serves a connection."""
+    def begin(self, worker: int, connection: socket.socket | None) -> None:
+        """Note that a worker serves a connection; None for a datagram, which cannot be ended."""
         end = None if self._longest is None else time.monotonic() + self._longest
         self._sockets[worker] = connection, end
 
@@ -46,13 +51,8 @@ class OpenConnections:
             self._sockets.pop(worker, None)
 
     def count(self, what: str) -> None:
-        """Add one to a number of `counts`."""
-        with self._lock:
-            self._numbers[what] += 1
-
-    def counts(self) -> dict[str, int]:
-        """Return how many failed, lost their client, took too long, or were found stuck."""
-        return dict(self._numbers)
+        """Add one to a number of the server."""
+        self.ledger.add(what, 1)
 
     def next_look(self, otherwise: float | None) -> float | None:
         """Return after how many seconds to look again; None: never."""
@@ -90,7 +90,9 @@ class OpenConnections:
                 _end(connection)
 
 
-def _end(connection: socket.socket) -> None:
+def _end(connection: socket.socket | None) -> None:
+    if connection is None:
+        return
     try:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:

@@ -9,14 +9,15 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
-from itertools import count
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+from manyhands import _native
 from manyhands._errors.failures import signal_name
 from manyhands._pickle import pickling
+from manyhands._server.beat import is_fresh
 from manyhands._server.control_socket import ControlSocket
-from manyhands._server.counts import lasting, with_past
+from manyhands._server.counts import OF_ALL, with_past
 from manyhands._worker import interpreter
 
 if TYPE_CHECKING:
@@ -33,27 +34,30 @@ LONGEST_PAUSE_S = 5.0
 MOST_FAILURES = 3
 # How long a process may take to end once the grace of its handlers is over.
 ENDING_S = 2.0
-# How long statistics wait for a process that is busy.
-COUNTING_S = 1.0
 
 
 class Member:
     """One process."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: ControlSocket, generation: int
+        self,
+        process: subprocess.Popen[bytes],
+        control: ControlSocket,
+        ledger: _native.ServerLedger,
+        generation: int,
+        ready_by: float,
     ) -> None:
         self.process = process
         self.control = control
+        self.ledger = ledger
         self.generation = generation
-        # It has been told to end, and must have ended by then.
+        # It has been told to end.
         self.leaves = False
-        self.ends_by = float("inf")
+        # Unless it is ready, or has ended, by then, it is killed.
+        self.ends_by = ready_by
         # Its end is seen here, even if a child of it keeps its end of the socket pair open.
         self.pidfd = os.pidfd_open(process.pid)
         self.ready = False
-        self.counts: dict[str, int] = {}
-        self.counted = 0
 
 
 class ProcessCrew:
@@ -64,10 +68,16 @@ class ProcessCrew:
             the processes.
         size: how many there are.
         handler: what serves a connection.
-        options: what else the `Server` in each process is made with.
+        options: what else the server in each process is made with.
+        program: the module of this room whose `main` each process runs.
         name: what the server is called in messages.
-        on_ready: called once, when all are ready for the first time.
+        ledger: where it is counted what concerns all of them.
+        on_ready: called when all are ready for the first time, and after each reload; with what
+            went wrong, if the old ones go on.
         on_end: called when a handler wants the server to end, with its grace.
+        start_timeout: how many seconds a process may take until it is ready.
+        beat_s: how often, in seconds, to make sure that it answers; None: never.
+        manager: the socket of the service manager that is told so.
     """
 
     def __init__(
@@ -76,15 +86,22 @@ class ProcessCrew:
         size: int,
         handler: Any,
         options: dict[str, Any],
+        program: str,
         name: str,
-        on_ready: Callable[[], None],
+        ledger: _native.ServerLedger,
+        on_ready: Callable[[str | None], None],
         on_end: Callable[[float | None], None],
+        *,
+        start_timeout: float,
+        beat_s: float | None,
+        manager: str | None,
     ) -> None:
         self._listening = listening
         self._size = size
+        self._program = program
         self._name = name
         # Kept: descriptors of what is pickled, such as locks of multiprocessing, belong to it.
-        self._settings = (handler, options)
+        self._settings = (handler, options, beat_s)
         self._pickled, self._inherited = pickling.dumps_for_spawn(self._settings)
         self._members: dict[int, Member] = {}
         self._selector = selectors.DefaultSelector()
@@ -93,15 +110,19 @@ class ProcessCrew:
         self._waker.setblocking(False)
         self._generation = 0
         self._reload_asked = False
-        self._on_ready: Callable[[], None] | None = on_ready
+        self._ledger = ledger
+        self._on_ready = on_ready
+        # Whether somebody waits to be told that all are ready.
+        self._unsettled = True
         self._on_end = on_end
         self._failures = 0
         self._start_at = 0.0
-        self._replaced = 0
-        self._past: dict[str, int] = {}
-        self._numbers = count(1)
-        self._news = threading.Condition()
-        self._serving: threading.Thread | None = None
+        self._start_timeout = start_timeout
+        self._beat_s = beat_s
+        self._beat_at = 0.0 if beat_s else float("inf")
+        self._manager = manager
+        # Held while a process's numbers become those of all.
+        self._counting = threading.Lock()
 
     def ask(self) -> None:
         """Have the serving thread look at what is wished."""
@@ -116,17 +137,19 @@ class ProcessCrew:
         Raises:
             OSError: no process can be started.
         """
-        self._serving = threading.current_thread()
         while not is_over():
             now = time.monotonic()
+            if now >= self._beat_at:
+                self._beat(now)
             if self._reload_asked and self._has_settled():
                 self._reload_asked = False
+                self._unsettled = True
                 self._generation += 1
             missing = len(self._current()) < self._size
             if missing and now >= self._start_at:
                 self._start()
                 continue
-            next_end = self._kill_late(now)
+            next_end = min(self._kill_late(now), self._beat_at)
             next_look = min(next_end, self._start_at) if missing else next_end
             self._listen(None if next_look == float("inf") else max(0.0, next_look - now))
 
@@ -156,6 +179,7 @@ class ProcessCrew:
     def _is_ready(self, member: Member) -> None:
         """Have an old process end for one that is ready."""
         member.ready, self._failures = True, 0
+        member.ends_by = float("inf")
         staying = [each for each in self._members.values() if not each.leaves]
         old = [each for each in staying if each.generation != self._generation]
         if not old and len(staying) > self._size:
@@ -168,15 +192,32 @@ class ProcessCrew:
             if not old[0].control.tell(grace=None):
                 old[0].process.terminate()
         current = self._current()
-        if self._on_ready and len(current) == self._size and all(each.ready for each in current):
-            self._on_ready()
-            self._on_ready = None
+        if self._unsettled and len(current) == self._size and all(each.ready for each in current):
+            self._ledger.serves()
+            self._settled(None)
+
+    def _settled(self, trouble: str | None) -> None:
+        """Tell whoever waits for it that all are ready, or why those go on that were."""
+        if self._unsettled:
+            self._unsettled = False
+            self._on_ready(trouble)
+
+    def _beat(self, now: float) -> None:
+        """Note that the server answers, if this thread and any of its processes do."""
+        assert self._beat_s is not None
+        self._beat_at = now + self._beat_s
+        if any(is_fresh(each.ledger, self._beat_s) for each in self._current()):
+            self._ledger.answers()
+            if self._manager is not None:
+                with suppress(OSError):  # it does not read
+                    _native.tell_service_manager(self._manager, "WATCHDOG=1", wait=False)
 
     def drain(self, grace: float, wished: Callable[[], float | None]) -> None:
         """End all processes, once handlers have had `grace` seconds, or fewer if wished.
 
         An exception of a signal's handler, such as a second KeyboardInterrupt, ends them at once.
         """
+        self._ledger.ends()
         try:
             self._await_ends(grace, wished)
         finally:
@@ -207,36 +248,41 @@ class ProcessCrew:
             When there is another to be killed, unless it has ended by then.
         """
         for member in [each for each in self._members.values() if each.ends_by <= now]:
+            is_slow = not (member.ready or member.leaves)
+            what = "is not ready" if is_slow else "does not end"
             logger.warning(
-                "process %d of %s does not end, and is killed", member.process.pid, self._name
+                "process %d of %s %s, and is killed", member.process.pid, self._name, what
             )
             member.process.kill()
             self._bury(member, is_our_doing=True)
+            if is_slow:
+                self._failed(f"was not ready within {self._start_timeout:g} s, and was killed")
         return min((each.ends_by for each in self._members.values()), default=float("inf"))
 
     def counts(self) -> dict[str, int]:
-        """Add up what the processes count; one that does not answer counts as it last did."""
-        number = next(self._numbers)
-        members = list(self._members.values())
-        asked = [member for member in members if member.control.tell(count=number)]
-        deadline = time.monotonic() + COUNTING_S
-        with self._news:
-            while any(each.counted < number for each in asked if each.process.pid in self._members):
-                left = deadline - time.monotonic()
-                if left <= 0 or self._reads_here():
-                    break
-                self._news.wait(left)
-            total = dict(self._past)
+        """Add up what the processes have counted, those included that have ended."""
+        with self._counting:
+            members = list(self._members.values())
+            total = self._ledger.counts()
             for member in members:
-                for name, value in member.counts.items():
-                    total[name] = total.get(name, 0) + value
-        total["processes"] = len(members)
-        total["replaced"] = self._replaced
-        return total
+                total = with_past(member.ledger.counts(), total)
+        return total | {"processes": len(members)}
 
-    def _reads_here(self) -> bool:
-        """Tell whether the calling thread is the one that reads answers."""
-        return threading.current_thread() is self._serving
+    def report(self) -> list[dict[str, Any]]:
+        """Return of each process its ``pid``, ``phase``, ``statistics``, and if it ``answers``."""
+        return [
+            {
+                "pid": each.process.pid,
+                "phase": each.ledger.phase,
+                "answers": is_fresh(each.ledger, self._beat_s),
+                "statistics": {
+                    name: number
+                    for name, number in each.ledger.counts().items()
+                    if name not in OF_ALL
+                },
+            }
+            for each in list(self._members.values())
+        ]
 
     def _tell_all(self, **message: Any) -> None:
         for member in self._members.values():
@@ -257,12 +303,15 @@ class ProcessCrew:
         mine, theirs = socket.socketpair()
         with theirs, ExitStack() as if_it_fails:
             if_it_fails.callback(mine.close)
+            ledger = _native.ServerLedger("", "process", self._ledger.number)
             with open(os.memfd_create("manyhands-server"), "w+b") as settings:
                 settings.write(self._pickled)
                 settings.seek(0)
-                process = self._spawned(theirs.fileno(), settings.fileno())
+                process = self._spawned(theirs.fileno(), settings.fileno(), ledger.fileno())
             try:
-                member = Member(process, ControlSocket(mine), self._generation)
+                ready_by = time.monotonic() + self._start_timeout
+                control = ControlSocket(mine)
+                member = Member(process, control, ledger, self._generation, ready_by)
             except BaseException:
                 process.kill()
                 process.wait()
@@ -270,13 +319,15 @@ class ProcessCrew:
             if_it_fails.pop_all()
             return member
 
-    def _spawned(self, control_fd: int, settings_fd: int) -> subprocess.Popen[bytes]:
+    def _spawned(
+        self, control_fd: int, settings_fd: int, ledger_fd: int
+    ) -> subprocess.Popen[bytes]:
         import sys
 
-        numbers = (control_fd, self._listening.fileno(), settings_fd)
+        numbers = (control_fd, self._listening.fileno(), settings_fd, ledger_fd)
         code = (
             f"import sys; sys.path[:] = {[*sys.path, interpreter.home()]!r}; "
-            f"from manyhands._server.process_worker import main; main{numbers!r}"
+            f"from manyhands._server.{self._program} import main; main{numbers!r}"
         )
         return subprocess.Popen(
             [interpreter.program(), *interpreter.arguments(code)],
@@ -305,11 +356,6 @@ class ProcessCrew:
                 self._is_ready(member)
             if "end" in message:
                 self._on_end(message["end"])
-            if "counts" in message:
-                with self._news:
-                    member.counts = message["counts"]
-                    member.counted = message["number"] or member.counted
-                    self._news.notify_all()
 
     def _hear_last(self, member: Member) -> None:
         """Read what a process has said before it ended."""
@@ -328,17 +374,17 @@ class ProcessCrew:
         member.control.close()
         os.close(member.pidfd)
         code = member.process.wait()
-        with self._news:
+        with self._counting:
             del self._members[member.process.pid]
-            self._past = with_past(lasting(member.counts), self._past)
-            self._news.notify_all()
+            self._ledger.absorb(member.ledger)
+            member.ledger.hide()
         if is_our_doing or (code == 0 and (member.ready or member.leaves)):
             return
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"has ended with {code}"
         if member.leaves:
             logger.error("process %d of %s %s as it ended", member.process.pid, self._name, how)
         elif member.ready:
-            self._replaced += 1
+            self._ledger.add("replaced", 1)
             logger.error(
                 "process %d of %s %s; another takes its place", member.process.pid, self._name, how
             )
@@ -352,6 +398,7 @@ class ProcessCrew:
             for each in old:
                 each.generation = self._generation
             logger.error("a new process of %s %s: the old ones go on", self._name, how)
+            self._settled(f"a new process {how}: the old ones go on")
             return
         self._failures += 1
         if self._failures >= MOST_FAILURES and not any(

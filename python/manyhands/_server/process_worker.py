@@ -6,13 +6,31 @@ import os
 import signal
 import socket
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from manyhands import _native
 from manyhands._pickle import pickling
 from manyhands._server.control_socket import ControlSocket
-from manyhands._server.server import Server, check_grace
+from manyhands._server.options import check_grace
+from manyhands._server.server import Server
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+__all__ = ["main", "run"]
+
+
+class Served(Protocol):
+    """What serves in a process; `serve_forever` tells the parent when it is ready."""
+
+    control: ControlSocket
+    # Where it counts what happens, and how often, in seconds, it says that it answers.
+    inherited: _native.ServerLedger
+    _beat_s: float | None
+
+    def serve_forever(self) -> None: ...
+    def end_process(self, grace: float | None = None) -> None: ...
 
 
 class ProcessServer(Server):
@@ -20,6 +38,10 @@ class ProcessServer(Server):
 
     _shared = True
     control: ControlSocket
+    inherited: _native.ServerLedger
+
+    def _new_ledger(self) -> _native.ServerLedger:
+        return self.inherited
 
     def shutdown(self, grace: float | None = None) -> None:
         """As `Server.shutdown`: the parent ends all its processes."""
@@ -33,43 +55,58 @@ class ProcessServer(Server):
         """End what this process serves."""
         super().shutdown(grace)
 
+    def _is_ready(self, _trouble: str | None = None) -> None:
+        self.control.tell(ready=True)
 
-def main(control_fd: int, listener_fd: int, settings_fd: int) -> None:
+
+def main(control_fd: int, listener_fd: int, settings_fd: int, ledger_fd: int) -> None:
+    """Serve with threads; as `run`."""
+    run(ProcessServer, control_fd, listener_fd, settings_fd, ledger_fd)
+
+
+def run(
+    make: Callable[..., AbstractContextManager[Served]],
+    control_fd: int,
+    listener_fd: int,
+    settings_fd: int,
+    ledger_fd: int,
+) -> None:
     """Serve until the parent, or its end, says that it is enough.
 
     Args:
+        make: makes what serves, of the listener, the handler and the options.
         control_fd: this end of the `ControlSocket`.
         listener_fd: the listening socket.
-        settings_fd: a file with the pickled handler and options of the server.
+        settings_fd: a file with the pickled handler and options of the server, and how often to
+            make sure that it answers.
+        ledger_fd: where it counts what happens.
     """
     # Ctrl-C is for the parent, which tells us when it is time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = ControlSocket(socket.socket(fileno=control_fd))
     with open(settings_fd, "rb") as file:
-        handler, options = pickling.loads(file.read())
+        handler, options, beat_s = pickling.loads(file.read())
     # What a handler starts must not keep them.
     for number in (control_fd, listener_fd):
         os.set_inheritable(number, False)
-    with ProcessServer(socket.socket(fileno=listener_fd), handler, **options) as server:
-        server.control = control
+    ledger = _native.ServerLedger.inherited(ledger_fd)
+    os.close(ledger_fd)
+    with make(socket.socket(fileno=listener_fd), handler, **options) as server:
+        server.control, server.inherited, server._beat_s = control, ledger, beat_s
         signal.signal(signal.SIGTERM, lambda *_: server.end_process())
         threading.Thread(target=_obey, args=(control, server), daemon=True).start()
-        control.tell(ready=True)
         server.serve_forever()
-        control.tell(counts=server.statistics(), number=0)
 
 
-def _obey(control: ControlSocket, server: ProcessServer) -> None:
+def _obey(control: ControlSocket, server: Served) -> None:
     """Do what the parent says; without one there is nobody to serve for."""
     while (messages := control.hear()) is not None:
         for message in messages:
             if "grace" in message:
                 _end(server, message["grace"])
-            if "count" in message:
-                control.tell(counts=server.statistics(), number=message["count"])
     _end(server, None)
 
 
-def _end(server: ProcessServer, grace: Any) -> None:
+def _end(server: Served, grace: Any) -> None:
     # In a thread of its own: meanwhile there may be more to hear.
     threading.Thread(target=server.end_process, args=(grace,), daemon=True).start()

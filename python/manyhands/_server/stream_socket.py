@@ -48,6 +48,17 @@ class StreamSocket(socket.socket):
         """Tell whether a handler waits for another request, or for the first."""
         return self._calls.is_idle()
 
+    def read_proxy_header(self) -> Any:
+        """Read the PROXY header that comes first, and nothing behind it.
+
+        Returns:
+            The address of the proxy's client; None if the proxy has connected for itself.
+
+        Raises:
+            OSError: it is none, or has not come within the time-out.
+        """
+        return self._calls.read_proxy_header()
+
     def settimeout(self, value: float | None) -> None:
         """As `socket.socket.settimeout`."""
         super().settimeout(value)

@@ -11,14 +11,19 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manyhands._server.failure import log_failure, log_unproxied
+from manyhands._server.forked_child import end_process
+from manyhands._server.proxy_protocol import NotProxied
 from manyhands._server.stream_socket import StreamSocket
 
 if TYPE_CHECKING:
     import ssl as tls
+    from concurrent.futures import Executor
 
     from manyhands import _native
     from manyhands._server.handler import Serve
     from manyhands._server.open_connections import OpenConnections
+    from manyhands._server.proxy_protocol import ProxyProtocol
 
 logger = logging.getLogger("manyhands.server")
 
@@ -31,6 +36,7 @@ class Service(NamedTuple):
     """What is done with each connection."""
 
     serve: Serve
+    proxies: ProxyProtocol | None
     ssl: tls.SSLContext | None
     handshake_timeout: float
     first_byte_timeout: float | None
@@ -39,12 +45,21 @@ class Service(NamedTuple):
 
 
 class ThreadWorkers:
-    """Threads that take connections from an engine."""
+    """Threads that take connections from an engine.
 
-    def __init__(self, service: Service, connections: OpenConnections, place: str) -> None:
+    Args:
+        service: what is done with each connection.
+        connections: those that are being served.
+        executor: in which pool of threads; None: in threads of their own.
+    """
+
+    def __init__(
+        self, service: Service, connections: OpenConnections, executor: Executor | None
+    ) -> None:
         self._service = service
+        self._executor = executor
         self._open = connections
-        self._place = place
+        self._place = service.server.server_address
         self._numbers = count()
         # Thread number -> its half of the engine.
         self._threads: dict[int, _native.ServerWorker] = {}
@@ -57,8 +72,15 @@ class ThreadWorkers:
         return threading.get_ident() in self._threads
 
     def start(self, engine: _native.ServerEngine, missing: int) -> None:
-        """Start so many threads, or as many as there can be."""
+        """Start so many threads, or as many as there can be.
+
+        Raises:
+            RuntimeError: the executor takes no tasks any more.
+        """
         self._pid = os.getpid()
+        if self._executor is not None:
+            self._borrow(self._executor, engine, missing)
+            return
         for left in range(missing, 0, -1):
             name = f"mh-server-{self._place}-{next(self._numbers)}"
             worker = engine.worker()
@@ -72,6 +94,11 @@ class ThreadWorkers:
                 # Nobody would come for what is queued; the others, if there are any, will.
                 time.sleep(0.01)
                 return
+
+    def _borrow(self, executor: Executor, engine: _native.ServerEngine, missing: int) -> None:
+        for _ in range(missing):
+            # One that is refused, or cancelled before it begins, leaves as it is collected.
+            executor.submit(self._work, engine.worker())
 
     def report_stuck(self, seconds: float) -> None:
         """Report handlers that have neither waited nor returned for so long, once each."""
@@ -102,46 +129,54 @@ class ThreadWorkers:
     def _work(self, worker: _native.ServerWorker) -> None:
         """Serve connections until there will be no more."""
         ident = threading.get_ident()
-        listening = self._service.server.socket
-        family, kind = listening.family, listening.type
         self._threads[ident] = worker
         try:
             while (taken := worker.take()) is not None:
-                fd, address, calls = taken
+                self._handle(ident, *taken)
                 del taken
-                try:
-                    connection: socket.socket = StreamSocket(family, kind, 0, fd, calls)
-                except OSError as error:
-                    logger.warning("a connection of %s cannot be served: %s", address, error)
-                    continue
-                del calls
-                try:
-                    self._serve(ident, connection, address)
-                finally:
-                    if self._is_forked():
-                        _end_process(sys.exc_info()[1])
-                    self._open.finish(ident)
-                    connection.close()
-                del connection
         finally:
             self._threads.pop(ident, None)
             # Not when it is collected: a traceback may keep it for long.
             worker.leave()
 
-    def _serve(self, ident: int, connection: socket.socket, address: Any) -> None:
+    def _handle(
+        self, ident: int, taken: Any, address: Any, calls: _native.StreamCalls | None
+    ) -> None:
+        """Handle what was taken: the descriptor of a connection."""
+        listening = self._service.server.socket
+        try:
+            connection = StreamSocket(listening.family, listening.type, 0, taken, calls)
+        except OSError as error:
+            logger.warning("a connection of %s cannot be served: %s", address, error)
+            return
+        try:
+            self._serve(ident, connection, address)
+        finally:
+            self._end_if_forked()
+            self._open.finish(ident)
+            connection.close()
+
+    def _serve(self, ident: int, accepted: StreamSocket, address: Any) -> None:
         """Serve one connection, whatever happens."""
         service = self._service
+        connection: socket.socket = accepted
         self._open.begin(ident, connection)
+        # Of all that comes before the client's own words.
+        deadline = time.monotonic() + service.handshake_timeout
         try:
+            if service.proxies is not None:
+                accepted.settimeout(service.handshake_timeout)
+                address = service.proxies.client(accepted, address)
+                accepted.settimeout(socket.getdefaulttimeout())
             if service.ssl is not None:
-                connection = self._with_tls(connection)
+                connection = self._with_tls(connection, deadline)
                 self._open.replace(ident, connection)
             if service.first_byte_timeout is not None and not _says_something(connection, service):
                 self._open.count("timed_out")
                 return
             service.serve(connection, address, service.server)
             if service.ssl is not None and not self._is_forked():
-                _say_that_it_is_all(connection)
+                say_that_it_is_all(connection)
         except Exception as error:
             self._failed(error, connection, address)
         finally:
@@ -155,22 +190,29 @@ class ThreadWorkers:
         """Tell whether a handler has forked, and this is its child."""
         return os.getpid() != self._pid
 
+    def _end_if_forked(self) -> None:
+        """End the child that a handler has forked and let go: nothing here is its to serve."""
+        if self._is_forked():
+            end_process(sys.exc_info()[1])
+
     def _failed(self, error: Exception, connection: socket.socket, address: Any) -> None:
         """Say what went wrong with a connection, unless it is the client that has gone."""
+        if isinstance(error, NotProxied):
+            log_unproxied(self._open, address, error)
+            return
         if isinstance(error, HandshakeFailed) or (_is_of_an_end(error) and _has_gone(connection)):
             self._open.count("disconnected")
             logger.debug("the client at %s has gone: %s", address, error)
             return
-        self._open.count("timed_out" if isinstance(error, TimeoutError) else "failed")
-        handler = self._service.server.RequestHandlerClass
-        name = getattr(handler, "__qualname__", handler)
-        logger.error("handler %s failed for the client at %s", name, address, exc_info=error)
+        if self._is_forked():
+            return  # its end says so, and it is not counted twice
+        log_failure(self._open, self._service.server.RequestHandlerClass, address, error)
 
-    def _with_tls(self, connection: socket.socket) -> socket.socket:
+    def _with_tls(self, connection: socket.socket, deadline: float) -> socket.socket:
         """Make the handshake of a client that has to finish it in time."""
         service = self._service
         assert service.ssl is not None
-        connection.settimeout(service.handshake_timeout)
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         wrapped = service.ssl.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )
@@ -225,20 +267,7 @@ def _has_gone(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _end_process(error: BaseException | None) -> None:
-    """End a child that a handler has forked and let go: nothing here is its to serve."""
-    status: object = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        status = error.code or 0
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            pass  # there is none, or nobody reads it
-    os._exit(status if isinstance(status, int) else 1)
-
-
-def _say_that_it_is_all(connection: socket.socket) -> None:
+def say_that_it_is_all(connection: socket.socket) -> None:
     """Tell a client by TLS that what it has got was not cut off; do not wait for its answer."""
     try:
         connection.setblocking(False)
