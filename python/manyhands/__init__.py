@@ -13,13 +13,22 @@ from manyhands._interpreter import fork as _fork  # noqa: F401 - forked children
 
 TYPE_CHECKING = False  # importing typing would cost every worker's start
 if TYPE_CHECKING:
+    from manyhands._cluster.attempt import Attempt as Attempt
+    from manyhands._cluster.attempt import MaxRetriesExceeded as MaxRetriesExceeded
+    from manyhands._cluster.executor import ClusterExecutor as ClusterExecutor
+    from manyhands._cluster.outcome import SoftTimeLimitExceeded as SoftTimeLimitExceeded
+    from manyhands._cluster.task import Task as Task
+    from manyhands._cluster.task import task as task
     from manyhands._coroutine.generator import coroutine as coroutine
     from manyhands._coroutine.generator import spawn as spawn
+    from manyhands._coroutine.greenlets import await_ as await_
     from manyhands._errors.base import ManyhandsError as ManyhandsError
     from manyhands._errors.base import OwnerDied as OwnerDied
     from manyhands._errors.base import ReleaseError as ReleaseError
     from manyhands._errors.base import TaskCancelled as TaskCancelled
     from manyhands._errors.base import TaskTimeout as TaskTimeout
+    from manyhands._errors.cluster import BrokerError as BrokerError
+    from manyhands._errors.cluster import RemoteError as RemoteError
     from manyhands._errors.deadlock import DeadlockError as DeadlockError
     from manyhands._errors.deadlock import DeadlockMember as DeadlockMember
     from manyhands._errors.shut_down import ShutDown as ShutDown
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
     from manyhands._pickle.findable import register_by_value as register_by_value
     from manyhands._pickle.findable import unregister_by_value as unregister_by_value
     from manyhands._pool.coroutine import CoroutinePoolExecutor as CoroutinePoolExecutor
+    from manyhands._pool.greenlet import GreenletPoolExecutor as GreenletPoolExecutor
     from manyhands._pool.mp_pool import Pool as Pool
     from manyhands._pool.process import ProcessPoolExecutor as ProcessPoolExecutor
     from manyhands._pool.shared import shared_pool as shared_pool
@@ -68,8 +78,11 @@ if TYPE_CHECKING:
 # Public name -> module that defines it.
 _HOMES = {
     "Array": "manyhands._memory.value",
+    "Attempt": "manyhands._cluster.attempt",
     "Barrier": "manyhands._sync.barrier",
     "BoundedSemaphore": "manyhands._sync.semaphore",
+    "BrokerError": "manyhands._errors.cluster",
+    "ClusterExecutor": "manyhands._cluster.executor",
     "Condition": "manyhands._sync.condition",
     "Connection": "manyhands._queue.pipe",
     "CoroutinePoolExecutor": "manyhands._pool.coroutine",
@@ -78,10 +91,12 @@ _HOMES = {
     "Event": "manyhands._sync.event",
     "Fifo": "manyhands._queue.fifo",
     "Future": "manyhands._future.future",
+    "GreenletPoolExecutor": "manyhands._pool.greenlet",
     "JoinableQueue": "manyhands._queue.queue",
     "LifoQueue": "manyhands._queue.queue",
     "Lock": "manyhands._sync.lock",
     "ManyhandsError": "manyhands._errors.base",
+    "MaxRetriesExceeded": "manyhands._cluster.attempt",
     "OwnerDied": "manyhands._errors.base",
     "Pipe": "manyhands._queue.pipe",
     "Pool": "manyhands._pool.mp_pool",
@@ -89,11 +104,14 @@ _HOMES = {
     "ProcessPoolExecutor": "manyhands._pool.process",
     "Queue": "manyhands._queue.queue",
     "RLock": "manyhands._sync.lock",
+    "RemoteError": "manyhands._errors.cluster",
     "ReleaseError": "manyhands._errors.base",
     "Semaphore": "manyhands._sync.semaphore",
     "SharedArray": "manyhands._memory.shared_array",
     "ShutDown": "manyhands._errors.shut_down",
     "SimpleQueue": "manyhands._queue.queue",
+    "SoftTimeLimitExceeded": "manyhands._cluster.outcome",
+    "Task": "manyhands._cluster.task",
     "TaskCancelled": "manyhands._errors.base",
     "TaskTimeout": "manyhands._errors.base",
     "ThreadPoolExecutor": "manyhands._pool.thread",
@@ -101,6 +119,7 @@ _HOMES = {
     "WorkerDied": "manyhands._errors.worker_died",
     "amap": "manyhands._map.async_map",
     "as_completed": "manyhands._future.wait",
+    "await_": "manyhands._coroutine.greenlets",
     "check_cancelled": "manyhands._future.cancel",
     "coroutine": "manyhands._coroutine.generator",
     "imap": "manyhands._map.map",
@@ -114,6 +133,7 @@ _HOMES = {
     "sleep": "manyhands._future.cancel",
     "spawn": "manyhands._coroutine.generator",
     "starmap": "manyhands._map.forms",
+    "task": "manyhands._cluster.task",
     "unregister_by_value": "manyhands._pickle.findable",
     "wait": "manyhands._future.wait",
     "worker_index": "manyhands._interpreter.own_place",
