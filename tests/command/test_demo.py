@@ -27,7 +27,8 @@ import pytest
 import manyhands as mh
 import manyhands.demo
 from manyhands.demo import DemoError, Run, _measure
-from manyhands.demo._jobs import JOBS, Amounts, Job
+from manyhands.demo._dinosaurs import SERVING_KINDS
+from manyhands.demo._jobs import JOBS, Amounts, mapped
 from manyhands.demo._pages import PageServer
 from manyhands.demo._report import advise
 from manyhands.demo._sources import FEWEST_FILES, Sources, find_sources
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from manyhands._map.keywords import Workers
 
 # A library with nothing in it, for the command that is started with it.
 EMPTY_LIBRARY = """
@@ -50,8 +50,8 @@ sys.exit(main())
 # Every task says in which process it ran: the same in all threads, another one in a worker process.
 TELLTALE = """
 import os, sys
-from manyhands.demo._jobs import JOBS, Job
-JOBS["parse"] = Job("parse", "tells", lambda path: os.getpid(), JOBS["parse"].items)
+from manyhands.demo._jobs import JOBS, mapped
+JOBS["parse"] = JOBS["parse"]._replace(run=mapped(lambda path: os.getpid()))
 from manyhands.__main__ import main
 sys.argv = ["manyhands", *sys.argv[1:]]
 sys.exit(main())
@@ -96,15 +96,38 @@ def test_fetch_gets_a_page_and_waits_for_it() -> None:
         assert manyhands.demo.fetch(f"{server.url}/other") == (404, 0, 0)
 
 
-@pytest.mark.parametrize("name", list(JOBS))
-@pytest.mark.parametrize("kind", ["thread", "process", "auto"])
-def test_every_job_runs_in_every_kind_of_worker(name: str, kind: Workers) -> None:
+AMOUNTS = Amounts(files=8, parses=1, bundle=2, compressions=1, pages=4, clients=3, look_ups=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, job in JOBS.items() for kind in job.kinds[1:]]
+)
+def test_every_job_runs_in_every_kind_of_worker(name: str, kind: str) -> None:
     job = JOBS[name]
-    amounts = Amounts(files=8, parses=1, bundle=2, compressions=1, pages=4)
+    told: list[int] = []
     with ExitStack() as stack:
-        items = job.items(find_sources(amounts.files), amounts, stack)
-        expected = [job.function(item) for item in items]
-        assert mh.map(job.function, items, workers=kind, max_workers=2) == expected
+        items = job.items(find_sources(AMOUNTS.files), AMOUNTS, stack)
+        expected, _ = job.run("sequential", items, 2, lambda done, of: told.append(done))
+        assert told == list(range(1, len(items) + 1))
+        results, seconds = job.run(kind, items, 2, lambda done, of: None)
+        assert results == expected
+        assert seconds > 0.0
+
+
+def test_look_up_finds_dinosaurs_and_says_what_is_none() -> None:
+    record = json.loads(manyhands.demo.look_up(b" BARYONYX\r"))
+    assert record["found_in"] == "England"
+    assert json.loads(manyhands.demo.look_up(b"cow\xff"))["error"].startswith("no dinosaur is")
+
+
+def test_clients_get_the_answers_to_what_they_ask() -> None:
+    clients = [["baryonyx", "cow"], ["iguanodon"]]
+    answers = [
+        b"".join(manyhands.demo.look_up(name.encode()) + b"\n" for name in names)
+        for names in clients
+    ]
+    results, _ = JOBS["serve"].run("thread", clients, None, lambda done, of: None)
+    assert results == [str(zlib.crc32(answer)) for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +274,7 @@ with PageServer(0.0) as server:
 )
 def test_advice_prefers_the_simpler_of_equals(thread: float, process: float, expected: str) -> None:
     times = {"sequential": 2.0, "thread": thread, "process": process, "auto": 0.1}
-    runs = [Run(kind, seconds, 2.0 / seconds) for kind, seconds in times.items()]
+    runs = [Run(kind, seconds, 2.0 / seconds, 1.0) for kind, seconds in times.items()]
     advice = advise("job", runs)
     assert (advice.job, advice.kind) == ("job", expected)
     assert advice.speed_up == 2.0 / times[expected]
@@ -265,7 +288,7 @@ def test_on_a_busy_machine_only_large_differences_count(
     thread: float, process: float, expected: str
 ) -> None:
     times = {"sequential": 2.0, "thread": thread, "process": process, "auto": 0.1}
-    runs = [Run(kind, seconds, 2.0 / seconds, 8.0) for kind, seconds in times.items()]
+    runs = [Run(kind, seconds, 2.0 / seconds, 1.0, 8.0) for kind, seconds in times.items()]
     assert advise("job", runs, busy=True).kind == expected
 
 
@@ -328,7 +351,8 @@ def test_differing_results_are_reported(monkeypatch: pytest.MonkeyPatch) -> None
         return [1, 2, 3]
 
     telltale: Callable[[Any], object] = lambda item: (item, os.getpid())  # noqa: E731
-    monkeypatch.setitem(JOBS, "parse", Job("parse", "tells", telltale, items))
+    changed = JOBS["parse"]._replace(items=items, run=mapped(telltale))
+    monkeypatch.setitem(JOBS, "parse", changed)
     report = manyhands.demo.run(["parse"], quick=True)
     assert not report.equal
     here = os.getpid()
@@ -349,27 +373,37 @@ def test_json_holds_what_the_documentation_says() -> None:
     assert set(report) == {"setting", "jobs", "equal", "others", "busy", "seconds"}
     for field in [*report, *report["setting"], *report["jobs"][0]]:
         assert re.search(rf"``(jobs\[\]\.)?{field}``", documentation), field
-    assert [job["name"] for job in report["jobs"]] == ["parse", "compress", "fetch"]
+    assert [job["name"] for job in report["jobs"]] == ["parse", "compress", "fetch", "serve"]
     assert report["equal"] is True
     assert report["setting"]["cpus"] >= 1
     assert report["setting"]["manyhands"] == mh.__version__
     for job in report["jobs"]:
-        assert job["best"] in {"sequential", "thread", "process"}
-        assert [set(run) for run in job["runs"]] == [{"kind", "seconds", "speed_up", "others"}] * 4
+        assert job["best"] in {run["kind"] for run in job["runs"]} - {"auto"}
+        fields = {"kind", "seconds", "speed_up", "rate", "others"}
+        assert [set(run) for run in job["runs"]] == [fields] * len(job["runs"])
+        assert all(run["rate"] == job["tasks"] / run["seconds"] for run in job["runs"])
+    serving = report["jobs"][-1]
+    assert [run["kind"] for run in serving["runs"]] == list(SERVING_KINDS)
+    assert serving["choice"] is None
 
 
 def test_piped_table_is_plain_and_80_columns_wide() -> None:
     colourful = {**os.environ, "TERM": "xterm"}
-    done = run_command("demo", "--quick", "--jobs", "fetch,parse", env=colourful)
+    done = run_command("demo", "--quick", "--jobs", "fetch,parse,serve", env=colourful)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert "\x1b" not in done.stdout
     assert max(map(len, lines)) == 80
     rows = [line.split()[0] for line in lines if re.search(r"\d\.\d\d s +\d+\.\d+.$", line)]
-    assert rows == ["sequential", "thread", "process", "auto"] * 2
+    kinds = [kind for name in ("fetch", "parse", "serve") for kind in JOBS[name].kinds]
+    assert rows == kinds
     titles = [line.split()[0] for line in lines if line.endswith("speed-up")]
-    assert titles == ["fetch", "parse"]
+    assert titles == ["fetch", "parse", "serve"]
     assert len([line for line in lines if line.startswith("  auto → ")]) == 2
+    # It may need another line.
+    _, _, rates = done.stdout.partition("\n  a second: ")
+    rates = rates.partition("\n\n")[0]
+    assert re.findall(r"(\w+)\s+[\d,]+\d(?:,|$)", rates) == list(SERVING_KINDS)
     assert "All results are equal." in lines[-1]
 
 
@@ -377,7 +411,7 @@ def test_version_and_usage() -> None:
     assert run_command("--version").stdout == f"manyhands {mh.__version__}\n"
     wrong = run_command("demo", "--jobs", "dance")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "possible values: parse, compress, fetch" in wrong.stderr
+    assert "possible values: parse, compress, fetch, serve" in wrong.stderr
     assert "Usage: manyhands demo [OPTIONS]" in run_command("demo", "--help").stdout
 
 
@@ -439,6 +473,7 @@ def test_terminal_without_colours() -> None:
         ("fetch", "sequential"),
         ("fetch", "thread"),
         ("fetch", "process"),
+        ("serve", "sequential"),
         ("parse", "thread"),
         ("parse", "process"),
     ],

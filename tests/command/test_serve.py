@@ -2,113 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from eventually import eventually
 from manyhands import _native
+from serve_command import COMMAND, HANDLER, serve, write
 from serving import WATCHDOG
-
-COMMAND = [sys.executable, "-m", "manyhands", "serve"]
-HANDLER = """
-import os
-def answer(connection):
-    while connection.recv(100):
-        connection.sendall(b"VERSION %d\\n" % os.getpid())
-"""
-
-
-def write(folder: Path, version: str, text: str = HANDLER) -> None:
-    (folder / "handlers.py").write_text(text.replace("VERSION", version))
-
-
-class Serving:
-    """A running command, and what it has said."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.said.extend(iter(self.process.stderr.readline, ""))
-
-    def stop_reading(self) -> None:
-        self._reader.join(WATCHDOG)
-
-    def address(self) -> tuple[str, int]:
-        eventually(lambda: any("serving at" in line for line in self.said), "it serves")
-        (line,) = (line for line in self.said if "serving at" in line)
-        host, _, port = line.split()[2].rpartition(":")
-        return host, int(port)
-
-    def ask(self) -> tuple[str, int]:
-        """Return the version that answers, and its process."""
-        with socket.create_connection(self.address(), WATCHDOG) as connection:
-            connection.sendall(b"x")
-            version, pid = connection.recv(100).split()
-            return version.decode(), int(pid)
-
-    def versions(self) -> set[str]:
-        """Return the versions of what answers at the moment."""
-        return {self.ask()[0] for _ in range(8)}
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(WATCHDOG)
-        self._reader.join(WATCHDOG)
-        return code
-
-
-@contextmanager
-def serve(
-    folder: Path, *options: str, pass_fds: Sequence[int] = (), **more: str
-) -> Iterator[Serving]:
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **more}
-    with subprocess.Popen(
-        [*COMMAND, "handlers:answer", *options],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        pass_fds=pass_fds,
-    ) as process:
-        serving = Serving(process)
-        try:
-            yield serving
-        finally:
-            process.kill()
-            serving.stop_reading()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["thread:4", "process:1"])
 def test_it_serves_until_a_signal(tmp_path: Path, workers: str, number: signal.Signals) -> None:
     write(tmp_path, "one")
-    with serve(tmp_path, "--bind", "127.0.0.1:0", "--workers", workers) as serving:
+    with serve(
+        tmp_path, "handlers:answer", "--bind", "127.0.0.1:0", "--workers", workers
+    ) as serving:
         version, pid = serving.ask()
         assert version == "one"
         assert (pid == serving.process.pid) == workers.startswith("thread")
         assert serving.end(number) == 0
-    kind = "4 threads" if workers.startswith("thread") else "1 processes"
+    kind = "4 threads" if workers.startswith("thread") else "1 process"
     assert serving.said[0].endswith(f" with {kind}\n")
     assert len(serving.said) == 1, serving.said
 
 
 def test_a_reload_loses_no_connection(tmp_path: Path) -> None:
     write(tmp_path, "one")
-    with serve(tmp_path, "--bind", "127.0.0.1:0", "--workers", "process:2") as serving:
+    with serve(
+        tmp_path, "handlers:answer", "--bind", "127.0.0.1:0", "--workers", "process:2"
+    ) as serving:
         host, port = serving.address()
         reports = []
 
@@ -145,7 +73,7 @@ def test_a_reload_loses_no_connection(tmp_path: Path) -> None:
 
 def test_threads_cannot_be_reloaded_and_go_on(tmp_path: Path) -> None:
     write(tmp_path, "one")
-    with serve(tmp_path, "--bind", "127.0.0.1:0") as serving:
+    with serve(tmp_path, "handlers:answer", "--bind", "127.0.0.1:0") as serving:
         assert serving.ask()[0] == "one"
         serving.process.send_signal(signal.SIGHUP)
         eventually(lambda: any("cannot be reloaded" in line for line in serving.said), "it is said")
@@ -153,37 +81,31 @@ def test_threads_cannot_be_reloaded_and_go_on(tmp_path: Path) -> None:
         assert serving.end() == 0
 
 
-def test_it_is_a_service_of_systemd(tmp_path: Path) -> None:
-    write(tmp_path, "one")
+def test_it_asks_proxies_for_their_clients(tmp_path: Path) -> None:
+    tell = "def answer(connection, address, server): connection.sendall(repr(address).encode())"
+    write(tmp_path, "", tell)
+    options = ("handlers:answer", "--bind", "127.0.0.1:0", "--proxy-protocol", "127.0.0.0/8,unix")
     with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        socket.create_server(("127.0.0.1", 0)) as listening,
+        serve(tmp_path, *options) as serving,
+        socket.create_connection(serving.address(), WATCHDOG) as connection,
     ):
-        manager.settimeout(WATCHDOG)
-        manager.bind(str(tmp_path / "notify"))
-        # As systemd does: the socket is number 3, and the variable names the new process.
-        words = [*COMMAND, "handlers:answer"]
-        program = (
-            "import os; os.environ['LISTEN_PID'] = str(os.getpid()); "
-            f"os.dup2({listening.fileno()}, 3); os.execv({words[0]!r}, {words!r})"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            env={**os.environ, "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(tmp_path / "notify")},
-            pass_fds=[listening.fileno(), 3],
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            try:
-                assert manager.recv(100) == b"READY=1"
-                with socket.create_connection(listening.getsockname(), WATCHDOG) as connection:
-                    connection.sendall(b"x")
-                    assert connection.recv(100).startswith(b"one")
-                process.terminate()
-                assert manager.recv(100) == b"STOPPING=1"
-                assert process.wait(WATCHDOG) == 0
-            finally:
-                process.kill()
+        connection.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 80\r\n")
+        assert connection.recv(100) == b"('192.0.2.7', 5000)"
+        assert serving.end() == 0
+
+
+def test_it_answers_datagrams(tmp_path: Path) -> None:
+    write(tmp_path, "", "def answer(data, address): return data.upper()")
+    with (
+        serve(tmp_path, "handlers:answer", "--bind", "udp:127.0.0.1:0") as serving,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        host, port = serving.address()
+        client.settimeout(WATCHDOG)
+        client.sendto(b"hello", (host.removeprefix("udp:"), port))
+        assert client.recv(100) == b"HELLO"
+        assert serving.end() == 0
+    assert serving.said[0].startswith("serving at udp:127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -194,8 +116,9 @@ def test_it_is_a_service_of_systemd(tmp_path: Path) -> None:
         (["handlers"], "write module:handler"),
         (["handlers:answer", "--bind", "nowhere"], "no address"),
         (["handlers:answer", "--bind", "fd:77"], "no inherited socket"),
-        (["handlers:later"], "later is an async function"),
+        (["handlers:later", "--workers", "thread"], "later is an async function"),
         (["handlers:answer", "--certificate", "missing.pem"], "missing.pem"),
+        (["handlers:answer", "--proxy-protocol", "nowhere"], "must be an address"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(
@@ -213,3 +136,60 @@ def test_what_cannot_be_served_is_said_in_a_line(
     assert done.returncode == 1
     assert text in done.stderr
     assert done.stderr.startswith("manyhands: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("workers", ["coroutine", "greenlet", "thread:2"])
+def test_it_serves_messages_by_any_kind_of_worker(tmp_path: Path, workers: str) -> None:
+    if workers == "greenlet":
+        pytest.importorskip("greenlet", reason="there is no greenlet for this Python")
+    write(tmp_path, "", "def answer(message): return message.upper()")
+    options = ("--bind", "127.0.0.1:0", "--workers", workers, "--framing", "lines")
+    with (
+        serve(tmp_path, "handlers:answer", *options, "--limit", "10") as serving,
+        socket.create_connection(serving.address(), WATCHDOG) as connection,
+    ):
+        connection.sendall(b"hello\n")
+        assert connection.recv(100) == b"HELLO\n"
+        connection.sendall(b"longer than ten\n")
+        assert connection.recv(100) == b""
+        assert serving.end() == 0
+    assert any("longer than limit=10 bytes" in line for line in serving.said)
+
+
+LATER = """
+async def answer(reader, writer):
+    writer.write(b"VERSION")
+"""
+
+
+@pytest.mark.on_each_python
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_handler_that_is_async_gets_an_event_loop(tmp_path: Path, number: signal.Signals) -> None:
+    write(tmp_path, "one", LATER)
+    with serve(tmp_path, "handlers:answer", "--bind", "127.0.0.1:0") as serving:
+        with socket.create_connection(serving.address(), WATCHDOG) as connection:
+            assert connection.recv(10) == b"one"
+        assert serving.end(number) == 0
+    assert len(serving.said) == 1, serving.said
+    assert serving.said[0].endswith(" with 1 event loop, since the handler is async def\n")
+
+
+@pytest.mark.on_each_python
+def test_the_end_waits_for_a_handler_in_an_event_loop(tmp_path: Path) -> None:
+    handler = """
+import asyncio
+async def answer(reader, writer):
+    writer.write(b"here")
+    await asyncio.sleep(0.3)
+    writer.write(b"done")
+"""
+    write(tmp_path, "one", handler)
+    with serve(
+        tmp_path, "handlers:answer", "--bind", "127.0.0.1:0", "--workers", "coroutine:2"
+    ) as serving:
+        with socket.create_connection(serving.address(), WATCHDOG) as connection:
+            assert connection.recv(10) == b"here"
+            serving.process.send_signal(signal.SIGTERM)
+            assert connection.recv(10) == b"done"
+        assert serving.end(signal.SIGTERM) == 0
+    assert serving.said[0].endswith(" with 2 event loops\n")

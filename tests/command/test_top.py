@@ -25,7 +25,7 @@ from eventually import eventually, is_running
 from rules import ROOT
 from terminal import COMMAND, Terminal
 
-DOCUMENTATION = ROOT / "docs" / "command" / "top.md"
+DOCUMENTATION = [ROOT / "docs" / "command" / name for name in ("top.md", "metrics.md")]
 
 
 def top(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -332,7 +332,8 @@ def test_json_holds_what_the_documentation_says(name: str) -> None:
         pool.submit(abs, -1).result()
         waiting_for(lock.name or "")
         found = seen()
-    documented = set(re.findall(r"`(?:(?:\w+)\[\]\.)?(\w+)`", DOCUMENTATION.read_text()))
+    pages = "".join(page.read_text() for page in DOCUMENTATION)
+    documented = set(re.findall(r"`(?:(?:\w+)\[\]\.)?(\w+)`", pages))
 
     def fields(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
@@ -343,7 +344,7 @@ def test_json_holds_what_the_documentation_says(name: str) -> None:
                 yield from fields(each)
 
     assert set(fields(found)) <= documented
-    assert set(found) == {"pools", "queues", "objects", "unreadable"}
+    assert set(found) == {"pools", "servers", "queues", "objects", "unreadable"}
     label = {"kind", "name", "place", "users"}
     shown = next(each for each in found["objects"] if each["name"] == lock.name)
     assert set(shown) == label | {"state", "holders", "waiters"}

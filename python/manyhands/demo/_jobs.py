@@ -1,4 +1,4 @@
-"""The three jobs, as functions of one item that run in any kind of worker."""
+"""The four jobs: functions of one item that run in any kind of worker, and a server."""
 
 from __future__ import annotations
 
@@ -8,18 +8,36 @@ import socket
 import zlib
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import manyhands as mh
+from manyhands.demo._dinosaurs import SERVING_KINDS, names_of_clients, serve_clients
 from manyhands.demo._pages import PageServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
+    from typing import TypeAlias
 
     from manyhands.demo._sources import Sources
 
-__all__ = ["JOBS", "Amounts", "Compressed", "Job", "Page", "Parsed", "compress", "fetch", "parse"]
+    # Told how many items of a run are done, and how many there are.
+    Progress: TypeAlias = Callable[[int, int | None], None]
+
+__all__ = [
+    "JOBS",
+    "Amounts",
+    "Compressed",
+    "Job",
+    "Page",
+    "Parsed",
+    "compress",
+    "fetch",
+    "mapped",
+    "parse",
+]
 
 # Seconds after which the local server answers.
 PAGE_DELAY: Final = 0.020
@@ -136,6 +154,8 @@ class Amounts:
         bundle: source files that are compressed together.
         compressions: how many times each bundle is compressed.
         pages: pages that are fetched.
+        clients: clients that are served.
+        look_ups: what each of them asks for.
     """
 
     files: int
@@ -143,23 +163,48 @@ class Amounts:
     bundle: int
     compressions: int
     pages: int
+    clients: int
+    look_ups: int
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One kind of work.
 
     Attributes:
         name: what it is called on the command line.
         description: what it does, and what that means for workers.
-        function: called with each item.
         items: makes the items; what they need for as long as they are worked on goes to the stack.
+        run: called with a kind of worker, the items, how many workers there are, and what is told
+            of progress; returns the results, and the seconds that these took.
+        kinds: the kinds of workers that it is run in, ``sequential`` first.
+        tasks: says how many tasks there are in the items.
     """
 
     name: str
     description: str
-    function: Callable[[Any], object]
     items: Callable[[Sources, Amounts, ExitStack], list[Any]]
+    run: Callable[[Any, list[Any], int | None, Progress], tuple[list[Any], float]]
+    kinds: tuple[str, ...] = ("sequential", "thread", "process", "auto")
+    tasks: Callable[[list[Any]], int] = len
+
+
+def mapped(function: Callable[[Any], object]) -> Callable[..., tuple[list[Any], float]]:
+    """Return what runs a job by calling a function with each item."""
+
+    def run(
+        kind: Any, items: list[Any], workers: int | None, progress: Progress
+    ) -> tuple[list[Any], float]:
+        started = perf_counter()
+        if kind == "sequential":
+            results = []
+            for item in items:
+                results.append(function(item))
+                progress(len(results), len(items))
+        else:
+            results = mh.map(function, items, workers=kind, max_workers=workers, progress=progress)
+        return results, perf_counter() - started
+
+    return run
 
 
 def _files(sources: Sources, amounts: Amounts, _: ExitStack) -> list[Any]:
@@ -176,11 +221,23 @@ def _urls(_: Sources, amounts: Amounts, stack: ExitStack) -> list[Any]:
     return [f"{server.url}/page/{number}" for number in range(amounts.pages)]
 
 
+def _clients(_: Sources, amounts: Amounts, __: ExitStack) -> list[Any]:
+    return names_of_clients(amounts.clients, amounts.look_ups)
+
+
 JOBS: Final = {
     job.name: job
     for job in (
-        Job("parse", "ast.parse: computes under the GIL", parse, _files),
-        Job("compress", "zlib: native code without the GIL", compress, _bundles),
-        Job("fetch", "answers come after 20 ms: waits", fetch, _urls),
+        Job("parse", "ast.parse: computes under the GIL", _files, mapped(parse)),
+        Job("compress", "zlib: native code without the GIL", _bundles, mapped(compress)),
+        Job("fetch", "answers come after 20 ms: waits", _urls, mapped(fetch)),
+        Job(
+            "serve",
+            "look-ups for clients 5 ms away",
+            _clients,
+            serve_clients,
+            tuple(SERVING_KINDS),
+            lambda clients: sum(map(len, clients)),
+        ),
     )
 }

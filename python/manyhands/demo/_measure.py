@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from time import perf_counter, sleep
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import manyhands as mh
 from manyhands._map.runnable import runnable_others
@@ -15,18 +14,20 @@ from manyhands.demo._jobs import JOBS, Amounts, Job
 from manyhands.demo._report import JobReport, Report, Run, Setting, is_busy
 from manyhands.demo._sources import Sources, find_sources
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["View", "run"]
 
-Kind: TypeAlias = Literal["sequential", "thread", "process", "auto"]
-KINDS: Final[tuple[Kind, ...]] = ("sequential", "thread", "process", "auto")
 # Others are counted right before a run, when nothing of ours computes: so often, with such pauses.
 _LOOKS: Final = 8
 _PAUSE: Final = 0.01
-_FULL: Final = Amounts(files=500, parses=2, bundle=20, compressions=12, pages=150)
-_QUICK: Final = Amounts(files=40, parses=1, bundle=10, compressions=2, pages=12)
-
-# Told how many tasks of a run are done, and how many there are.
-Progress: TypeAlias = Callable[[int, int | None], None]
+_FULL: Final = Amounts(
+    files=500, parses=2, bundle=20, compressions=12, pages=150, clients=16, look_ups=20
+)
+_QUICK: Final = Amounts(
+    files=40, parses=1, bundle=10, compressions=2, pages=12, clients=8, look_ups=5
+)
 
 
 class View(Protocol):
@@ -57,7 +58,7 @@ def run(
     """Run `jobs` in every kind of worker and report times and differences.
 
     Args:
-        jobs: names out of ``parse``, ``compress``, ``fetch``, in the order to run them.
+        jobs: names out of ``parse``, ``compress``, ``fetch``, ``serve``, in the order to run them.
         workers: how many threads or processes to use; None leaves it to each kind.
         quick: do a small part of each job.
         view: told what goes on, as it goes on.
@@ -78,11 +79,13 @@ def run(
     setting = _setting(sources)
     watcher = _Nobody() if view is None else view
     watcher.begin(setting)
-    reports = []
-    for number, job in enumerate(chosen):
+    reports: list[JobReport] = []
+    in_all = sum(len(job.kinds) for job in chosen)
+    for job in chosen:
+        done = sum(len(report.runs) for report in reports)
         with ExitStack() as stack:
             items = job.items(sources, amounts, stack)
-            report = _run_job(job, items, workers, watcher, number, len(chosen), setting.cpus)
+            report = _run_job(job, items, workers, watcher, done, in_all, setting.cpus)
         watcher.finish(report)
         reports.append(report)
     return Report(setting, tuple(reports), perf_counter() - started)
@@ -93,45 +96,48 @@ def _run_job(
     items: list[Any],
     workers: int | None,
     view: View,
-    number: int,
-    jobs: int,
+    runs_before: int,
+    runs_in_all: int,
     cpus: int,
 ) -> JobReport:
     runs: list[Run] = []
     differences: list[str] = []
     expected: list[object] = []
-    for kind in KINDS:
-        run_number = number * len(KINDS) + len(runs) + 1
+    tasks = job.tasks(items)
+    for number, kind in enumerate(job.kinds, runs_before + 1):
 
-        def progress(
-            done: int, _: int | None, kind: str = kind, run_number: int = run_number
-        ) -> None:
-            share = done / len(items)
-            view.progress(job.name, kind, share, run_number, jobs * len(KINDS))
+        def progress(done: int, _: int | None, kind: str = kind, number: int = number) -> None:
+            view.progress(job.name, kind, done / len(items), number, runs_in_all)
 
         progress(0, None)
         others = _others(cpus)
-        started = perf_counter()
-        results = _run_kind(kind, job.function, items, workers, progress)
-        seconds = perf_counter() - started
+        results, seconds = job.run(kind, items, workers, progress)
         speed_up = runs[0].seconds / seconds if runs else 1.0
-        runs.append(Run(kind, seconds, speed_up, others))
+        runs.append(Run(kind, seconds, speed_up, tasks / seconds, others))
         if not expected:
             expected = results
         elif results != expected:
             differences.append(f"{kind}, {_difference(expected, results)}")
-    choice = mh.last_choice()
-    assert choice is not None, "the last run was one whose kind is chosen"
+    choice, reason = _choice(runs)
     return JobReport(
         name=job.name,
         description=job.description,
-        tasks=len(items),
+        tasks=tasks,
         runs=tuple(runs),
-        choice=choice.kind,
-        reason=choice.reason,
+        choice=choice,
+        reason=reason,
         differences=tuple(differences),
         busy=is_busy(runs, cpus),
     )
+
+
+def _choice(runs: Sequence[Run]) -> tuple[str | None, str]:
+    """Return what ``"auto"`` chose, and why; of a job that it is not for, what runs achieved."""
+    if runs[-1].kind != "auto":
+        return None, "a second: " + ", ".join(f"{run.kind} {run.rate:,.0f}" for run in runs)
+    choice = mh.last_choice()
+    assert choice is not None, "the last run was one whose kind is chosen"
+    return choice.kind, choice.reason
 
 
 def _others(cpus: int) -> float:
@@ -141,22 +147,6 @@ def _others(cpus: int) -> float:
         sleep(_PAUSE)
         seen.append(runnable_others(1, cpus) or 0.0)
     return sum(seen) / len(seen)
-
-
-def _run_kind(
-    kind: Kind,
-    function: Callable[[Any], object],
-    items: list[Any],
-    workers: int | None,
-    progress: Progress,
-) -> list[object]:
-    if kind != "sequential":
-        return mh.map(function, items, workers=kind, max_workers=workers, progress=progress)
-    results = []
-    for item in items:
-        results.append(function(item))
-        progress(len(results), len(items))
-    return results
 
 
 def _difference(expected: list[object], results: list[object]) -> str:

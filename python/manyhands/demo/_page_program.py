@@ -1,4 +1,4 @@
-"""The program of the demonstration's web server; `_pages.py` starts it, by its path.
+"""The program of the demonstration's web server; `_pages.py` has it started, by its path.
 
 Called with the seconds after which to answer, it writes its address to standard output and serves
 until its standard input ends. So it cannot outlive the process that started it, however that ends.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
+
+from manyhands.demo._program import Program
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = ["PageServer"]
 
-_PROGRAM: Final = Path(__file__).with_name("_page_program.py")
 
-
-class PageServer:
+class PageServer(Program):
     """Serves ``/page/0``, ``/page/1``, … on this machine; a context manager.
 
     Args:
@@ -26,38 +26,14 @@ class PageServer:
     """
 
     def __init__(self, delay: float) -> None:
-        self._delay = delay
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__("_page_program.py", str(delay))
         self.url = ""
 
-    def __enter__(self) -> PageServer:
-        # A process group of its own keeps Ctrl-C from it: ending it is for __exit__.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_PROGRAM), str(self._delay)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,
-        )
+    def __enter__(self) -> Self:
+        super().__enter__()
         try:
-            assert self._process.stdout is not None
-            self.url = self._process.stdout.readline().strip().decode()
-            if not self.url:
-                raise OSError("the demo's page server ended as soon as it was started")
+            self.url = self.told()
         except BaseException:
-            self._stop()
+            self.__exit__()
             raise
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        # It has nothing to save or to say.
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()

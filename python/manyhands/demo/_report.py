@@ -56,16 +56,19 @@ class Run:
     """A job done once, in one kind of worker.
 
     Attributes:
-        kind: ``sequential``, or what was given as ``workers=``: ``thread``, ``process``, ``auto``.
+        kind: ``sequential``, or what was given as ``workers=``: ``thread``, ``process``, ``auto``,
+            to a server also ``coroutine`` and ``greenlet``.
         seconds: time from start to the last result, the start of workers included if there were
             none yet.
         speed_up: time of the sequential run divided by this one's.
+        rate: tasks a second.
         others: threads of other programs that wanted a CPU, right before the run.
     """
 
     kind: str
     seconds: float
     speed_up: float
+    rate: float
     others: float = 0.0
 
 
@@ -87,8 +90,8 @@ class JobReport:
         description: what it does.
         tasks: tasks in each run.
         runs: sequential first, then the others.
-        choice: the kind that ``workers="auto"`` chose.
-        reason: why it did.
+        choice: the kind that ``workers="auto"`` chose; None for a server, which is told.
+        reason: why it did; of a server how much each kind has served.
         differences: what differs from the sequential run's results; empty if nothing does.
         busy: whether others wanted so much of the CPUs that times are uncertain.
     """
@@ -97,7 +100,7 @@ class JobReport:
     description: str
     tasks: int
     runs: tuple[Run, ...]
-    choice: str
+    choice: str | None
     reason: str
     differences: tuple[str, ...]
     busy: bool = False
@@ -160,22 +163,17 @@ def is_busy(runs: Sequence[Run], cpus: int) -> bool:
 
 
 def advise(job: str, runs: Sequence[Run], busy: bool = False) -> Advice:
-    """Choose between no workers, threads and processes by their times.
+    """Choose between kinds of workers by their times.
 
-    Of two that are about as fast the simpler one is the better: no workers before threads, and
-    threads, to which nothing has to be sent, before processes. On a `busy` machine it takes a
-    larger difference to be faster.
+    Of two that are about as fast the simpler one is the better: no workers before threads, threads,
+    to which nothing has to be sent, before processes, and last coroutines, for which programs have
+    to be written, and greenlets, for which something has to be installed. On a `busy` machine it
+    takes a larger difference to be faster.
     """
     worth_it, as_fast = (_BUSY_WORTH_IT, _BUSY_AS_FAST) if busy else (_WORTH_IT, _AS_FAST)
-    sequential, thread, process = (
-        next(run for run in runs if run.kind == kind)
-        for kind in ("sequential", "thread", "process")
-    )
-    fastest = min(thread, process, key=lambda run: run.seconds)
-    if fastest.speed_up < worth_it:
-        best = sequential
-    elif thread.seconds <= fastest.seconds * as_fast:
-        best = thread
-    else:
-        best = process
+    sequential, *others = (run for run in runs if run.kind != "auto")
+    least = min(run.seconds for run in others)
+    best = sequential
+    if sequential.seconds >= least * worth_it:
+        best = next(run for run in others if run.seconds <= least * as_fast)
     return Advice(job, best.kind, best.speed_up)
