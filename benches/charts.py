@@ -43,17 +43,18 @@ FAINT = "#838c96"
 BLUE = "#2f81f7"
 MET = "#2da44e"
 MISSED = "#d1622b"
+VIOLET = "#a371f7"
 _COLOURS = {
     OURS: BLUE,
     "stdlib": "#d1622b",
     "mp_pool": "#2da44e",
-    "loky": "#a371f7",
+    "loky": VIOLET,
     "joblib": "#db61a2",
     "pebble": "#b08800",
     "mpire": "#1b9aaa",
     "ray": "#9a6b53",
 }
-_STYLE = {
+STYLE = {
     "font.size": 9.0,
     "font.sans-serif": ["DejaVu Sans", "sans-serif"],
     "text.color": INK,
@@ -79,20 +80,21 @@ _STYLE = {
 def plots(results: Results, verdicts: Sequence[Verdict]) -> dict[str, str]:
     """Return file name → SVG of everything that the run has samples for."""
     found = {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for group in summary.groups(results):
-            found[f"{group}.svg"] = _svg(benchmarks(results, group))
+            found[f"{group}.svg"] = svg(benchmarks(results, group))
             known = [v for v in verdicts if MEASURES[v.target.benchmark].group == group]
             if any(verdict.measured for verdict in known):
-                found[f"targets_{group}.svg"] = _svg(targets(known))
+                found[f"targets_{group}.svg"] = svg(targets(known))
         if "round_trip" in summary.benchmarks(results):
-            found["latency.svg"] = _svg(latency(results))
+            found["latency.svg"] = svg(latency(results))
         if efficiencies(results):
-            found["efficiency.svg"] = _svg(efficiency(results))
+            found["efficiency.svg"] = svg(efficiency(results))
     return found
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as the text of a file."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     # Without the spaces that matplotlib leaves at the ends of lines.

@@ -51,6 +51,10 @@ ROWS = {
     "locks_memory": "100,000 locks: memory of one",
     "serve_echo": "echo server, 64 connections of 1 KiB requests",
     "serve_connections": "server: a connection for each request",
+    "serve_process_echo": "the echo server, of processes",
+    "serve_process_connections": "a connection for each request, of processes",
+    "serve_streams": "the echo server, by `async def` handlers",
+    "serve_messages": "the echo server, by a function of a line",
 }
 # What a figure of the best other library leaves out.
 _FORKED = "forks your program, threads and all"

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 
 # What belongs together: asked for with one word, shown in one table.
-Group = Literal["pools", "joblib", "sync", "servers"]
+Group = Literal["pools", "joblib", "sync", "servers", "cluster"]
 HEADINGS: dict[Group, str] = {
     "pools": "Pools",
     "joblib": "Backends of joblib",
     "sync": "Locks, events, queues",
     "servers": "Servers",
+    "cluster": "Clusters",
 }
 # What a contender is asked to make: pools by their workers, everything else by what it is.
 Kind = Literal[
@@ -47,6 +48,11 @@ Kind = Literal[
     "async_thread_queue",
     "idle",
     "server",
+    "process_server",
+    "stream_server",
+    "uvloop_server",
+    "message_server",
+    "cluster",
 ]
 T = TypeVar("T")
 R = TypeVar("R")

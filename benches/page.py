@@ -101,16 +101,23 @@ of `locks_made` take no file descriptor is checked with every sample.""",
 Each server runs in a process of its own, and is loaded by another on the same machine, whose
 clients are one thread of Rust. Rates are of all clients together; all servers are warm. `wait_p50`,
 `wait_p95` and `wait_p99` below are how long so many percent of the requests took at most, with
-`serve_connections` from the attempt to connect. `busiest_to_idlest` is how many times as many
-answers the connection that got most had as the one that got least. A request that fails, or a wrong
-answer, fails the sample. asyncio, uvloop and gevent serve all clients in one thread, so a handler
-that computes or blocks holds up all of them; this one only sends back what it receives.""",
+`serve_connections` and `serve_process_connections` from the attempt to connect.
+`busiest_to_idlest` is how many times as many answers the connection that got most had as the one
+that got least. A request that fails, or a wrong answer, fails the sample. Event loops and gevent
+serve all clients in one thread, so a handler that computes or blocks holds up all of them; this one
+only sends back what it receives.""",
+    "cluster": """\
+Each sample has a RabbitMQ of its own, on the same machine and CPUs as producer and worker. Both
+workers have two processes and hold 64 messages at most; answers come by `rpc://`. A task that is
+published has been confirmed by the broker with manyhands, and has been handed to the system with
+Celery. `cluster_memory` is all of the worker's processes together.""",
 }
 _DASHES: dict[Group, str] = {
     "pools": "not offered, not installed, failed, or (`task_length`) half was never reached",
     "joblib": "not installed or failed",
     "sync": "not offered, not installed or failed",
     "servers": "not installed or failed",
+    "cluster": "not installed or failed; all need an installed RabbitMQ",
 }
 
 

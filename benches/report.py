@@ -50,16 +50,16 @@ def readme_part(results: Results) -> str:
     return "\n\n".join((markdown(comparison_rows(results)), HOW, machine_line(results), more))
 
 
-def with_part(text: str, part: str) -> str:
+def with_part(text: str, part: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """Return `text` with `part` between the marks.
 
     Raises ValueError if the text does not hold both marks, in order.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = text.partition(marks[0])
+    _, end, tail = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"the text holds no {BEGIN} followed by {END}")
-    return f"{head}{BEGIN}\n{part}\n{END}{tail}"
+        raise ValueError(f"the text holds no {marks[0]} followed by {marks[1]}")
+    return f"{head}{begin}\n{part}\n{end}{tail}"
 
 
 def write(results: Results, folder: Path, readme: Path | None) -> None:

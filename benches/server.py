@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Mapping
 
+    from benches.contender import Kind
+
     StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 # Whether a client's connection is kept for all it asks, or answered once and closed.
@@ -30,6 +32,9 @@ class ServerContender(Contender, abc.ABC):
 
     Raises ImportError when constructed without the library being installed.
     """
+
+    def __init__(self, kind: Kind = "server") -> None:
+        self.kind: Kind = kind
 
     @abc.abstractmethod
     def serve(self, manners: Manners, tell: Callable[[int], None]) -> None:

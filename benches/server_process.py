@@ -1,4 +1,7 @@
-"""A server in a process of its own: `python -m benches.server_process MODULE CLASS MANNERS`."""
+"""A server in a process of its own.
+
+Its command is `python -m benches.server_process MODULE CLASS KIND MANNERS`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benches.server import Manners, ServerContender
+    from benches.server import ServerContender
 
 # What a server may take to listen.
 PATIENCE_S = 30.0
@@ -29,10 +32,11 @@ class ServerProcess:
     process does, however that comes about: they end when nobody holds the pipe to them any more.
     """
 
-    def __init__(self, library: type[ServerContender], manners: Manners) -> None:
+    def __init__(self, library: type[ServerContender], manners: str, kind: str = "server") -> None:
+        where = library.__module__, library.__qualname__
         # A group of its own, so that what it forks can be ended with it, and only that.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, library.__module__, library.__qualname__, manners],
+            [sys.executable, "-m", __name__, *where, kind, manners],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
@@ -84,12 +88,12 @@ def _tell(port: int) -> None:
     print(port, flush=True)
 
 
-def main(module: str, name: str, manners: Manners) -> None:
+def main(module: str, name: str, kind: str, manners: str) -> None:
     """Serve until this process is killed, or the one that started it has gone."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
-    library: type[ServerContender] = getattr(importlib.import_module(module), name)
-    library().serve(manners, _tell)
+    library: Any = getattr(importlib.import_module(module), name)
+    library(kind).serve(manners, _tell)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])  # type: ignore[arg-type]
+    main(*sys.argv[1:])

@@ -164,6 +164,22 @@ TARGETS = (
     Target("CPU time per second of idle waiting", "idle", None, 1e-3),
     Target("echo of 1 KiB on 64 connections", "serve_echo", "threading_server", 1.2),
     Target("a connection for each request", "serve_connections", "threading_server", 3.0),
+    Target("echo, processes", "serve_process_echo", "forking_server", 1.2),
+    Target(
+        "a connection for each request, processes",
+        "serve_process_connections",
+        "forking_server",
+        10.0,
+    ),
+    Target("stream handler on asyncio's loop", "serve_streams", "asyncio", 1.5),
+    Target("the same", "serve_streams", "uvloop", 1.0),
+    Target("stream handler on uvloop's loop", "serve_uvloop_streams", "uvloop", 1.0),
+    Target("handler of lines", "serve_messages", "uvloop", 1.1),
+    Target("echo beside 5,000 idle connections", "serve_crowd", None, 0.9),
+    Target("tiny tasks over a broker, and results", "cluster_tasks", "celery", 4.0),
+    Target("publishing alone, confirmed", "cluster_publish", "celery", 8.0),
+    Target("round trip over a broker", "cluster_round_trip", "celery", 3.0),
+    Target("memory of a worker", "cluster_memory", "celery", 2.0),
 )
 
 

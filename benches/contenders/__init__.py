@@ -52,6 +52,10 @@ _HOMES: dict[Group, dict[str, tuple[str, str]]] = {
         "uvloop": ("servers", "Uvloop"),
         "gevent": ("servers", "Gevent"),
     },
+    "cluster": {
+        OURS: ("cluster", "Manyhands"),
+        "celery": ("cluster", "Celery"),
+    },
 }
 
 NAMES = tuple(dict.fromkeys(name for homes in _HOMES.values() for name in homes))

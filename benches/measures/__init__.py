@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from benches.measure import beside
 from benches.measures.arrays import ArrayArgument, ArrayResult, ArrayShared
 from benches.measures.backends import GridSearch, OneArray
+from benches.measures.cluster import (
+    ClusterMemory,
+    ClusterPublish,
+    ClusterRoundTrip,
+    ClusterTasks,
+)
 from benches.measures.cold import Cold
 from benches.measures.lengths import TaskLength
 from benches.measures.mapping import MapInts, Scaling
@@ -18,7 +24,17 @@ from benches.measures.round_trip import (
     RoundTrip,
     ThreadRoundTrip,
 )
-from benches.measures.servers import BesideIdle, Connections, Echo
+from benches.measures.servers import (
+    BesideCrowd,
+    BesideIdle,
+    Connections,
+    Echo,
+    Messages,
+    ProcessConnections,
+    ProcessEcho,
+    Streams,
+    UvloopStreams,
+)
 from benches.measures.submit import Submit, ThreadSubmit
 from benches.measures.sync.asynchronous import (
     AsyncGet,
@@ -99,5 +115,15 @@ MEASURES: dict[str, Measure] = {
         Echo(),
         Connections(),
         BesideIdle(),
+        ProcessEcho(),
+        ProcessConnections(),
+        Streams(),
+        UvloopStreams(),
+        Messages(),
+        BesideCrowd(),
+        ClusterTasks(),
+        ClusterPublish(),
+        ClusterRoundTrip(),
+        ClusterMemory(),
     )
 }

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
 
 from benches.measure import Measure, Sample, WrongResult, check
+from benches.measures.memory import pss
 from benches.server import HOST, Manners, ServerContender
 from benches.server_process import ServerProcess
 from benches.waits import DISTRIBUTION, spread
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from benches.measure import Unit
 
 SIZE = 1024
+REQUEST = b"x" * (SIZE - 1) + b"\n"
 # What a sample is at least, and the warm-up before it in seconds.
 REQUESTS = 20_000
 WARM_S = 0.3
@@ -33,7 +35,6 @@ ANSWER_S = 20.0
 LOAD_S = 60.0
 # Loads beside idle connections, and as many beside none.
 PAIRS = 3
-IDLE = 60
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Load:
             report = _native.run_load(
                 f"{HOST}:{self.port}",
                 connections=self.connections,
-                request=b"x" * SIZE,
+                request=REQUEST,
                 answer=SIZE,
                 reconnect=self.reconnect,
                 seconds=min(length, LOAD_S),
@@ -128,16 +129,20 @@ class ServerMeasure(Measure):
     def sample(self, library: type[Contender], scale: float) -> Sample:
         """Measure the library's server."""
         assert issubclass(library, ServerContender)
-        with ServerProcess(library, self.manners) as server:
+        with ServerProcess(library, self.manners, self.kind) as server:
             check_echo(server.port)
             load = Load(server.port, self.connections, reconnect=self.manners == "close")
-            sample = self.run(load, load.warm(scale), scale)
+            sample = self.run(server.pid, load, load.warm(scale), scale)
             check_echo(server.port)
         return sample
 
     @abc.abstractmethod
-    def run(self, load: Load, rate: float, scale: float) -> Sample:
-        """Measure a server that `load` can be put on, and that answers about `rate` a second."""
+    def run(self, pid: int, load: Load, rate: float, scale: float) -> Sample:
+        """Measure the server in a process; `load` can be put on it.
+
+        Args:
+            rate: about how many requests it answers a second.
+        """
 
 
 class RateMeasure(ServerMeasure):
@@ -148,7 +153,7 @@ class RateMeasure(ServerMeasure):
         "busiest_to_idlest": "x",
     }
 
-    def run(self, load: Load, rate: float, scale: float) -> Sample:
+    def run(self, pid: int, load: Load, rate: float, scale: float) -> Sample:
         """Return how many requests a second are answered."""
         outcome = load.put(wanted(REQUESTS, scale), min(1.0, scale), rate)
         return Sample(outcome.rate, outcome.detail())
@@ -177,31 +182,100 @@ class Connections(RateMeasure):
     connections = 32
 
 
+class ProcessEcho(Echo):
+    """The same of servers whose workers are processes."""
+
+    name = "serve_process_echo"
+    title = "Server of processes: echo of 1 KiB on 64 connections"
+    about = "as `serve_echo`, of servers whose workers are processes"
+    kind = "process_server"
+
+
+class ProcessConnections(Connections):
+    """The same of servers whose workers are processes."""
+
+    name = "serve_process_connections"
+    title = "Server of processes: a connection for each request, 32 at a time"
+    about = "as `serve_connections`, of servers whose workers are processes"
+    kind = "process_server"
+
+
+class Streams(Echo):
+    """The same by a coroutine of a reader and a writer."""
+
+    name = "serve_streams"
+    title = "Server of streams: echo of 1 KiB on 64 connections"
+    about = "as `serve_echo`, by an `async def` handler; ours on asyncio's event loop"
+    kind = "stream_server"
+
+
+class UvloopStreams(Echo):
+    """The same on the event loop of uvloop."""
+
+    name = "serve_uvloop_streams"
+    title = "Server of streams on uvloop: echo of 1 KiB on 64 connections"
+    about = "as `serve_streams`, ours on the event loop of uvloop, too"
+    kind = "uvloop_server"
+
+
+class Messages(Echo):
+    """The same by a function of a message."""
+
+    name = "serve_messages"
+    title = "Server of lines: echo of 1 KiB on 64 connections"
+    about = "as `serve_echo`, by a function of a line of 1 KiB; the other looks for no lines"
+    kind = "message_server"
+
+
 class BesideIdle(ServerMeasure):
     """What connections cost on which nothing is said."""
 
     name = "serve_idle"
-    title = f"Server: echo beside {IDLE} idle connections"
+    title = "Server: echo beside 60 idle connections"
     about = (
-        f"`serve_echo` beside {IDLE} connections that have been answered once and say nothing: "
+        "`serve_echo` beside 60 connections that have been answered once and say nothing: "
         "its requests per second as a share of those beside none"
     )
     unit: ClassVar[Unit] = "x"
     details: ClassVar[Mapping[str, Unit]] = {"beside_none": "1/s", "beside_idle": "1/s"}
     manners = "keep"
     connections = 64
+    idle = 60
 
-    def run(self, load: Load, rate: float, scale: float) -> Sample:
+    def run(self, pid: int, load: Load, rate: float, scale: float) -> Sample:
         """Return the rate beside idle connections divided by that beside none."""
-        rates: dict[int, list[float]] = {0: [], IDLE: []}
+        count = wanted(self.idle, scale)
+        rates: dict[int, list[float]] = {0: [], count: []}
         requests = wanted(REQUESTS / 2, scale)
         for number in range(PAIRS):
             # In turn, so that a machine that gets slower slows both.
-            for idle in (0, IDLE) if number % 2 else (IDLE, 0):
+            for idle in (0, count) if number % 2 else (count, 0):
                 with idle_connections(load.port, idle):
                     rates[idle].append(load.put(requests, 0.5 * min(1.0, scale), rate).rate)
-        none, beside = fmean(rates[0]), fmean(rates[IDLE])
+        none, beside = fmean(rates[0]), fmean(rates[count])
         return Sample(beside / none, {"beside_none": none, "beside_idle": beside})
+
+
+class BesideCrowd(BesideIdle):
+    """What very many of them cost."""
+
+    name = "serve_crowd"
+    title = "Server of streams: echo beside 5,000 idle connections"
+    about = (
+        "as `serve_idle`, beside 5,000, of servers by `async def` handlers; `memory` is the PSS of "
+        "the server beside them, less that before, for each"
+    )
+    details: ClassVar[Mapping[str, Unit]] = {**BesideIdle.details, "memory": "B"}
+    kind = "stream_server"
+    idle = 5_000
+
+    def run(self, pid: int, load: Load, rate: float, scale: float) -> Sample:
+        """Return the ratio of rates, and what an idle connection takes of memory."""
+        before, count = pss(pid), wanted(self.idle, scale)
+        with idle_connections(load.port, count):
+            memory = (pss(pid) - before) / count
+        sample = super().run(pid, load, rate, scale)
+        return Sample(sample.value, {**sample.detail, "memory": memory})
 
 
 def wanted(requests: float, scale: float) -> int:
@@ -216,8 +290,8 @@ def check_echo(port: int) -> None:
 
 
 def echoed(client: socket.socket) -> None:
-    """Send random bytes. Raises WrongResult unless they come back."""
-    request = os.urandom(SIZE)
+    """Send a random line. Raises WrongResult unless it comes back."""
+    request = os.urandom(SIZE // 2).hex()[1:].encode() + b"\n"
     answer = b""
     client.sendall(request)
     try:

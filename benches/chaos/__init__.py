@@ -1,0 +1,1 @@
+"""What servers lose when they are reloaded and their workers are killed: `make chaos`."""

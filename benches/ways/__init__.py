@@ -1,0 +1,1 @@
+"""The measured charts of docs/server/ways.md: `make bench-ways`."""
