@@ -36,8 +36,9 @@ ONCE := and not once
 USUAL := not storm and not faults and not borrowed and not benches and not dist
 # The files whose tests are borrowed; the others need not be read for those.
 BORROWED := $(addprefix tests/pool/,test_joblib.py test_mp_pool.py) tests/conformance
-# Tests that another version of cloudpickle, NumPy or joblib could break.
-DEPENDENT := tests/reports $(addprefix tests/,pickle/test_pickling.py pool/test_process_scripts.py pool/test_joblib.py memory/test_shared_memory.py memory/test_shared_array.py)
+# Tests that another version of cloudpickle, NumPy, joblib, greenlet, uvicorn or waitress could break.
+DEPENDENT := tests/reports $(addprefix tests/,pickle/test_pickling.py pool/test_process_scripts.py pool/test_joblib.py memory/test_shared_memory.py memory/test_shared_array.py) \
+  $(wildcard tests/coroutine/test_greenlet_*.py) $(addprefix tests/server/,test_http_servers.py test_http_ends.py)
 
 .PHONY: help
 help: ## Show these commands
@@ -151,6 +152,7 @@ loom: rust ## Check the lock-free protocols in every interleaving
 # A failure on one Python does not hide what happens on the next.
 .PHONY: test-python
 test-python: wheel ## Run the Python tests only
+	@.venv/bin/python tools/rabbitmq.py || echo 'without a RabbitMQ, most of tests/cluster is skipped' >&2
 	@"$(PYTHON)" tools/interpreters.py $(MINORS) > target/interpreters; failed=''; took=''; marks='$(USUAL)'; side_by_side=2; \
 	"$(PYTHON)" tools/wheels.py .venv/bin/maturin $(WHEELS) $$(cut -d' ' -f1 target/interpreters); \
 	while read -r minor python <&3; do \
@@ -179,6 +181,16 @@ test-dist: wheel ## Test the wheel in a clean environment, its tags and its meta
 	@$(ENVIRONMENT) .venvs/dist "$(PYTHON)" requirements/build.txt requirements/test.txt requirements/dist.txt --wheel $(WHEELS)/*.whl
 	timeout --kill-after=20 $(PYTEST_LIMIT_S) .venvs/dist/bin/python -m pytest -p no:cacheprovider -m 'dist $(SLOW)' $(ARGS)
 
+.PHONY: broker
+broker: wheel ## Install the RabbitMQ of which tests start one of their own (Debian, as root)
+	@.venv/bin/python tools/rabbitmq.py
+
+.PHONY: browser
+browser: ## Install the browser that loads pages in tests (Debian, as root)
+	@command -v chromium-headless-shell chromium || { test "$$(id -u)" = 0 || { \
+	  echo 'only root may: apt-get install --no-install-recommends chromium-headless-shell' >&2; exit 1; }; \
+	  apt-get install --yes --no-install-recommends chromium-headless-shell; }
+
 .PHONY: storm
 storm: wheel ## Kill processes by the thousand for several minutes
 	@$(ENVIRONMENT) .venvs/storm "$(PYTHON)" requirements/test.txt --wheel $(WHEELS)/*.whl
@@ -191,10 +203,11 @@ faults: wheel ## Have every system call of a start fail once, and interrupt ever
 	timeout --kill-after=20 14400 .venvs/faults/bin/python -m pytest -p no:cacheprovider -n 2 -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 .PHONY: fuzz
-fuzz: rust ## Damage segments at random for minutes (needs nightly Rust and cargo-fuzz)
+fuzz: rust ## Damage segments, and read PROXY headers and messages, at random for minutes (needs nightly Rust and cargo-fuzz)
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
 	  echo 'cargo-fuzz is missing: rustup toolchain install nightly; cargo install cargo-fuzz' >&2; exit 1; }
-	cd fuzz && cargo +nightly fuzz run damage -- -max_total_time=$(FUZZ_S) -len_control=0
+	cd fuzz && for target in damage proxy_header task_message; do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_S) -len_control=0 || exit 1; done
 
 .PHONY: miri
 miri: rust ## Look for undefined behaviour with Miri (needs nightly Rust)
@@ -215,6 +228,16 @@ bench: wheel ## Measure against other pools; BENCH_RAY=1 adds Ray
 bench-auto: wheel ## Measure how well workers="auto" chooses, on idle and on busy CPUs
 	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
 	.venvs/bench/bin/python -m benches.auto $(ARGS)
+
+.PHONY: bench-ways
+bench-ways: wheel ## Measure and draw the charts of docs/server/ways.md
+	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
+	.venvs/bench/bin/python -m benches.ways $(ARGS)
+
+.PHONY: chaos
+chaos: wheel ## Reload servers and kill their workers under a load, ours and others, and count what fails
+	@$(ENVIRONMENT) .venvs/bench "$(PYTHON)" requirements/test.txt requirements/bench.txt --wheel $(WHEELS)/*.whl
+	.venvs/bench/bin/python -m benches.chaos $(ARGS)
 
 .PHONY: docs
 docs: wheel ## Build the documentation into docs/_build/html

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools import debian
 
 STAMP = ".ready"
 
@@ -69,16 +72,12 @@ def install_ensurepip(python: str) -> None:
     ask = "import sys; print('python%d.%d-venv' % sys.version_info[:2])"
     package = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
     name = package.stdout.strip()
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if not debian.may_install():
         sys.exit(
             f"{python} has neither ensurepip nor pip, so no private environment can be made.\n"
             f"Install them (on Debian and Ubuntu: sudo apt-get install {name}) and run make again."
         )
-    print(f"installing {name} with apt-get, because {python} has no ensurepip", file=sys.stderr)
-    for command in (["update"], ["install", "-y", name]):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        full = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", *command]
-        subprocess.run(full, check=True, env=environment, stdout=subprocess.DEVNULL)
+    debian.install_package(name, f"{python} has no ensurepip")
 
 
 def stamp(python: str, files: list[Path]) -> str:
