@@ -45,6 +45,7 @@ os.environ[MARK] = uuid.uuid4().hex
 # often it is looked for, with a pause between: where everything takes longer, this does, too.
 LOOKS = 500
 PAUSE_S = 0.01
+PATIENCE_S = 25.0
 
 # The stdlib keeps these two for the life of the process, and says so.
 STDLIB_SERVANTS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
@@ -164,14 +165,18 @@ def belongings() -> Belongings:
 def left_behind(before: Belongings, now: Belongings, lent: bool) -> list[str]:
     """Says what is there now and was not before.
 
-    `lent` means that a pool of a wider fixture is in use; it may start threads and open files, and
-    its processes may be replaced, as long as they remain its own.
+    `lent` means that a pool of a wider fixture is in use; it may start threads and open files. What
+    a wider fixture has started may replace its processes, as long as they remain its own.
     """
-    old = {*before.processes, *before.threads}
+    old = {*before.processes, *before.threads} - {os.getpid()}
+
+    def is_of_the_old(pid: int) -> bool:
+        return pid in old or (pid in now.processes and is_of_the_old(now.processes[pid][0]))
+
     found = [
         f"process {pid} of parent {parent}: {what}"
         for pid, (parent, what) in now.processes.items()
-        if pid not in before.processes and not (lent and parent in old and parent != os.getpid())
+        if not is_of_the_old(pid)
     ]
     if not lent:
         more = now.descriptors - before.descriptors
@@ -181,11 +186,15 @@ def left_behind(before: Belongings, now: Belongings, lent: bool) -> list[str]:
     return found
 
 
+# Wider fixtures that start and open nothing here once they are made.
+STEADY = {"warm_up", "connected_once", "installed_rabbitmq", "run_broker", "broker", "amqp_url"}
+
+
 def is_lent_a_pool(request: pytest.FixtureRequest) -> bool:
     """Tells whether the test uses a fixture of ours that lives longer than the test."""
     definitions = request.node._fixtureinfo.name2fixturedefs
     return any(
-        each[-1].scope != "function" and each[-1].baseid.startswith("tests") and name != "warm_up"
+        each[-1].scope != "function" and each[-1].baseid.startswith("tests") and name not in STEADY
         for name, each in definitions.items()
     )
 
@@ -237,10 +246,14 @@ def nothing_left_behind(request: pytest.FixtureRequest, warm_up: None) -> Iterat
     # that is pytest, with the values of fixtures that have ended.
     request.node.funcargs.clear()
     end_shared_pools()
+    # Collecting takes its time in a process that has run thousands of tests.
+    deadline = time.monotonic() + PATIENCE_S
     for look in range(LOOKS):
         if not (found := left_behind(before, belongings(), lent)):
             return
         if look > 0:  # mostly, some thread was about to end
             gc.collect()  # an executor in a reference cycle ends when it is collected
+        if time.monotonic() > deadline:
+            break
         time.sleep(PAUSE_S)
     pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)

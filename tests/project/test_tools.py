@@ -14,7 +14,7 @@ from rules import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from tools import environment, interpreters, wheels
+from tools import environment, interpreters, rabbitmq, wheels
 
 MINOR = f"3.{sys.version_info.minor}" + "t" * ("t" in sys.abiflags)
 
@@ -160,3 +160,17 @@ def test_an_environment_gets_pip_where_python_brings_none(
     # Run by the new Python: the one that has fetched it may be too old for that.
     assert ran[2][0] == str(tmp_path / "new/bin/python")
     assert ran[2][1].endswith("/pip-99-py3-none-any.whl/pip")
+
+
+def test_debian_starts_no_service_that_is_installed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(rabbitmq, "POLICY", policy)
+    with rabbitmq.no_service_starts():
+        assert subprocess.run([policy, "rabbitmq-server", "start"], check=False).returncode == 101
+    assert not policy.exists()
+    policy.write_text("the machine's own")
+    with rabbitmq.no_service_starts():
+        pass
+    assert policy.read_text() == "the machine's own"

@@ -20,6 +20,7 @@ FORMS = {"struct", "_struct", "to_bytes", "from_bytes"}
 WORDS = {31, 32, 63, 64}
 # Modules that may, with what for.
 FORMS_OF_OTHERS = {
+    "_cluster/rabbitmq_node.py": "lines between Python and Erlang",
     "_map/meter.py": "a file of /proc",
     "_map/runnable.py": "a file of /proc",
     "_queue/netstring.py": "messages of FIFOs, of which Rust knows nothing",

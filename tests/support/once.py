@@ -50,6 +50,8 @@ REASONS = {
         "test_sync_arguments",
         "test_value",
     ),
+    "the HTTP is uvicorn's and waitress's, who test it on each Python": ("test_http_servers",),
+    "a broker and a proxy are programs of their own": ("test_amqp_proxy", "test_private_broker"),
     "what joblib asks of a backend is the same on each Python": ("test_joblib",),
     "how many, which, when: arithmetic over executors, which are tested on each Python": (
         "test_executor_base",
@@ -66,10 +68,15 @@ REASONS = {
         "test_threads_that_wait",
     ),
     "the commands and their screens are programs of their own": (
+        "test_dead_letters",
         "test_demo",
+        "test_doctor",
         "test_serve",
+        "test_serve_http",
+        "test_service",
         "test_top",
         "test_top_screen",
+        "test_top_servers",
     ),
     "it tests files of the project": (
         "test_conftest",

@@ -8,15 +8,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from manyhands.server import Server
 
 WATCHDOG = 30.0
 
+AnyServer = TypeVar("AnyServer", bound=Server)
+
 
 @contextmanager
 def serving(handler: Any, address: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[Server]:
+    """Serve with a handler; see `running`."""
+    with running(Server(address, handler, **options)) as server:
+        yield server
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
     """Serve in a thread; what serve_forever raises is raised at the end."""
     errors: list[BaseException] = []
 
@@ -26,7 +35,7 @@ def serving(handler: Any, address: Any = ("127.0.0.1", 0), **options: Any) -> It
         except BaseException as error:
             errors.append(error)
 
-    with Server(address, handler, **options) as server:
+    with server:
         thread = threading.Thread(target=run, name="serving")
         thread.start()
         try:
