@@ -93,6 +93,14 @@ def test_it_listens_on_the_loopback_only(broker: PrivateBroker) -> None:
     assert listening == {"0100007F"}
 
 
+def test_nothing_is_left_to_start_a_port_mapper(broker: PrivateBroker) -> None:
+    # RabbitMQ would look after a minute, which no test waits for.
+    assert broker.ask("whereis(rabbit_epmd_monitor).") == "undefined"
+    broker.stop()
+    broker.start()
+    assert broker.ask("whereis(rabbit_epmd_monitor).") == "undefined"
+
+
 def test_what_it_refuses_is_an_error(broker: PrivateBroker) -> None:
     with pytest.raises(RuntimeError, match="undef"):
         broker.ask("no:such_function().")

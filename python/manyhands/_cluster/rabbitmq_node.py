@@ -30,8 +30,12 @@ USER: Final = "manyhands"
 
 # Run by the node once it has started: it answers what it is asked over its standard input, which
 # takes milliseconds where rabbitmqctl takes a second, and ends when nobody can ask it any more.
+# RabbitMQ looks every minute whether a port mapper runs, and starts one that outlives it, if not:
+# what looks is ended first, which has either name, by RabbitMQ's version.
 ANSWERING: Final = """
 spawn(fun() ->
+  [supervisor:terminate_child(rabbit_sup, Each)
+   || Each <- [rabbit_epmd_monitor_sup, rabbit_epmd_monitor]],
   Answer = fun Again() ->
     case io:parse_erl_exprs('') of
       {ok, Asked, _} ->
