@@ -61,7 +61,7 @@ class ClusterExecutor(ExecutorByName):
         queue: the queue of tasks; it is made, as Celery makes it, unless it is there.
         serializer: ``"json"``, or ``"pickle"`` where the workers allow that.
         connect_timeout: seconds until a broker that does not answer is given up.
-        cafile: a file of certificates to trust instead of the system's, for ``amqps``.
+        cafile: a file of certificates to trust besides the system's, for ``amqps``.
         certfile: a file with the certificate to show.
         keyfile: a file with its key.
 
